@@ -1,0 +1,32 @@
+"""Talk on standard error: messages, and progress that is a live bar on a terminal and plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+PLAIN_EVERY_S = 10.0
+
+
+def talk(message: str) -> None:
+    """One line for a person, on standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items` and show how far along they are (`total` is taken from `len(items)` when left out)."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track as rich_track
+
+        yield from rich_track(items, description, total=total, console=Console(stderr=True), transient=True)
+        return
+    last = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last > PLAIN_EVERY_S:
+            last = time.monotonic()
+            talk(f"{description}: {count}" + (f"/{total}" if total else ""))

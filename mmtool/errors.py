@@ -1,0 +1,29 @@
+"""The two ways a command can fail by the user's hand, and how each is worded.
+
+Every message says what is wrong, where (file, sample, field or option) and what to do next.
+"""
+
+
+class MmtoolError(ValueError):
+    """A mistake the user can mend; the command line prints it as one paragraph and exits with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        """`what` is wrong, `where` it is (a path, key or option), `fix`: what to do next."""
+        self.what, self.where, self.fix = what, where, fix
+        place = f"{where}: " if where is not None else ""
+        advice = f" {fix}" if fix else ""
+        super().__init__(f"{place}{what}{advice}")
+
+
+class DataError(MmtoolError):
+    """The input is damaged, empty or does not fit (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(MmtoolError):
+    """The command was asked for something that makes no sense (exit code 2)."""
+
+    exit_code = 2

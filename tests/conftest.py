@@ -1,0 +1,115 @@
+"""Tiny raw data of a few entities, and the command line, for the tests of whole stages."""
+
+import csv
+import sys
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtool.cli.main import main
+from mmtool.preprocessing.shard import shard
+from mmtool.preprocessing.sources import SourceOptions
+from mmtool.preprocessing.tokenize import tokenize
+from mmtool.training.config import resolve
+
+NUM_ENTITIES = 40
+COLOURS = ("red", "green", "blue", "grey")
+SAMPLE_RATE_HZ = 8000
+SMALL = {"method": "cm3", "preset": "tiny", "steps": 2, "batch_tokens": 256, "compile": "off", "shape": {"depth": 1, "width": 32}}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Raw files of the same entities, `case00` to `case39`, of four classes each."""
+
+    images: Path
+    clips: Path
+    notes: Path
+    values: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Raw:
+    folder = tmp_path_factory.mktemp("raw")
+    made = Raw(folder / "images", folder / "clips", folder / "notes.csv", folder / "values.csv")
+    made.images.mkdir()
+    made.clips.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(NUM_ENTITIES):
+        _write_image(made.images / f"case{i:02d}.png", i % 4, random)
+        _write_clip(made.clips / f"case{i:02d}.wav", i % 4, random)
+    _write_rows(
+        made.notes, ["key", "text", "colour"], [[f"a {COLOURS[i % 4]} thing, seen on day {i}", COLOURS[i % 4]] for i in range(NUM_ENTITIES)]
+    )
+    _write_rows(made.values, ["key", "a", "b", "c"], [(i % 4 + random.normal(0, 0.1, 3)).round(3).tolist() for i in range(NUM_ENTITIES)])
+    return made
+
+
+@pytest.fixture
+def mmtool(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in this process: `mmtool("info", path)`."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mmtool", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def project(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tokens/text.tar, tokens/lab.tar, shards of both and a run on them; unlinked: shards and a run in which they never meet."""
+    from mmtool.training.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("project")
+    tokenize("text", [raw.notes], folder / "text.tar", name="text", options=SourceOptions(label_columns=("colour",)))
+    tokenize("table", [raw.values], folder / "lab.tar", name="lab")
+    shard([folder / "text.tar", folder / "lab.tar"], folder / "shards")
+    pretrain(resolve(None, SMALL), folder / "shards", folder / "run")
+    strangers = folder / "strangers.csv"
+    strangers.write_text(raw.values.read_text().replace("case", "other"))
+    tokenize("table", [strangers], folder / "strangers.tar", name="lab", tokenizer=folder / "lab.tar")
+    shard([folder / "text.tar", folder / "strangers.tar"], folder / "unlinked")
+    pretrain(resolve(None, SMALL), folder / "unlinked", folder / "run-unlinked")
+    return folder
+
+
+def _write_image(path: Path, colour: int, random: np.random.Generator) -> None:
+    pixels = random.integers(0, 40, (8, 8, 3), np.uint8)
+    pixels[..., colour % 3] += 200 if colour < 3 else 0
+    Image.fromarray(pixels).save(path)
+
+
+def _write_clip(path: Path, colour: int, random: np.random.Generator) -> None:
+    time_s = np.arange(SAMPLE_RATE_HZ // 4) / SAMPLE_RATE_HZ
+    tone = np.sin(2 * np.pi * 300 * (colour + 1) * time_s) + random.normal(0, 0.01, len(time_s))
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE_HZ, len(tone), "NONE", ""))
+        file.writeframes((tone * 10000).astype("<i2").tobytes())
+
+
+def _write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([f"case{i:02d}", *row] for i, row in enumerate(rows))
