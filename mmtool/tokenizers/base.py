@@ -1,0 +1,133 @@
+"""What every tokenizer is: a fitted, fingerprinted object between raw values and token ids of one modality.
+
+Saved as one `.safetensors` file: weights as tensors, everything else as a single metadata key holding sorted JSON (several
+keys would come out in another order in each process).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from mmtool.errors import DataError, UsageError
+from mmtool.storage import canonical_json, sha256_bytes, write_bytes
+
+Kind = Literal["image", "audio", "text", "table", "trajectory"]
+Positions = Literal["line", "grid", "set"]
+METADATA_KEY = "mmtool"
+FORMAT = "mmtool-tokenizer/1"
+
+
+class Tokenizer(Protocol):
+    """Raw values of one kind <-> token arrays.
+
+    Raw values: image (H, W, C) uint8; audio (T,) float32 at `sample_rate_hz`; text str; table (F,) float32 with NaN where a
+    value is missing. `encode`/`decode` take and give batches; decode(encode(x)) is x as far as the codes can hold it.
+    """
+
+    kind: ClassVar[Kind]
+    scheme: ClassVar[str]  # which file format of the family: "codec", "patches", "pieces", "bins"
+    vocabulary_size: int  # 0: continuous
+    shape: tuple[int, ...] | None
+    positions: Positions
+    report: dict[str, Any]  # what fitting measured: reconstruction error, codebook usage
+
+    def encode(self, values: Sequence[Any]) -> list[np.ndarray]: ...
+
+    def decode(self, tokens: Sequence[np.ndarray]) -> list[Any]: ...
+
+    def write(self, value: Any, stem: Path) -> Path:
+        """Write a raw value as a real file beside `stem` (PNG, WAV, TXT, CSV added to its name); give the path."""
+        ...
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(tensors, settings): all that `from_state` needs."""
+        ...
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "Tokenizer": ...
+
+
+@runtime_checkable
+class RowWriter(Protocol):
+    """A tokenizer whose values belong together in one file: many rows as one CSV, the sample key first."""
+
+    def write_rows(self, keys: Sequence[str], values: Sequence[Any], path: Path) -> Path: ...
+
+
+def to_bytes(tokenizer: Tokenizer) -> bytes:
+    """The file's bytes: the same tokenizer always gives the same ones."""
+    from safetensors.numpy import save
+
+    tensors, settings = tokenizer.state()
+    record = {"format": FORMAT, "kind": tokenizer.kind, "scheme": tokenizer.scheme, "settings": settings, "report": tokenizer.report}
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}, {METADATA_KEY: canonical_json(record)})
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """sha256 of the tokenizer's file."""
+    return sha256_bytes(to_bytes(tokenizer))
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: Path, force: bool = False) -> None:
+    write_bytes(path, to_bytes(tokenizer), force)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer file. Raises DataError where it is missing or not one of ours."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read the tokenizer ({error.strerror}).", where=path, fix="Fit one with `mmtool tokenize KIND ... --fit`."
+        ) from error
+    return from_bytes(data, where=path)
+
+
+def read_header(data: bytes, where: object) -> dict[str, Any]:
+    """The JSON record of a tokenizer file. Raises DataError for anything else."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is not a tokenizer file of mmtool.", where=where, fix="Give a .safetensors file that `mmtool tokenize --fit` wrote."
+        ) from error
+    if record.get("format") != FORMAT:
+        raise DataError(f"tokenizer format {record.get('format')!r} is unknown; this version reads {FORMAT}.", where=where)
+    return record
+
+
+def from_bytes(data: bytes, where: object = None) -> Tokenizer:
+    """Rebuild a tokenizer from its file's bytes."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from mmtool.tokenizers import SCHEMES
+
+    record = read_header(data, where)
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise DataError(f"the tokenizer file is damaged ({error}).", where=where, fix="Restore it, or fit it again.") from error
+    cls = SCHEMES[record["kind"], record["scheme"]]()
+    tokenizer = cls.from_state(tensors, record["settings"])
+    tokenizer.report = record["report"]
+    return tokenizer
+
+
+def check_settings(settings: Mapping[str, Any], valid: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for a setting that the tokenizer does not know, a value of another type, and a whole number below 1.
+
+    valid: name -> type (or union of types) of every setting.
+    """
+    for name, value in settings.items():
+        if name not in valid:
+            raise UsageError(f"unknown tokenizer setting {name!r}.", where=where, fix=f"Valid ones: {', '.join(valid)}.")
+        if not isinstance(value, valid[name]):
+            wanted = getattr(valid[name], "__name__", valid[name])
+            raise UsageError(f"{name} is {value!r}, which is no {wanted}.", where=where, fix="Give a value of that type.")
+        if valid[name] is int and value < 1:
+            raise UsageError(f"{name} is {value}.", where=where, fix="Give a number above 0.")
