@@ -1,0 +1,56 @@
+"""Batches whose order and randomness are functions of (seed, epoch, sample key): the state of the loader is one number."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mmtool.data.packing import Batch, BatchShape, pack
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import Document
+from mmtool.data.shards import TokenSet
+
+MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], list[Document]]
+
+
+@dataclass
+class Loader:
+    """An endless stream of packed batches over the samples `members` of a token set.
+
+    consumed: samples used so far, over all epochs; set it to resume. window: samples offered to each batch, a little more
+    than fit; those that do not fit open the next batch.
+    """
+
+    data: TokenSet
+    members: np.ndarray
+    shape: BatchShape
+    window: int
+    seed: int
+    consumed: int = 0
+
+    def next(self, make_documents: MakeDocuments) -> tuple[Batch, list[str]]:
+        """The next batch and the keys of its samples."""
+        indices, seeds = [], []
+        for position in range(self.consumed, self.consumed + self.window):
+            epoch, place = divmod(position, len(self.members))
+            indices.append(int(self.order(epoch)[place]))
+            seeds.append(sample_seed(self.seed, epoch, self.data.keys[indices[-1]]))
+        samples = [self.data[i] for i in indices]
+        batch = pack(make_documents(samples, seeds), self.shape)
+        self.consumed += batch.num_documents
+        return batch, [sample.key for sample in samples[: batch.num_documents]]
+
+    def order(self, epoch: int) -> np.ndarray:
+        return self.members[_permutation(self.seed, epoch, len(self.members))]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+def sample_seed(seed: int, epoch: int, key: str) -> int:
+    """A 64-bit seed for one sample in one epoch."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{key}".encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,115 @@
+"""Documents -> fixed rows: every batch has the same shapes, no modality is ever cropped, no token is padding unless it must be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtool.data.sequence import NO_TARGET, Document
+from mmtool.errors import UsageError
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """rows x length tokens, and room for `capacity[m]` targets of each modality."""
+
+    rows: int
+    length: int
+    capacity: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows (B, L): tokens, modality, slot, position (B, L, 2), document (0 is padding, otherwise 1-based within the row).
+
+    places[m]: flat index (b * L + l) of the targets of modality m, padded with 0 up to the capacity; targets[m]: their local
+    index in the modality's range, NO_TARGET where padded. num_documents: how many of the documents offered were packed.
+    """
+
+    tokens: np.ndarray
+    modality: np.ndarray
+    slot: np.ndarray
+    position: np.ndarray
+    document: np.ndarray
+    places: tuple[np.ndarray, ...]
+    targets: tuple[np.ndarray, ...]
+    num_documents: int
+
+    @property
+    def num_targets(self) -> np.ndarray:
+        """Valid targets per modality, (M,)."""
+        return np.array([(targets != NO_TARGET).sum() for targets in self.targets])
+
+    @property
+    def num_tokens(self) -> int:
+        return int((self.document > 0).sum())
+
+
+def pack(documents: Sequence[Document], shape: BatchShape) -> Batch:
+    """Pack documents in their order, first fit, until one does not fit; it and the rest are left for the next batch.
+
+    Raises UsageError when the first document alone is longer than a row or has more targets than there is room for.
+    """
+    used = np.zeros(shape.rows, np.int64)
+    room = np.array(shape.capacity)
+    placed: list[tuple[int, int]] = []
+    for document in documents:
+        counts = np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(room))
+        fitting = np.flatnonzero(used + len(document) <= shape.length)
+        if not len(fitting) or (counts > room).any():
+            break
+        row = int(fitting[0])
+        placed.append((row, int(used[row])))
+        used[row] += len(document)
+        room -= counts
+    if documents and not placed:
+        raise UsageError(
+            f"a sample of {len(documents[0])} tokens does not fit into rows of {shape.length}.",
+            where="row_length",
+            fix="Raise --row-length.",
+        )
+    return _fill(documents[: len(placed)], placed, shape)
+
+
+def _fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
+    size = shape.rows * shape.length
+    tokens, modality, slot, number = (np.zeros(size, np.int64) for _ in range(4))
+    position = np.zeros((size, 2), np.int64)
+    targets = np.full(size, NO_TARGET, np.int64)
+    in_row = np.zeros(shape.rows, np.int64)
+    for document, (row, start) in zip(documents, placed, strict=True):
+        here = slice(row * shape.length + start, row * shape.length + start + len(document))
+        in_row[row] += 1
+        tokens[here], modality[here], slot[here], position[here] = document.tokens, document.modality, document.slot, document.position
+        targets[here], number[here] = document.targets, in_row[row]
+    places = [np.flatnonzero((targets != NO_TARGET) & (modality == index)) for index in range(len(shape.capacity))]
+    grid = (shape.rows, shape.length)
+    return Batch(
+        tokens.reshape(grid),
+        modality.reshape(grid),
+        slot.reshape(grid),
+        position.reshape(*grid, 2),
+        number.reshape(grid),
+        tuple(_pad(place, capacity, 0) for place, capacity in zip(places, shape.capacity, strict=True)),
+        tuple(_pad(targets[place], capacity, NO_TARGET) for place, capacity in zip(places, shape.capacity, strict=True)),
+        len(documents),
+    )
+
+
+def _pad(values: np.ndarray, size: int, filler: int) -> np.ndarray:
+    return np.concatenate((values, np.full(size - len(values), filler, np.int64)))
+
+
+def capacity_for(documents: Sequence[Document], rows: int, length: int, num_modalities: int, margin: float = 1.3) -> tuple[int, ...]:
+    """Room for targets per modality: their share in typical documents times the batch, with a margin, a multiple of 64.
+
+    A batch that would overflow is closed early, so the margin trades padding in the loss against a little packing.
+    """
+    total = max(1, sum(len(document) for document in documents))
+    longest = np.zeros(num_modalities)
+    counts = np.zeros(num_modalities)
+    for document in documents:
+        own = np.bincount(document.modality[document.targets != NO_TARGET], minlength=num_modalities)
+        counts, longest = counts + own, np.maximum(longest, own)
+    wanted = np.maximum(counts / total * margin * rows * length, longest)
+    return tuple(int(min(rows * length, 64 * np.ceil(want / 64))) for want in wanted)

@@ -1,0 +1,69 @@
+"""What a sample and a modality are: the words every other room uses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmtool.tokenizers.base import Kind, Positions
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A named kind of data as it stands in token shards.
+
+    name: chosen by the user (`image`, `speech`, `mrna`).
+    kind: which tokenizer family made it.
+    vocabulary_size: number of codes; 0 for a continuous modality (uint8 patches instead of codes).
+    shape: of a segment where every segment has the same one: `(rows, cols)` on a grid, `(length,)` on a line or set,
+        `(rows, cols, values)` for continuous patches; None where the length varies.
+    positions: what a token's index means: place on a line, cell of a grid (row-major), or identity in a set.
+    tokenizer: fingerprint of the fitted tokenizer (sha256, hexadecimal).
+    max_length: tokens in the longest segment of the data set.
+    """
+
+    name: str
+    kind: Kind
+    vocabulary_size: int
+    shape: tuple[int, ...] | None
+    positions: Positions
+    tokenizer: str
+    max_length: int
+
+    @property
+    def continuous(self) -> bool:
+        return self.vocabulary_size == 0
+
+    @property
+    def fixed_length(self) -> bool:
+        return self.shape is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "shape": list(self.shape) if self.shape else None}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Modality":
+        shape = record["shape"]
+        return cls(**{**record, "shape": tuple(shape) if shape else None})
+
+
+@dataclass
+class Sample:
+    """One entity: its key, and the tokens of the modalities that are present.
+
+    tokens: modality name -> (L,) unsigned codes below the modality's vocabulary size, or (L, values) uint8 patches.
+    labels: name -> number or string (what evaluation may judge by); metadata: anything JSON; split: train, validation or test.
+    """
+
+    key: str
+    tokens: dict[str, np.ndarray]
+    labels: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    split: str = "train"
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        return tuple(sorted(self.tokens))

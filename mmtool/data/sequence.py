@@ -1,0 +1,117 @@
+"""From a sample to what a transformer reads: segments, documents, rows.
+
+A segment's inputs are `[OPEN, c1 .. cn]` and its targets `[c1 .. cn, END]`: every input at place p predicts place p + 1 of its own
+segment, so that concatenation and order never leak between segments, and an END is neither fed nor needed where the length
+is fixed. A document is one or more segments; documents are packed into rows and kept apart by a mask.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mmtool.data.layout import NUM_SENTINELS, VocabularyLayout
+from mmtool.data.sample import Sample
+from mmtool.errors import DataError
+
+NO_TARGET = -1
+
+
+@dataclass(frozen=True)
+class Document:
+    """Flat arrays of length L, one entry per input token.
+
+    tokens: id in the shared vocabulary. targets: local index in the modality's range, or NO_TARGET. modality: index in the layout.
+    slot: row of the slot embedding. position: (L, 2) row and column on the tokenizer's grid.
+    """
+
+    tokens: np.ndarray
+    targets: np.ndarray
+    modality: np.ndarray
+    slot: np.ndarray
+    position: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, order: np.ndarray) -> "Document":
+        return Document(*(field[order] for field in (self.tokens, self.targets, self.modality, self.slot, self.position)))
+
+
+def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bool = True) -> Document:
+    """The document of one modality's codes; without `loss` it only conditions what comes after it."""
+    modality = layout.modalities[index]
+    if modality.continuous:
+        raise DataError(
+            "continuous patches cannot be predicted token by token.",
+            where=modality.name,
+            fix="Tokenize it with a codec, or use `--method m3ae`.",
+        )
+    size = len(codes) + 1
+    tokens = np.empty(size, np.int64)
+    tokens[0], tokens[1:] = layout.open_id(index), codes.astype(np.int64) + layout.first_code(index)
+    targets = np.full(size, NO_TARGET, np.int64)
+    if loss:
+        targets[:-1] = codes.astype(np.int64) + 1
+        targets[-1] = NO_TARGET if modality.fixed_length else 0
+    return Document(tokens, targets, np.full(size, index), *places(layout, index, size))
+
+
+def conditional_document(layout: VocabularyLayout, sample: Sample, given: Sequence[str], target: str) -> Document:
+    """The given modalities as context, then the target with loss: what p(target | given) is scored by."""
+    parts = [segment(layout, layout.index(name), sample.tokens[name], loss=name == target) for name in (*given, target)]
+    return concatenate(parts)
+
+
+@lru_cache(maxsize=4096)
+def places(layout: VocabularyLayout, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(slot, position) of the first `size` inputs of a segment: OPEN, then its codes.
+
+    A fixed-length segment has a learned embedding per slot; a variable-length one shares row 0. Rotary positions follow the
+    grid; in a set (a table's features) only the slot tells tokens apart.
+    """
+    modality, steps = layout.modalities[index], np.arange(size)
+    slot = steps + slot_start(layout, index) if modality.fixed_length else np.zeros(size, np.int64)
+    if modality.positions == "set":
+        return slot, np.zeros((size, 2), np.int64)
+    if modality.positions == "line" or modality.shape is None:
+        return slot, np.stack((steps, steps), 1)
+    rows, columns = np.divmod(steps - 1, modality.shape[1])
+    return slot, np.stack((np.where(steps > 0, rows + 1, 0), np.where(steps > 0, columns + 1, 0)), 1)
+
+
+def slot_start(layout: VocabularyLayout, index: int) -> int:
+    """First row of a fixed-length modality in the slot embedding (row 0 is everyone else's)."""
+    return 1 + sum(modality.max_length + 1 for modality in layout.modalities[:index] if modality.fixed_length)
+
+
+def concatenate(documents: Sequence[Document]) -> Document:
+    fields = ("tokens", "targets", "modality", "slot", "position")
+    return Document(*(np.concatenate([getattr(document, field) for document in documents]) for field in fields))
+
+
+def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: VocabularyLayout) -> Document:
+    """Replace each span [start, stop) by a sentinel and move it, behind the same sentinel, to the end (CM3, arXiv 2201.07520).
+
+    A sentinel stands for the input before what it opens: in place for the last token of the span, at the end for the token before
+    the span; it takes over that token's position and target. No loss is asked for the sentinels themselves, whose
+    places are noise. Spans are disjoint, sorted and start at 1 or later; at most `NUM_SENTINELS` are moved.
+    """
+    kept: list[tuple[int, int]] = []
+    moved: list[tuple[int, int]] = []
+    at = 0
+    for number, (start, stop) in enumerate(spans[:NUM_SENTINELS]):
+        sentinel = layout.sentinel(number)
+        kept += [(i, 0) for i in range(at, start)] + [(stop - 1, sentinel)]
+        moved += [(start - 1, sentinel)] + [(i, 0) for i in range(start, stop)]
+        at = stop
+    kept += [(i, 0) for i in range(at, len(document))]
+    order, sentinels = np.array(kept + moved).T
+    is_sentinel = sentinels > 0
+    followed = np.append((order[1:] == order[:-1] + 1) & ~is_sentinel[1:], False)
+    ends_document = (order == len(document) - 1) & (np.arange(len(order)) < len(kept))
+    new = document.take(order)
+    new.tokens[is_sentinel] = sentinels[is_sentinel]
+    new.targets[~(is_sentinel | followed | ends_document)] = NO_TARGET
+    return new

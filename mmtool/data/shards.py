@@ -1,0 +1,258 @@
+"""Token sets: one shard in a file or a stream, or a directory of them per split; verified on open, read at random.
+
+    shards/train/00000.tar 00001.tar ... index.json        shards/validation/...        shards/test/...
+
+The first shard of a split carries the tokenizers, so a directory, a file and a stream are each self-contained.
+"""
+
+import json
+import mmap
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shard_format import ABSENT, Shard
+from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens
+from mmtool.data.shard_writer import in_order, measured, write_shard, write_stream
+from mmtool.data.tar import CutError
+from mmtool.errors import DataError, UsageError
+from mmtool.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
+
+__all__ = ["TokenSet", "fingerprint_of", "measured", "open_token_set", "split_directories", "write_split", "write_stream"]
+
+INDEX = "index.json"
+INDEX_FORMAT = "mmtool-index/1"
+IN_MEMORY_BYTES = 1 << 30  # smaller sets are read whole; larger ones are mapped
+
+
+class TokenSet:
+    """Samples of a verified token set, by number (order of keys).
+
+    modalities: in order of their names; tokenizers: modality name -> bytes of its tokenizer file; protocol: how modalities were
+    removed; split: the one that was opened, None for all of a file; keys: of the samples; lengths: (N, M) tokens per sample
+    and modality, -1 where absent; fingerprint: sha256 over content, wherever it lies.
+    """
+
+    def __init__(self, shards: Sequence[tuple[memoryview, Shard]], split: str | None, where: object) -> None:
+        first = shards[0][1]
+        self.modalities, self.protocol, self.split = first.modalities, first.protocol, split
+        self.tokenizers = first.tokenizers
+        self._buffers = [buffer for buffer, _ in shards]
+        entries = [(number, entry) for number, (_, shard) in enumerate(shards) for entry in shard.entries]
+        entries = [(number, entry) for number, entry in entries if split is None or entry.split == split]
+        if not entries:
+            raise DataError("there are no samples here." if split is None else f"there are no samples of the split {split!r}.", where=where)
+        self.keys = [entry.key for _, entry in entries]
+        self.splits = [entry.split for _, entry in entries]
+        self.lengths = np.array([entry.lengths for _, entry in entries], np.int32)
+        self._starts = np.array([entry.starts for _, entry in entries], np.int64)
+        self._records = np.array([entry.record for _, entry in entries], np.int64)
+        self._shard = np.array([number for number, _ in entries], np.int32)
+        self.fingerprint = fingerprint_of(self.modalities, split, [shard.digest for _, shard in shards])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Sample:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        buffer, record = self._buffers[self._shard[i]], self.record(i)
+        tokens = {}
+        for modality, start, length in zip(self.modalities, self._starts[i].tolist(), self.lengths[i].tolist(), strict=True):
+            if length != ABSENT:
+                tokens[modality.name] = read_tokens(buffer, modality, start, length)
+        return Sample(record["key"], tokens, record["labels"], record["metadata"], record["split"])
+
+    def record(self, i: int) -> dict[str, Any]:
+        """The JSON record of a sample (key, present, labels, metadata, split) without its tokens."""
+        start, size = self._records[i].tolist()
+        return read_record(self._buffers[self._shard[i]], (start, size))
+
+    def present(self, i: int) -> tuple[str, ...]:
+        """Names of the modalities that a sample holds; reads no tokens."""
+        lengths = self.lengths[i].tolist()
+        return tuple(modality.name for modality, length in zip(self.modalities, lengths, strict=True) if length != ABSENT)
+
+    def counts(self) -> dict[str, int]:
+        """Samples per modality."""
+        held = (self.lengths != ABSENT).sum(axis=0).tolist()
+        return {modality.name: count for modality, count in zip(self.modalities, held, strict=True)}
+
+    def co_occurrence(self) -> dict[tuple[str, str], int]:
+        """Samples that hold both modalities of a pair (a, b), a < b; pairs that never occur are left out."""
+        held = (self.lengths != ABSENT).astype(np.int64)
+        together = held.T @ held
+        pairs = {
+            (self.modalities[a].name, self.modalities[b].name): int(together[a, b]) for a, b in combinations(range(len(self.modalities)), 2)
+        }
+        return {pair: count for pair, count in pairs.items() if count}
+
+
+def open_token_set(path: Path | None, split: str | None = None) -> TokenSet:
+    """Open and verify a token set: a directory, a tar file, or standard input (None).
+
+    split: of a directory of splits, the one to open ("train" when left out); of a file or stream, only the samples of that
+    split. Raises DataError for anything missing, cut, damaged or spliced, and names the shard.
+    """
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"there is no split {split!r}.", fix=f"Choose from: {', '.join(SPLITS)}.")
+    if path is None:
+        return _open_stream(split)
+    path = Path(path)
+    if path.is_dir():
+        return _open_directory(path, split)
+    if not path.is_file():
+        raise DataError("there is no such file or directory.", where=path, fix="Give a token tar or a shards directory.")
+    buffer = _load(path, path.stat().st_size)
+    return _single((buffer, read_shard(buffer, path)), split, path)
+
+
+def split_directories(path: Path) -> list[str | None]:
+    """The splits of a shards directory, in order; [None] for anything that is opened as a whole."""
+    return [name for name in SPLITS if (path / name / INDEX).is_file()] or [None]
+
+
+def fingerprint_of(modalities: Sequence[Modality], split: str | None, digests: Sequence[str]) -> str:
+    """sha256 over what a token set holds: its modalities, its split and the digests of its shards."""
+    content = {"modalities": [modality.to_json() for modality in modalities], "split": split, "digests": list(digests)}
+    return sha256_bytes(canonical_json(content).encode())
+
+
+def write_split(
+    directory: Path,
+    modalities: Iterable[Modality],
+    tokenizers: Mapping[str, bytes],
+    samples: Iterable[Sample],
+    protocol: Mapping[str, Any] | None = None,
+    *,
+    split: str,
+    samples_per_shard: int = 10_000,
+) -> dict[str, Any]:
+    """Write samples as numbered shards of `split`, and their index; gives the index.
+
+    To show a whole set at once, write into `storage.atomic_directory`. Raises as `write_stream` does.
+    """
+    ordered = in_order(replace(sample, split=split) for sample in samples)
+    modalities = measured(modalities, ordered)
+    shards: dict[str, Shard] = {}
+    for number, start in enumerate(range(0, max(len(ordered), 1), samples_per_shard)):
+        name, embedded = f"{number:05d}.tar", tokenizers if number == 0 else {}
+        with atomic_file(directory / name, force=True) as file:
+            shards[name] = write_shard(file, modalities, embedded, ordered[start : start + samples_per_shard], protocol or {})
+    empty = memoryview(b"")
+    index = _index(shards, TokenSet([(empty, shard) for shard in shards.values()], split, directory))
+    write_bytes(directory / INDEX, _index_bytes(index))
+    return index
+
+
+def _open_stream(split: str | None) -> TokenSet:
+    where = "standard input"
+    buffer = memoryview(sys.stdin.buffer.read())
+    try:
+        shard = read_shard(buffer, where)
+    except CutError as error:
+        message = "the stream ended before its end record."
+        raise DataError(message, where=where, fix="The command upstream probably failed: see what it said.") from error
+    return _single((buffer, shard), split, where)
+
+
+def _single(opened: tuple[memoryview, Shard], split: str | None, where: object) -> TokenSet:
+    _check_tokenizers(opened[1], where)
+    return TokenSet([opened], split, where)
+
+
+def _open_directory(path: Path, split: str | None) -> TokenSet:
+    if (path / INDEX).is_file():
+        return _open_split(path, split)
+    available = [name for name in split_directories(path) if name]
+    if not available:
+        raise DataError("there are no shards in this directory.", where=path, fix="Give a directory that `mmtool shard` wrote.")
+    wanted = split or "train"
+    if wanted not in available:
+        raise DataError(f"there is no split {wanted!r} here.", where=path, fix=f"Choose from: {', '.join(available)}.")
+    return _open_split(path / wanted, wanted)
+
+
+def _open_split(path: Path, split: str | None) -> TokenSet:
+    stored = (path / INDEX).read_bytes()
+    try:
+        index = json.loads(stored)
+        names = {shard["name"]: shard["sha256"] for shard in index["shards"]}
+        own_split = index["split"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("the index is damaged.", where=path / INDEX, fix=REBUILD) from error
+    if split not in (None, own_split):
+        raise DataError(f"this directory holds the split {own_split!r}, not {split!r}.", where=path)
+    on_disk = sorted(file.name for file in path.glob("*.tar"))
+    if on_disk != sorted(names) or not names:
+        raise DataError(f"the index lists {sorted(names)}, the directory holds {on_disk}.", where=path, fix="Restore what is missing.")
+    total_bytes = sum((path / name).stat().st_size for name in names)
+    opened = {name: _open_shard(path / name, sha256, total_bytes) for name, sha256 in names.items()}
+    shards = list(opened.values())
+    _check_tokenizers(shards[0][1], path)
+    _check_same_set([shard for _, shard in shards], own_split, path)
+    token_set = TokenSet(shards, own_split, path)
+    if stored != _index_bytes(_index({name: shard for name, (_, shard) in opened.items()}, token_set)):
+        raise DataError("the index does not match its shards.", where=path / INDEX, fix=REBUILD)
+    return token_set
+
+
+def _check_same_set(shards: Sequence[Shard], split: str, where: object) -> None:
+    """The shards of a split agree on modalities and protocol, hold that split only, and their keys go on where others end."""
+    first = shards[0]
+    entries = [entry for shard in shards for entry in shard.entries]
+    same = all((shard.modalities, shard.protocol) == (first.modalities, first.protocol) for shard in shards)
+    ordered = all(before.key < after.key for before, after in pairwise(entries))
+    if not same or not ordered or any(entry.split != split for entry in entries):
+        raise DataError("these shards do not belong together.", where=where, fix=REBUILD)
+
+
+def _open_shard(path: Path, sha256: str, total_bytes: int) -> tuple[memoryview, Shard]:
+    buffer = _load(path, total_bytes)
+    shard = read_shard(buffer, path)
+    if shard.sha256 != sha256:
+        raise DataError("this shard is not the one that the index lists.", where=path, fix=REBUILD)
+    return buffer, shard
+
+
+def _load(path: Path, total_bytes: int) -> memoryview:
+    """The file's bytes: in memory when the whole set is small, mapped otherwise."""
+    if total_bytes <= IN_MEMORY_BYTES:
+        return memoryview(path.read_bytes())
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check_tokenizers(shard: Shard, where: object) -> None:
+    if not shard.tokenizers:
+        raise DataError("the shard carries no tokenizers: it is one of several.", where=where, fix="Open the directory that it lies in.")
+
+
+def _index(shards: Mapping[str, Shard], token_set: TokenSet) -> dict[str, Any]:
+    listed = [
+        {"name": name, "sha256": shard.sha256, "samples": len(shard.entries), "offsets": shard.offsets} for name, shard in shards.items()
+    ]
+    return {
+        "format": INDEX_FORMAT,
+        "split": token_set.split,
+        "shards": listed,
+        "samples": len(token_set),
+        "counts": token_set.counts(),
+        "co_occurrence": [[a, b, count] for (a, b), count in sorted(token_set.co_occurrence().items())],
+        "modalities": [modality.to_json() for modality in token_set.modalities],
+        "protocol": token_set.protocol,
+        "fingerprint": token_set.fingerprint,
+    }
+
+
+def _index_bytes(index: Mapping[str, Any]) -> bytes:
+    return (canonical_json(index) + "\n").encode()
