@@ -1,0 +1,121 @@
+"""Alignment of corpora that share no keys: items are dealt into samples by a label that all of them carry.
+
+This is how SVL-MNIST is made (LoReTTa, arXiv 2305.14243): digits, recordings and sentences of one class become a sample, index
+by index, and the pools behind two pairs of modalities are disjoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmtool.data.sample import SPLITS, Sample
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.join import Placement, original_of
+from mmtool.preprocessing.protocol import HoleProtocol, uniform
+
+ALIGNED_PER_CLASS = 384
+Place = tuple[str, str]  # split and class
+Pool = Sequence[Sample]
+Pools = dict[str, dict[Place, list[Sample]]]  # modality -> place -> its items
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How items are dealt, index by index in a seeded order.
+
+    label: name of the label that all corpora have. pairs_per_class: training samples per pair and class (default: the larger of
+    its two pools). aligned_per_class: complete samples per class in validation and test (default: the largest pool, 384 at most,
+    as in the paper). Smaller pools are dealt again, in another order each time.
+    """
+
+    label: str
+    pairs_per_class: int | None = None
+    aligned_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if any(count is not None and count < 1 for count in (self.pairs_per_class, self.aligned_per_class)):
+            raise UsageError("a class needs at least one sample.", where="--align", fix="Give a positive number of samples per class.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def count(self, split: str, largest: int) -> int:
+        """Samples per class, where the largest pool has `largest` items."""
+        if split == SPLITS[0]:
+            return self.pairs_per_class or largest
+        return self.aligned_per_class or min(largest, ALIGNED_PER_CLASS)
+
+
+def align(
+    items: Mapping[str, Mapping[str, Sample]], alignment: Alignment, protocol: HoleProtocol, placement: Placement
+) -> tuple[list[Sample], list[str]]:
+    """Deal the items (modality -> key -> sample of that modality alone) into samples; also, what could not be dealt.
+
+    Training samples hold one of the protocol's pairs (every modality where it has none), those of other splits every modality.
+    Keys read `train-image+text-3-000012`; metadata keeps the keys of the sources; labels other than the common one become
+    `MODALITY.LABEL`. A class that a modality lacks in a split is left out there. Raises DataError for an item without the label.
+    """
+    pools, classes = _pools(items, alignment.label, placement)
+    samples: list[Sample] = []
+    empty: list[str] = []
+    for split, value in sorted({place for by_place in pools.values() for place in by_place}):
+        groups = _combinations(protocol, split, sorted(pools))
+        for names in groups:
+            stem = f"{split}-{'+'.join(names)}-{value}"
+            shares = {name: _share(pools[name].get((split, value), []), name, names, groups, protocol.seed) for name in names}
+            if not all(shares.values()):
+                empty.append(f"{stem} (no {', '.join(name for name in names if not shares[name])})")
+                continue
+            count = alignment.count(split, max(map(len, shares.values())))
+            columns = {name: _dealt(pool, count, f"{stem}/{name}", protocol.seed) for name, pool in shares.items()}
+            for i in range(count):
+                sources = {name: column[i] for name, column in columns.items()}
+                samples.append(_sample(f"{stem}-{i:06d}", split, {alignment.label: classes[value]}, sources))
+    return samples, empty
+
+
+def _pools(items: Mapping[str, Mapping[str, Sample]], label: str, placement: Placement) -> tuple[Pools, dict[str, Any]]:
+    """Items by modality, split and class, and the value of each class. Variants exist in training only."""
+    pools: Pools = {}
+    classes: dict[str, Any] = {}
+    for name in sorted(items):
+        by_place = pools.setdefault(name, {})
+        for key, item in sorted(items[name].items()):
+            value = item.labels.get(label)
+            if value is None:
+                raise DataError(f"this {name} has no label {label!r} to align by.", where=key, fix="Give it when tokenizing (--label).")
+            split = placement.of(item)
+            if split == SPLITS[0] or original_of(item) == key:
+                classes.setdefault(str(value), value)
+                by_place.setdefault((split, str(value)), []).append(item)
+    return pools, classes
+
+
+def _combinations(protocol: HoleProtocol, split: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+    if split in protocol.apply_to and protocol.pairs:
+        return sorted(tuple(sorted(pair)) for pair in protocol.pairs)
+    return [tuple(names)]
+
+
+def _share(pool: Pool, name: str, names: tuple[str, ...], groups: Sequence[tuple[str, ...]], seed: int) -> Pool:
+    """The part of a modality's pool that belongs to one combination: originals are dealt in turn, variants follow theirs."""
+    users = [group for group in groups if name in group]
+    originals = sorted({original_of(item) for item in pool}, key=lambda key: (uniform(seed, "pool", name, key), key))
+    own = set(originals[users.index(names) :: len(users)])
+    return [item for item in pool if original_of(item) in own]
+
+
+def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
+    """`count` items of a pool, all of it before any again; each round has its own order, so that the same items do not meet again."""
+    dealt: list[Sample] = []
+    while len(dealt) < count:
+        turn = f"{purpose}/{len(dealt)}"
+        dealt += sorted(pool, key=lambda item: (uniform(seed, turn, item.key), item.key))
+    return dealt[:count]
+
+
+def _sample(key: str, split: str, common: Mapping[str, Any], sources: Mapping[str, Sample]) -> Sample:
+    tokens = {name: item.tokens[name] for name, item in sources.items()}
+    others = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
+    metadata = {"sources": {name: item.key for name, item in sources.items()}}
+    return Sample(key, tokens, {**common, **others}, metadata, split)

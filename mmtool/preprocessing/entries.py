@@ -1,0 +1,95 @@
+"""What readers of raw files are told, and what they give: one entry for each sample, decoded only when it is asked for."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mmtool.errors import DataError
+
+INTEGER, NUMBER = re.compile(r"-?(0|[1-9]\d*)"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
+KEY = "key"
+MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
+
+    key_column: column (or array) holding the sample keys. Default: a column `key`; in tables also the first column where it is not
+        numeric; else file stem and row number. For files the key is their path without extension.
+    text_column: column holding the text. Default: `text`, or the only column.
+    label_columns: columns kept as labels; `NAME=COLUMN` renames one.
+    label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
+        that files of several modalities can meet) and `group` (see `group_column`).
+    label_from_folder: name of a label that takes the name of the folder a file lies in.
+    labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
+    group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
+    columns: names of the columns of a file without header.
+    lines: a .txt file holds one sample per line instead of one in all.
+    on_error: `raise` at the first bad sample, or `skip` it.
+    value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
+    max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
+    """
+
+    key_column: str | None = None
+    text_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+    label_pattern: str | None = None
+    label_from_folder: str | None = None
+    labels_path: Path | None = None
+    group_column: str | None = None
+    columns: tuple[str, ...] = ()
+    lines: bool = False
+    on_error: Literal["raise", "skip"] = "raise"
+    value_range: tuple[float, float] | None = None
+    max_pixels: int = 64_000_000
+    max_duration_s: float = 600.0
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Name of each wanted label -> its column."""
+        pairs = (text.partition("=") for text in self.label_columns)
+        return {name: column or name for name, _, column in pairs}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing."""
+
+    key: str
+    where: str
+    load: Callable[[], Any]
+    labels: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
+
+
+def row_entry(row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions) -> Entry:
+    """The entry of one row of a table: labels and group taken from its columns, where it has them."""
+    labels = {name: label_value(row[column]) for name, column in options.label_names.items() if column in row}
+    group = row.get(options.group_column) if options.group_column else None
+    return Entry(key, where, load, labels, None if group is None else str(group))
+
+
+def label_value(value: Any) -> Any:
+    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value != value:
+        return None
+    if not isinstance(value, str):
+        return value if isinstance(value, bool | int | float) else str(value)
+    text = value.strip()
+    if text in MISSING:
+        return None
+    if INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+def require_column(name: str, header: Mapping[str, Any] | list[str], where: object, option: str) -> str:
+    """`name`, if the header holds it. Raises DataError naming the columns there are and the option to use."""
+    if name in header:
+        return name
+    names = ", ".join(list(header)[:20])
+    raise DataError(f"there is no column {name!r}; the columns are: {names}.", where=where, fix=f"Name another with {option}.")

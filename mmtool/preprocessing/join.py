@@ -1,0 +1,150 @@
+"""Joins token sets: the items of every modality, put together by key into samples, labels merged, absence left open."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shards import TokenSet, open_token_set, split_directories
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.entries import label_value
+from mmtool.preprocessing.raw_files import raw_file
+from mmtool.preprocessing.records import read_cells
+from mmtool.preprocessing.splits import Split
+
+SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
+GROUP, VARIANT_OF = "group", "variant_of"
+
+
+@dataclass
+class Collection:
+    """What the inputs hold: modalities and tokenizer files by name, and items (samples of one modality) by modality and key."""
+
+    modalities: dict[str, Modality] = field(default_factory=dict)
+    tokenizers: dict[str, bytes] = field(default_factory=dict)
+    items: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    protocols: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, token_set: TokenSet, where: object) -> None:
+        """Take in one token set. Raises DataError for a key given twice in a modality, and for two modalities of one name."""
+        for modality in token_set.modalities:
+            self._add_modality(modality, where)
+            self.tokenizers[modality.name] = token_set.tokenizers[modality.name]
+        if token_set.protocol and token_set.protocol not in self.protocols:
+            self.protocols.append(token_set.protocol)
+        for sample in token_set:
+            for name, tokens in sample.tokens.items():
+                if sample.key in self.items[name]:
+                    fix = "A key may stand once in each modality: leave one out, or rename."
+                    raise DataError(f"the key {sample.key!r} is given twice for {name}.", where=where, fix=fix)
+                self.items[name][sample.key] = replace(sample, tokens={name: tokens})
+
+    def _add_modality(self, modality: Modality, where: object) -> None:
+        known = self.modalities.setdefault(modality.name, modality)
+        self.items.setdefault(modality.name, {})
+        if known.tokenizer != modality.tokenizer:
+            what = f"the modality {modality.name!r} comes from two tokenizers, {known.tokenizer[:12]} and {modality.tokenizer[:12]}."
+            raise DataError(what, where=where, fix="Tokenize both with the same one (--tokenizer), or name them apart (--name).")
+        self.modalities[modality.name] = replace(known, max_length=max(known.max_length, modality.max_length))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which split an item belongs to: by the label `split_label` where it is given, else by the hash of its group."""
+
+    split: Split
+    split_label: str | None = None
+
+    def of(self, sample: Sample) -> str:
+        if self.split_label is None:
+            return self.split.of(group_of(sample))
+        stated = sample.labels.get(self.split_label)
+        if str(stated) not in SPLIT_NAMES:
+            what = f"the label {self.split_label!r} is {stated!r}, which is no split."
+            raise DataError(what, where=sample.key, fix=f"Use {', '.join(SPLITS)}.")
+        return SPLIT_NAMES[str(stated)]
+
+
+def collect(inputs: Sequence[Path | None]) -> Collection:
+    """Open all inputs (None: standard input; a shards directory: every split of it)."""
+    if sum(path is None for path in inputs) > 1:
+        raise UsageError("standard input can be read once only.", where="-", fix="Write one of the streams to a file first.")
+    collection = Collection()
+    for path in inputs:
+        for split in split_directories(path) if path else [None]:
+            collection.add(open_token_set(path, split), path or "standard input")
+    return collection
+
+
+def join(items: Mapping[str, Mapping[str, Sample]]) -> Iterator[Sample]:
+    """One sample per key, in order of the keys. An augmented variant of a sample takes its other modalities from the original.
+
+    Raises DataError where two modalities state different labels or groups for a key.
+    """
+    for key in sorted(set().union(*items.values())):
+        parts = [by_key[key] for _, by_key in sorted(items.items()) if key in by_key]
+        original = next((part.metadata[VARIANT_OF] for part in parts if VARIANT_OF in part.metadata), None)
+        if original is not None:
+            held = {name for part in parts for name in part.tokens}
+            parts += [by_key[original] for name, by_key in sorted(items.items()) if name not in held and original in by_key]
+        yield _merged(key, parts)
+
+
+def group_of(sample: Sample) -> str:
+    """What is split as one: the group of the sample, the original of a variant, or the sample itself."""
+    return str(sample.metadata.get(GROUP) or original_of(sample))
+
+
+def original_of(sample: Sample) -> str:
+    """The key of the sample that this one is a variant of; its own where it is none."""
+    return str(sample.metadata.get(VARIANT_OF) or sample.key)
+
+
+def read_labels(path: Path, key_column: str | None = None) -> dict[str, dict[str, Any]]:
+    """Labels by key from a CSV or TSV file, keys in the named column, else in `key`, else in the first."""
+    if not path.is_file():
+        raise DataError("there is no such labels file.", where=path, fix="Check the path.")
+    header, rows = read_cells(raw_file(path), ())
+    column = key_column or ("key" if "key" in header else header[0])
+    if column not in header:
+        raise UsageError(f"there is no column {column!r} in {path}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
+    labels: dict[str, dict[str, Any]] = {}
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=True))
+        key = row.pop(column)
+        if key in labels:
+            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
+        labels[key] = {name: label_value(cell) for name, cell in row.items()}
+    return labels
+
+
+def add_labels(sample: Sample, labels: Mapping[str, Any]) -> Sample:
+    """The sample with further labels. Raises DataError where it has one of them with another value."""
+    return replace(sample, labels=_merge(sample.key, [sample.labels, labels]))
+
+
+def _merged(key: str, parts: Sequence[Sample]) -> Sample:
+    tokens = {name: values for part in parts for name, values in part.tokens.items()}
+    metadata = {name: value for part in reversed(parts) for name, value in part.metadata.items()}
+    metadata[GROUP] = _common_group(key, parts)
+    return Sample(key, tokens, _merge(key, [part.labels for part in parts]), metadata, parts[0].split)
+
+
+def _common_group(key: str, parts: Sequence[Sample]) -> str:
+    """The group that was given for a key; inputs tokenized without groups say nothing else than the key itself."""
+    given = {group_of(part) for part in parts} - {original_of(part) for part in parts}
+    if len(given) > 1:
+        what = f"its modalities belong to different groups: {', '.join(sorted(given))}."
+        raise DataError(what, where=key, fix="Give the same --group-column to all of them.")
+    return given.pop() if given else original_of(parts[0])
+
+
+def _merge(key: str, all_labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for labels in all_labels:
+        for name, value in labels.items():
+            if merged.setdefault(name, value) != value:
+                what = f"the label {name!r} is {merged[name]!r} in one input and {value!r} in another."
+                raise DataError(what, where=key, fix="Correct it, or give the labels another name.")
+    return merged

@@ -1,0 +1,95 @@
+"""Protocols that remove modalities: which ones a sample keeps is a pure function of the seed and the sample's key.
+
+Pairs: every training sample serves one of the given pairs and loses all other modalities, so the pools of the pairs are disjoint
+(LoReTTa, arXiv 2305.14243). Holes: a share of the samples loses exactly one modality (missing-aware prompts, Lee et al., CVPR
+2023), or every modality is lost independently at its own rate.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmtool.data.sample import SPLITS
+from mmtool.errors import UsageError
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class HoleProtocol:
+    """What samples lose.
+
+    pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, unless `keep_unpaired`
+    is set and they hold a single modality.
+    holes: share of the samples that lose exactly one modality, or a rate per modality; the last one is never lost.
+    apply_to: splits that lose anything; validation and test stay complete unless named. seed: of all choices.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    holes: float | Mapping[str, float] | None = None
+    apply_to: tuple[str, ...] = ("train",)
+    keep_unpaired: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            if len(pair) != 2 or len(set(pair) - {""}) != 2:
+                raise UsageError(f"{','.join(pair)!r} is not a pair.", where="--pair", fix="Name two modalities, e.g. --pair image,text.")
+        if len({frozenset(pair) for pair in self.pairs}) < len(self.pairs):
+            raise UsageError("a pair is given twice.", where="--pair", fix="Give each pair once.")
+        for rate in _rates(self.holes):
+            if not 0 <= rate <= 1:
+                raise UsageError(f"{rate} is no rate.", where="--holes", fix="Give a number from 0 to 1.")
+        if not set(self.apply_to) <= set(SPLITS):
+            raise UsageError(f"unknown split in {self.apply_to}.", where="apply_to", fix=f"Choose from: {', '.join(SPLITS)}.")
+
+    @property
+    def named(self) -> set[str]:
+        """Every modality that the protocol speaks of."""
+        rates = self.holes if isinstance(self.holes, Mapping) else {}
+        return {name for pair in self.pairs for name in pair} | set(rates)
+
+    def kept(self, key: str, present: Collection[str], split: str) -> tuple[str, ...]:
+        """The modalities that a sample keeps, in order of their names; none of them: the sample is left out."""
+        names = tuple(sorted(present))
+        if split not in self.apply_to:
+            return names
+        if self.pairs:
+            names = self._one_pair(key, names)
+        if isinstance(self.holes, Mapping):
+            return self._independent(key, names, self.holes)
+        return self._one_lost(key, names, self.holes or 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        holes = dict(self.holes) if isinstance(self.holes, Mapping) else self.holes
+        pairs = [list(pair) for pair in self.pairs]
+        return {"pairs": pairs, "holes": holes, "apply_to": list(self.apply_to), "keep_unpaired": self.keep_unpaired, "seed": self.seed}
+
+    def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
+        if not served:
+            return names if self.keep_unpaired and len(names) == 1 else ()
+        return served[int(uniform(self.seed, "pair", key) * len(served))]
+
+    def _one_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:
+        if len(names) < 2 or uniform(self.seed, "holes", key) >= share:
+            return names
+        lost = int(uniform(self.seed, "lost", key) * len(names))
+        return names[:lost] + names[lost + 1 :]
+
+    def _independent(self, key: str, names: tuple[str, ...], rates: Mapping[str, float]) -> tuple[str, ...]:
+        kept = tuple(name for name in names if uniform(self.seed, "holes", key, name) >= rates.get(name, 0.0))
+        if kept or not names:
+            return kept
+        return (names[int(uniform(self.seed, "survivor", key) * len(names))],)
+
+
+def uniform(seed: int, *words: str) -> float:
+    """A number in [0, 1) that depends on nothing but the seed and the words."""
+    digest = hashlib.sha256("\0".join((str(seed), *words)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _rates(holes: float | Mapping[str, float] | None) -> list[float]:
+    return list(holes.values()) if isinstance(holes, Mapping) else [holes or 0.0]

@@ -1,0 +1,181 @@
+"""Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
+
+import gzip
+import os
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mmtool.errors import DataError
+
+MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
+IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
+FORMATS = {
+    "image": (*IMAGES, "idx", "npz", "npy"),
+    "audio": ("wav", "flac", "ogg"),
+    "text": ("txt", "csv", "tsv", "jsonl", "npz"),
+    "table": ("csv", "tsv", "parquet"),
+}
+ARCHIVES = ("tar", "tgz", "zip")
+NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE)
+TAR_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file that may lie in an archive.
+
+    where: what a person calls it; stem: its path below what was given, without extension, with `/`; format: its extension in lower
+    case, without `.gz` (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
+    """
+
+    where: str
+    stem: str
+    format: str
+    read: Callable[[], bytes]
+    path: Path | None = None
+
+
+def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> Iterator[RawFile]:
+    """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
+
+    Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
+    """
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
+        found = False
+        for file in _below(path, kind):
+            if skip is None or file.path is None or not file.path.samefile(skip):
+                found = True
+                yield file
+        if not found:
+            raise DataError(f"no {kind} file here.", where=path, fix=f"Accepted: {accepted(kind)}.")
+
+
+def raw_file(path: Path, name: str | None = None) -> RawFile:
+    """A plain file on disk; `name` is its path below the folder that was given."""
+    stem, form = split_name(name or path.name)
+    return RawFile(str(path), stem, form, partial(_read_path, path), path)
+
+
+def accepted(kind: str) -> str:
+    """The extensions of a kind, for messages."""
+    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in FORMATS[kind]]
+    return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`scans/7.PNG` -> (`scans/7`, `png`); the format is empty where there is none."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        return name, ""
+    return match["stem"], (match["format"] or match["idx"]).lower()
+
+
+def _below(path: Path, kind: str) -> Iterator[RawFile]:
+    if path.is_dir():
+        for file in _walk(path):
+            yield from _open(file, file.relative_to(path).as_posix(), kind)
+    elif split_name(path.name)[1] in (*FORMATS[kind], *ARCHIVES):
+        yield from _open(path, path.name, kind)
+    else:
+        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(kind)}.")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder in order of their paths; hidden ones are left out."""
+    for directory, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _open(path: Path, name: str, kind: str) -> Iterator[RawFile]:
+    form = split_name(name)[1]
+    if form in FORMATS[kind]:
+        yield raw_file(path, name)
+    elif form == "zip":
+        yield from _zip_members(path, kind)
+    elif form in ARCHIVES:
+        yield from _tar_members(path, kind)
+
+
+def _read_path(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return _read_stream(file, path.name, path)
+
+
+def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
+    """The rest of a file, through gzip if its name ends so. Raises DataError where it is cut, damaged or expands without end."""
+    try:
+        stream = gzip.GzipFile(fileobj=file) if name.lower().endswith(".gz") else file
+        data = stream.read(MAX_FILE_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.ReadError) as error:
+        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
+    return data
+
+
+def _zip_members(path: Path, kind: str) -> Iterator[RawFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"the archive is damaged or cut ({error}).", where=path, fix="Get it again.") from error
+    with archive:
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            if info.flag_bits & 1:
+                raise DataError("the archive is encrypted.", where=path, fix="Unpack it and give the folder.")
+            if not info.is_dir():
+                yield from _member(path, info.filename, kind, partial(archive.open, info))
+
+
+def _tar_members(path: Path, kind: str) -> Iterator[RawFile]:
+    try:
+        with tarfile.open(path) as archive:
+            for info in archive:
+                if info.issym() or info.islnk() or info.isdev():
+                    raise DataError(f"the archive holds a link or device, {info.name!r}.", where=path, fix="Pack plain files only.")
+                if info.isfile():
+                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info))
+            _check_end(archive, path)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"the archive is damaged or cut ({error}).", where=path, fix="Get it again.") from error
+
+
+def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    assert file is not None
+    return file
+
+
+def _check_end(archive: tarfile.TarFile, path: Path) -> None:
+    """tarfile ends quietly at a cut or a damaged header; a whole archive ends with a block of zeros."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(TAR_BLOCK) != bytes(TAR_BLOCK):
+        raise DataError("the archive is cut or damaged: it has no end mark.", where=path, fix="Get it again.")
+
+
+def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]]) -> Iterator[RawFile]:
+    """One member, if it is of the kind. Raises DataError for a name that leaves the archive."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+        raise DataError(f"the archive holds the unsafe name {name!r}.", where=archive, fix="Pack it again with relative names.")
+    stem, form = split_name(parts.as_posix())
+    if form in FORMATS[kind] and not any(part.startswith(".") for part in parts.parts):
+        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
+
+
+def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) -> bytes:
+    try:
+        with open_member() as file:
+            return _read_stream(file, name, where)
+    except (NotImplementedError, zipfile.BadZipFile) as error:
+        raise DataError(f"the archive's member cannot be read ({error}).", where=where, fix="Unpack it and give the folder.") from error

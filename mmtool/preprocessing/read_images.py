@@ -1,0 +1,134 @@
+"""Pictures: image files through Pillow, MNIST's idx files, and arrays of images in npy and npz; all become (H, W, C) uint8."""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmtool.errors import DataError
+from mmtool.preprocessing.arrays import load_arrays, read_idx
+from mmtool.preprocessing.entries import KEY, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.raw_files import RawFile, raw_file
+
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # an allow-list: an EPS under the name of a PNG would reach Ghostscript
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
+DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+BITS_PER_SAMPLE = 258
+IMAGES, LABEL = "images", "label"
+
+
+def read_images(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+    """Entries of one file; their values are (H, W, 1) for grey images and (H, W, 3) for colour."""
+    if file.format == "idx":
+        yield from _idx_entries(file, options)
+    elif file.format in ("npy", "npz"):
+        yield from _array_entries(file, options)
+    else:
+        yield Entry(file.stem, file.where, partial(_decode, file, options))
+
+
+def _decode(file: RawFile, options: SourceOptions) -> np.ndarray:
+    """Decode an image file: upright by its EXIF orientation, transparency laid over white. Raises DataError where it is damaged,
+    too large, has several frames, or is deeper than 8 bits without a declared range."""
+    data = file.read()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below comes first
+            image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+        _check_header(image, data, file.where, options)
+        image.load()
+        return _to_array(ImageOps.exif_transpose(image), file.where, options)
+    except DataError:
+        raise
+    except BROKEN as error:
+        raise DataError(f"the image cannot be decoded ({error}).", where=file.where, fix="Get it again, or use --on-error skip.") from error
+
+
+def _check_header(image: Image.Image, data: bytes, where: str, options: SourceOptions) -> None:
+    """Refuse before decoding: too many pixels, several frames, and 16-bit colour, which Pillow would cut to 8 bits without a word."""
+    pixels = image.width * image.height
+    if pixels > options.max_pixels:
+        fix = "Scale it down, or raise the limit with --max-pixels."
+        raise DataError(f"the image has {pixels:,} pixels, more than {options.max_pixels:,}.", where=where, fix=fix)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise DataError(f"the image has {frames} frames.", where=where, fix="Export each frame as an image of its own.")
+    png_depth = data[24] if image.format == "PNG" else 0
+    tiff_depth = max(image.tag_v2.get(BITS_PER_SAMPLE, (0,))) if image.format == "TIFF" else 0  # type: ignore[attr-defined]
+    if max(png_depth, tiff_depth) > 8 and image.mode not in DEEP_MODES:
+        raise DataError("the image has 16 bits per colour.", where=where, fix="Convert it to 8 bits per colour.")
+
+
+def _to_array(image: Image.Image, where: str, options: SourceOptions) -> np.ndarray:
+    if image.mode in DEEP_MODES:
+        return to_uint8(np.asarray(image)[..., None], where, options)
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return to_uint8(np.asarray(image.convert(mode)), where, options)
+
+
+def to_uint8(image: np.ndarray, where: str, options: SourceOptions) -> np.ndarray:
+    """(H, W) or (H, W, C) of any number type -> (H, W, C) uint8, scaled by the declared range where it is deeper than 8 bits."""
+    image = image[..., None] if image.ndim == 2 else image
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8) * 255
+    if image.dtype == np.uint8:
+        return image
+    if options.value_range is None:
+        fix = "Declare what is black and white with --value-range LOW HIGH."
+        raise DataError(f"the image has {image.dtype} values from {image.min()} to {image.max()}.", where=where, fix=fix)
+    low, high = options.value_range
+    if not np.isfinite(image).all():
+        raise DataError("the image holds NaN or infinite values.", where=where, fix="Export it again.")
+    return np.rint(np.clip((image.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def _idx_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+    """MNIST's own format; the label `label` comes from `labels_path`, or from the idx1 file beside the images."""
+    images = read_idx(file)
+    if images.ndim < 3:
+        return
+    labels = _idx_labels(file, options)
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise DataError(f"{len(labels)} labels for {len(images)} images.", where=file.where, fix="Give the labels file of these images.")
+    options = replace(options, label_columns=options.label_columns or (LABEL,))
+    for index, image in enumerate(images):
+        where = f"{file.where}, image {index}"
+        row = {} if labels is None else {LABEL: labels[index]}
+        yield row_entry(row, f"{file.stem}-{index:06d}", where, partial(to_uint8, image, where, options), options)
+
+
+def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
+    path = options.labels_path
+    if path is None and file.path is not None:
+        name = file.path.name.replace("idx3", "idx1").replace("images", "labels")
+        path = file.path.with_name(name) if name != file.path.name else None
+        path = path if path is not None and path.exists() else None
+    if path is None or "idx1" not in path.name:
+        return None
+    return read_idx(raw_file(path))
+
+
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+    """The array `images`, (N, H, W) or (N, H, W, C); arrays of one value per image are its labels (or those named as labels)."""
+    arrays = load_arrays(file)
+    images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise DataError(f"the images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3).")
+    columns = {name: array for name, array in arrays.items() if array.shape == images.shape[:1]}
+    key_column = options.key_column or (KEY if KEY in columns else None)
+    keys = columns.pop(require_column(key_column, columns, file.where, "--key-column")) if key_column else None
+    wanted = options.label_columns or tuple(columns)
+    for index, image in enumerate(images):
+        key = f"{file.stem}-{index:06d}" if keys is None else str(keys[index])
+        where = f"{file.where}, image {index}"
+        row = {name: column[index] for name, column in columns.items()}
+        yield row_entry(row, key, where, partial(to_uint8, image, where, options), replace(options, label_columns=wanted))

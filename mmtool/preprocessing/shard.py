@@ -1,0 +1,215 @@
+"""The stage `shard`: token sets in, one token set of train, validation and test out, joined on keys or aligned by a label."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mmtool.console import talk
+from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.alignment import Alignment, align
+from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of, read_labels
+from mmtool.preprocessing.protocol import HoleProtocol
+from mmtool.preprocessing.splits import Split
+from mmtool.storage import atomic_directory, atomic_file, refuse_overwrite
+
+TRAIN = SPLITS[0]
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What `shard` did.
+
+    combinations: split -> present modalities ("image+text") -> samples. together: pair -> training samples that hold both.
+    absent: split -> modality -> samples without it. unmatched: modality -> keys of other inputs that it lacks (before the protocol).
+    left_out: samples that the protocol has no use for. unlabelled: samples that the labels file does not name. fingerprint: by split.
+    """
+
+    output: str
+    samples: dict[str, int]
+    combinations: dict[str, dict[str, int]]
+    together: dict[str, int]
+    absent: dict[str, dict[str, int]]
+    unmatched: dict[str, int]
+    left_out: int
+    unlabelled: int
+    fingerprint: dict[str, str]
+    seconds: float
+
+
+def shard(
+    inputs: Sequence[Path | None],
+    output: Path | None,
+    *,
+    protocol: HoleProtocol | None = None,
+    split: Split | None = None,
+    alignment: Alignment | None = None,
+    labels: Path | None = None,
+    key_column: str | None = None,
+    split_label: str | None = None,
+    samples_per_shard: int = 10_000,
+    force: bool = False,
+) -> ShardSummary:
+    """Join token sets (None: standard input) into a directory of shards, one tar (a path ending in `.tar`), or standard output (None).
+
+    protocol: which modalities samples lose. split: of groups. alignment: deal items by a label instead of joining them on keys.
+    labels: CSV or TSV of further labels by key (`key_column`). split_label: a label that names the split. The order of the inputs
+    does not matter: same input, same bytes. Raises DataError and UsageError before anything is written.
+    """
+    started = time.monotonic()
+    protocol, placement = protocol or HoleProtocol(), Placement(split or Split(), split_label)
+    _check(inputs, output, alignment, labels, samples_per_shard, force)
+    collection = collect(inputs)
+    _check_collection(collection, protocol)
+    further = read_labels(labels, key_column) if labels else None
+    samples, unmatched = _samples(collection, protocol, alignment, placement, further)
+    kept = _with_holes(samples, protocol)
+    if not any(sample.split == TRAIN for sample in kept):
+        fix = "Check --pair and the keys (`mmtool info` shows what an input holds), or raise the fraction of training samples."
+        raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
+    _warn_of_leaks(collection, samples)
+    record = _provenance(protocol, placement, alignment, collection)
+    fingerprint = _write(output, collection, kept, record, samples_per_shard, force)
+    unlabelled = sum(sample.key not in further for sample in samples) if further is not None else 0
+    summary = _summary(output, kept, sorted(collection.modalities), fingerprint)
+    summary = replace(summary, unmatched=unmatched, unlabelled=unlabelled, left_out=len(samples) - len(kept))
+    _report(summary)
+    return replace(summary, seconds=round(time.monotonic() - started, 2))
+
+
+def _check(
+    inputs: Sequence[Path | None], output: Path | None, alignment: Alignment | None, labels: Path | None, per_shard: int, force: bool
+) -> None:
+    """Refuse what cannot end well before the long work begins."""
+    if not inputs:
+        raise UsageError("there is nothing to join.", where="INPUT", fix="Give at least one token set.")
+    if alignment and labels:
+        raise UsageError("aligned samples have keys of their own.", where="--labels", fix="Give labels when tokenizing instead.")
+    if per_shard < 1:
+        raise UsageError(f"{per_shard} samples make no shard.", where="--samples-per-shard", fix="Give a positive number.")
+    if output is not None:
+        refuse_overwrite(output, force)
+
+
+def _check_collection(collection: Collection, protocol: HoleProtocol) -> None:
+    if any(earlier.get("align") for earlier in collection.protocols):
+        fix = "Shard the token tars that they were made of."
+        raise DataError("aligned samples share items, so they cannot be split again.", where="INPUT", fix=fix)
+    unknown = sorted(protocol.named - set(collection.modalities))
+    if unknown:
+        fix = f"The inputs hold: {', '.join(sorted(collection.modalities))}."
+        raise UsageError(f"no input holds the modality {unknown[0]!r}.", where="--pair/--holes", fix=fix)
+
+
+def _samples(
+    collection: Collection,
+    protocol: HoleProtocol,
+    alignment: Alignment | None,
+    placement: Placement,
+    further: Mapping[str, Mapping[str, Any]] | None,
+) -> tuple[list[Sample], dict[str, int]]:
+    """All samples with their splits, complete as far as the inputs go, and how many keys each modality lacks."""
+    if alignment:
+        samples, empty = align(collection.items, alignment, protocol, placement)
+        for place in empty:
+            talk(f"nothing to align for {place}")
+        return samples, {}
+    joined = (add_labels(sample, further.get(sample.key, {})) if further else sample for sample in join(collection.items))
+    placed = [replace(sample, split=placement.of(sample)) for sample in joined]
+    samples = [sample for sample in placed if sample.split == TRAIN or original_of(sample) == sample.key]
+    unmatched = {name: sum(name not in sample.tokens for sample in samples) for name in sorted(collection.modalities)}
+    return samples, unmatched
+
+
+def _warn_of_leaks(collection: Collection, samples: Iterable[Sample]) -> None:
+    """Say so where a tokenizer may have been fitted on what is held out now."""
+    moved: dict[str, set[str]] = {name: set() for name in sorted(collection.items)}
+    for sample in samples:
+        for name in sample.tokens if sample.split != TRAIN else ():
+            key = sample.metadata["sources"][name] if sample.key not in collection.items[name] else sample.key
+            if collection.items[name][key].split == TRAIN:
+                moved[name].add(key)
+    for name, keys in moved.items():
+        if keys:
+            talk(f"warning: {len(keys)} held-out {name} items were training items when tokenized; split both stages alike.")
+
+
+def _with_holes(samples: Iterable[Sample], protocol: HoleProtocol) -> list[Sample]:
+    kept = ((sample, protocol.kept(original_of(sample), sample.present, sample.split)) for sample in samples)
+    return [replace(sample, tokens={name: sample.tokens[name] for name in names}) for sample, names in kept if names]
+
+
+def _provenance(protocol: HoleProtocol, placement: Placement, alignment: Alignment | None, collection: Collection) -> dict[str, Any]:
+    """What the manifest says of how samples came to be as they are."""
+    split = {"fractions": list(placement.split.fractions), "seed": placement.split.seed, "label": placement.split_label}
+    record = {**protocol.to_json(), "split": split, "align": alignment.to_json() if alignment else None}
+    return {**record, "inputs": collection.protocols} if collection.protocols else record
+
+
+def _write(
+    output: Path | None, collection: Collection, samples: Sequence[Sample], protocol: dict[str, Any], per_shard: int, force: bool
+) -> dict[str, str]:
+    """Write all splits; gives their fingerprints."""
+    modalities, tokenizers = measured(collection.modalities.values(), samples), collection.tokenizers
+    if output is None:
+        written = write_stream(sys.stdout.buffer, modalities, tokenizers, samples, protocol)
+        sys.stdout.buffer.flush()
+        return {"all": fingerprint_of(modalities, None, [written.digest])}
+    if output.suffix == ".tar":
+        with atomic_file(output, force) as file:
+            written = write_stream(file, modalities, tokenizers, samples, protocol)
+        return {"all": fingerprint_of(modalities, None, [written.digest])}
+    return _write_directory(output, modalities, tokenizers, samples, protocol, per_shard, force)
+
+
+def _write_directory(
+    output: Path,
+    modalities: Sequence[Modality],
+    tokenizers: Mapping[str, bytes],
+    samples: Sequence[Sample],
+    protocol: dict[str, Any],
+    per_shard: int,
+    force: bool,
+) -> dict[str, str]:
+    fingerprints = {}
+    with atomic_directory(output, force) as directory:
+        for split in SPLITS:
+            own = [sample for sample in samples if sample.split == split]
+            if own:
+                (directory / split).mkdir()
+                index = write_split(directory / split, modalities, tokenizers, own, protocol, split=split, samples_per_shard=per_shard)
+                fingerprints[split] = index["fingerprint"]
+    return fingerprints
+
+
+def _summary(output: Path | None, samples: Sequence[Sample], names: Sequence[str], fingerprint: dict[str, str]) -> ShardSummary:
+    present: dict[str, Counter[str]] = {}
+    for sample in samples:
+        present.setdefault(sample.split, Counter())["+".join(sample.present)] += 1
+    by_split = {split: dict(sorted(present[split].items())) for split in SPLITS if split in present}
+    train = [sample for sample in samples if sample.split == TRAIN]
+    together = {f"{a}+{b}": sum(a in sample.tokens and b in sample.tokens for sample in train) for a, b in combinations(names, 2)}
+    absent = {split: {name: _without(name, counts) for name in names} for split, counts in by_split.items()}
+    totals = {split: sum(counts.values()) for split, counts in by_split.items()}
+    return ShardSummary(str(output or "-"), totals, by_split, together, absent, {}, 0, 0, fingerprint, 0.0)
+
+
+def _without(name: str, counts: Mapping[str, int]) -> int:
+    return sum(count for held, count in counts.items() if name not in held.split("+"))
+
+
+def _report(summary: ShardSummary) -> None:
+    """Absence and loss are said aloud: a join on wrong keys shows here."""
+    for name, count in summary.unmatched.items():
+        if count:
+            talk(f"{count} samples have no {name}")
+    if summary.left_out:
+        talk(f"{summary.left_out} samples were left out: they hold none of the pairs")
+    if summary.unlabelled:
+        talk(f"{summary.unlabelled} samples are not named in the labels file")

@@ -1,0 +1,204 @@
+"""Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmtool.console import talk
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.entries import KEY, Entry, SourceOptions, label_value, require_column
+from mmtool.preprocessing.raw_files import RawFile, find_files, raw_file
+from mmtool.preprocessing.records import read_cells
+
+__all__ = ["Item", "Reject", "SourceOptions", "read_items"]
+
+READERS = {
+    "image": ("read_images", "read_images"),
+    "audio": ("read_audio", "read_audio"),
+    "text": ("read_text", "read_text"),
+    "table": ("read_tables", "read_tables"),
+}
+GROUP = "group"
+MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One raw sample.
+
+    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names).
+    group: samples of one group go to one split; the key unless given.
+    """
+
+    key: str
+    value: Any
+    labels: dict[str, Any]
+    group: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A sample that was set aside: where it lies, its key where that is known, and why."""
+
+    file: str
+    key: str | None
+    reason: str
+
+
+def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects: list[Reject] | None = None) -> Iterator[Item]:
+    """Read all samples of a kind below `paths`, one at a time.
+
+    With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
+    Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory and failing disks are never skipped.
+    """
+    if kind not in READERS:
+        raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
+    module, name = READERS[kind]
+    reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
+    gate = _Gate(options, [] if rejects is None else rejects)
+    for file in find_files(kind, paths, skip=options.labels_path):
+        try:
+            for entry in reader(file, options):
+                yield from gate.admit(entry)
+        except DataError as error:
+            gate.reject(file.where, None, error)
+    gate.close(paths)
+
+
+class _Gate:
+    """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected."""
+
+    def __init__(self, options: SourceOptions, rejects: list[Reject]) -> None:
+        self.options = options
+        self.rejects = rejects
+        self.pattern = _pattern(options.label_pattern)
+        self.columns, self.rows = _labels_file(options)
+        self.seen: dict[str, str] = {}
+        self.in_a_row = self.unlabelled = 0
+
+    def admit(self, entry: Entry) -> Iterator[Item]:
+        """The item of an entry, or nothing where it is rejected."""
+        try:
+            item = self._item(entry)
+        except DataError as error:
+            self.reject(entry.where, entry.key, error)
+            return
+        self.in_a_row = 0
+        yield item
+
+    def reject(self, where: str, key: str | None, error: DataError) -> None:
+        """Set a sample aside, or raise the error where none may be, or too many are."""
+        if self.options.on_error == "raise":
+            raise error
+        self.rejects.append(Reject(where, key, str(error)))
+        self.in_a_row += 1
+        if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
+            raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
+
+    def close(self, paths: Sequence[Path]) -> None:
+        """Judge the whole: no samples, too many rejected, labels that fit none."""
+        where = ", ".join(map(str, paths))
+        bad, good = len(self.rejects), len(self.seen)
+        if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
+            raise DataError(f"{bad} of {bad + good} samples are bad; the last: {self.rejects[-1].reason}", where=where)
+        if not good:
+            raise DataError("no sample could be read.", where=where, fix="Check the input.")
+        if self.rows and self.unlabelled == good:
+            raise DataError("no sample has a row in the labels file.", where=self.options.labels_path, fix="Check its key column.")
+        if self.rows and self.unlabelled:
+            talk(f"{self.unlabelled} of {good} samples have no row in {self.options.labels_path}.")
+
+    def _item(self, entry: Entry) -> Item:
+        found = self._match(entry)
+        key = found.pop(KEY, entry.key)
+        if not key:
+            raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
+        if key in self.seen:
+            fix = "Make keys unique: rename, give one folder above both, or use --key-column."
+            raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
+        group = found.pop(GROUP, entry.group)
+        labels = entry.labels | self._folder(entry) | self._row(key) | {name: label_value(text) for name, text in found.items()}
+        self._check(labels, entry)
+        if group is None:
+            group = self._group(labels, key, entry)
+        value = entry.load()
+        self.seen[key] = entry.where
+        self.unlabelled += key not in self.rows
+        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group)
+
+    def _match(self, entry: Entry) -> dict[str, str]:
+        if self.pattern is None:
+            return {}
+        match = self.pattern.search(entry.key)
+        if match is None:
+            what = f"the key {entry.key!r} does not match {self.pattern.pattern!r}."
+            raise DataError(what, where=entry.where, fix="Mend --label-pattern.")
+        return {name: text for name, text in match.groupdict().items() if text is not None}
+
+    def _folder(self, entry: Entry) -> dict[str, Any]:
+        if self.options.label_from_folder is None:
+            return {}
+        folder = PurePosixPath(entry.key).parent.name or Path(entry.where).parent.name
+        return {self.options.label_from_folder: label_value(folder)}
+
+    def _row(self, key: str) -> dict[str, Any]:
+        return self.rows.get(key) or dict.fromkeys(self.columns)
+
+    def _check(self, labels: dict[str, Any], entry: Entry) -> None:
+        for name, column in self.options.label_names.items():
+            if name not in labels:
+                fix = "Check --label, or give the file that holds it with --labels."
+                raise DataError(f"there is no column {column!r} for the label {name!r}.", where=entry.where, fix=fix)
+
+    def _group(self, labels: dict[str, Any], key: str, entry: Entry) -> str:
+        column = self.options.group_column
+        if column is None:
+            return key
+        group = labels.get(require_column(column, labels, entry.where, "--group-column"))
+        return key if group is None else str(group)
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"{text!r} is no regular expression ({error}).", where="--label-pattern", fix="Mend it.") from error
+    if not pattern.groupindex:
+        raise UsageError(f"{text!r} has no named group.", where="--label-pattern", fix=r"Name what to keep, e.g. `(?P<digit>\d)_`.")
+    return pattern
+
+
+def _labels_file(options: SourceOptions) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """Label names and key -> labels of a CSV or TSV; nothing where there is none, or where it is the idx file of an image reader."""
+    path = options.labels_path
+    if path is None:
+        return (), {}
+    file = _checked_labels_path(path)
+    if file.format == "idx":
+        return (), {}
+    header, rows = read_cells(file, ())
+    key_column = next((name for name in (options.key_column, KEY) if name in header), header[0])
+    wanted = {name: column for name, column in options.label_names.items() if column in header}
+    wanted = wanted or {name: name for name in header if name != key_column}
+    found: dict[str, dict[str, Any]] = {}
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=True))
+        key = row[key_column].strip()
+        if key in found:
+            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
+        found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
+    return tuple(wanted), found
+
+
+def _checked_labels_path(path: Path) -> RawFile:
+    if not path.is_file():
+        raise DataError("there is no such labels file.", where=path, fix="Check the path.")
+    file = raw_file(path)
+    if file.format not in ("csv", "tsv", "idx"):
+        raise DataError("a labels file is a CSV or TSV with a key column, or MNIST's idx1.", where=path, fix="Convert it.")
+    return file
