@@ -1,0 +1,45 @@
+"""Attention kernels and rotary positions.
+
+Two kernels compute the same thing. On a CPU, the backward of torch's fused attention is several times slower than a compiled
+explicit softmax for short rows (`examples/benchmarks/` measures it), on a GPU the fused one wins at any length.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EXPLICIT_MAX_LENGTH = 256
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(K)) v where `mask` is True; q (B, H, L, K), k and v (B, H, S, K), mask broadcastable to (B, H, L, S).
+
+    A query that may look nowhere (padding) gets the mean of all values, never NaN.
+    """
+    if q.device.type == "cpu" and k.shape[2] <= EXPLICIT_MAX_LENGTH:
+        return explicit_attention(q, k, v, mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    weights = torch.softmax(scores.float().masked_fill(~mask, -1e9), dim=-1)
+    return weights.to(v.dtype) @ v
+
+
+def rotation(position_BL2: Tensor, head_width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, 1, L, K/2) of axial rotary positions: half of the frequencies turn with the row, half with the column.
+
+    On a line both axes carry the same place, which is plain RoPE (Su et al. 2021, arXiv 2104.09864).
+    """
+    quarter = head_width // 4
+    frequency = base ** (-torch.arange(quarter, device=position_BL2.device, dtype=torch.float32) / quarter)
+    angle = (position_BL2.float()[..., None] * frequency).flatten(-2)[:, None]
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (x_i, x_{i + K/2}) by its angle; x (B, H, L, K)."""
+    cos, sin = turn
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -1,0 +1,149 @@
+"""Generation: prefill once, then one token per step for hundreds of rows, within one modality's id range.
+
+N rows (prompts x draws), P longest prompt, T steps, W width of the target modality's range.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtool.data.sequence import Document, places
+from mmtool.model.cache import KVCache
+from mmtool.model.transformer import Transformer
+
+CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all)."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """codes: one array per row, without END. log_likelihood: (N,) sum over the row's tokens of log p at temperature 1, in nats;
+    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies)."""
+
+    codes: list[np.ndarray]
+    log_likelihood: np.ndarray
+    num_tokens: np.ndarray
+
+
+@torch.no_grad()
+def generate(
+    model: Transformer, prompts: Sequence[Document], index: int, *, sampling: Sampling, generator: torch.Generator, draws: int = 1
+) -> Generated:
+    """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
+    modality = model.layout.modalities[index]
+    cache, mask_NS = _prefill(model, prompts, draws, room=modality.max_length + 1)
+    codes_NT, log_p_NT = _continue(model, cache, mask_NS, index, sampling, generator)
+    return _trim(codes_NT.cpu().numpy(), log_p_NT.cpu().numpy(), modality.fixed_length)
+
+
+def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: int) -> tuple[KVCache, Tensor]:
+    """A cache holding the prompts at places 0..P-1 (each row filled from the left) and the mask (N, P + room) of what is filled."""
+    device = model.head.device
+    longest = max(len(prompt) for prompt in prompts)
+    shape, batch = model.shape, len(prompts)
+    cache = KVCache(shape.depth, batch, shape.heads, max(1, longest), shape.head_width, dtype=model.compute_dtype, device=device)
+    filled = torch.zeros(batch, longest, dtype=torch.bool, device=device)
+    if longest:
+        tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in _pad_documents(prompts, longest))
+        steps = torch.arange(longest, device=device)
+        filled = steps < lengths[:, None]
+        mask = filled[:, None, None, :] & (steps[:, None] >= steps)
+        model(tokens, modality, slot, position, mask, cache.at(steps))
+    wide = KVCache(shape.depth, batch * draws, shape.heads, longest + room, shape.head_width, dtype=model.compute_dtype, device=device)
+    wide.keys[..., :longest, :] = cache.keys[..., :longest, :].repeat_interleave(draws, 1)
+    wide.values[..., :longest, :] = cache.values[..., :longest, :].repeat_interleave(draws, 1)
+    free = torch.zeros(batch, room, dtype=torch.bool, device=device)
+    return wide, torch.cat((filled, free), 1).repeat_interleave(draws, 0)
+
+
+def _pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
+    fields = ("tokens", "modality", "slot", "position")
+    padded = [np.zeros((len(documents), length, *getattr(documents[0], field).shape[1:]), np.int64) for field in fields]
+    for row, document in enumerate(documents):
+        for array, field in zip(padded, fields, strict=True):
+            array[row, : len(document)] = getattr(document, field)
+    return (*padded, np.array([len(document) for document in documents]))
+
+
+def _continue(
+    model: Transformer, cache: KVCache, mask_NS: Tensor, index: int, sampling: Sampling, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Local targets (N, T) and their log-probabilities (N, T): step t feeds place t of the segment and draws place t + 1."""
+    layout, device, rows = model.layout, mask_NS.device, len(mask_NS)
+    modality = layout.modalities[index]
+    steps = modality.max_length + (0 if modality.fixed_length else 1)
+    start = mask_NS.shape[1] - (modality.max_length + 1)
+    slot, position = (torch.from_numpy(array).to(device) for array in places(layout, index, modality.max_length + 1))
+    own = torch.full((rows, 1), index, device=device)
+    token = torch.full((rows, 1), layout.open_id(index), device=device)
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    drawn, log_p = [], []
+    for step in range(steps):
+        mask_NS[:, start + step] = True
+        at = torch.tensor([start + step], device=device)
+        hidden = model(token, own, slot[step].expand(rows, 1), position[step].expand(rows, 1, 2), mask_NS[:, None, None], cache.at(at))
+        scores = model.logits(hidden[:, 0], index)
+        if modality.fixed_length or step == 0:
+            scores[:, 0] = -torch.inf
+        if step == modality.max_length:
+            scores[:, 1:] = -torch.inf
+        local = _draw(scores, sampling, generator)
+        log_p.append(torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0])
+        drawn.append(local)
+        token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
+        ended |= local == 0
+        if step % CHECK_EVERY == CHECK_EVERY - 1 and bool(ended.all()):
+            break
+    return torch.stack(drawn, 1), torch.stack(log_p, 1)
+
+
+def _draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+    """One index per row by the Gumbel trick: no normalisation, no wait for the device."""
+    if sampling.temperature == 0:
+        return scores_NW.argmax(-1)
+    if sampling.top_k is not None and sampling.top_k < scores_NW.shape[1]:
+        least = scores_NW.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scores_NW = scores_NW.masked_fill(scores_NW < least, -torch.inf)
+    uniform = torch.rand(scores_NW.shape, generator=generator, device=scores_NW.device).clamp_(1e-20, 1 - 1e-7)
+    return (scores_NW / sampling.temperature - torch.log(-torch.log(uniform))).argmax(-1)
+
+
+def _trim(local_NT: np.ndarray, log_p_NT: np.ndarray, fixed_length: bool) -> Generated:
+    steps = np.full(len(local_NT), local_NT.shape[1])
+    if not fixed_length:
+        ended = local_NT == 0
+        steps = np.where(ended.any(1), ended.argmax(1) + 1, steps)
+    counted = np.arange(local_NT.shape[1]) < steps[:, None]
+    codes = [row[:stop][row[:stop] > 0] - 1 for row, stop in zip(local_NT, steps, strict=True)]
+    return Generated(codes, np.where(counted, log_p_NT, 0).sum(1), steps)
+
+
+@torch.no_grad()
+def score(model: Transformer, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
+    """Teacher-forced (sum of negative log-likelihood in nats, number of targets) of each document, causal."""
+    device = model.head.device
+    longest = max(len(document) for document in documents)
+    tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in _pad_documents(documents, longest))
+    steps = torch.arange(longest, device=device)
+    mask = (steps < lengths[:, None])[:, None, None, :] & (steps[:, None] >= steps)
+    hidden_NLD = model(tokens, modality, slot, position, mask)
+    targets = torch.full((len(documents), longest), -1, device=device)
+    for row, document in enumerate(documents):
+        targets[row, : len(document)] = torch.from_numpy(document.targets).to(device)
+    total = torch.zeros(len(documents), dtype=torch.float64, device=device)
+    for index in range(len(model.layout.modalities)):
+        rows, columns = torch.nonzero((targets >= 0) & (modality == index), as_tuple=True)
+        if len(rows):
+            log_p = torch.log_softmax(model.logits(hidden_NLD[rows, columns], index), -1)
+            total.index_add_(0, rows, -log_p.gather(1, targets[rows, columns][:, None])[:, 0].double())
+    return total.cpu().numpy(), (targets >= 0).sum(1).cpu().numpy()

@@ -1,0 +1,39 @@
+"""Cross entropy at target positions only, over the target modality's id range only, in chunks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmtool.model.transformer import Transformer
+
+CHUNK_LOGITS = 1 << 25  # scores held at once (128 MiB in fp32); a larger head is recomputed chunk by chunk in the backward
+
+
+def loss_sums(model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Sum of cross entropies (nats) of each modality, (M,), in fp32.
+
+    places[m] (N_m,) indexes the flattened hidden states, targets[m] (N_m,) is local to the modality's range, negative where
+    padded. A modality without targets gives 0, so the caller divides once by the global number of targets.
+    """
+    hidden_ND = hidden_BLD.flatten(0, 1)
+    sums = [_sum(model, hidden_ND[place], target, index) for index, (place, target) in enumerate(zip(places, targets, strict=True))]
+    return torch.stack(sums)
+
+
+def _sum(model: Transformer, hidden_ND: Tensor, target_N: Tensor, index: int) -> Tensor:
+    if not len(target_N):
+        return hidden_ND.new_zeros((), dtype=torch.float32)
+    start, stop = model.layout.target_range(index)
+    rows = max(1, CHUNK_LOGITS // (stop - start))
+    if len(target_N) <= rows:
+        return _cross_entropy(model, hidden_ND, target_N, index)
+    chunks = zip(hidden_ND.split(rows), target_N.split(rows), strict=True)
+    parts = [checkpoint(_cross_entropy, model, hidden, target, index, use_reentrant=False) for hidden, target in chunks]
+    return torch.stack(parts).sum()
+
+
+def _cross_entropy(model: Transformer, hidden_ND: Tensor, target_N: Tensor, index: int) -> Tensor:
+    return F.cross_entropy(model.logits(hidden_ND, index), target_N, ignore_index=-1, reduction="sum")

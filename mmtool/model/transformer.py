@@ -1,0 +1,177 @@
+"""The one transformer of every method: the mask decides whether it is causal, bidirectional or cached.
+
+B batch rows, L length, D width, H heads, K head dimension, V vocabulary, S cached length.
+
+Pre-norm RMSNorm, rotary positions on the tokenizer's grid, SwiGLU, untied embeddings. Weights are kept in fp32; activations
+run in the dtype of the embedding output (`compute_dtype`), each weight being cast where it is used.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmtool.data.layout import VocabularyLayout
+from mmtool.model.attention import attend, rotate, rotation
+from mmtool.model.cache import KVCache
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a transformer.
+
+    depth: number of blocks. width: D. head_width: K. hidden: inner width of SwiGLU (0: 8/3 of the width, rounded up to 64).
+    bias: biases in the linear layers (on for encoders that BitFit tunes). rope_base: longest wavelength of the rotary positions.
+    """
+
+    depth: int
+    width: int
+    head_width: int = 32
+    hidden: int = 0
+    bias: bool = False
+    rope_base: float = 1000.0
+
+    @property
+    def heads(self) -> int:
+        return self.width // self.head_width
+
+    @property
+    def inner(self) -> int:
+        return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PRESETS = {
+    "tiny": Shape(depth=4, width=192),
+    "small": Shape(depth=6, width=256),
+    "base": Shape(depth=8, width=512, head_width=64),
+    "large": Shape(depth=12, width=768, head_width=64, rope_base=10000.0),
+}
+
+
+class Transformer(nn.Module):
+    """Tokens in, hidden states out; `logits` scores hidden states against one modality's range."""
+
+    def __init__(self, shape: Shape, layout: VocabularyLayout) -> None:
+        super().__init__()
+        self.shape, self.layout = shape, layout
+        self.token_embedding = nn.Embedding(layout.size, shape.width)
+        self.modality_embedding = nn.Embedding(len(layout.modalities), shape.width)
+        self.slot_embedding = nn.Embedding(num_slots(layout), shape.width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.final_norm = RMSNorm(shape.width)
+        self.head = nn.Parameter(torch.empty(layout.size, shape.width))
+        self.compute_dtype = torch.float32
+
+    def forward(
+        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BL2: Tensor, mask: Tensor, cache: KVCache | None = None
+    ) -> Tensor:
+        """Hidden states (B, L, D) after the final norm.
+
+        slot: row of `slot_embedding` (see `slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
+        query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S).
+        """
+        x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
+        x = x.to(self.compute_dtype)
+        turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype)
+        for depth, block in enumerate(self.blocks):
+            x = block(x, turn, mask, cache.layer(depth) if cache else None)
+        return self.final_norm(x)
+
+    def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
+        """Scores (N, W) of END and the codes of modality `index`, in fp32."""
+        start, stop = self.layout.target_range(index)
+        return F.linear(hidden_ND, self.head[start:stop].to(hidden_ND.dtype)).float()
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Normal(0, 0.02), residual outputs shrunk by the depth (GPT-2), so that every seed gives the same model everywhere."""
+        for name, parameter in sorted(self.named_parameters()):
+            if name.endswith("norm.weight"):
+                nn.init.ones_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                shrink = math.sqrt(2 * self.shape.depth) if name.endswith(("out.weight", "down.weight")) else 1.0
+                nn.init.normal_(parameter, std=0.02 / shrink, generator=generator)
+
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops_per_token(self, length: int) -> int:
+        """Training cost of one token in a row of `length`: 6 per weight of the matrix products plus attention (PaLM, appendix B)."""
+        matrices = sum(parameter.numel() for name, parameter in self.named_parameters() if parameter.ndim == 2 and "embedding" not in name)
+        return 6 * matrices + 12 * self.shape.depth * self.shape.width * length
+
+
+def num_slots(layout: VocabularyLayout) -> int:
+    """Rows of the slot embedding: one for everything that varies in length, and one per slot of each fixed-length modality."""
+    return 1 + sum(modality.max_length + 1 for modality in layout.modalities if modality.fixed_length)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + SwiGLU(norm(x))."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention_norm, self.mlp_norm = RMSNorm(shape.width), RMSNorm(shape.width)
+        self.attention, self.mlp = Attention(shape), SwiGLU(shape)
+
+    def forward(self, x_BLD: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), turn, mask, cache)
+        return x_BLD + self.mlp(self.mlp_norm(x_BLD))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions; reads and extends a cache when given one."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.head_width = shape.head_width
+        self.qkv = Linear(shape.width, 3 * shape.width, bias=shape.bias)
+        self.out = Linear(shape.width, shape.width, bias=shape.bias)
+
+    def forward(self, x_BLD: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+        batch, length, width = x_BLD.shape
+        q, k, v = (part.view(batch, length, -1, self.head_width).transpose(1, 2) for part in self.qkv(x_BLD).chunk(3, dim=-1))
+        q, k = rotate(q, turn), rotate(k, turn)
+        if cache is not None:
+            keys, values, place = cache
+            k, v = keys.index_copy_(2, place, k), values.index_copy_(2, place, v)
+        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(batch, length, width))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate_up = Linear(shape.width, 2 * shape.inner, bias=shape.bias)
+        self.down = Linear(shape.inner, shape.width, bias=shape.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in fp32 (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6) * self.weight).to(x.dtype)
+
+
+class Linear(nn.Linear):
+    """A linear layer with fp32 weights that computes in the dtype of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
