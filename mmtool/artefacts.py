@@ -1,0 +1,234 @@
+"""What an artefact is, what it holds, and whether it is whole: the library side of `info` and `lint`."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtool.data.sample import Modality
+from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
+from mmtool.errors import DataError, MmtoolError
+from mmtool.storage import sha256_file
+from mmtool.tokenizers.base import load_tokenizer
+
+TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, FILLED = "tokenizer", "token set", "run", "checkpoint", "report", "filled holes"
+MARKS = {"config.json": RUN, "state.json": CHECKPOINT, "report.json": REPORT, "imputed.jsonl": FILLED, INDEX: TOKENS}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """How one sort of artefact is described, and what checks it: `check` gives its problems, or raises one."""
+
+    describe: Callable[[Path], dict[str, Any]]
+    check: Callable[[Path], Iterable[str]]
+
+
+def recognise(path: Path) -> str:
+    """Which sort of artefact lies at a path. Raises DataError where it is none."""
+    if not path.exists():
+        raise DataError("there is no such file or directory.", where=path, fix="Check the path.")
+    if path.is_dir():
+        for mark, sort in MARKS.items():
+            if (path / mark).is_file():
+                return sort
+        if split_directories(path) != [None]:
+            return TOKENS
+    elif path.suffix == ".safetensors":
+        return TOKENIZER
+    elif path.suffix == ".tar":
+        return TOKENS
+    elif path.name in MARKS:
+        return recognise(path.parent)
+    fix = "Artefacts are tokenizers (.safetensors), token sets (.tar, shards), runs, checkpoints, filled holes and reports."
+    raise DataError("this is no artefact of mmtool.", where=path, fix=fix)
+
+
+def describe(path: Path | None) -> dict[str, Any]:
+    """What an artefact holds, as JSON values; None is a token set on standard input. Raises DataError where it cannot be read."""
+    if path is None:
+        return {"artefact": TOKENS, "path": "-", **_token_set([open_token_set(None)])}
+    sort = recognise(path)
+    return {"artefact": sort, "path": str(path), **ARTEFACTS[sort].describe(_home(path))}
+
+
+def lint(path: Path) -> list[str]:
+    """Every problem found in an artefact, none if it is whole."""
+    found: list[str] = []
+    try:
+        found.extend(ARTEFACTS[recognise(path)].check(_home(path)))
+    except MmtoolError as error:
+        found.append(str(error))
+    return found
+
+
+def _home(path: Path) -> Path:
+    """The directory of an artefact that was named by a file inside it."""
+    return path.parent if path.is_file() and path.name in MARKS else path
+
+
+def _describe_tokenizer(path: Path) -> dict[str, Any]:
+    tokenizer = load_tokenizer(path)
+    return {
+        "kind": tokenizer.kind,
+        "scheme": tokenizer.scheme,
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "shape": tokenizer.shape,
+        "positions": tokenizer.positions,
+        "settings": tokenizer.state()[1],
+        "measured": tokenizer.report,
+        "fingerprint": sha256_file(path),
+        "bytes": path.stat().st_size,
+    }
+
+
+def _check_tokenizer(path: Path) -> list[str]:
+    load_tokenizer(path)
+    return []
+
+
+def _describe_token_set(path: Path) -> dict[str, Any]:
+    size = sum(file.stat().st_size for file in (path.rglob("*.tar") if path.is_dir() else [path]))
+    return {**_token_set([open_token_set(path, split) for split in split_directories(path)]), "bytes": size}
+
+
+def _token_set(parts: list[TokenSet]) -> dict[str, Any]:
+    splits: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for part in parts:
+        splits.update(part.splits)
+        counts.update(part.counts())
+        pairs.update({f"{a} + {b}": count for (a, b), count in part.co_occurrence().items()})
+    return {
+        "samples": sum(map(len, parts)),
+        "splits": dict(splits),
+        "modalities": {modality.name: {"samples": counts[modality.name], **_modality(modality)} for modality in parts[0].modalities},
+        "together": dict(pairs),
+        "protocol": parts[0].protocol,
+        "fingerprint": {part.split or "all": part.fingerprint for part in parts},
+    }
+
+
+def _modality(modality: Modality) -> dict[str, Any]:
+    return {name: value for name, value in modality.to_json().items() if name != "name"}
+
+
+def _check_token_set(path: Path) -> Iterator[str]:
+    for split in split_directories(path):
+        try:
+            open_token_set(path, split)
+        except MmtoolError as error:
+            yield str(error)
+
+
+def _describe_run(path: Path) -> dict[str, Any]:
+    from mmtool.training.checkpoint import list_checkpoints
+    from mmtool.training.run import METRICS, open_run
+
+    run = open_run(path)
+    steps = [int(checkpoint.name) for checkpoint in list_checkpoints(run.checkpoints)]
+    records = [record for record in _records(path / METRICS) if isinstance(record, dict)] if (path / METRICS).exists() else []
+    return {
+        "method": run.config.method,
+        "preset": run.config.preset,
+        "checkpoints": steps,
+        "last": records[-1] if records else {},
+        "modalities": {modality.name: _modality(modality) for modality in run.layout.modalities},
+        "together": {f"{a} + {b}": count for (a, b), count in run.graph.edges.items()},
+        "linking": run.graph.linking_modalities(),
+        "shape": run.record["shape"],
+        "settings": run.record["config"],
+        "data": run.record["data"],
+    }
+
+
+def _check_run(path: Path) -> Iterator[str]:
+    from mmtool.training.checkpoint import list_checkpoints
+    from mmtool.training.run import METRICS, open_run
+
+    run = open_run(path)
+    run.tokenizers()
+    checkpoints = list_checkpoints(run.checkpoints)
+    for checkpoint in checkpoints:
+        try:
+            yield from _check_checkpoint(checkpoint)
+        except MmtoolError as error:
+            yield str(error)
+    if not checkpoints:
+        yield f"{path}: the run has no checkpoint yet. Train it with `mmtool pretrain`."
+    for number, record in enumerate(_records(path / METRICS) if (path / METRICS).exists() else (), 1):
+        if record is None:
+            yield f"{path / METRICS}: line {number} is not JSON. It is dropped when the training continues."
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Any]:
+    state = _read_json(path / "state.json")
+    return {**state, "bytes": sum(file.stat().st_size for file in path.iterdir())}
+
+
+def _check_checkpoint(path: Path) -> list[str]:
+    from mmtool.training.checkpoint import open_checkpoint
+
+    open_checkpoint(path)
+    return []
+
+
+def _describe_report(path: Path) -> dict[str, Any]:
+    report = _read_json(path / "report.json")
+    results: dict[str, dict[str, float]] = {}
+    for row in report["rows"]:
+        seen = "seen" if row["seen"] else "never seen"
+        results.setdefault(f"{' + '.join(row['given'])} -> {row['target']} ({seen})", {})[f"{row['run']}, {row['metric']}"] = row["value"]
+    meta = report["meta"]
+    return {"runs": [run["name"] for run in meta["runs"]], "label": meta["label"], "samples": meta["samples"], "results": results}
+
+
+def _check_report(path: Path) -> list[str]:
+    _describe_report(path)
+    page = path / "report.md"
+    return [] if page.is_file() else [f"{page}: the file is missing. Evaluate again."]
+
+
+def _describe_filled(path: Path) -> dict[str, Any]:
+    records = [record for record in _records(path / "imputed.jsonl") if record]
+    made = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
+    return {"holes": len(records), "made": dict(made)}
+
+
+def _check_filled(path: Path) -> Iterator[str]:
+    for number, record in enumerate(_records(path / "imputed.jsonl"), 1):
+        if record is None:
+            yield f"{path / 'imputed.jsonl'}: line {number} is not JSON. Impute again."
+        else:
+            yield from (f"{path / name}: the file is missing. Impute again." for name in record["files"] if not (path / name).is_file())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"it cannot be read ({error}).", where=path, fix="Write it again.") from error
+    if not isinstance(record, dict):
+        raise DataError("it holds no JSON object.", where=path, fix="Write it again.")
+    return record
+
+
+def _records(path: Path) -> Iterator[Any]:
+    """The lines of a JSON Lines file; None for one that is not JSON."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            yield None
+
+
+ARTEFACTS = {
+    TOKENIZER: Artefact(_describe_tokenizer, _check_tokenizer),
+    TOKENS: Artefact(_describe_token_set, _check_token_set),
+    RUN: Artefact(_describe_run, _check_run),
+    CHECKPOINT: Artefact(_describe_checkpoint, _check_checkpoint),
+    REPORT: Artefact(_describe_report, _check_report),
+    FILLED: Artefact(_describe_filled, _check_filled),
+}

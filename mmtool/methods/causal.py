@@ -1,0 +1,26 @@
+"""Causal modelling (GPT): next-token prediction, modalities always in the order of the data set.
+
+Radford et al. 2018. The order is fixed, so the model learns p(later | earlier) only; this is the first baseline of LoReTTa.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import Document
+from mmtool.methods.base import Method
+
+
+@dataclass(frozen=True)
+class CausalOptions:
+    """Causal modelling has no settings of its own."""
+
+
+class Causal(Method):
+    name = "causal"
+    Options = CausalOptions
+
+    def document(self, sample: Sample, random: np.random.Generator) -> Document:
+        present = [name for name in self.layout.names if name in sample.tokens]
+        return self.segments(sample, present, loss=present)

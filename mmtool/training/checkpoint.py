@@ -1,0 +1,84 @@
+"""Checkpoints: safetensors and JSON in one directory, committed by one rename, verified when opened."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmtool.console import talk
+from mmtool.errors import DataError
+from mmtool.storage import atomic_directory, clean_orphans, sha256_file, write_json
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened, verified checkpoint. state: step, samples consumed, seconds trained."""
+
+    path: Path
+    model: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int) -> Path:
+    """Write `folder/STEP`, then drop all but the newest `keep`."""
+    path = folder / f"{state['step']:08d}"
+    with atomic_directory(path, force=True) as partial:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
+        save_file(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
+        digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
+        write_json(partial / STATE, {**state, "sha256": digests})
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints by step, oldest first; leftovers of killed writers are not among them."""
+    return sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()) if folder.is_dir() else []
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Verify and read one checkpoint. Raises DataError where anything is missing or damaged."""
+    advice = "Use another checkpoint of the run, or train it again."
+    try:
+        state = json.loads((path / STATE).read_text())
+        for name, digest in state["sha256"].items():
+            if sha256_file(path / name) != digest:
+                raise DataError("the file's sha256 is not the one recorded.", where=path / name, fix=advice)
+        return Checkpoint(path, load_file(path / MODEL), state)
+    except (OSError, KeyError, SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(f"the checkpoint cannot be read ({error}).", where=path, fix=advice) from error
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies; says which it passed over."""
+    for path in reversed(list_checkpoints(folder)):
+        clean_orphans(path)
+        try:
+            return open_checkpoint(path)
+        except DataError as error:
+            talk(f"passing over a damaged checkpoint: {error}")
+    return None
+
+
+def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the saved moments back, by parameter name."""
+    tensors = load_file(path / OPTIMIZER)
+    for name, parameter in model.named_parameters():
+        saved = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {key: tensor.to(parameter.device if key != "step" else tensor.device) for key, tensor in saved.items()}
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        for key, tensor in optimizer.state[parameter].items():
+            yield f"{name}/{key}", tensor.detach().cpu().contiguous()

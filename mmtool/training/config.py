@@ -1,0 +1,150 @@
+"""The settings of a training, light enough for the command line to import (no torch).
+
+Every field's docstring line is what `mmtool pretrain --help` and the README say of it. A config is resolved once, kept in the run
+as `config.json`, and compared on resume.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmtool.errors import DataError, UsageError
+
+PRESETS = ("tiny", "small", "base", "large")
+RUN_FORMAT = "mmtool-run/1"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All that decides the weights of a run, given the data.
+
+    method: loretta, cm3 or causal. method_options: the method's own settings (`--set method.warmup=0.3`).
+    preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
+    steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
+    batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
+    learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: AdamW with
+    linear warm-up and cosine decay.
+    seed: of weights, order, masks and draws. precision: auto, fp32 or bf16. compile: auto, on or off.
+    validation_samples: held-out samples scored at every checkpoint. checkpoint_every: steps between checkpoints (0: only the end).
+    keep: checkpoints kept.
+    """
+
+    method: str = "loretta"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "small"
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 2000
+    minutes: float = 0.0
+    batch_tokens: int = 8192
+    row_length: int = 0
+    learning_rate: float = 0.0
+    warmup_steps: int = 100
+    min_lr_share: float = 0.05
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_norm: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    compile: str = "auto"
+    validation_samples: int = 256
+    checkpoint_every: int = 500
+    keep: int = 2
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+CHOICES: dict[str, tuple[str, ...]] = {"preset": PRESETS, "precision": ("auto", "fp32", "bf16"), "compile": ("auto", "on", "off")}
+POSITIVE = ("steps", "batch_tokens", "clip_norm", "keep")
+NOT_NEGATIVE = ("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "validation_samples", "checkpoint_every", "seed")
+
+
+def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> PretrainConfig:
+    """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
+
+    Raises UsageError for unknown keys and impossible values, naming the key.
+    """
+    values: dict[str, Any] = {}
+    for name, value in [*_read(file).items(), *options.items()]:
+        if value is not None:
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
+    for assignment in assignments:
+        _assign(values, assignment)
+    return check(values)
+
+
+def check(values: Mapping[str, Any]) -> PretrainConfig:
+    """A config from plain values. Raises UsageError where a key is unknown, of the wrong type or out of range."""
+    values = {"method_options" if name == "method" and isinstance(value, Mapping) else name: value for name, value in values.items()}
+    known = {item.name: item for item in dataclasses.fields(PretrainConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(known)}.")
+        _check_value(name, value)
+    if "betas" in values:
+        values["betas"] = tuple(values["betas"])
+    return PretrainConfig(**values)
+
+
+def _check_value(name: str, value: Any) -> None:
+    default = getattr(PretrainConfig(), name)
+    wanted = {dict: (Mapping,), float: (int, float), tuple: (list, tuple)}.get(type(default), (type(default),))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=name, fix=f"Write it like {default!r}.")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
+    if (name in POSITIVE and value <= 0) or (name in NOT_NEGATIVE and value < 0):
+        least = "above 0" if name in POSITIVE else "from 0 on"
+        raise UsageError(f"{value!r} is too small.", where=name, fix=f"Give a number {least}.")
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        text = file.read_text()
+        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"cannot read the config ({error.strerror}).", where=file, fix="Check the path given to --config.") from error
+    except ValueError as error:
+        format_name = "JSON" if file.suffix == ".json" else "TOML"
+        raise DataError(f"this is not valid {format_name} ({error}).", where=file, fix="Mend that line.") from error
+    if not isinstance(values, dict):
+        raise DataError("a config is a table of settings.", where=file, fix="Write NAME = VALUE lines (TOML) or one JSON object.")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise UsageError(f"{assignment!r} is not KEY=VALUE.", where="--set", fix="Write --set KEY=VALUE.")
+    group, dot, name = key.partition(".")
+    group = {"method": "method_options"}.get(group, group) if dot else group
+    value = _parse(text)
+    if dot:
+        values[group] = {**values.get(group, {}), name: value}
+    else:
+        values[key] = value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """An options dataclass from plain values. Raises UsageError for names it does not have and values of another type."""
+    known = {item.name: item for item in dataclasses.fields(cls)}
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(known) or 'none'}.")
+        default = known[name].default
+        if default is not dataclasses.MISSING and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+            raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
+    return cls(**values)

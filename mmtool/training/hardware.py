@@ -1,0 +1,79 @@
+"""What this machine offers: device, precision, a compiler, and the speed limit that training is held against."""
+
+import os
+import shutil
+import sysconfig
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from mmtool.console import talk
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=8)
+def matmul_limit(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product, measured (about 0.2 s): the hardware limit of a transformer."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    _ = a @ b
+    rates = []
+    for _ in range(5):
+        start = _clock(device)
+        _ = a @ b
+        rates.append(2 * size**3 / (_clock(device) - start))
+    return max(rates)
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def be_deterministic(device: torch.device) -> None:
+    """Same seed, same bits on this machine: sums over tokens run in a fixed order (torch's default scatters race between threads)."""
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling halves the speed on a CPU
+
+
+def pick_precision(choice: str, device: torch.device) -> torch.dtype:
+    """bf16 where the matrix units make it faster than fp32 (measured on a CPU), else fp32."""
+    if choice != "auto":
+        return torch.bfloat16 if choice == "bf16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _has_bf16_units() else torch.float32
+
+
+def _has_bf16_units() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def pick_compile(choice: str, device: torch.device) -> bool:
+    """Whether to run the step under torch.compile; says once why not."""
+    if choice == "off":
+        return False
+    reason = why_no_compiler(device)
+    if reason:
+        talk(f"running eagerly, without torch.compile: {reason}")
+    return reason is None
+
+
+def why_no_compiler(device: torch.device) -> str | None:
+    """None when torch.compile can build kernels here, otherwise the reason."""
+    compilers = (os.environ.get("CXX"), "g++", "clang++")
+    if device.type == "cpu" and not any(name and shutil.which(name) for name in compilers):
+        return "there is no C++ compiler (install g++ for about twice the speed)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return "the Python headers are missing (install python3-dev for about twice the speed)"
+    return None

@@ -1,0 +1,60 @@
+"""What a training says: one JSON line per report in `metrics.jsonl`, one live line for a person."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mmtool.console import PLAIN_EVERY_S, talk
+from mmtool.storage import canonical_json, write_bytes
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            write_bytes(path, "".join(line + "\n" for line in kept).encode())
+
+    def append(self, record: dict[str, Any]) -> None:
+        with open(self.path, "a") as file:
+            file.write(canonical_json(record) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Step of a record; a line torn by a crash counts as after everything."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+class LiveLine:
+    """The state of a training on standard error: rewritten in place on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = time.monotonic()
+
+    def show(self, record: dict[str, Any], left_s: float) -> None:
+        losses = " ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
+        speed = f"{record['tokens_per_s']:,.0f} tokens/s ({record['hardware_share']:.0%} of the limit)"
+        line = f"step {record['step']} | {100 * record['progress']:.0f}% | {_clock(left_s)} left | {speed} | loss {losses}"
+        if self._terminal:
+            print(f"\r\033[2K{line}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._last > PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            talk(line)
+
+    def end(self) -> None:
+        if self._terminal:
+            print(file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

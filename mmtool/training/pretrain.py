@@ -1,0 +1,207 @@
+"""The pretrain stage: token shards in, a run out; the same command continues an interrupted one."""
+
+import dataclasses
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmtool import __version__
+from mmtool.console import talk
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import layout_of
+from mmtool.data.loader import Loader
+from mmtool.data.packing import BatchShape, capacity_for
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import conditional_document
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.errors import DataError, UsageError
+from mmtool.methods.base import Method
+from mmtool.model.decode import score
+from mmtool.model.transformer import PRESETS, Shape, Transformer
+from mmtool.storage import atomic_directory, write_bytes, write_json
+from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
+from mmtool.training.config import RUN_FORMAT, PretrainConfig, options_of
+from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
+from mmtool.training.metrics import MetricsLog
+from mmtool.training.optimizer import make_optimizer
+from mmtool.training.run import CONFIG, METRICS, TOKENIZERS, Run, make_method, open_run
+from mmtool.training.trainer import Trainer
+
+TYPICAL_SAMPLES = 512  # looked at to size rows and target room
+
+
+@dataclass(frozen=True)
+class PretrainSummary:
+    run: str
+    method: str
+    steps: int
+    seconds: float
+    parameters: int
+    validation: dict[str, float]
+
+
+def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False) -> PretrainSummary:
+    """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
+
+    Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
+    """
+    with _spooled(data) as path:
+        train = open_token_set(path, split="train")
+        run = _begin_or_continue(config, train, output, force)
+        held_out = _validation_samples(path, config)
+    device = pick_device()
+    be_deterministic(device)
+    model = run.model(torch.device("cpu"))
+    model.init_weights(torch.Generator().manual_seed(config.seed))
+    model.to(device).compute_dtype = pick_precision(config.precision, device)
+    trainer = Trainer(model, make_optimizer(model, config), run.method(), _loader(run, train), config)
+    _resume(trainer, run)
+    validation = Validation(model, held_out)
+    if trainer.progress < 1.0:
+        if pick_compile(config.compile, device):
+            trainer.compile()
+            trainer.warm_up()
+        trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), validation)
+    else:
+        talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+    return PretrainSummary(
+        str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), validation.last or validation()
+    )
+
+
+@contextmanager
+def _spooled(data: Path | None) -> Iterator[Path]:
+    """The path of the data; a stream is first copied to a temporary file, to be read as often as needed."""
+    if data is not None:
+        yield data
+        return
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        try:
+            yield Path(file.name)
+        except DataError as error:
+            if str(error.where) != file.name:
+                raise
+            fix = "The command upstream probably failed: see what it said."
+            raise DataError(error.what, where="standard input", fix=fix) from error
+
+
+def _begin_or_continue(config: PretrainConfig, train: TokenSet, output: Path, force: bool) -> Run:
+    """A new run directory, or the one that is there if it was begun with the same settings and data."""
+    if (output / CONFIG).exists() and not force:
+        run = open_run(output)
+        _refuse_changes(run, config, train)
+        return run
+    record = _record(config, train)
+    with atomic_directory(output, force) as partial:
+        (partial / TOKENIZERS).mkdir()
+        for modality in train.modalities:
+            write_bytes(partial / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
+        write_json(partial / CONFIG, record)
+    return open_run(output)
+
+
+def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
+    advice = "Continue with what the run was begun with, choose another output, or pass --force to start anew."
+    if run.record["data"] != train.fingerprint:
+        raise UsageError(
+            f"this run was begun on other data ({run.record['data'][:12]}, now {train.fingerprint[:12]}).", where=run.path, fix=advice
+        )
+    old, new = run.record["config"], config.to_json()
+    changed = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in sorted(new) if old.get(name) != new[name]]
+    if changed:
+        raise UsageError(f"this run was begun with other settings: {'; '.join(changed)}.", where=run.path, fix=advice)
+
+
+def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
+    """config.json: everything decided once, at the start."""
+    if config.preset not in PRESETS:
+        raise UsageError(f"there is no preset {config.preset!r}.", where="--preset", fix=f"Presets: {', '.join(PRESETS)}.")
+    shape = options_of(Shape, {**PRESETS[config.preset].to_json(), **config.shape}, "--set shape")
+    layout, graph = layout_of(train.modalities), CoOccurrence.of(train.present(i) for i in range(len(train)))
+    method = make_method(config, layout, graph)
+    rows = _batch_shape(config, method, train)
+    return {
+        "format": RUN_FORMAT,
+        "version": __version__,
+        "config": config.to_json(),
+        "method_options": dataclasses.asdict(method.options),
+        "shape": shape.to_json(),
+        "modalities": [modality.to_json() for modality in train.modalities],
+        "co_occurrence": graph.to_json(),
+        "data": train.fingerprint,
+        "batch": rows,
+    }
+
+
+def _batch_shape(config: PretrainConfig, method: Method, train: TokenSet) -> dict[str, Any]:
+    """Rows, row length, room for targets and window, from documents as training will see them."""
+    random = np.random.default_rng(config.seed)
+    chosen = random.permutation(len(train))[:TYPICAL_SAMPLES]
+    kinds = [kind for kind in method.typical_documents([train[int(i)] for i in chosen]) if kind]
+    longest = max(len(document) for kind in kinds for document in kind)
+    length = config.row_length or 32 * math.ceil(max(128, 1.25 * longest) / 32)
+    rows = max(1, round(config.batch_tokens / length))
+    room = np.max([capacity_for(kind, rows, length, len(train.modalities)) for kind in kinds], axis=0)
+    mean = min(float(np.mean([len(document) for document in kind])) for kind in kinds)
+    return {"rows": rows, "length": length, "capacity": room.tolist(), "window": math.ceil(rows * length / mean)}
+
+
+def _loader(run: Run, train: TokenSet) -> Loader:
+    batch = run.record["batch"]
+    shape = BatchShape(batch["rows"], batch["length"], tuple(batch["capacity"]))
+    return Loader(train, np.arange(len(train)), shape, batch["window"], run.config.seed)
+
+
+def _resume(trainer: Trainer, run: Run) -> None:
+    """Continue from the newest checkpoint that verifies, if there is one."""
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return
+    trainer.model.load_state_dict(checkpoint.model)
+    restore_optimizer(checkpoint.path, trainer.model, trainer.optimizer)
+    trainer.step, trainer.elapsed_s = checkpoint.state["step"], checkpoint.state["elapsed_s"]
+    trainer.loader.consumed = checkpoint.state["consumed"]
+    talk(f"continuing {run.path} from step {trainer.step}")
+
+
+def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
+    """A fixed, seeded choice of held-out samples; none where the data has no validation split."""
+    if data.is_dir() and not (data / "validation").is_dir():
+        return []
+    held_out = open_token_set(data / "validation" if data.is_dir() else data)
+    members = [i for i, split in enumerate(held_out.splits) if split == "validation"]
+    return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
+
+
+class Validation:
+    """Perplexity of every modality given every other one that held-out samples have beside it: `{"text->speech": 26.1}`."""
+
+    def __init__(self, model: Transformer, samples: Sequence[Sample]) -> None:
+        self.model, self.samples = model, samples
+        self.last: dict[str, float] = {}
+
+    def __call__(self) -> dict[str, float]:
+        names = self.model.layout.names
+        measured = {f"{given}->{target}": self._perplexity(given, target) for given in names for target in names if given != target}
+        self.last = {direction: value for direction, value in measured.items() if value is not None}
+        return self.last
+
+    def _perplexity(self, given: str, target: str) -> float | None:
+        layout = self.model.layout
+        pairs = [sample for sample in self.samples if given in sample.tokens and target in sample.tokens]
+        if not pairs:
+            return None
+        documents = [conditional_document(layout, sample, [given], target) for sample in pairs]
+        nll, counts = score(self.model, documents)
+        return float(np.exp(min(700.0, nll.sum() / counts.sum())))

@@ -1,0 +1,108 @@
+"""The run: resolved config, tokenizers, metrics and checkpoints in one self-contained directory.
+
+RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data
+RUN/tokenizers/NAME.safetensors
+RUN/metrics.jsonl
+RUN/checkpoints/STEP/                 see training/checkpoint.py
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import VocabularyLayout, layout_of
+from mmtool.data.sample import Modality
+from mmtool.errors import DataError, UsageError
+from mmtool.methods import METHODS
+from mmtool.methods.base import Method
+from mmtool.model.transformer import Shape, Transformer
+from mmtool.storage import sha256_bytes
+from mmtool.tokenizers.base import Tokenizer, from_bytes
+from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
+from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
+
+CONFIG, TOKENIZERS, CHECKPOINTS, METRICS = "config.json", "tokenizers", "checkpoints", "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run directory (`record` is its config.json)."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def config(self) -> PretrainConfig:
+        return check(self.record["config"])
+
+    @property
+    def layout(self) -> VocabularyLayout:
+        return layout_of([Modality.from_json(item) for item in self.record["modalities"]])
+
+    @property
+    def graph(self) -> CoOccurrence:
+        return CoOccurrence.from_json(self.record["co_occurrence"])
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """The run's own copies, checked against the fingerprints its config names."""
+        opened = {}
+        for modality in self.layout.modalities:
+            path = self.path / TOKENIZERS / f"{modality.name}.safetensors"
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise DataError(
+                    f"the run lacks its tokenizer ({error.strerror}).", where=path, fix="Restore it from a copy of the run."
+                ) from error
+            if sha256_bytes(data) != modality.tokenizer:
+                raise DataError(
+                    "the tokenizer is not the one this run was trained with.", where=path, fix="Restore it from a copy of the run."
+                )
+            opened[modality.name] = from_bytes(data, where=path)
+        return opened
+
+    def checkpoint(self, name: str | None = None) -> Checkpoint:
+        """The named checkpoint, or the newest that verifies. Raises DataError when there is none."""
+        found = open_checkpoint(self.checkpoints / name) if name else newest_checkpoint(self.checkpoints)
+        if found is None:
+            raise DataError("the run has no usable checkpoint yet.", where=self.path, fix="Train it with `mmtool pretrain`.")
+        return found
+
+    def model(self, device: torch.device) -> Transformer:
+        """The untrained transformer of the run's shape, on a device."""
+        with torch.device(device):
+            return Transformer(Shape(**self.record["shape"]), self.layout)
+
+    def method(self) -> Method:
+        return make_method(self.config, self.layout, self.graph)
+
+
+def make_method(config: PretrainConfig, layout: VocabularyLayout, graph: CoOccurrence) -> Method:
+    """The configured method. Raises UsageError for an unknown one or settings it does not have."""
+    if config.method not in METHODS:
+        raise UsageError(f"there is no method {config.method!r}.", where="--method", fix=f"Methods: {', '.join(METHODS)}.")
+    method = METHODS[config.method]
+    return method(layout, graph, options_of(method.Options, config.method_options, f"--set method ({config.method})"))
+
+
+def open_run(path: Path) -> Run:
+    """Open a run directory. Raises DataError where it is none."""
+    try:
+        record = json.loads((Path(path) / CONFIG).read_text())
+    except OSError as error:
+        raise DataError(
+            "this is not a run directory (no config.json in it).", where=path, fix="Give what `mmtool pretrain -o` wrote."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"config.json is damaged ({error}).", where=path, fix="Restore it from a copy of the run.") from error
+    if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
+        raise DataError(f"this is not a run this version can read (it reads {RUN_FORMAT}).", where=path)
+    return Run(Path(path), record)

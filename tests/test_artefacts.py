@@ -1,0 +1,93 @@
+"""`info` describes every artefact, `lint` finds what is wrong with one and names the file."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Result
+
+Mmtool = Callable[..., Result]
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of the project that a test may damage."""
+    return Path(shutil.copytree(project, tmp_path / "project"))
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_shards(mmtool: Mmtool, project: Path) -> None:
+    described = json.loads(mmtool("info", project / "shards", "--json").out)
+    assert described["samples"] == 40 and sum(described["splits"].values()) == 40
+    assert described["together"] == {"lab + text": 40}
+    unlinked = json.loads(mmtool("info", project / "unlinked", "--json").out)
+    assert unlinked["samples"] == 80 and unlinked["together"] == {}
+    train = json.loads(mmtool("info", project / "shards" / "train", "--json").out)
+    assert train["samples"] == described["splits"]["train"]
+
+
+def test_run_and_checkpoint(mmtool: Mmtool, project: Path) -> None:
+    described = json.loads(mmtool("info", project / "run", "--json").out)
+    assert described["artefact"] == "run" and described["method"] == "cm3" and described["checkpoints"] == [2]
+    assert set(described["modalities"]) == {"lab", "text"}
+    checkpoint = project / "run" / "checkpoints" / "00000002"
+    assert json.loads(mmtool("info", checkpoint, "--json").out)["step"] == 2
+    assert mmtool("lint", project / "run", checkpoint).out == f"ok: {project / 'run'}\nok: {checkpoint}\n"
+
+
+def test_filled_holes_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    filled, report = tmp_path / "filled", tmp_path / "report"
+    assert mmtool("impute", project / "run", project / "shards", "--have", "text", "--want", "lab", "-o", filled).code == 0
+    assert json.loads(mmtool("info", filled, "--json").out)["made"] == {"text -> lab": 40}
+    done = mmtool("evaluate", project / "run", project / "shards", "-o", report, "--json")
+    assert done.code == 0, done.err
+    results = json.loads(done.out.splitlines()[-1])["results"]
+    assert {"method", "given", "target", "seen", "metric", "value", "n"} <= set(results[0])
+    assert json.loads(mmtool("info", report, "--json").out)["results"]
+    assert mmtool("lint", filled, report).code == 0
+    (filled / "lab.csv").unlink()
+    assert str(filled / "lab.csv") in mmtool("lint", filled).out
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shards/train/00000.tar", "run/checkpoints/00000002/model.safetensors", "run/checkpoints/00000002/optimizer.safetensors", "text.tar"],
+)
+def test_a_flipped_bit_is_found_and_the_file_named(mmtool: Mmtool, copy: Path, name: str) -> None:
+    flip(copy / name)
+    done = mmtool("lint", copy / name.split("/")[0])
+    assert done.code == 1
+    assert done.out.startswith(f"problem: {copy / name}")
+
+
+def test_a_missing_shard_is_found(mmtool: Mmtool, copy: Path) -> None:
+    (copy / "shards" / "train" / "00000.tar").unlink()
+    assert mmtool("lint", copy / "shards").out.startswith(f"problem: {copy / 'shards' / 'train'}")
+
+
+def test_a_swapped_tokenizer_of_a_run_is_found(mmtool: Mmtool, copy: Path) -> None:
+    tokenizers = copy / "run" / "tokenizers"
+    shutil.copy(tokenizers / "lab.safetensors", tokenizers / "text.safetensors")
+    assert "text.safetensors" in mmtool("lint", copy / "run").out
+
+
+def test_a_torn_line_of_the_metrics_is_found(mmtool: Mmtool, copy: Path) -> None:
+    with open(copy / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "lo')
+    done = mmtool("lint", copy / "run")
+    assert done.code == 1 and "metrics.jsonl" in done.out
+    assert mmtool("info", copy / "run").code == 0
+
+
+def test_a_description_is_plain_text(mmtool: Mmtool, project: Path) -> None:
+    shown = mmtool("info", project / "run").out
+    assert shown.startswith(f"artefact: run\npath: {project / 'run'}\n")
+    assert "\033" not in shown

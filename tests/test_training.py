@@ -1,0 +1,268 @@
+"""Promises of the training: it learns, resumes bit for bit after any end, refuses what it must not mix, never steps on a NaN."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import layout_of
+from mmtool.data.sample import Modality, Sample
+from mmtool.data.shards import write_split
+from mmtool.errors import DataError, UsageError
+from mmtool.impute import Imputer
+from mmtool.methods.base import Step
+from mmtool.methods.causal import Causal, CausalOptions
+from mmtool.methods.cm3 import CM3, CM3Options
+from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
+from mmtool.storage import sha256_bytes
+from mmtool.tokenizers.base import to_bytes
+from mmtool.tokenizers.table import TableTokenizer
+from mmtool.training.checkpoint import list_checkpoints
+from mmtool.training.config import resolve
+from mmtool.training.pretrain import pretrain
+from mmtool.training.trainer import Trainer
+
+CLASSES = 4
+LENGTH = 5
+
+
+def tokenizer_bytes():
+    """A real table tokenizer of LENGTH features with CLASSES bins (and one id for missing values)."""
+    values = np.random.default_rng(0).normal(size=(200, LENGTH)).astype(np.float32)
+    settings = {"features": [f"f{i}" for i in range(LENGTH)], "n_bins": CLASSES}
+    return to_bytes(TableTokenizer.fit(list(values), settings, 0))
+
+
+TOKENIZER = tokenizer_bytes()
+
+
+def modality(name):
+    return Modality(name, "table", CLASSES + 1, (LENGTH,), "set", sha256_bytes(TOKENIZER), LENGTH)
+
+
+def sample(key, label, names, split="train"):
+    """Every modality shows the class in its first three features and noise in the others."""
+    random = np.random.default_rng(abs(hash_of(key)))
+    tokens = {}
+    for name in names:
+        codes = random.integers(CLASSES, size=LENGTH)
+        codes[:3] = (label + ord(name)) % CLASSES
+        tokens[name] = codes.astype(np.uint16)
+    return Sample(key, tokens, {"class": label}, {}, split)
+
+
+def hash_of(key):
+    return int(sha256_bytes(key.encode())[:12], 16)
+
+
+def make_shards(folder: Path, pairs=("ab", "bc")):
+    names = sorted(set("".join(pairs)))
+    train = [sample(f"{pair}-{i:03d}", i % CLASSES, pair) for pair in pairs for i in range(160)]
+    held_out = [sample(f"v-{i:03d}", i % CLASSES, names, "validation") for i in range(48)]
+    tokenizers = dict.fromkeys(names, TOKENIZER)
+    for split, samples in (("train", train), ("validation", held_out)):
+        (folder / split).mkdir(parents=True)
+        write_split(folder / split, [modality(name) for name in names], tokenizers, samples, {}, split=split)
+    return folder
+
+
+def settings(**options):
+    return resolve(
+        None,
+        {
+            "method": "cm3",
+            "steps": 12,
+            "batch_tokens": 512,
+            "compile": "off",
+            "checkpoint_every": 4,
+            "warmup_steps": 2,
+            **options,
+            "shape": {"depth": 1, "width": 32},
+        },
+    )
+
+
+def weights(run):
+    return load_file(list_checkpoints(run / "checkpoints")[-1] / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+def test_the_run_is_self_contained_and_says_what_it_measured(tmp_path):
+    shards = make_shards(tmp_path / "shards")
+    summary = pretrain(settings(), shards, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert summary.steps == 12 and set(lines[-1]["validation"]) == {"a->b", "b->a", "b->c", "c->b", "a->c", "c->a"}
+    assert (tmp_path / "run/tokenizers/a.safetensors").read_bytes() == TOKENIZER
+    imputer = Imputer.open(tmp_path / "run")
+    made = imputer.impute([sample("x", 1, "a")], ["a"], "b", draws=3, consistency=True)[0]
+    assert len(made.tokens) == 3 and all(len(codes) == LENGTH for codes in made.tokens) and len(made.consistency) == 3
+
+
+@pytest.mark.parametrize("method", ["cm3", "loretta"])
+def test_stopped_by_sigkill_it_continues_to_the_same_bits(tmp_path, method):
+    shards = make_shards(tmp_path / "shards")
+    pretrain(settings(method=method), shards, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED_SCRIPT, str(shards), str(tmp_path / "killed"), method, str(Path(__file__).parent)]
+    for _ in range(2):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_for_checkpoint(tmp_path / "killed", process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    pretrain(settings(method=method), shards, tmp_path / "killed")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps), "no record is left from steps that were undone"
+
+
+KILLED_SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+from test_training import settings
+from mmtool.training import trainer
+from mmtool.training.pretrain import pretrain
+step = trainer.Trainer._one_step
+def slow(self, window):
+    step(self, window)
+    time.sleep(0.1)
+trainer.Trainer._one_step = slow
+pretrain(settings(method=sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def wait_for_checkpoint(run, process):
+    """Until one more checkpoint than before stands there (or the training ended)."""
+    before = list_checkpoints(run / "checkpoints")
+    deadline = time.monotonic() + 60
+    while list_checkpoints(run / "checkpoints") == before and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.15)
+
+
+def test_sigterm_saves_and_the_same_command_continues(tmp_path):
+    shards = make_shards(tmp_path / "shards")
+    command = [sys.executable, "-c", KILLED_SCRIPT, str(shards), str(tmp_path / "run"), "cm3", str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_checkpoint(tmp_path / "run", process)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "the same command continues" in said
+    pretrain(settings(), shards, tmp_path / "run")
+    pretrain(settings(), shards, tmp_path / "whole")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, capsys):
+    shards = make_shards(tmp_path / "shards")
+    pretrain(settings(), shards, tmp_path / "whole")
+    pretrain(settings(), shards, tmp_path / "run")
+    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1] / "model.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    pretrain(settings(), shards, tmp_path / "run")
+    assert "passing over" in capsys.readouterr().err
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def test_other_settings_or_data_are_refused(tmp_path):
+    shards = make_shards(tmp_path / "shards")
+    pretrain(settings(), shards, tmp_path / "run")
+    with pytest.raises(UsageError, match="learning_rate was 0"):
+        pretrain(settings(learning_rate=1e-3), shards, tmp_path / "run")
+    with pytest.raises(UsageError, match="other data"):
+        pretrain(settings(), make_shards(tmp_path / "more", ("ab", "bc", "ac")), tmp_path / "run")
+
+
+def test_a_nan_is_never_stepped_on(tmp_path, monkeypatch):
+    shards = make_shards(tmp_path / "shards")
+    backward = Trainer.backward
+
+    def poisoned(self, batch):
+        sums = backward(self, batch)
+        return sums * float("nan") if self.step == 6 else sums
+
+    monkeypatch.setattr(Trainer, "backward", poisoned)
+    with pytest.raises(DataError, match=r"step 6 .*samples: "):
+        pretrain(settings(), shards, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["00000004"]
+
+
+def test_settings_are_checked_by_name_type_and_range(tmp_path):
+    for bad in ({"steps": 0}, {"steps": "many"}, {"precision": "fp8"}, {"colour": 1}, {"seed": -1}):
+        with pytest.raises(UsageError):
+            resolve(None, bad)
+    file = tmp_path / "config.toml"
+    file.write_text("steps = 7\n[method_options]\nwarmup = 0.5\n")
+    config = resolve(file, {"steps": None, "seed": 3}, ["method.transitive_share=0.25"])
+    assert (config.steps, config.seed, dict(config.method_options)) == (7, 3, {"warmup": 0.5, "transitive_share": 0.25})
+
+
+LAYOUT = layout_of([modality(name) for name in "abc"])
+GRAPH = CoOccurrence({frozenset("ab"): 10, frozenset("bc"): 10})
+
+
+def test_cm3_without_spans_in_one_order_is_causal():
+    causal = Causal(LAYOUT, GRAPH, CausalOptions())
+    cm3 = CM3(LAYOUT, GRAPH, CM3Options(mean_spans=0.0, commutative=False))
+    row = sample("x", 2, "ab")
+    for field in ("tokens", "targets", "modality", "slot", "position"):
+        assert (
+            getattr(causal.document(row, np.random.default_rng(0)), field) == getattr(cm3.document(row, np.random.default_rng(1)), field)
+        ).all()
+
+
+def test_loretta_routes_every_never_seen_pair_along_the_shortest_path():
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions())
+    assert [(route.target, route.path) for route in method.routes(frozenset("ab"))] == [("a", ("b", "c"))]
+    assert [(route.target, route.path) for route in method.routes(frozenset("bc"))] == [("c", ("b", "a"))]
+    assert [(route.target, route.path) for route in method.routes(frozenset("a"))] == [("a", ("a", "b", "c"))]
+    chain = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1, frozenset("cd"): 1})
+    four = LoReTTa(layout_of([modality(name) for name in "abcd"]), chain, LoReTTaOptions())
+    assert ("a", ("b", "c", "d")) in [(route.target, route.path) for route in four.routes(frozenset("ab"))]
+
+
+def test_loretta_predicts_real_tokens_only_and_conditions_on_pseudo_ones():
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0))
+    step = Step(0, 0.5, 1, untrained_model())
+    document = method.documents([sample("x", 2, "ab")], [5], step)[0]
+    assert document.modality[0] == 2 and document.modality[-1] == 0, "c is made up first, then the real a follows"
+    assert set(document.modality[document.targets >= 0]) == {0}
+
+
+def untrained_model():
+    from mmtool.model.transformer import Shape, Transformer
+
+    model = Transformer(Shape(depth=1, width=32), LAYOUT)
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model
+
+
+def test_loretta_without_a_missing_pair_says_so():
+    full = CoOccurrence({frozenset("abc"): 10})
+    with pytest.raises(UsageError, match="cm3"):
+        LoReTTa(LAYOUT, full, LoReTTaOptions())
+
+
+def test_without_a_compiler_it_says_so_and_runs(tmp_path):
+    shards = make_shards(tmp_path / "shards")
+    steps = "pretrain(settings(compile='auto', steps=2), Path(sys.argv[2]), Path(sys.argv[3]))"
+    script = f"import sys; sys.path.insert(0, sys.argv[1]); from test_training import *; {steps}"
+    environment = {**os.environ, "PATH": str(tmp_path), "CXX": ""}
+    arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(shards), str(tmp_path / "run")]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("without torch.compile") == 1
