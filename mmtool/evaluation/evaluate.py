@@ -1,0 +1,122 @@
+"""The stage `evaluate`: how well runs fill every hole, against each other, trivial baselines and the ceiling of real data."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtool.console import talk
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.shards import TokenSet
+from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings, all_outcomes
+from mmtool.evaluation.reference import Reference, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.report import CONTACT_SHEET, write_report
+from mmtool.impute import Imputer
+from mmtool.storage import atomic_directory, refuse_overwrite
+from mmtool.tokenizers.base import from_bytes
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """report: its directory. rows: one per method, direction and metric. samples: held-out ones used. judges: modality -> accuracy on
+    real held-out data. contact_sheet: the picture to look at, None where no samples were to be shown."""
+
+    report: Path
+    rows: list[dict[str, Any]]
+    samples: int
+    judges: dict[str, float]
+    contact_sheet: Path | None
+
+
+def evaluate(
+    runs: Sequence[Path],
+    data: Path,
+    output: Path,
+    *,
+    train: Path | None = None,
+    label: str | None = None,
+    limit: int | None = 1000,
+    draws: int = 1,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    contact_samples: int = 10,
+    seed: int = 0,
+    device: str | None = None,
+    force: bool = False,
+) -> EvaluationSummary:
+    """Impute held-out samples in every direction with every run, judge the results, and write one comparative report.
+
+    data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train`
+    beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only categorical
+    label). limit: held-out samples used at most. Raises DataError where a run's tokenizers are not those of the data.
+    """
+    refuse_overwrite(output, force)
+    if not runs:
+        raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
+    test_set, train_set = open_sides(data, train)
+    imputers = dict(_named([(path, Imputer.open(path, device=device)) for path in runs]))
+    for name, imputer in imputers.items():
+        _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
+    reference = _reference(test_set, train_set, label, limit, seed)
+    settings = Settings(draws, temperature, top_k, seed, contact_samples)
+    outcomes = list(all_outcomes(reference, imputers, settings))
+    if not outcomes:
+        fix = "Evaluate on samples that have several modalities or a label."
+        raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
+    rows = [row for outcome in outcomes for row in outcome.rows()]
+    meta = _meta(reference, {"test": test_set, "train": train_set}, imputers, settings)
+    with atomic_directory(output, force) as folder:
+        write_report(folder, rows, meta, outcomes, reference)
+    judges = {name: ceiling.value for name, ceiling in reference.ceilings.items()}
+    sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
+    return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
+
+
+def _reference(test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int) -> Reference:
+    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
+    tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
+    talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
+    sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
+    graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
+    return Reference(*sides, tokenizers, graph, choose_label(test, label), seed)
+
+
+def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:
+    """A short name for each run: its method, with the seed or the folder where that is needed to tell runs apart."""
+    methods = Counter(imputer.method for _, imputer in opened)
+    seeds = Counter((imputer.method, imputer.seed) for _, imputer in opened)
+    for path, imputer in opened:
+        if methods[imputer.method] == 1:
+            yield imputer.method, imputer
+        elif seeds[imputer.method, imputer.seed] == 1:
+            yield f"{imputer.method} (seed {imputer.seed})", imputer
+        else:
+            yield f"{imputer.method} ({path})", imputer
+
+
+def _same_tokenizers(name: str, imputer: Imputer, sides: Mapping[str, TokenSet]) -> None:
+    trained = {modality.name: modality.tokenizer for modality in imputer.modalities}
+    for side, tokens in sides.items():
+        given = {modality.name: modality.tokenizer for modality in tokens.modalities}
+        for modality in sorted(trained.keys() | given.keys()):
+            ours, theirs = (prints.get(modality, "absent")[:12] for prints in (trained, given))
+            if ours != theirs:
+                what = f"the tokenizer of {modality!r} differs: {ours} in the run {name}, {theirs} in {side}."
+                raise DataError(what, where=name, fix="Evaluate a run on shards made with the tokenizers it was trained with.")
+
+
+def _meta(reference: Reference, sides: Mapping[str, TokenSet], imputers: Mapping[str, Imputer], settings: Settings) -> dict[str, Any]:
+    """What the rows of the report rest on."""
+    return {
+        "data": {side: tokens.fingerprint for side, tokens in sides.items()},
+        "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in imputers.items()],
+        "baselines": [MARGINAL, NEAREST],
+        "label": reference.label,
+        "classes": reference.classes,
+        "judges": {name: asdict(ceiling) for name, ceiling in reference.ceilings.items()},
+        "samples": {"test": len(reference.test), "train": len(reference.train)},
+        "settings": asdict(settings),
+    }

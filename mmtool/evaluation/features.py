@@ -1,0 +1,92 @@
+"""Raw values of any kind -> vectors: what judges classify by and nearest neighbours are near in.
+
+A new kind adds one line to `FEATURES`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from mmtool.tokenizers.base import Tokenizer
+
+DIMENSIONS = 128
+MAX_SIDE = 32
+TIME_STEPS = 16
+
+
+class Embedding:
+    """Features of one modality, fitted on real values, and their principal components.
+
+    features: values -> (N, F) matrix, sparse for text. transform: values -> (N, at most 128) with a mean squared norm of 1, so that
+    modalities weigh the same when joined.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, values: Sequence[Any], seed: int) -> None:
+        self.kind = tokenizer.kind
+        self.features = FEATURES[self.kind](tokenizer)
+        matrix = self.features.fit_transform(values)
+        reduce = PCA if isinstance(matrix, np.ndarray) else TruncatedSVD
+        self._reduce = reduce(max(1, min(DIMENSIONS, min(matrix.shape) - 1)), random_state=seed)
+        self._scale = 1 / max(1e-12, np.sqrt(np.square(self._reduce.fit_transform(matrix)).sum(1).mean()))
+
+    def transform(self, values: Sequence[Any]) -> np.ndarray:
+        return self._reduce.transform(self.features.transform(values)) * self._scale
+
+
+def pixels(images: Sequence[np.ndarray]) -> np.ndarray:
+    """(H, W, C) uint8 pictures -> (N, F) in [0, 1]; brought to the size of the first one, and larger ones to 32 pixels a side."""
+    height, width = (min(side, MAX_SIDE) for side in images[0].shape[:2])
+    return np.stack([_resized(image, height, width) for image in images])
+
+
+def spectra(tokenizer: Tokenizer, sounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Sounds -> (N, F): log-mel frames stretched to a fixed number of steps, mean and deviation of each band, and the log duration."""
+    frames: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
+    return np.stack([_spectrum(frames(sound)) for sound in sounds])
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] != (height, width):
+        bands = [Image.fromarray(image[:, :, c]).resize((width, height), Image.Resampling.BOX) for c in range(image.shape[2])]
+        image = np.stack([np.asarray(band) for band in bands], axis=-1)
+    return image.reshape(-1).astype(np.float32) / 255
+
+
+def _spectrum(frames: np.ndarray) -> np.ndarray:
+    """(frames, mels) -> one vector; a sound too short for a single frame counts as silence."""
+    if len(frames) == 0:
+        frames = np.zeros((1, frames.shape[1]), np.float32)
+    at = np.linspace(0, len(frames) - 1, TIME_STEPS)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, len(frames) - 1)
+    stretched = frames[low] + (at - low)[:, None] * (frames[high] - frames[low])
+    return np.concatenate([stretched.reshape(-1), frames.mean(0), frames.std(0), [np.log(len(frames))]]).astype(np.float32)
+
+
+def _image(tokenizer: Tokenizer) -> Any:
+    return FunctionTransformer(pixels)
+
+
+def _audio(tokenizer: Tokenizer) -> Any:
+    return make_pipeline(FunctionTransformer(partial(spectra, tokenizer)), StandardScaler())
+
+
+def _text(tokenizer: Tokenizer) -> Any:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
+    return make_union(words, characters)
+
+
+def _table(tokenizer: Tokenizer) -> Any:
+    return make_pipeline(FunctionTransformer(np.stack), SimpleImputer(keep_empty_features=True), StandardScaler())
+
+
+FEATURES: dict[str, Callable[[Tokenizer], Any]] = {"image": _image, "audio": _audio, "text": _text, "table": _table}

@@ -1,0 +1,48 @@
+"""Estimates with 95 % intervals: Wilson's for shares, the bootstrap over samples for everything else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Z = 1.959964  # 97.5 % quantile of the normal distribution
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its 95 % interval, and the number of samples behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def around(cls, value: float, low: float, high: float, n: int) -> "Estimate":
+        """An interval that holds its value, whatever rounding and resampling did."""
+        return cls(float(value), float(min(value, low)), float(max(value, high)), n)
+
+
+def share(correct: np.ndarray) -> Estimate:
+    """Mean of (n,) values in [0, 1] with Wilson's interval (several draws of one sample count as one observation, their mean)."""
+    n, p = len(correct), float(np.mean(correct))
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    return Estimate.around(p, centre - half, centre + half, n)
+
+
+def perplexity(nll: np.ndarray, num_tokens: np.ndarray, seed: int) -> Estimate:
+    """exp(sum of negative log-likelihoods / number of tokens) over samples; nll (n,) in nats, num_tokens (n,)."""
+    n = len(nll)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    low, high = np.quantile((counts @ nll) / np.maximum(counts @ num_tokens, 1), (0.025, 0.975))
+    return Estimate.around(np.exp(nll.sum() / num_tokens.sum()), np.exp(low), np.exp(high), n)
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, resamples: int = 200) -> Estimate:
+    """`statistic(rows)` on all of n samples, with the spread over resamples; NaN resamples do not count."""
+    random = np.random.default_rng(seed)
+    drawn = [statistic(random.integers(0, n, n)) for _ in range(resamples)]
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    return Estimate.around(statistic(np.arange(n)), low, high, n)

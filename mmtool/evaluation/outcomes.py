@@ -1,0 +1,158 @@
+"""One method on one direction: what it imputed, how it was judged, and the estimates that follow."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmtool.console import track
+from mmtool.errors import DataError
+from mmtool.evaluation.baselines import NearestNeighbour, marginal
+from mmtool.evaluation.decoded import decode_all
+from mmtool.evaluation.directions import Direction, directions
+from mmtool.evaluation.intervals import Estimate, perplexity, share
+from mmtool.evaluation.reference import Reference
+from mmtool.evaluation.regression import compare_tables
+from mmtool.impute import Imputer
+
+MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
+Shown = dict[int, tuple[Any, str | None]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet."""
+
+    draws: int = 1
+    temperature: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+    contact_samples: int = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method (a run or a baseline) made of one direction.
+
+    name: as in the report. run: whose run it is, None for a baseline. estimates: metric -> estimate. shown: sample index ->
+    (imputed value, judge's class or None), for the samples of the contact sheet.
+    """
+
+    name: str
+    direction: Direction
+    seen: bool
+    run: Imputer | None
+    estimates: dict[str, Estimate]
+    shown: Shown = field(repr=False)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row per metric, as in report.json."""
+        who = {"method": self.run.method, "seed": self.run.seed} if self.run else {"method": self.name, "seed": None}
+        where = {"run": self.name, "given": list(self.direction.given), "target": self.direction.target, "seen": self.seen}
+        for metric, estimate in self.estimates.items():
+            yield {**who, **where, "metric": metric, **asdict(estimate)}
+
+
+def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> Iterator[Outcome]:
+    """Every run and baseline on every direction for which there are held-out samples."""
+    neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
+    tasks = [Task(reference, direction, settings) for direction in directions(list(reference.tokenizers))]
+    for task in track([task for task in tasks if len(task.indices)], "imputing"):
+        for name, imputer in imputers.items():
+            if imputer.graph.path(task.direction.given, task.direction.target):
+                yield task.ask_run(name, imputer)
+        yield from task.ask_baselines(neighbours)
+
+
+class Task:
+    """One direction and the held-out samples it is tried on.
+
+    indices: samples that have all of given, and by which an imputed target can be judged (by its class, or by the true target).
+    """
+
+    def __init__(self, reference: Reference, direction: Direction, settings: Settings) -> None:
+        self.reference, self.direction, self.settings = reference, direction, settings
+        self.complete = reference.test.having(*direction.given, direction.target)
+        self.judge = reference.judges.get(direction.target)
+        given = reference.test.having(*direction.given)
+        self.labelled = reference.test.labelled(reference.label, given) if reference.label and self.judge else given[:0]
+        self.indices = np.union1d(self.complete, self.labelled)
+        self.shown = self._most_telling(settings.contact_samples)
+
+    def ask_run(self, name: str, imputer: Imputer) -> Outcome:
+        """Impute and score with one run."""
+        asked = self.settings
+        answers = imputer.impute(
+            self._samples(self.indices), self.direction.given, self.direction.target,
+            seed=asked.seed, temperature=asked.temperature, top_k=asked.top_k, draws=asked.draws,
+        )  # fmt: skip
+        flat = decode_all(self._tokenizer, [tokens for answer in answers for tokens in answer.tokens])
+        values = [flat[i : i + asked.draws] for i in range(0, len(flat), asked.draws)]
+        verdicts = self.judge.predict(flat).reshape(-1, asked.draws) if self.judge else None
+        estimates = self._perplexity(name, imputer) | self._estimates(values, verdicts)
+        return Outcome(name, self.direction, self.direction.seen(imputer.graph), imputer, estimates, self._shown(values, verdicts))
+
+    def ask_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
+        """The same for those that answer with training samples."""
+        train, target = self.reference.train, self.direction.target
+        if not len(train.having(target)):
+            return
+        yield self._real(MARGINAL, marginal(train, target, len(self.indices), self.settings.seed))
+        found = neighbours(self.direction, self.indices)
+        if found is not None:
+            yield self._real(NEAREST, found)
+
+    def _real(self, name: str, answers: np.ndarray) -> Outcome:
+        values = [[value] for value in self.reference.train.values(self.direction.target, answers)]
+        verdicts = self.reference.train_verdicts(self.direction.target, answers)[:, None] if self.judge else None
+        seen = self.direction.seen(self.reference.graph)
+        return Outcome(name, self.direction, seen, None, self._estimates(values, verdicts), self._shown(values, verdicts))
+
+    def _estimates(self, values: Sequence[Sequence[Any]], verdicts: np.ndarray | None) -> dict[str, Estimate]:
+        """values: draws per sample; verdicts: (samples, draws) classes."""
+        estimates = {}
+        if verdicts is not None and self.reference.label and len(self.labelled):
+            said = verdicts[np.searchsorted(self.indices, self.labelled)]
+            right = said == self.reference.test.labels(self.reference.label, self.labelled)[:, None]
+            estimates["accuracy"] = share(right.mean(1))
+        if self._tokenizer.kind == "table" and len(self.complete):
+            true = np.stack(self.reference.test.values(self.direction.target, self.complete))
+            drawn = np.array([values[row] for row in np.searchsorted(self.indices, self.complete)])
+            estimates |= compare_tables(true, drawn.mean(1), self.settings.seed)
+        return estimates
+
+    def _perplexity(self, name: str, imputer: Imputer) -> dict[str, Estimate]:
+        """Perplexity of the true target over the samples that have it; {} for continuous modalities, which have none."""
+        if not len(self.complete) or not self._tokenizer.vocabulary_size:
+            return {}
+        scored = imputer.score(self._samples(self.complete), self.direction.given, self.direction.target)
+        scores = np.array(scored, dtype=np.float64)
+        if not np.isfinite(scores).all():
+            what = f"the run gives no finite likelihood for {self.direction}."
+            raise DataError(what, where=name, fix="Its training diverged: train it again.")
+        return {"perplexity": perplexity(scores[:, 0], scores[:, 1], self.settings.seed)}
+
+    def _shown(self, values: Sequence[Sequence[Any]], verdicts: np.ndarray | None) -> Shown:
+        """The first draw of the samples to show."""
+        rows = np.searchsorted(self.indices, self.shown)
+        said = [str(verdicts[row, 0]) if verdicts is not None else None for row in rows]
+        return {i: (values[row][0], verdict) for i, row, verdict in zip(self.shown, rows, said, strict=True)}
+
+    def _most_telling(self, count: int) -> list[int]:
+        """Samples to show: complete ones first, and as many classes as possible, in order of their classes."""
+        complete, met = set(self.complete.tolist()), Counter[str]()
+        ranked = []
+        for i in sorted(self.indices.tolist(), key=lambda i: i not in complete):
+            label = self.reference.class_of(i) or ""
+            ranked.append((i not in complete, met[label], label, i))
+            met[label] += 1
+        return [i for *_, i in sorted(sorted(ranked)[:count], key=lambda entry: entry[2:])]
+
+    def _samples(self, indices: np.ndarray) -> list[Any]:
+        return [self.reference.test.samples[i] for i in indices]
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.reference.tokenizers[self.direction.target]

@@ -1,0 +1,131 @@
+"""The report's figures: one point per method and direction, what was never seen together above what was."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+
+from mmtool.storage import write_bytes
+
+RUN_COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
+BASELINE_COLOURS = ("#cbd5e1", "#64748b")
+INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
+HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+TITLES = {
+    "accuracy": "class accuracy of imputed data, by a judge trained on real data",
+    "perplexity": "perplexity of the true target (lower is better)",
+    "r2": "R² of imputed values, mean over features",
+    "spearman": "Spearman correlation of imputed values, mean over features",
+}
+PANELS = ((False, "never seen together in training"), (True, "seen together in training"))
+
+
+def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> list[str]:
+    """Write METRIC.png and METRIC.svg for every metric in the rows; give the metrics."""
+    drawn = [metric for metric in TITLES if any(row["metric"] == metric for row in rows)]
+    for metric in drawn:
+        _draw(folder / metric, metric, [row for row in rows if row["metric"] == metric], meta)
+    return drawn
+
+
+def colours(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The same colour for the same method in every figure."""
+    runs = {run["name"]: RUN_COLOURS[place % len(RUN_COLOURS)] for place, run in enumerate(meta["runs"])}
+    return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=True))
+
+
+def _draw(stem: Path, metric: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
+    palette = {name: colour for name, colour in colours(meta).items() if any(row["run"] == name for row in rows)}
+    panels = [(title, part) for seen, title in PANELS if (part := [row for row in rows if row["seen"] is seen])]
+    sizes = [len({_direction(row) for row in part}) for _, part in panels]
+    inches = sum(sizes) * (0.25 + 0.19 * len(palette)) + 0.55 * len(panels) + 1.3
+    figure = Figure(figsize=(9, inches), layout="constrained")
+    axes = figure.subplots(len(panels), 1, height_ratios=sizes, sharex=True, squeeze=False)
+    for axis, (title, part) in zip(axes[:, 0], panels, strict=True):
+        _panel(axis, metric, part, palette, meta)
+        axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    _scale(axes[-1, 0], metric)
+    figure.suptitle(TITLES[metric][0].upper() + TITLES[metric][1:], fontsize=13, fontweight="bold", color=INK)
+    handles = {text: handle for axis in axes[:, 0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    order = sorted(handles, key=[*palette, *handles].index)
+    figure.legend(
+        [handles[name] for name in order], order, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9.5
+    )
+    _save(figure, stem)
+
+
+def _panel(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], palette: Mapping[str, str], meta: Mapping[str, Any]) -> None:
+    """Directions from top to bottom, methods beside each other in each."""
+    names = list(dict.fromkeys(_direction(row) for row in rows))
+    height = 0.8 / len(palette)
+    for place, (method, colour) in enumerate(palette.items()):
+        own = [row for row in rows if row["run"] == method]
+        if own:
+            at = [names.index(_direction(row)) + (place - (len(palette) - 1) / 2) * height for row in own]
+            _marks(axis, metric, own, at, height, colour, method)
+    if metric == "accuracy":
+        _references(axis, rows, names, meta)
+    axis.set_yticks(range(len(names)), names, fontsize=10.5)
+    axis.set_ylim(len(names) - 0.45, -0.55)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.grid(axis="x", color=FAINT)
+    axis.set_axisbelow(True)
+    for place in range(0, len(names), 2):
+        axis.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
+
+
+def _marks(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], at: list[float], height: float, colour: str, method: str) -> None:
+    """Bars from zero with their intervals; points on the logarithmic axis, which has no zero."""
+    values = [row["value"] for row in rows]
+    errors = [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
+    if metric == "perplexity":
+        axis.errorbar(values, at, xerr=errors, fmt="o", markersize=7, color=colour, elinewidth=1.6, label=method)
+        labels = [f"{value:.3g}" for value in values]
+    else:
+        axis.barh(at, values, height * 0.9, color=colour, label=method)
+        axis.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        labels = [f"{value:.0%}" if metric == "accuracy" else f"{value:.2f}" for value in values]
+    for row, y, text in zip(rows, at, labels, strict=True):
+        axis.annotate(text, (row["high"], y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK, bbox=HALO)
+
+
+def _references(axis: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str], meta: Mapping[str, Any]) -> None:
+    """Chance as a line through all; the judge's accuracy on real data as a mark over each direction."""
+    axis.axvline(1 / max(1, len(meta["classes"])), color=CHANCE, linestyle="--", linewidth=1.3, label="chance")
+    ceilings = {_direction(row): meta["judges"][row["target"]]["value"] for row in rows if row["target"] in meta["judges"]}
+    places = [names.index(name) for name in ceilings]
+    if places:
+        low, high = [place - 0.42 for place in places], [place + 0.42 for place in places]
+        axis.vlines(list(ceilings.values()), low, high, color=INK, linewidth=2, linestyle=":", label="judge on real data")
+
+
+def _scale(axis: Axes, metric: str) -> None:
+    if metric == "accuracy":
+        axis.set_xlim(0, 1.08)
+        axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+    if metric == "perplexity":
+        axis.set_xscale("log")
+        axis.margins(x=0.12)
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _direction(row: Mapping[str, Any]) -> str:
+    return f"{' + '.join(row['given'])} → {row['target']}"
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    for suffix, options in (("png", {"dpi": 144}), ("svg", {"metadata": {"Date": None}})):
+        file = BytesIO()
+        with rc_context({"svg.hashsalt": "mmtool"}):
+            figure.savefig(file, format=suffix, **options)
+        write_bytes(stem.with_suffix(f".{suffix}"), file.getvalue())

@@ -1,0 +1,146 @@
+"""The real data an evaluation stands on: held-out samples, a pool of training samples, and the judges trained on the pool."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.console import talk
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.sample import Sample
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.features import FEATURES, Embedding
+from mmtool.evaluation.intervals import Estimate, share
+from mmtool.evaluation.judges import Judge
+from mmtool.tokenizers.base import Tokenizer
+
+POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
+MAX_CLASSES = 100
+
+
+class Reference:
+    """Held-out samples `test`, training samples `train`, and what is fitted on the latter.
+
+    graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
+    test samples. embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes;
+    ceilings: accuracy of each judge on the real values of test samples.
+    """
+
+    def __init__(
+        self,
+        test: DecodedSamples,
+        train: DecodedSamples,
+        tokenizers: Mapping[str, Tokenizer],
+        graph: CoOccurrence,
+        label: str | None,
+        seed: int,
+    ) -> None:
+        self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
+        self.embeddings = {name: self._embedding(name, seed) for name in tokenizers if self._can_embed(name)}
+        labelled = test.labelled(label, np.arange(len(test))) if label else ()
+        self.classes = sorted(set(test.labels(label, labelled))) if label else []
+        self.judges = self._train_judges(seed) if label else {}
+        self.ceilings = {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
+        self._train_verdicts: dict[str, dict[int, str]] = {}
+
+    def class_of(self, index: int) -> str | None:
+        """The class of a test sample, as text."""
+        value = self.test.samples[index].labels.get(self.label) if self.label else None
+        return None if value is None else str(value)
+
+    def train_verdicts(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """What the judge of a modality says of training samples (each judged once)."""
+        if name not in self._train_verdicts:
+            verdicts = self.judges[name].predict(self.train.values(name))
+            self._train_verdicts[name] = dict(zip(self.train.having(name).tolist(), verdicts, strict=True))
+        return np.array([self._train_verdicts[name][int(i)] for i in indices])
+
+    def _can_embed(self, name: str) -> bool:
+        return self.tokenizers[name].kind in FEATURES and len(self.train.having(name)) > 1
+
+    def _embedding(self, name: str, seed: int) -> Embedding:
+        return Embedding(self.tokenizers[name], self.train.values(name), seed)
+
+    def _train_judges(self, seed: int) -> dict[str, Judge]:
+        assert self.label is not None
+        judges = {}
+        for name, embedding in self.embeddings.items():
+            rows = self.train.labelled(self.label, self.train.having(name))
+            labels = self.train.labels(self.label, rows)
+            if len(set(labels)) > 1:
+                judges[name] = Judge(embedding, self.train.values(name, rows), labels, seed)
+        return judges
+
+    def _ceiling(self, name: str) -> Estimate | None:
+        assert self.label is not None
+        rows = self.test.labelled(self.label, self.test.having(name))
+        if not len(rows):
+            return None
+        return share(self.judges[name].predict(self.test.values(name, rows)) == self.test.labels(self.label, rows))
+
+
+def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
+    """(held-out set, training set): `data` is a split such as `shards/test`, or shards (directory or file) holding splits.
+
+    The training set is, unless named, the split `train` beside or inside `data`.
+    """
+    data = Path(data)
+    whole = data.is_file() or (data / "train").is_dir()
+    test = _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
+    if train is None:
+        train = data if whole else data.resolve().parent / "train"
+        if not train.exists():
+            what = "judges and baselines need training data, and there is no `train` beside it."
+            raise UsageError(what, where=data, fix="Name it with --train.")
+    return test, _open_split(Path(train), "train")
+
+
+def _open_split(path: Path, split: str) -> TokenSet:
+    """The named split of a file or a directory of splits; a directory that is one split is opened as it is."""
+    return open_token_set(path, split if path.is_file() or (path / split).is_dir() else None)
+
+
+def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
+    """At most `limit` random samples of the held-out set, in their order."""
+    rows = np.arange(len(test))
+    if limit is not None and limit < len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    if not len(rows):
+        raise DataError("there are no held-out samples.", fix="Evaluate on a split that has samples (see `mmtool shard --split`).")
+    return [test[int(i)] for i in rows]
+
+
+def draw_train(train: TokenSet, seed: int) -> list[Sample]:
+    """Random training samples, up to a fixed number of every combination of modalities."""
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i in range(len(train)):
+        groups[tuple(sorted(train.present(i)))].append(i)
+    random = np.random.default_rng(seed)
+    rows = [random.permutation(groups[names])[:POOL_PER_COMBINATION] for names in sorted(groups)]
+    return [train[int(i)] for i in np.sort(np.concatenate(rows))] if rows else []
+
+
+def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
+    """The label to judge by: the wanted one, or the only categorical one that all samples share; None where there is none."""
+    if wanted is not None:
+        if not any(sample.labels.get(wanted) is not None for sample in samples):
+            known = sorted({name for sample in samples for name in sample.labels})
+            raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=f"Labels: {', '.join(known) or 'none'}.")
+        return wanted
+    found = [name for name in sorted(samples[0].labels) if _categorical([sample.labels.get(name) for sample in samples])]
+    if len(found) > 1:
+        what = f"several labels could be judged by: {', '.join(found)}."
+        raise UsageError(what, where="--label", fix=f"Choose one, for example --label {found[0]}.")
+    if not found:
+        talk("no label with 2 to 100 classes is common to all samples: imputed data is not judged by class.")
+    return found[0] if found else None
+
+
+def _categorical(values: Sequence[Any]) -> bool:
+    if any(value is None or (isinstance(value, float) and not value.is_integer()) for value in values):
+        return False
+    return 2 <= len(set(map(str, values))) <= MAX_CLASSES
