@@ -1,0 +1,5 @@
+"""`python -m mmtool` is `mmtool`."""
+
+from mmtool.cli.main import main
+
+main()

@@ -1,0 +1,114 @@
+"""Options that mean the same in every verb, and how a verb reports what it did.
+
+Nothing heavy is imported here: `mmtool --help` reads this module.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmtool.console import talk
+from mmtool.errors import UsageError
+
+STREAM = Path("-")
+READING, LABELS = "Reading raw files", "Keys and labels"
+SPLITTING, DRAWING = "Train, validation, test", "Drawing"
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
+OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
+Seed = Annotated[int, typer.Option(help="Same seed and same input give the same result.")]
+Fractions = Annotated[
+    tuple[float, float, float],
+    typer.Option(metavar="TRAIN VALIDATION TEST", help="Shares of the splits, dealt by the hash of the key.", rich_help_panel=SPLITTING),
+]
+KeyColumn = Annotated[str | None, typer.Option(help="Column that holds the sample keys.", rich_help_panel=LABELS)]
+TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
+Temperature = Annotated[float, typer.Option(min=0, help="Of the draws; 0: the most likely code.", rich_help_panel=DRAWING)]
+TopK = Annotated[int | None, typer.Option(min=1, help="Draw from the k most likely codes.", show_default="all", rich_help_panel=DRAWING)]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
+Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]
+
+
+def examples(*lines: str) -> str:
+    """The foot of a help page."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"  $ {line}".replace("[", "\\[") for line in lines)])
+
+
+def help_text(verb: Callable[..., None]) -> str:
+    """The docstring of a verb with its paragraphs unwrapped: the terminal wraps them."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (verb.__doc__ or "").split("\n\n"))
+
+
+def stdin_or(path: Path) -> Path | None:
+    """None stands for standard input, which the command line calls '-'. Raises UsageError where nobody feeds it."""
+    if path != STREAM:
+        return path
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("standard input is a terminal, not data.", where="-", fix="Give a path, or pipe a token set in.")
+    return None
+
+
+def stdout_or(path: Path) -> Path | None:
+    """None stands for standard output, which the command line calls '-'. Raises UsageError where it is a terminal."""
+    if path != STREAM:
+        return path
+    if sys.stdout.isatty():
+        raise UsageError("standard output is a terminal; tokens would garble it.", where="--output", fix="Give a path, or pipe it on.")
+    return None
+
+
+def names(values: Sequence[str] | None) -> tuple[str, ...]:
+    """An option that may be repeated or comma separated, in the order given, each name once."""
+    parts = [part.strip() for value in values or () for part in value.split(",")]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
+    """`KEY=VALUE` options as a dict. Raises UsageError where a value has no '=' or a key is given twice."""
+    found: dict[str, str] = {}
+    for text in values or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"{text!r} is not KEY=VALUE.", where=option, fix=f"Write {option} KEY=VALUE.")
+        if key in found:
+            raise UsageError(f"{key!r} is given twice.", where=option, fix="Give each key once.")
+        found[key] = value
+    return found
+
+
+def json_value(text: str) -> Any:
+    """What the value of KEY=VALUE means: JSON where it is JSON (numbers, true, lists), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@contextlib.contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """With `quiet`, what the library says on standard error is dropped; an error raised inside is not."""
+    with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
+        yield
+
+
+def finish(summary: Any, sentence: str, as_json: bool, quiet: bool, *, to_stderr: bool = False) -> None:
+    """Say what was done: a sentence on standard error, and with `as_json` one JSON line (`to_stderr`: the data went to stdout)."""
+    if not quiet:
+        talk(sentence)
+    if as_json:
+        print(json_line(summary), file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+
+def json_line(value: Any) -> str:
+    """Sorted JSON on one line; dataclasses by their fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -1,0 +1,129 @@
+"""`mmtool shard`: token sets in, one token set of train, validation and test out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmtool.cli.options import (
+    LABELS,
+    SPLITTING,
+    Force,
+    Fractions,
+    Json,
+    KeyColumn,
+    Quiet,
+    Seed,
+    assignments,
+    examples,
+    finish,
+    hushed,
+    names,
+    stdin_or,
+    stdout_or,
+)
+from mmtool.errors import UsageError
+
+HOLES, ALIGNING = "Holes", "Corpora without common keys"
+EXAMPLES = examples(
+    "mmtool shard tokens/image.tar tokens/text.tar tokens/speech.tar -o shards/",
+    "mmtool shard tokens/*.tar --pair image,text --pair image,speech -o shards/",
+    "mmtool shard tokens/*.tar --holes image=0.5 --holes text=0.2 -o shards/",
+    "mmtool shard mnist.tar fsdd.tar --align digit --pair image,speech -o shards/",
+    "mmtool tokenize text notes.csv --fit -o - | mmtool shard tokens/image.tar - -o - | mmtool pretrain - -o run/",
+)
+
+
+def shard(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Token sets; '-' is standard input.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="A directory, one .tar file, or '-' for standard output.")],
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Training samples keep one of these pairs and lose the rest. Repeatable.", rich_help_panel=HOLES),
+    ] = None,
+    keep_unpaired: Annotated[
+        bool, typer.Option("--keep-unpaired", help="With --pair, keep samples of a single modality.", rich_help_panel=HOLES)
+    ] = False,
+    holes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]RATE",
+            help="Share of samples that lose one modality, or the rate at which NAME is lost. Repeatable.",
+            rich_help_panel=HOLES,
+        ),
+    ] = None,
+    apply_to: Annotated[
+        list[str] | None, typer.Option(metavar="SPLIT", help="Splits that lose modalities.", show_default="train", rich_help_panel=HOLES)
+    ] = None,
+    align: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Deal items into samples by this label, not by key.", rich_help_panel=ALIGNING)
+    ] = None,
+    pairs_per_class: Annotated[
+        int | None, typer.Option(help="Training samples of each pair and class.", show_default="larger pool", rich_help_panel=ALIGNING)
+    ] = None,
+    aligned_per_class: Annotated[
+        int | None,
+        typer.Option(help="Complete held-out samples of each class.", show_default="largest pool, 384 at most", rich_help_panel=ALIGNING),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV or TSV of further labels by key.", rich_help_panel=LABELS)
+    ] = None,
+    key_column: KeyColumn = None,
+    fractions: Fractions = (0.8, 0.1, 0.1),
+    split_label: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)
+    ] = None,
+    samples_per_shard: Annotated[int, typer.Option(help="Samples in one file of a directory.")] = 10_000,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Join token sets into samples, absence declared, and deal them to train, validation and test.
+
+    Samples are joined on their keys, or dealt by a label they share. Protocols remove modalities reproducibly, from training
+    samples only unless told otherwise. The same input gives the same bytes, in whatever order it is given.
+    """
+    sources, target = [stdin_or(path) for path in inputs], stdout_or(output)
+    from mmtool.preprocessing.alignment import Alignment
+    from mmtool.preprocessing.protocol import HoleProtocol
+    from mmtool.preprocessing.shard import shard as join
+    from mmtool.preprocessing.splits import Split
+
+    with hushed(quiet):
+        done = join(
+            sources,
+            target,
+            protocol=HoleProtocol(tuple(map(_pair, pair or ())), _rates(holes), names(apply_to) or ("train",), keep_unpaired, seed),
+            split=Split(fractions, seed),
+            alignment=Alignment(align, pairs_per_class, aligned_per_class) if align else None,
+            labels=labels,
+            key_column=key_column,
+            split_label=split_label,
+            samples_per_shard=samples_per_shard,
+            force=force,
+        )
+    splits = ", ".join(f"{count:,} {split} ({_combinations(done.combinations[split])})" for split, count in done.samples.items())
+    finish(done, f"{done.output}: {splits}", as_json, quiet, to_stderr=target is None)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(",")
+    return first.strip(), second.strip()
+
+
+def _rates(values: list[str] | None) -> float | Mapping[str, float] | None:
+    """`0.3` is one rate for all, `image=0.3` a rate for one modality. Raises UsageError for a mixture and for what is no number."""
+    try:
+        if values and len(values) == 1 and "=" not in values[0]:
+            return float(values[0])
+        return {name: float(rate) for name, rate in assignments(values, "--holes").items()} or None
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError("a rate must be a number from 0 to 1.", where="--holes", fix="Write 0.3, or image=0.3.") from error
+
+
+def _combinations(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {names}" for names, count in counts.items())

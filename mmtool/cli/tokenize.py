@@ -1,0 +1,161 @@
+"""`mmtool tokenize`: raw files of one kind in, a token set of one modality out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mmtool.cli.options import (
+    LABELS,
+    READING,
+    SPLITTING,
+    Force,
+    Fractions,
+    Json,
+    KeyColumn,
+    Output,
+    Quiet,
+    Seed,
+    TextColumn,
+    assignments,
+    examples,
+    finish,
+    hushed,
+    json_value,
+    names,
+    stdout_or,
+)
+from mmtool.errors import UsageError
+from mmtool.preprocessing.entries import SourceOptions
+
+TOKENIZER = "Tokenizer"
+USUAL = SourceOptions()
+EXAMPLES = examples(
+    "mmtool tokenize image scans/ --fit --size 32 -o tokens/image.tar",
+    "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
+    "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
+    "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
+    "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
+)
+
+
+def tokenize(
+    kind: Annotated[Literal["image", "audio", "text", "table"], typer.Argument(metavar="KIND", help="image, audio, text or table.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).")],
+    output: Output,
+    name: Annotated[str | None, typer.Option(help="Of the modality.", show_default="the kind")] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Fit a new tokenizer on the training samples.", rich_help_panel=TOKENIZER)] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Use a fitted one: its file, or a token set or run that holds it.", rich_help_panel=TOKENIZER),
+    ] = None,
+    save_tokenizer: Annotated[Path | None, typer.Option(help="Also write the tokenizer's file here.", rich_help_panel=TOKENIZER)] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(help="codec or patches (image), codec (audio), pieces (text), bins (table).", rich_help_panel=TOKENIZER),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of an image in pixels.", rich_help_panel=TOKENIZER)] = None,
+    patch: Annotated[int | None, typer.Option(help="Pixels or frames that become one token.", rich_help_panel=TOKENIZER)] = None,
+    codebook: Annotated[int | None, typer.Option(help="Codes of a learned codec.", rich_help_panel=TOKENIZER)] = None,
+    sample_rate_hz: Annotated[int | None, typer.Option(help="Of recordings.", rich_help_panel=TOKENIZER)] = None,
+    vocabulary_size: Annotated[int | None, typer.Option(help="Pieces of a text.", rich_help_panel=TOKENIZER)] = None,
+    n_bins: Annotated[int | None, typer.Option(help="Bins of a table's feature.", rich_help_panel=TOKENIZER)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other setting: levels=[8,8,8], fit=cover, steps=2000. Repeatable.",
+            rich_help_panel=TOKENIZER,
+        ),
+    ] = None,
+    augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
+    text_column: TextColumn = None,
+    lines: Annotated[bool, typer.Option("--lines", help="A .txt file holds one sample per line.", rich_help_panel=READING)] = False,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
+    ] = None,
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Of 16-bit images: what is black, and what white.", rich_help_panel=READING),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(help="Larger images are refused.", rich_help_panel=READING)] = USUAL.max_pixels,
+    max_duration_s: Annotated[float, typer.Option(help="Longer recordings are refused.", rich_help_panel=READING)] = USUAL.max_duration_s,
+    on_error: Annotated[
+        Literal["raise", "skip"], typer.Option(help="At a bad sample: stop, or list it in OUTPUT.rejects.jsonl.", rich_help_panel=READING)
+    ] = USUAL.on_error,
+    key_column: KeyColumn = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]COLUMN", help="Column kept as a label. Repeatable, or a,b,c.", rich_help_panel=LABELS),
+    ] = None,
+    label_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="Searched in the key; its named groups become labels (key, group: that).", rich_help_panel=LABELS
+        ),
+    ] = None,
+    label_from_folder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="This label is the name of a file's folder.", rich_help_panel=LABELS)
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV or TSV with a key column, or MNIST's idx1 file.", rich_help_panel=LABELS)
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column or label: samples of one group share a split.", rich_help_panel=SPLITTING)
+    ] = None,
+    fractions: Fractions = (0.8, 0.1, 0.1),
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn raw files into tokens of one modality.
+
+    Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
+    """
+    if fit == (tokenizer is not None):
+        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
+        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
+    options = SourceOptions(
+        key_column=key_column,
+        text_column=text_column,
+        label_columns=names(label),
+        label_pattern=label_pattern,
+        label_from_folder=label_from_folder,
+        labels_path=labels,
+        group_column=group_column,
+        columns=names(columns),
+        lines=lines,
+        on_error=on_error,
+        value_range=value_range,
+        max_pixels=max_pixels,
+        max_duration_s=max_duration_s,
+    )
+    common = {"size": size, "patch": patch, "codebook": codebook, "n_bins": n_bins}
+    common |= {"sample_rate_hz": sample_rate_hz, "vocabulary_size": vocabulary_size}
+    chosen = {name: value for name, value in common.items() if value is not None}
+    chosen |= {name: json_value(value) for name, value in assignments(settings, "--set").items()}
+    target = stdout_or(output)
+    from mmtool.preprocessing.splits import Split
+    from mmtool.preprocessing.tokenize import tokenize as encode
+
+    with hushed(quiet):
+        done = encode(
+            kind,
+            paths,
+            target,
+            name=name or kind,
+            tokenizer=tokenizer,
+            scheme=scheme,
+            settings=chosen,
+            options=options,
+            split=Split(fractions, seed),
+            augment=augment,
+            seed=seed,
+            force=force,
+            save_tokenizer=save_tokenizer,
+        )
+    splits = ", ".join(f"{count:,} {split}" for split, count in done.splits.items())
+    sentence = f"{done.modality}: {done.samples:,} samples ({splits}), {done.mean_length:.1f} tokens each on average, {done.seconds:.0f} s"
+    finish(done, sentence, as_json, quiet, to_stderr=target is None)

@@ -1,0 +1,95 @@
+"""The walls of the house: imports run one way, and the command line starts without the heavy rooms."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mmtool
+
+PACKAGE = Path(mmtool.__file__).parent
+SHARED = {"errors", "storage", "console", "__init__"}
+STAGES = {"training", "impute", "impute_inputs", "evaluation", "preprocessing", "artefacts"}
+BELOW = {
+    "tokenizers": set(),
+    "data": {"tokenizers"},
+    "model": {"data", "tokenizers"},
+    "methods": {"model", "data", "tokenizers"},
+    "preprocessing": {"data", "tokenizers"},
+    "training": {"methods", "model", "data", "tokenizers"},
+    "impute": {"training", "methods", "model", "data", "tokenizers"},
+    "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
+    "evaluation": {"impute", "training", "methods", "model", "data", "tokenizers"},
+    "artefacts": {"training", "data", "tokenizers"},
+    "cli": STAGES,
+    "__main__": {"cli"},
+}
+VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "info", "lint")
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, also inside functions, as an absolute dotted name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_used(path: Path) -> set[str]:
+    parts = [name.split(".") for name in imports(path)]
+    used = {name[1] for name in parts if name[0] == "mmtool" and len(name) > 1}
+    return {name for name in used if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    here = room(path)
+    allowed = SHARED if here in SHARED else SHARED | {here} | BELOW[here]
+    assert rooms_used(path) <= allowed
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_can_run_code_from_data(path: Path) -> None:
+    forbidden = {"pickle", "marshal", "shelve", "dill", "joblib"}
+    assert not {name.split(".")[0] for name in imports(path)} & forbidden
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            assert (node.func.value.id, node.func.attr) != ("torch", "load")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+            assert start is not None and node.end_lineno - start < 50, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "-h"] for verb in VERBS)], ids=lambda words: words[0])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from mmtool.cli.main import app\n"
+        f"try: app({arguments!r}, prog_name='mmtool')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"

@@ -1,0 +1,162 @@
+"""Wrong use: one paragraph that names the file or option, the reason and the next step; exit code 2 for usage, 1 for data."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Raw, Result
+
+Mmtool = Callable[..., Result]
+
+
+def assert_refused(done: Result, code: int, *words: object) -> None:
+    """One paragraph on standard error, nothing on standard output, and the words in it."""
+    assert done.code == code, done.err
+    assert done.out == ""
+    paragraph = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(paragraph) == 1 and done.err.splitlines()[-1] == paragraph[0]
+    assert "Traceback" not in done.err
+    for word in words:
+        assert str(word) in paragraph[0]
+    assert re.search(r"[.?] [A-Z].*\.$", paragraph[0]), f"no next step: {paragraph[0]}"
+
+
+def test_missing_file(mmtool: Mmtool, tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    target = tmp_path / "out"
+    assert_refused(mmtool("tokenize", "text", missing, "--fit", "-o", target), 1, missing)
+    assert_refused(mmtool("tokenize", "text", missing, "--tokenizer", missing, "-o", target), 1, missing)
+    assert_refused(mmtool("shard", missing, "-o", target), 1, missing)
+    assert_refused(mmtool("pretrain", missing, "-o", target), 1, missing)
+    assert_refused(mmtool("impute", missing, missing, "-o", target), 1, missing)
+    assert_refused(mmtool("evaluate", missing, missing, "-o", target), 1, missing)
+    assert_refused(mmtool("info", missing), 1, missing)
+    assert mmtool("lint", missing).code == 1
+    assert not target.exists()
+
+
+def test_missing_config_file(mmtool: Mmtool, tmp_path: Path) -> None:
+    assert_refused(mmtool("pretrain", "shards", "-o", tmp_path / "run", "--config", tmp_path / "none.toml"), 2, "none.toml")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("image", "scan.png"), ("audio", "clip.wav")])
+def test_unreadable_file(mmtool: Mmtool, tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"not what its name says")
+    assert_refused(mmtool("tokenize", kind, tmp_path / "in", "--fit", "-o", tmp_path / "out.tar"), 1, name)
+    assert not (tmp_path / "out.tar").exists()
+
+
+def test_empty_folder(mmtool: Mmtool, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(mmtool("tokenize", "image", tmp_path / "empty", "--fit", "-o", tmp_path / "out.tar"), 1, "empty", ".png")
+    assert_refused(mmtool("pretrain", tmp_path / "empty", "-o", tmp_path / "run"), 1, "empty", "mmtool shard")
+    assert_refused(mmtool("info", tmp_path / "empty"), 1, "empty")
+
+
+def test_which_tokenizer(mmtool: Mmtool, raw: Raw, tmp_path: Path) -> None:
+    assert_refused(mmtool("tokenize", "text", raw.notes, "-o", tmp_path / "out.tar"), 2, "--fit", "--tokenizer")
+
+
+def test_unknown_column(mmtool: Mmtool, raw: Raw, tmp_path: Path) -> None:
+    done = mmtool("tokenize", "text", raw.notes, "--fit", "--text-column", "note", "-o", tmp_path / "out.tar")
+    assert_refused(done, 1, raw.notes, "note", "text")
+
+
+def test_unknown_scheme_and_setting(mmtool: Mmtool, raw: Raw, tmp_path: Path) -> None:
+    command = ["tokenize", "text", raw.notes, "--fit", "-o", tmp_path / "out.tar"]
+    assert_refused(mmtool(*command, "--scheme", "letters"), 2, "letters", "pieces")
+    assert_refused(mmtool(*command, "--set", "bins=3"), 2, "bins", "vocabulary_size")
+    assert_refused(mmtool(*command, "--set", "vocabulary_size=many"), 2, "vocabulary_size", "many", "int")
+    assert_refused(mmtool(*command, "--set", "vocabulary_size=-1"), 2, "vocabulary_size", "-1")
+    assert_refused(mmtool(*command, "--set", "bins"), 2, "--set", "KEY=VALUE")
+
+
+def test_impossible_settings_of_learned_tokenizers(mmtool: Mmtool, raw: Raw, tmp_path: Path) -> None:
+    image = ["tokenize", "image", raw.images, "--fit", "-o", tmp_path / "out.tar"]
+    assert_refused(mmtool(*image, "--set", "width=wide"), 2, "width", "wide")
+    assert_refused(mmtool(*image, "--set", "levels=8"), 2, "levels", "8")
+    assert_refused(mmtool(*image, "--patch", 3), 2, "3 pixels", "8 x 8")
+    audio = ["tokenize", "audio", raw.clips, "--fit", "-o", tmp_path / "out.tar"]
+    assert_refused(mmtool(*audio, "--set", "size=3"), 2, "size", "sample_rate_hz")
+    assert_refused(mmtool(*audio, "--codebook", 999), 2, "999", "512")
+
+
+def test_a_tokenizer_of_another_kind(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    done = mmtool("tokenize", "table", raw.values, "--name", "text", "--tokenizer", project / "run", "-o", tmp_path / "out.tar")
+    assert_refused(done, 2, project / "run", "text", "table")
+
+
+def test_output_exists(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.tar"
+    kept.write_text("mine")
+    run, shards = project / "run", project / "shards"
+    assert_refused(mmtool("tokenize", "text", raw.notes, "--fit", "-o", kept), 2, kept, "--force")
+    assert_refused(mmtool("shard", project / "text.tar", "-o", kept), 2, kept, "--force")
+    assert_refused(mmtool("pretrain", shards, "--method", "cm3", "-o", tmp_path), 2, tmp_path, "--force")
+    assert_refused(mmtool("impute", run, shards, "--have", "text", "--want", "lab", "-o", tmp_path), 2, tmp_path, "--force")
+    assert_refused(mmtool("evaluate", run, shards, "-o", tmp_path), 2, tmp_path, "--force")
+    assert kept.read_text() == "mine"
+
+
+def test_unknown_modality(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    command = ["impute", project / "run", project / "shards", "-o", tmp_path / "out"]
+    assert_refused(mmtool(*command, "--have", "speech", "--want", "lab"), 2, "speech", "lab, text")
+    assert_refused(mmtool(*command, "--have", "text", "--want", "video"), 2, "video", "lab, text")
+    assert_refused(mmtool("impute", project / "run", "--raw", "speech=x.wav", "-o", tmp_path / "out"), 2, "speech", "lab, text")
+    assert_refused(mmtool("shard", project / "text.tar", "--pair", "text,image", "-o", tmp_path / "out"), 2, "image", "text")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_modality_that_is_given_and_wanted(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    done = mmtool("impute", project / "run", project / "shards", "--have", "text", "--want", "text", "-o", tmp_path / "out")
+    assert_refused(done, 2, "text", "--want")
+
+
+def test_nothing_to_impute_from(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    run = project / "run"
+    assert_refused(mmtool("impute", run, "-o", tmp_path / "out"), 2, "DATA", "--raw")
+    done = mmtool("impute", run, project / "text.tar", "--have", "lab", "--want", "text", "-o", tmp_path / "out")
+    assert_refused(done, 2, "--have", "text")
+
+
+def test_tokenizer_of_another_run(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("key,text\n" + "".join(f"case{i:02d},entirely different words {i * i}\n" for i in range(40)))
+    assert mmtool("tokenize", "text", other, "--fit", "-o", tmp_path / "other.tar").code == 0
+    assert mmtool("shard", tmp_path / "other.tar", project / "lab.tar", "-o", tmp_path / "shards").code == 0
+    run = project / "run"
+    done = mmtool("impute", run, tmp_path / "other.tar", "--have", "text", "--want", "lab", "-o", tmp_path / "out")
+    assert_refused(done, 1, run, tmp_path / "other.tar", "text", f"--tokenizer {run}")
+    assert_refused(mmtool("evaluate", run, tmp_path / "shards", "-o", tmp_path / "out"), 1, "text", "tokenizer")
+    again = mmtool("pretrain", tmp_path / "shards", "-o", run, "--method", "cm3", "--steps", 2)
+    assert_refused(again, 2, run, "other data", "--force")
+    assert_refused(mmtool("shard", tmp_path / "other.tar", project / "shards", "-o", tmp_path / "mixed"), 1, "text", "tokenizer")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_than_the_run_was_begun_with(mmtool: Mmtool, project: Path) -> None:
+    assert_refused(mmtool("pretrain", project / "shards", "-o", project / "run", "--steps", 9), 2, project / "run", "steps", "--force")
+
+
+def test_no_path_from_have_to_want(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    command = ["impute", project / "run-unlinked", project / "unlinked", "--have", "text", "--want", "lab", "-o", tmp_path / "out"]
+    assert_refused(mmtool(*command), 2, "text", "lab", "--have", "Train on data that links them")
+    assert not (tmp_path / "out").exists()
+
+
+def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    command = ["pretrain", project / "shards", "-o", tmp_path / "run"]
+    assert_refused(mmtool(*command, "--method", "gpt5"), 2, "gpt5", "loretta")
+    assert_refused(mmtool(*command, "--steps", 0), 2, "steps")
+    assert_refused(mmtool(*command, "--set", "colour=red"), 2, "colour", "batch_tokens")
+    assert_refused(mmtool(*command, "--set", "method.colour=red"), 2, "colour", "mean_spans")
+    assert_refused(mmtool("tokenize", "text", raw.notes, "--fit", "--fractions", 1, 1, 1, "-o", tmp_path / "out.tar"), 2, "--fractions")
+    assert_refused(mmtool("shard", project / "text.tar", "--holes", "half", "-o", tmp_path / "out"), 2, "--holes")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_artefact(mmtool: Mmtool, raw: Raw) -> None:
+    assert_refused(mmtool("info", raw.notes), 1, raw.notes)
+    assert mmtool("lint", raw.notes).out.startswith(f"problem: {raw.notes}")
