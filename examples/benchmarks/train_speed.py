@@ -2,8 +2,8 @@
 
     python examples/benchmarks/train_speed.py [--preset tiny] [--rows 32] [--length 128] [--seconds 5]
 
-Each variant runs the same packed batch (documents of 40 tokens) with AdamW; the last column is the share of what a large matrix product of that
-precision reaches here.
+Each variant runs the same packed batch (documents of 40 tokens) with AdamW; the last column is the share of what a large matrix product
+of that precision reaches here.
 """
 
 import argparse
