@@ -34,7 +34,7 @@ if [ ! -x "$out/venv/bin/mmtool" ]; then
 fi
 PATH=$out/venv/bin:$PATH
 cd "$out"
-rm -rf raw tokens shards loretta cm3 report
+rm -rf raw tokens shards loretta cm3 filled report
 
 say python "$root/examples/quickstart_data.py" raw --seed "$seed"
 say mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 9 \
@@ -47,5 +47,5 @@ say mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
 say mmtool info shards
 say mmtool pretrain shards --method cm3 --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o cm3
 say mmtool pretrain shards --method loretta --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o loretta
-say mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 -o filled
-say mmtool evaluate cm3 loretta shards/test --label digit --seed "$seed" -o "$PWD/report" --json
+say mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.7 -o filled
+say mmtool evaluate cm3 loretta shards/test --label digit --temperature 0.7 --seed "$seed" -o "$PWD/report" --json

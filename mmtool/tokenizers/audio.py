@@ -63,7 +63,7 @@ class AudioCodecTokenizer:
         log_mels = [_log_mel(frames, value, patch, trim_db, normalise) for value in values]
         train, held_out = (part.tolist() for part in hold_out(len(values), seed))
         together = torch.cat([log_mels[i] for i in train], 1)
-        mean, scale = together.mean(1), together.std(1).clamp(min=1e-3)
+        mean, scale = together.mean(1), together.std(1, correction=0).clamp(min=1e-3)
         shape = CodecShape(frames.mels, (patch,), levels_of(settings, 512), settings.get("width", 128), settings.get("depth", 3))
         draw = _crops([(log_mels[i] - mean[:, None]) / scale[:, None] for i in train], patch, settings.get("batch", 64))
         steps, rate = settings.get("steps", 800), settings.get("learning_rate", LEARNING_RATE)

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
+from math import gcd, prod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,6 +25,7 @@ from mmtool.tokenizers.fsq import code_usage, levels_of
 RESIZE: dict[str, Callable[..., Image.Image]] = {"stretch": Image.Image.resize, "contain": ImageOps.pad, "cover": ImageOps.fit}
 CHANNELS = {"L": 1, "RGB": 3}
 CODE_BATCH = 64
+MIN_CELLS, MAX_CELLS, SMALL = 4, 16, 32  # tokens along a side by default; pixels along that of a small image
 MAX_BATCH, BATCH_PIXELS = 64, 1 << 18  # of a training batch: what 2 cores go through in about 0.1 s
 FORMAT_SETTINGS = {"size": int | list | tuple, "mode": str, "fit": str, "patch": int}
 
@@ -58,7 +59,7 @@ class ImageFormat:
             raise UsageError(f"mode {mode!r} or fit {fit!r} is unknown.", where="--set", fix=f"Modes: L, RGB. Fits: {', '.join(RESIZE)}.")
         patch = int(settings.get("patch") or _default_patch(size))
         if patch < 1 or size[0] % patch or size[1] % patch:
-            fix = f"Choose a divisor of both, e.g. {_default_patch(size)}."
+            fix = f"Choose a divisor of both, e.g. {gcd(*size)}."
             raise UsageError(f"patches of {patch} pixels do not tile {size[0]} x {size[1]}.", where="--set patch", fix=fix)
         return cls(size, mode, patch, fit)
 
@@ -226,7 +227,11 @@ def _size(wanted: Any, values: Sequence[np.ndarray]) -> tuple[int, int]:
 
 
 def _default_patch(size: tuple[int, int]) -> int:
-    """The smallest common divisor of both sides that leaves a grid of at most 7 x 7 on small images, of at most 16 x 16 elsewhere."""
-    cells = 5 if max(size) <= 32 else 16
+    """4 to 16 tokens along each side: as few as possible up to 32 pixels, as many as possible beyond. Raises UsageError where no
+    square patch does that."""
     common = [patch for patch in range(1, min(size) + 1) if size[0] % patch == 0 and size[1] % patch == 0]
-    return next((patch for patch in common if max(size) / patch <= cells), common[-1])
+    good = [patch for patch in common if max(size) // patch <= MAX_CELLS and (min(size) // patch >= MIN_CELLS or patch == 1)]
+    if not good:
+        fix = "Choose a size with more divisors, e.g. --set size=32, or a patch, --set patch=8."
+        raise UsageError(f"no square patch cuts {size[0]} x {size[1]} pixels into few enough tokens.", where="--set patch", fix=fix)
+    return good[-1] if max(size) <= SMALL else good[0]
