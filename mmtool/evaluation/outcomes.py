@@ -124,8 +124,8 @@ class Task:
         return estimates
 
     def _perplexity(self, name: str, imputer: Imputer) -> dict[str, Estimate]:
-        """Perplexity of the true target over the samples that have it; {} for continuous modalities, which have none."""
-        if not len(self.complete) or not self._tokenizer.vocabulary_size:
+        """Perplexity of the true target over the samples that have it; {} where there is none (continuous, or retrieved)."""
+        if not len(self.complete) or not self._tokenizer.vocabulary_size or not imputer.has_likelihood:
             return {}
         scored = imputer.score(self._samples(self.complete), self.direction.given, self.direction.target)
         scores = np.array(scored, dtype=np.float64)
