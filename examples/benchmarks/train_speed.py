@@ -65,7 +65,7 @@ def measure(
 
     run = torch.compile(loss, dynamic=False) if compiled else loss
     steps, started = -3, time.perf_counter()
-    while steps < 0 or time.perf_counter() - started < seconds:
+    while steps <= 0 or time.perf_counter() - started < seconds:
         if steps == 0:
             started = time.perf_counter()
         run().backward()
