@@ -170,7 +170,7 @@ BINNINGS: dict[str, type[WholeNumbers] | type[MuLaw] | type[Quantiles]] = {
 
 def fit_stream(name: str, shape: tuple[int, ...], values: np.ndarray, binning: str, settings: Mapping[str, Any]) -> Stream:
     """Whole numbers where observations or actions are integers from 0 to below `n_bins`, else the `binning` that is asked for."""
-    whole = name in COUNTED and values.dtype.kind in "bui" and 0 <= values.min() and values.max() < int(settings.get("n_bins", 1024))
+    whole = name in COUNTED and values.dtype.kind in "bui" and values.min() >= 0 and values.max() < int(settings.get("n_bins", 1024))
     return BINNINGS["whole" if whole else binning].fit(name, shape, values, settings)
 
 

@@ -182,7 +182,7 @@ def _binning(settings: Mapping[str, Any], name: str) -> str:
     asked = settings.get("binning", CHOICES[0])
     binning = asked.get(name, CHOICES[0]) if isinstance(asked, dict) else asked
     if binning not in CHOICES or (isinstance(asked, dict) and not set(asked) <= set(ORDER)):
-        fix = f"Choose from {', '.join(CHOICES)}, for all or by stream: {{\"rewards\": \"quantile\"}}."
+        fix = f'Choose from {", ".join(CHOICES)}, for all or by stream: {{"rewards": "quantile"}}.'
         raise UsageError(f"the binning {asked!r} is unknown.", where="--set binning", fix=fix)
     return str(binning)
 
