@@ -178,8 +178,13 @@ def _squeezed(array: np.ndarray, stream: str) -> np.ndarray:
 
 
 def _with_returns(streams: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns-to-go are the rewards from a step to the end of its episode, undiscounted, unless the file has its own."""
+    """Returns-to-go are the rewards from a step to the end of its episode, undiscounted, unless the file has its own.
+
+    A missing reward leaves them out: it would be missing in all steps before it, too.
+    """
     if REWARDS not in streams or RETURNS in streams or streams[REWARDS].dtype.kind not in "buif":
         return streams
     rewards = streams[REWARDS].astype(np.float64)
+    if not np.isfinite(rewards).all():
+        return streams
     return {**streams, RETURNS: np.cumsum(rewards[::-1], axis=0)[::-1].astype(np.float32)}
