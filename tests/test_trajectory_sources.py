@@ -176,6 +176,10 @@ def test_damaged_and_dangerous_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'actions' is a link to another file"):
         read(path)
     with h5py.File(path, "w") as file:
+        file["episode_0"] = h5py.ExternalLink("other.hdf5", "x")
+    with pytest.raises(DataError, match="'episode_0' is a link to another file"):
+        read(path)
+    with h5py.File(path, "w") as file:
         file.create_dataset("actions", (3,), "i8", external=[("/etc/passwd", 0, 24)])
     with pytest.raises(DataError, match="data of 'actions' lies in another file"):
         read(path)

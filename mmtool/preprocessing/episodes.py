@@ -14,7 +14,7 @@ import numpy as np
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
 from mmtool.preprocessing.entries import SourceOptions, require_column
-from mmtool.preprocessing.hdf5 import attributes, open_hdf5, read_array
+from mmtool.preprocessing.hdf5 import attributes, member, open_hdf5, read_array
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.read_tables import parquet_table
 
@@ -62,7 +62,7 @@ def _hdf5_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode]:
         found = [match for name in root if (match := MINARI_EPISODE.fullmatch(name))]
         for match in sorted(found, key=lambda match: int(match[1])):
             where = f"{file.where}, {match[0]}"
-            group = root[match[0]]
+            group = member(root, match[0], where)
             streams = _streams(_arrays(group, STREAM_NAMES, where), where)
             yield Episode(_minari_name(file.stem, match[0]), where, _with_returns(streams), attributes(group))
         if not found:
@@ -110,13 +110,13 @@ def _split(arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: Sourc
     """
     streams = _streams(arrays, file.where)
     steps = len(next(iter(streams.values())))
-    columns = {name: array for name, array in arrays.items() if array.shape[:1] == (steps,)}
+    columns = {name: array for name, array in arrays.items() if array.shape == (steps,)}
     single = {**row, **{name: array for name, array in arrays.items() if array.ndim == 0}}
     step_column = next((name for name in STEP_IDS if name in columns), None)
     for name, places in _parts(columns, arrays, steps, file, options):
         if step_column is not None:
             places = _in_order(places, columns[step_column], f"{file.where}, {name}")
-        first = {own: array[places[0]] for own, array in columns.items() if array.ndim == 1}
+        first = {own: array[places[0]] for own, array in columns.items()}
         own_streams = {own: array[places] for own, array in streams.items()}
         yield Episode(name, f"{file.where}, {name}", _with_returns(own_streams), {**single, **first})
 
@@ -124,12 +124,12 @@ def _split(arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: Sourc
 def _parts(columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: SourceOptions) -> Iterator[tuple[str, np.ndarray]]:
     """(name, places of its steps) of each episode."""
     id_column = next((name for name in EPISODE_IDS if name in columns), None)
-    if options.key_column:
+    if options.key_column and (options.key_column in columns or options.labels_path is None):  # it may be that of the labels file
         id_column = require_column(options.key_column, dict(columns), file.where, "--key-column")
     if id_column:
         ids, firsts, counts = np.unique(columns[id_column], return_index=True, return_counts=True)
         places = np.split(np.argsort(columns[id_column], kind="stable"), np.cumsum(counts)[:-1])
-        named = options.key_column or ids.dtype.kind not in "buif"
+        named = id_column == options.key_column or ids.dtype.kind not in "buif"
         for number in np.argsort(firsts):
             text = str(ids[number]) if named else f"{file.stem}-{int(ids[number]):06d}"
             yield text if named or len(ids) > 1 else file.stem, places[number]

@@ -36,7 +36,7 @@ def read_array(group: Any, name: str, where: str, depth: int = 0) -> np.ndarray:
 
     Raises DataError for links to other files, objects, sizes beyond 4 GiB and parts that differ in length.
     """
-    item = _own(group, name, where)
+    item = member(group, name, where)
     if not hasattr(item, "keys"):
         return _checked(item, name, where)
     if depth == MAX_NESTING or not len(item):
@@ -53,7 +53,8 @@ def attributes(group: Any) -> dict[str, Any]:
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items() if np.ndim(value) == 0}
 
 
-def _own(group: Any, name: str, where: str) -> Any:
+def member(group: Any, name: str, where: str) -> Any:
+    """What a group holds under a name. Raises DataError where that lies in another file, or cannot be opened."""
     import h5py
 
     if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
