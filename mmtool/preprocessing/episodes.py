@@ -90,7 +90,8 @@ def _minari_name(stem: str, episode: str) -> str:
 
 def _columns(file: RawFile, wanted: set[str]) -> dict[str, np.ndarray]:
     """The wanted Parquet columns as arrays; a column of lists (all of one length) is (steps, numbers)."""
-    table, arrays = parquet_table(file), {}
+    table = parquet_table(file)
+    arrays: dict[str, np.ndarray] = {}
     for name in (name for name in map(str, table.column_names) if name in wanted):
         column = table[name]
         if column.null_count:

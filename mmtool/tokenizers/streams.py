@@ -3,7 +3,8 @@
 Values are (N, width): N steps of `width` numbers each. mu-law bins are Gato's (arXiv 2205.06175, appendix B).
 """
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ BYTE = 256
 
 
 @dataclass(frozen=True)
-class Stream:
+class Stream(ABC):
     """name: of the array; shape: of its value in one step, () for a single number; size: how many codes it has."""
 
     binning: ClassVar[str]
@@ -42,13 +43,13 @@ class Stream:
     def tensors(self) -> Tensors:
         return {}
 
+    @abstractmethod
     def encode(self, values: np.ndarray) -> np.ndarray:
         """(N, width) finite values -> (N, width) codes, int64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """(N, width) codes -> (N, width) values."""
-        raise NotImplementedError
 
     def clipped(self, values: np.ndarray) -> float:
         """The share of values beyond what the codes reach."""
@@ -160,7 +161,6 @@ class Quantiles(Stream):
         return {"edges": self.edges, "centres": self.centres}
 
 
-Fit = Callable[[str, tuple[int, ...], np.ndarray, Mapping[str, Any]], Stream]
 BINNINGS: dict[str, type[WholeNumbers] | type[MuLaw] | type[Quantiles]] = {
     "whole": WholeNumbers,
     "mu-law": MuLaw,
@@ -176,8 +176,9 @@ def fit_stream(name: str, shape: tuple[int, ...], values: np.ndarray, binning: s
 
 def stream_from(record: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Stream:
     """The inverse of `to_json` and `tensors`."""
-    given = {name: value for name, value in record.items() if name != "binning"}
-    return BINNINGS[record["binning"]](**{**given, "shape": tuple(record["shape"])}, **tensors)
+    given: dict[str, Any] = {name: value for name, value in record.items() if name != "binning"}
+    given |= {"shape": tuple(record["shape"]), **tensors}
+    return BINNINGS[record["binning"]](**given)
 
 
 def _place(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:

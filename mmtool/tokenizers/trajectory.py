@@ -77,7 +77,8 @@ class TrajectoryTokenizer:
         if not len(values):
             return []
         dtype = np.uint16 if self.vocabulary_size <= 1 << 16 else np.uint32
-        parts, first = [], 0
+        parts: list[np.ndarray] = []
+        first = 0
         for value in values:
             self.check(value)
         for stream in self.streams:
@@ -91,7 +92,8 @@ class TrajectoryTokenizer:
         if not len(tokens):
             return []
         codes = np.stack([np.asarray(row, np.int64) for row in tokens]).reshape(len(tokens) * self.steps, self.slots)
-        found, first, slot = {}, 0, 0
+        found: dict[str, np.ndarray] = {}
+        first = slot = 0
         for stream in self.streams:
             own = np.clip(codes[:, slot : slot + stream.width] - first, 0, stream.size - 1)
             found[stream.name] = stream.decode(own).reshape(len(tokens), self.steps, *stream.shape)
