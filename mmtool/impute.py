@@ -158,7 +158,7 @@ class ImputeSummary:
 
 
 def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt` (tables: one `MODALITY.csv`) and `imputed.jsonl`.
+    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (tables: one `MODALITY.csv`) and `imputed.jsonl`.
 
     Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
     nats per token), the best draw first. Raises UsageError where nothing can be imputed.

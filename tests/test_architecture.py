@@ -29,6 +29,7 @@ BELOW = {
 }
 VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
+HEAVY += ("h5py",)
 
 
 def modules() -> list[Path]:

@@ -30,6 +30,9 @@ Fractions = Annotated[
 ]
 KeyColumn = Annotated[str | None, typer.Option(help="Column that holds the sample keys.", rich_help_panel=LABELS)]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
+Clip = Annotated[
+    int | None, typer.Option(min=1, help="Steps of a clip cut from a trajectory.", show_default="whole episodes", rich_help_panel=READING)
+]
 Temperature = Annotated[float, typer.Option(min=0, help="Of the draws; 0: the most likely code.", rich_help_panel=DRAWING)]
 TopK = Annotated[int | None, typer.Option(min=1, help="Draw from the k most likely codes.", show_default="all", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
