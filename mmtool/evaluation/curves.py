@@ -57,11 +57,14 @@ def draw_curves(
             axis.set_title(name, fontsize=10, color=INK)
         if diagonal:
             handles.setdefault("as it says", axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=SPARE)[0])
-    for axis in list(axes.flat)[len(panels) :]:
-        axis.set_visible(False)
+    for place, axis in enumerate(axes.flat):
+        axis.set_visible(place < len(panels))
+        if place + columns >= len(panels):  # nothing below it
+            axis.tick_params(labelbottom=True)
+            axis.set_xlabel(x_label, fontsize=9.5, color=INK)
+        if place % columns == 0:
+            axis.set_ylabel(y_label, fontsize=9.5, color=INK)
     _scales(axes[0, 0], panels, logarithmic, percent_x)
-    figure.supxlabel(x_label, fontsize=10, color=INK)
-    figure.supylabel(y_label, fontsize=10, color=INK)
     figure.suptitle(title[0].upper() + title[1:], fontsize=12, fontweight="bold", color=INK)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
     save(figure, stem)
