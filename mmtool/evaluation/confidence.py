@@ -97,10 +97,8 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     if not chosen:
         return []
     shown = [{**each, "run": f"{each['run']}: {_short(each['metric'])}"} for each in chosen]
-    ordered = [f"{run['name']}: {_short(way)}" for run in meta["runs"] for way in RANKINGS]
-    names = [name for name in ordered if any(each["run"] == name for each in shown)]
-    drawn = {**meta, "runs": [{"name": name} for name in names], "baselines": []}
-    draw_bars(folder / "ranking", f"accuracy of the best of {DRAWS} draws, by what ranks them", shown, drawn)
+    names = [f"{run['name']}: {_short(way)}" for run in meta["runs"] for way in RANKINGS]
+    figures = [_draw_ranking(folder, place, run["name"], chosen, meta) for place, run in enumerate(meta["runs"], 1)]
     panels = _panels(rows, meta)
     title = f"is a run right as often as its {DRAWS} draws agree?"
     draw_curves(folder / "calibration", title, panels, colours(meta), "draws of the same class", "accuracy", percent_x=True, diagonal=True)
@@ -108,13 +106,23 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
         "## Confidence",
         f"{DRAWS} draws fill every hole. *chance* is the accuracy of one draw, *any of {DRAWS}* the share of samples with a right draw "
         "among them: no ranking can do better.",
-        "![ranking](ranking.png)",
+        *(f"![ranking]({figure}.png)" for figure in figures if figure),
         table(shown, "direction", direction, lambda each: each["run"], names),
         "### Calibration",
         "The confidence is the share of draws that are judged to be of the same class; the error its mean distance from the accuracy.",
         "![calibration](calibration.png)",
         by_direction(ERROR, rows, meta),
     ]
+
+
+def _draw_ranking(folder: Path, place: int, run: str, rows: Sequence[Row], meta: Mapping[str, Any]) -> str | None:
+    """One figure per run, as colours stand for ways of ranking; None for a run that was not asked."""
+    own = [{**each, "run": _short(each["metric"])} for each in rows if each["run"] == run]
+    if not own:
+        return None
+    drawn = {**meta, "runs": [{"name": _short(way)} for way in RANKINGS], "baselines": []}
+    draw_bars(folder / f"ranking-{place}", f"accuracy of the best of {DRAWS} draws of {run}, by what ranks them", own, drawn)
+    return f"ranking-{place}"
 
 
 def _short(metric: str) -> str:

@@ -13,7 +13,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from mmtool.evaluation.tables import is_share
 from mmtool.storage import write_bytes
 
-RUN_COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
+RUN_COLOURS = (
+    "#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#7c2d12", "#4f46e5", "#be123c", "#0d9488", "#334155",
+)  # fmt: skip
+LEGEND_CHARACTERS = 105  # in one line of the legend
 BASELINE_COLOURS = ("#cbd5e1", "#64748b")
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -56,9 +59,8 @@ def draw_bars(stem: Path, title: str, rows: Sequence[Mapping[str, Any]], meta: M
     figure.suptitle(title[0].upper() + title[1:], fontsize=13, fontweight="bold", color=INK)
     handles = {text: handle for axis in axes[:, 0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     order = sorted(handles, key=[*palette, *handles].index)
-    figure.legend(
-        [handles[name] for name in order], order, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9.5
-    )
+    columns = max(1, min(6, len(order), LEGEND_CHARACTERS // (max(map(len, order)) + 6)))
+    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
     save(figure, stem)
 
 

@@ -136,7 +136,9 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
         parts += ["### Few shots", f"Mean over {SHOT_DRAWS} draws of k labelled training samples per class."]
         parts += ["![few-shot probes](few_shots.png)"]
         names = dict.fromkeys(each["metric"] for each in curves)
-        parts += [f"{name.removeprefix(ACCURACY + ', ')}\n\n{by_direction(name, curves, meta, 'subset', subset)}" for name in names]
+        parts += [
+            f"**{name.removeprefix(ACCURACY + ', ')} per class**\n\n{by_direction(name, curves, meta, 'subset', subset)}" for name in names
+        ]
     return parts
 
 

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmtool.console import track
-from mmtool.evaluation.curves import Line, draw_curves
+from mmtool.evaluation.curves import SPARE, Line, draw_curves
 from mmtool.evaluation.intervals import Estimate, share
 from mmtool.evaluation.plots import colours
 from mmtool.evaluation.probes import fit_classifier, most_frequent, subsets
@@ -120,7 +120,7 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     curves = [each for each in rows if each["metric"] == CURVE]
     if not curves:
         return []
-    palette = colours({**meta, "baselines": [LATE_FUSION]})
+    palette = colours({**meta, "baselines": []}) | {LATE_FUSION: SPARE}
     names = [name for name in palette if any(each["run"] == name for each in curves)]
     lines = {name: Line.of([each for each in curves if each["run"] == name]) for name in names}
     title = f"accuracy of {meta['label']} while modalities go missing"
