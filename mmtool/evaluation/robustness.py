@@ -46,9 +46,10 @@ def measure(study: Study) -> Iterator[Row]:
     test = study.reference.test
     indices = test.labelled(study.reference.label, np.arange(len(test)))
     indices = np.array([i for i in indices if len(test.samples[i].tokens) > 1], dtype=np.int64)
-    if not len(indices):
+    known = study.targets("train", study.reference.train.labelled(study.reference.label, np.arange(len(study.reference.train))))
+    if not len(indices) or len(set(known)) < 2:
         return
-    truth, fallback = study.targets("test", indices), _fallback(study)
+    truth, fallback = study.targets("test", indices), most_frequent(known)
     where = (study.names, study.reference.label, study.reference.graph.seen_together(study.names))
     left = [[remaining(study, int(i), rate) for i in indices] for rate in RATES]
     baseline = _right(late_fusion(study), left, indices, truth, fallback)
@@ -157,12 +158,6 @@ def _right(answer: Answer, left: Sequence[Sequence[tuple[str, ...]]], indices: n
         known[names] = dict(zip(rows.tolist(), classes.tolist(), strict=True))
     said = [[known[names][i] for names, i in zip(kept, indices.tolist(), strict=True)] for kept in left]
     return (np.array(said) == truth).astype(float)
-
-
-def _fallback(study: Study) -> str:
-    assert study.reference.label is not None
-    train = study.reference.train
-    return most_frequent(study.targets("train", train.labelled(study.reference.label, np.arange(len(train)))))
 
 
 def _chance(seed: int, key: str, name: str) -> float:
