@@ -53,4 +53,5 @@ def crossed(values: np.ndarray, seed: int) -> Estimate:
     random = np.random.default_rng(seed)
     draws, n = values.shape
     means = [values[random.integers(0, draws, draws)][:, random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
-    return Estimate.around(values.mean(), *np.quantile(means, (0.025, 0.975)), n)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate.around(values.mean(), low, high, n)

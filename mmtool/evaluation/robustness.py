@@ -175,4 +175,5 @@ def _mean(values: np.ndarray, seed: int) -> Estimate:
     """Mean of (N,) values, with its spread over resampled samples."""
     random = np.random.default_rng(seed)
     means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
-    return Estimate.around(values.mean(), *np.quantile(means, (0.025, 0.975)), len(values))
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate.around(values.mean(), low, high, len(values))
