@@ -106,6 +106,11 @@ class Imputer:
         """Whether `score` is defined (a contrastive run retrieves and has none)."""
         return self._method.has_likelihood
 
+    @property
+    def scores_by_token(self) -> bool:
+        """Whether `score` takes one pass per token (masked modelling), not one per sample."""
+        return self._method.scores_by_token
+
     def check(self, have: Sequence[str], want: str) -> None:
         """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
         for name in (*have, want):

@@ -12,7 +12,7 @@ import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
-STAGES = {"training", "impute", "impute_inputs", "evaluation", "preprocessing", "artefacts"}
+STAGES = {"training", "impute", "impute_inputs", "evaluation", "compare", "preprocessing", "artefacts"}
 BELOW = {
     "tokenizers": set(),
     "data": {"tokenizers"},
@@ -23,11 +23,12 @@ BELOW = {
     "impute": {"training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
     "evaluation": {"impute", "training", "methods", "model", "data", "tokenizers"},
+    "compare": {"evaluation", "training", "methods", "data"},
     "artefacts": {"training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},
 }
-VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "info", "lint")
+VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py",)
 

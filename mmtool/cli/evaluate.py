@@ -5,11 +5,30 @@ from typing import Annotated
 
 import typer
 
-from mmtool.cli.options import DRAWING, Force, Json, OutputDirectory, Quiet, Seed, Temperature, TopK, examples, finish, hushed
+from mmtool.cli.options import (
+    Candidates,
+    ContactSamples,
+    Force,
+    Json,
+    Label,
+    Limit,
+    NumDraws,
+    OutputDirectory,
+    Quiet,
+    Seed,
+    Tasks,
+    Temperature,
+    TopK,
+    examples,
+    finish,
+    hushed,
+    names,
+)
 
 EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
+    "mmtool evaluate run/ shards/ --task retrieval,probe -o report/",
 )
 
 
@@ -17,11 +36,13 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What `mmtool pretrain` wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
+    task: Tasks = None,
     train: Annotated[Path | None, typer.Option(help="The training samples, for judges and baselines.", show_default="beside DATA")] = None,
-    label: Annotated[str | None, typer.Option(help="Label the judges classify by.", show_default="the only one")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")] = 1000,
-    contact_samples: Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")] = 10,
-    samples: Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)] = 1,
+    label: Label = None,
+    limit: Limit = 1000,
+    contact_samples: ContactSamples = 10,
+    candidates: Candidates = 100,
+    samples: NumDraws = 1,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
     seed: Seed = 0,
@@ -33,6 +54,9 @@ def evaluate(
 
     For every direction: perplexity, and what a classifier trained on real data says of imputed data, marked seen or never seen in
     training, beside trivial baselines and the ceiling of real data. The report is JSON, Markdown, plots and a contact sheet.
+
+    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
+    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
     """
     from mmtool.evaluation.evaluate import evaluate as judge
 
@@ -41,6 +65,7 @@ def evaluate(
             runs,
             data,
             output,
+            tasks=names(task) or ("impute",),
             train=train,
             label=label,
             limit=limit,
@@ -48,6 +73,7 @@ def evaluate(
             temperature=temperature,
             top_k=top_k,
             contact_samples=contact_samples,
+            candidates=candidates,
             seed=seed,
             force=force,
         )

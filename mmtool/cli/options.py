@@ -35,6 +35,20 @@ Clip = Annotated[
 ]
 Temperature = Annotated[float, typer.Option(min=0, help="Of the draws; 0: the most likely code.", rich_help_panel=DRAWING)]
 TopK = Annotated[int | None, typer.Option(min=1, help="Draw from the k most likely codes.", show_default="all", rich_help_panel=DRAWING)]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME,...",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, or all. Repeatable.",
+        show_default="impute",
+    ),
+]
+Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]
+Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
+Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
+ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
+NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]

@@ -23,13 +23,15 @@ Shown = dict[int, tuple[Any, str | None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet."""
+    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of
+    a retrieval."""
 
     draws: int = 1
     temperature: float = 1.0
     top_k: int | None = None
     seed: int = 0
     contact_samples: int = 10
+    candidates: int = 100
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,15 @@ class Step:
 class Method:
     """Base of all methods: one document per sample, made from the sample and its own random generator.
 
-    view: who sees whom. has_likelihood: whether `score` is defined. has_gallery: whether it imputes by choosing among training
-    samples, which the run then keeps (`gallery`).
+    view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
+    whether it imputes by choosing among training samples, which the run then keeps (`gallery`).
     """
 
     name: ClassVar[str]
     Options: ClassVar[type]  # a frozen dataclass: the method's own settings
     view: ClassVar[View] = "past"
     has_likelihood: ClassVar[bool] = True
+    scores_by_token: ClassVar[bool] = False
     has_gallery: ClassVar[bool] = False
     gallery: Sequence[Sample] = ()
 

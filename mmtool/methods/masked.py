@@ -41,6 +41,7 @@ class Masked(Method):
     name = "masked"
     Options = MaskedOptions
     view = "document"
+    scores_by_token = True
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
         names = self.present(sample)
