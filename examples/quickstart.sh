@@ -40,7 +40,7 @@ say python "$root/examples/quickstart_data.py" raw --seed "$seed"
 say mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 9 \
     --codebook 64 --set depth=1 --set width=48 -o tokens/image.tar
 say mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' \
-    --codebook 1024 --set patch=11 -o tokens/speech.tar
+    --codebook 1024 --set patch=13 -o tokens/speech.tar
 say mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --set vocabulary_size=640 --key-column key --text-column text \
     --label digit -o tokens/text.tar
 say mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
