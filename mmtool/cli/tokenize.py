@@ -35,6 +35,7 @@ EXAMPLES = examples(
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
     "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
+    "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
 )
 
@@ -52,20 +53,22 @@ def tokenize(
     save_tokenizer: Annotated[Path | None, typer.Option(help="Also write the tokenizer's file here.", rich_help_panel=TOKENIZER)] = None,
     scheme: Annotated[
         str | None,
-        typer.Option(help="codec or patches (image), codec (audio), pieces (text), bins (table).", rich_help_panel=TOKENIZER),
+        typer.Option(help="codec or patches (image), codec (audio), pieces (text), bins or codec (table).", rich_help_panel=TOKENIZER),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of an image in pixels.", rich_help_panel=TOKENIZER)] = None,
     patch: Annotated[int | None, typer.Option(help="Pixels or frames that become one token.", rich_help_panel=TOKENIZER)] = None,
     codebook: Annotated[int | None, typer.Option(help="Codes of a learned codec.", rich_help_panel=TOKENIZER)] = None,
     sample_rate_hz: Annotated[int | None, typer.Option(help="Of recordings.", rich_help_panel=TOKENIZER)] = None,
     vocabulary_size: Annotated[int | None, typer.Option(help="Pieces of a text.", rich_help_panel=TOKENIZER)] = None,
-    n_bins: Annotated[int | None, typer.Option(help="Bins of a table's feature.", rich_help_panel=TOKENIZER)] = None,
+    n_bins: Annotated[
+        int | None, typer.Option(help="Bins of a table's feature, or levels of its components.", rich_help_panel=TOKENIZER)
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any other setting: levels=[8,8,8], fit=cover, steps=2000. Repeatable.",
+            help="Any other setting: levels=[8,8,8], fit=cover, steps=2000, components=32. Repeatable.",
             rich_help_panel=TOKENIZER,
         ),
     ] = None,

@@ -8,12 +8,14 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings, all_outcomes
-from mmtool.evaluation.reference import Reference, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.reference import RawTables, Reference, choose_label, draw_test, draw_train, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
+from mmtool.evaluation.tables import TABULAR_NAMES
 from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
@@ -43,6 +45,8 @@ def evaluate(
     temperature: float = 1.0,
     top_k: int | None = None,
     contact_samples: int = 10,
+    raw: RawTables | None = None,
+    survival: tuple[str, str] | None = None,
     seed: int = 0,
     device: str | None = None,
     force: bool = False,
@@ -51,7 +55,9 @@ def evaluate(
 
     data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train`
     beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only categorical
-    label). limit: held-out samples used at most. Raises DataError where a run's tokenizers are not those of the data.
+    label). limit: held-out samples used at most. raw: modality -> key -> row of tables before tokenizing: then imputed tables are
+    compared with these, and tabular baselines learn from them. survival: labels that hold time and event (0 or 1). Raises
+    DataError where a run's tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     if not runs:
@@ -60,7 +66,8 @@ def evaluate(
     imputers = dict(_named([(path, Imputer.open(path, device=device)) for path in runs]))
     for name, imputer in imputers.items():
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
-    reference = _reference(test_set, train_set, label, limit, seed)
+    test, pool = draw_test(test_set, limit, seed), draw_train(train_set, seed)
+    reference = _reference(test_set, train_set, test, pool, label=label, raw=raw, survival=survival, seed=seed)
     settings = Settings(draws, temperature, top_k, seed, contact_samples)
     outcomes = list(all_outcomes(reference, imputers, settings))
     if not outcomes:
@@ -75,13 +82,14 @@ def evaluate(
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
 
 
-def _reference(test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int) -> Reference:
-    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
+def _reference(
+    test_set: TokenSet, train_set: TokenSet, test: Sequence[Sample], train: Sequence[Sample], *, label: str | None, **options: Any
+) -> Reference:
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, label), seed)
+    return Reference(*sides, tokenizers, graph, choose_label(test, label), **options)
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:
@@ -113,10 +121,12 @@ def _meta(reference: Reference, sides: Mapping[str, TokenSet], imputers: Mapping
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in imputers.items()],
-        "baselines": [MARGINAL, NEAREST],
+        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES],
         "label": reference.label,
         "classes": reference.classes,
         "judges": {name: asdict(ceiling) for name, ceiling in reference.ceilings.items()},
+        "risks": {name: asdict(ceiling) for name, ceiling in reference.risks.ceilings.items()} if reference.risks else {},
+        "truth": sorted(reference.raw),
         "samples": {"test": len(reference.test), "train": len(reference.train)},
         "settings": asdict(settings),
     }

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from mmtool.storage import write_bytes
 
 RUN_COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
-BASELINE_COLOURS = ("#cbd5e1", "#64748b")
+BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c")
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 TITLES = {
@@ -21,6 +21,10 @@ TITLES = {
     "perplexity": "perplexity of the true target (lower is better)",
     "r2": "R² of imputed values, mean over features",
     "spearman": "Spearman correlation of imputed values, mean over features",
+    "c_index": "concordance of survival with the risk of imputed data, by a Cox model fitted on real data",
+    "coverage_50": "share of true values inside their 50 % interval",
+    "coverage_80": "share of true values inside their 80 % interval",
+    "coverage_95": "share of true values inside their 95 % interval",
 }
 PANELS = ((False, "never seen together in training"), (True, "seen together in training"))
 
@@ -36,7 +40,7 @@ def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[st
 def colours(meta: Mapping[str, Any]) -> dict[str, str]:
     """The same colour for the same method in every figure."""
     runs = {run["name"]: RUN_COLOURS[place % len(RUN_COLOURS)] for place, run in enumerate(meta["runs"])}
-    return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=True))
+    return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=False))
 
 
 def _draw(stem: Path, metric: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:

@@ -16,10 +16,13 @@ from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.features import FEATURES, Embedding
 from mmtool.evaluation.intervals import Estimate, share
 from mmtool.evaluation.judges import Judge
+from mmtool.evaluation.risks import Risks
 from mmtool.tokenizers.base import Tokenizer
 
 POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
 MAX_CLASSES = 100
+
+RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
 
 
 class Reference:
@@ -27,7 +30,8 @@ class Reference:
 
     graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
     test samples. embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes;
-    ceilings: accuracy of each judge on the real values of test samples.
+    ceilings: accuracy of each judge on the real values of test samples. raw: modality -> key -> row as it was before tokenizing, for
+    tables whose truth is to be free of traces of the tokenizer. risks: what orders samples by survival, where labels tell it.
     """
 
     def __init__(
@@ -38,7 +42,10 @@ class Reference:
         graph: CoOccurrence,
         label: str | None,
         seed: int,
+        raw: RawTables | None = None,
+        survival: tuple[str, str] | None = None,
     ) -> None:
+        self.raw = raw or {}
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
         self.embeddings = {name: self._embedding(name, seed) for name in tokenizers if self._can_embed(name)}
         labelled = test.labelled(label, np.arange(len(test))) if label else ()
@@ -46,6 +53,20 @@ class Reference:
         self.judges = self._train_judges(seed) if label else {}
         self.ceilings = {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
         self._train_verdicts: dict[str, dict[int, str]] = {}
+        self.risks = Risks(test, train, self.embeddings, survival, seed) if survival else None
+
+    def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
+        """(n, F) rows of a table as they really are; where no raw table was given, as the tokenizer holds them."""
+        if name not in self.raw:
+            return np.stack(side.values(name, indices))
+        known = self.raw[name]
+        keys = [side.samples[int(i)].key for i in indices]
+        lost = next((key for key in keys if key not in known), None)
+        if lost is not None:
+            raise DataError(
+                f"the sample {lost!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
+            )
+        return np.stack([known[key] for key in keys])
 
     def class_of(self, index: int) -> str | None:
         """The class of a test sample, as text."""

@@ -50,6 +50,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], figures
     ]
     if meta["judges"]:
         parts.append(_judges(meta))
+    if meta.get("risks"):
+        ceilings = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
+        parts.append(f"Concordance of survival with the risk of real held-out data, the ceiling (chance 0.5): {ceilings}.")
+    if meta.get("truth"):
+        parts.append(f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold.")
     for metric in figures:
         parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", _table(metric, rows, meta), f"![{metric}]({metric}.png)"]
     if contact_sheet:

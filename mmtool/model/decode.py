@@ -4,7 +4,7 @@ N rows (prompts x draws), P longest prompt, T steps, W width of the target modal
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,20 +19,24 @@ CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look wa
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all)."""
+    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all). code_values: (T, codes)
+    what each code is worth at each place, NaN for none; with it the expectations are computed as well."""
 
     temperature: float = 1.0
     top_k: int | None = None
+    code_values: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
     """codes: one array per row, without END. log_likelihood: (N,) sum over the row's tokens of log p at temperature 1, in nats;
-    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies)."""
+    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, T) mean value of each place
+    given the codes drawn before it, where code values were asked for: its mean over draws has much less noise than that of draws."""
 
     codes: list[np.ndarray]
     log_likelihood: np.ndarray
     num_tokens: np.ndarray
+    expected: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -42,8 +46,9 @@ def generate(
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
     cache, mask_NS = _prefill(model, prompts, draws, room=modality.max_length + 1)
-    codes_NT, log_p_NT = _continue(model, cache, mask_NS, index, sampling, generator)
-    return _trim(codes_NT.cpu().numpy(), log_p_NT.cpu().numpy(), modality.fixed_length)
+    codes_NT, log_p_NT, expected_NT = _continue(model, cache, mask_NS, index, sampling, generator)
+    made = _trim(codes_NT.cpu().numpy(), log_p_NT.cpu().numpy(), modality.fixed_length)
+    return made if expected_NT is None else replace(made, expected=expected_NT.cpu().numpy())
 
 
 def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: int) -> tuple[KVCache, Tensor]:
@@ -77,8 +82,8 @@ def _pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarr
 
 def _continue(
     model: Transformer, cache: KVCache, mask_NS: Tensor, index: int, sampling: Sampling, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Local targets (N, T) and their log-probabilities (N, T): step t feeds place t of the segment and draws place t + 1."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1."""
     layout, device, rows = model.layout, mask_NS.device, len(mask_NS)
     modality = layout.modalities[index]
     steps = modality.max_length + (0 if modality.fixed_length else 1)
@@ -87,7 +92,8 @@ def _continue(
     own = torch.full((rows, 1), index, device=device)
     token = torch.full((rows, 1), layout.open_id(index), device=device)
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
-    drawn, log_p = [], []
+    values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
+    drawn, log_p, expected = [], [], []
     for step in range(steps):
         mask_NS[:, start + step] = True
         at = torch.tensor([start + step], device=device)
@@ -100,11 +106,19 @@ def _continue(
         local = _draw(scores, sampling, generator)
         log_p.append(torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0])
         drawn.append(local)
+        if values is not None and step < len(values):
+            expected.append(_expectation(scores[:, 1:], values[step]))
         token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
         ended |= local == 0
         if step % CHECK_EVERY == CHECK_EVERY - 1 and bool(ended.all()):
             break
-    return torch.stack(drawn, 1), torch.stack(log_p, 1)
+    return torch.stack(drawn, 1), torch.stack(log_p, 1), torch.stack(expected, 1) if expected else None
+
+
+def _expectation(scores_NC: Tensor, value_C: Tensor) -> Tensor:
+    """(N,) mean value under the scores, over the codes that have one."""
+    known = ~value_C.isnan()
+    return torch.softmax(scores_NC[:, known], -1) @ value_C[known].float()
 
 
 def _draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:

@@ -83,7 +83,9 @@ def tokenize(
     items = track(read_items(kind, paths, options, rejects), f"tokenizing {name}")
     samples = list(_samples(_with_variants(kind, items, split, augment, seed), fitted, name, split))
     data = to_bytes(fitted)
-    modality = Modality(name, fitted.kind, fitted.vocabulary_size, fitted.shape, fitted.positions, sha256_bytes(data), max_length=0)
+    ordered = getattr(fitted, "ordered_codes", 0)
+    size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
+    modality = Modality(name, fitted.kind, size, shape, positions, sha256_bytes(data), max_length=0, ordered=ordered)
     if save_tokenizer is not None:
         write_bytes(save_tokenizer, data, force)
     _write(output, modality, data, samples, force)

@@ -15,4 +15,5 @@ SCHEMES: dict[tuple[str, str], Callable[[], Any]] = {
     ("audio", "codec"): _lazy("audio", "AudioCodecTokenizer"),
     ("text", "pieces"): _lazy("text", "TextTokenizer"),
     ("table", "bins"): _lazy("table", "TableTokenizer"),
+    ("table", "codec"): _lazy("table_codec", "TableCodecTokenizer"),
 }
