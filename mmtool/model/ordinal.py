@@ -39,7 +39,7 @@ class OrdinalPath(nn.Module):
     def init_weights(self, generator: torch.Generator) -> None:
         """Inputs as large as those of tokens; outputs shared by all places at first."""
         width = self.curves_embedding.shape[1]
-        nn.init.normal_(self.curves_embedding, std=0.5 / math.sqrt(width), generator=generator)
+        nn.init.normal_(self.curves_embedding, std=0.25 / math.sqrt(width), generator=generator)
         nn.init.normal_(self.values_in_embedding, std=0.02, generator=generator)
         nn.init.zeros_(self.values_out_embedding)
 
@@ -48,9 +48,11 @@ class OrdinalPath(nn.Module):
         return self.token_value[tokens_BL][..., None] * self.values_in_embedding[slot_BL]
 
     def read(self, hidden_BLD: Tensor, slot_BL: Tensor) -> Tensor:
-        """Hidden states, moved along the first curve (the value itself) by what each place reads from them."""
+        """Hidden states, moved along the first curve (the value itself) by what each place reads from them: so much is added to the slope
+        of the scores over the value."""
         along = (hidden_BLD * self.values_out_embedding[slot_BL].to(hidden_BLD.dtype)).sum(-1, keepdim=True)
-        return hidden_BLD + along * self.curves_embedding[0].to(hidden_BLD.dtype)
+        curve = self.curves_embedding[0]
+        return hidden_BLD + along * (curve / curve.square().sum().clamp(min=1e-4)).to(hidden_BLD.dtype)
 
     def soft_targets(self, target_N: Tensor, index: int) -> Tensor | None:
         """(N, W) target distributions of modality `index` for local targets, all 0 where padded; None where targets stay single codes."""
