@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-NOISE_LEVELS = tuple(NormalDist().inv_cdf((i + 0.5) / 9) for i in range(9))  # stand for the noise that codes do not hold
+NOISE_LEVELS = tuple(NormalDist().inv_cdf((i + 0.5) / 25) for i in range(25))  # stand for the noise that codes do not hold
 CHUNK_CELLS = 1 << 25  # numbers held at once (128 MiB)
 
 Draws = Sequence[Sequence[np.ndarray]]  # per hole, the codes of each draw

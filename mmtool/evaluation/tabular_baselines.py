@@ -118,7 +118,11 @@ def nearest_neighbours(train: TrainingTables, direction: Direction, given: Table
 
 
 def chained_equations(train: TrainingTables, direction: Direction, given: Tables) -> np.ndarray | None:
-    """Iterative imputation (MICE-like) of the leading components of all modalities at once, training and asked rows together."""
+    """Iterative imputation (MICE-like) of the leading components of all modalities at once, training and asked rows together.
+
+    For pairs never seen together it is known to fail: given the link, an imputed modality is a copy of it, and regressions on both
+    may weigh them in any way.
+    """
     if train.hops(direction) is None:
         return None
     asked, count = train.given(direction, given), _count(direction, given)

@@ -69,7 +69,7 @@ class HoleProtocol:
     def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
         served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
         if not served:
-            return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired else ()
+            return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired and names else ()
         return served[int(uniform(self.seed, "pair", key) * len(served))]
 
     def _one_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:
