@@ -43,6 +43,6 @@ class Risks:
         if name not in self.models or not len(rows):
             return {}
         draws = len(values[0])
-        risk = self.models[name].risk([value for row in rows for value in values[row]]).reshape(len(rows), draws).mean(1)
+        risk = self.models[name].risk([value for row in rows.tolist() for value in values[row]]).reshape(len(rows), draws).mean(1)
         found = concordance(risk, self._test[indices[rows]], self._seed)
         return {} if found is None else {"c_index": found}
