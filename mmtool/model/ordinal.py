@@ -1,7 +1,7 @@
 """Values of ordered codes, on their way into and out of the transformer.
 
 Levels of a quantity are neighbours; as mere names a model would have to learn that from data, which a few thousand rows of a table
-do not suffice for (cross entropy over free bins learns next to nothing from them). So each place of such a segment has a
+hardly suffice for. So each place of such a segment has a
 direction along which its value is added to the input, and one along which the output moves the scores of all levels together: a linear
 regression between two segments is then one averaging attention away, and what the blocks add is what is not linear.
 """

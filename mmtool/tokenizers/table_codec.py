@@ -30,7 +30,7 @@ SETTINGS = {
     "clip": float | int,
 }
 HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
-FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012); a further one changes R2 by less than 0.001
+FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012)
 LLOYD_ROUNDS = 30
 TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
 
