@@ -39,13 +39,14 @@ rm -rf raw tokens shards loretta cm3 filled report
 say python "$root/examples/quickstart_data.py" raw --seed "$seed"
 say mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 9 \
     --codebook 64 --set depth=1 --set width=48 -o tokens/image.tar
-say mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' --augment 4 \
-    --codebook 1024 --set patch=8 -o tokens/speech.tar
-say mmtool tokenize text raw/sentences.tsv --fit --key-column key --text-column text --label digit -o tokens/text.tar
+say mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' \
+    --codebook 1024 --set patch=11 -o tokens/speech.tar
+say mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --set vocabulary_size=640 --key-column key --text-column text \
+    --label digit -o tokens/text.tar
 say mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
     --align digit --pair image,text --pair image,speech --seed "$seed" -o shards
 say mmtool info shards
-say mmtool pretrain shards --method cm3 --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o cm3
+say mmtool pretrain shards --method cm3 --set method.commutative=true --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o cm3
 say mmtool pretrain shards --method loretta --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o loretta
-say mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.7 -o filled
-say mmtool evaluate cm3 loretta shards/test --label digit --temperature 0.7 --seed "$seed" -o "$PWD/report" --json
+say mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o filled
+say mmtool evaluate cm3 loretta shards/test --label digit --temperature 0.5 --seed "$seed" -o "$PWD/report" --json

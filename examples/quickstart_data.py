@@ -39,7 +39,7 @@ ACCENTS = ("en", "en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland")
 VARIANTS = (  # only those without breath or echo, whose noise would differ from run to run
     "f1", "f4", "Andrea", "Annie", "belinda", "linda", "anika", "steph", "m1", "m2", "m3", "m4", "m6", "m7", "david", "rob",
 )  # fmt: skip
-TAKES_PER_VOICE = 4  # 5 accents x 16 variants x 4 takes = 320 recordings of each digit
+TAKES_PER_VOICE = 16  # 5 accents x 16 variants x 16 takes = 1,280 recordings of each digit
 
 SENTENCES_PER_DIGIT = 400
 OPENINGS = ("", "now ", "yes, ", "no, ", "well, ")

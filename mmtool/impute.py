@@ -12,11 +12,10 @@ import torch
 from mmtool.console import track
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Modality, Sample
-from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
 from mmtool.impute_tables import write_table
-from mmtool.model.decode import Sampling, generate, score
+from mmtool.model.decode import Sampling
 from mmtool.model.transformer import Transformer
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
@@ -50,7 +49,7 @@ class Imputer:
     """A trained run, ready to fill holes."""
 
     def __init__(self, run: Run, model: Transformer) -> None:
-        self.run, self.model = run, model
+        self.run, self.model, self._method = run, model, run.method()
         self.method, self.seed = run.config.method, run.config.seed
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
@@ -86,19 +85,36 @@ class Imputer:
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]
-            prompts = [self._prompt(sample, have) for sample in part]
-            made = generate(self.model, prompts, self._index(want), sampling=sampling, generator=generator, draws=draws)
+            made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
             likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
             codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
-            back = self._consistency(part, have, want, codes) if consistency else [None] * len(part)
+            back = self._consistency(part, have, want, codes) if consistency and self.has_likelihood else [None] * len(part)
             means = [None] * len(part) if made.expected is None else list(made.expected.reshape(len(part), draws, -1).mean(1))
             done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
         return done
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""
-        documents = [conditional_document(self.run.layout, sample, have, target) for sample in samples]
-        return self._score(documents)
+        scored: list[tuple[float, int]] = []
+        for start in range(0, len(samples), BATCH_ROWS // 2):
+            nll, counts = self._method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
+            scored += zip(nll.tolist(), counts.tolist(), strict=True)
+        return scored
+
+    def features(self, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
+        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval."""
+        parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
+        return np.concatenate([self._method.features(self.model, part, have) for part in parts])
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `score` is defined (a contrastive run retrieves and has none)."""
+        return self._method.has_likelihood
+
+    @property
+    def scores_by_token(self) -> bool:
+        """Whether `score` takes one pass per token (masked modelling), not one per sample."""
+        return self._method.scores_by_token
 
     def check(self, have: Sequence[str], want: str) -> None:
         """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
@@ -118,21 +134,10 @@ class Imputer:
     ) -> list[list[float]]:
         """Mean log p per token of the real given modalities, each predicted from the draw alone (LoReTTa's consistency as a score)."""
         joined = [Sample(sample.key, {**sample.tokens, want: draw}) for sample, draws in zip(samples, codes, strict=True) for draw in draws]
-        scored = [self._score([conditional_document(self.run.layout, sample, [want], name) for sample in joined]) for name in have]
+        scored = [self.score(joined, [want], name) for name in have]
         total = [-sum(nll for nll, _ in row) / sum(count for _, count in row) for row in zip(*scored, strict=True)]
         draws = len(codes[0])
         return [total[i : i + draws] for i in range(0, len(total), draws)]
-
-    def _score(self, documents: Sequence[Document]) -> list[tuple[float, int]]:
-        scored: list[tuple[float, int]] = []
-        for start in range(0, len(documents), BATCH_ROWS // 2):
-            nll, counts = score(self.model, documents[start : start + BATCH_ROWS // 2])
-            scored += zip(nll.tolist(), counts.tolist(), strict=True)
-        return scored
-
-    def _prompt(self, sample: Sample, have: Sequence[str]) -> Document:
-        parts = [segment(self.run.layout, self._index(name), sample.tokens[name], loss=False) for name in have]
-        return concatenate(parts)
 
     def _index(self, name: str) -> int:
         return self.run.layout.index(name)
@@ -163,7 +168,7 @@ class ImputeSummary:
 
 
 def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt` and `imputed.jsonl`.
+    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
     below which a value lies with that probability.

@@ -94,6 +94,20 @@ def project(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """shards: tables a, b, c of four classes, in training (a, b) and (b, c) alone; runs `commutative` and `contrastive` on them."""
+    from test_training import make_shards, settings
+
+    from mmtool.training.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("toy")
+    make_shards(folder / "shards")
+    for method in ("commutative", "contrastive"):
+        pretrain(settings(method=method, steps=80, learning_rate=0.01, checkpoint_every=0), folder / "shards", folder / method)
+    return folder
+
+
 def _write_image(path: Path, colour: int, random: np.random.Generator) -> None:
     pixels = random.integers(0, 40, (8, 8, 3), np.uint8)
     pixels[..., colour % 3] += 200 if colour < 3 else 0

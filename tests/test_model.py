@@ -11,7 +11,7 @@ from mmtool.data.sequence import concatenate, segment
 from mmtool.model import attention
 from mmtool.model.decode import Sampling, generate, score
 from mmtool.model.losses import loss_sums
-from mmtool.model.masks import document_mask
+from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Shape, Transformer
 
 IMAGE = Modality("image", "image", 16, (2, 3), "grid", "0" * 64, 6)
@@ -42,7 +42,7 @@ def packed_loss(model, docs, shape):
     tokens, modality, slot, position, document = (
         torch.from_numpy(array) for array in (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
     )
-    hidden = model(tokens, modality, slot, position, document_mask(document, causal=True))
+    hidden = model(tokens, modality, slot, position, attention_mask(document, modality, "past"))
     return loss_sums(model, hidden, [torch.from_numpy(p) for p in batch.places], [torch.from_numpy(t) for t in batch.targets])
 
 

@@ -18,7 +18,7 @@ from mmtool.data.sample import Modality
 from mmtool.data.sequence import concatenate, segment
 from mmtool.model import attention
 from mmtool.model.losses import loss_sums
-from mmtool.model.masks import document_mask
+from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import PRESETS, Transformer
 from mmtool.training.hardware import be_deterministic, matmul_limit, pick_device
 
@@ -42,7 +42,7 @@ def batch(rows: int, length: int, device: torch.device):
     packed = pack(documents, BatchShape(rows, length, (rows * length, rows * length)))
     arrays = (packed.tokens, packed.modality, packed.slot, packed.position)
     inputs = [torch.from_numpy(array).to(device) for array in arrays]
-    mask = document_mask(torch.from_numpy(packed.document).to(device), causal=True)
+    mask = attention_mask(torch.from_numpy(packed.document).to(device), inputs[1], "past")
     places, targets = ([torch.from_numpy(array).to(device) for array in part] for part in (packed.places, packed.targets))
     return inputs, mask, places, targets
 
@@ -65,7 +65,7 @@ def measure(
 
     run = torch.compile(loss, dynamic=False) if compiled else loss
     steps, started = -3, time.perf_counter()
-    while steps < 0 or time.perf_counter() - started < seconds:
+    while steps <= 0 or time.perf_counter() - started < seconds:
         if steps == 0:
             started = time.perf_counter()
         run().backward()

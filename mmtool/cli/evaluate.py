@@ -6,30 +6,35 @@ from typing import Annotated
 import typer
 
 from mmtool.cli.options import (
-    DRAWING,
+    Candidates,
+    ContactSamples,
     Force,
     Json,
     KeyColumn,
+    Label,
+    Limit,
+    NumDraws,
     OutputDirectory,
     Quiet,
+    Raw,
     Seed,
+    SurvivalLabels,
+    Tasks,
     Temperature,
     TopK,
-    assignments,
     examples,
     finish,
     hushed,
     names,
+    raw_tables,
+    survival_labels,
 )
-from mmtool.errors import UsageError
-from mmtool.preprocessing.entries import SourceOptions
-
-TABLES = "Tables"
 
 EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
     "mmtool evaluate run/ shards/ --raw rppa=rppa.csv.gz --label cancer --survival time_days,event --samples 32 -o report/",
+    "mmtool evaluate run/ shards/ --task retrieval,probe -o report/",
 )
 
 
@@ -37,19 +42,16 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What `mmtool pretrain` wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
+    task: Tasks = None,
     train: Annotated[Path | None, typer.Option(help="The training samples, for judges and baselines.", show_default="beside DATA")] = None,
-    label: Annotated[str | None, typer.Option(help="Label the judges classify by.", show_default="the only one")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")] = 1000,
-    raw: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="The raw table: truth for imputed ones. Repeatable.", rich_help_panel=TABLES),
-    ] = None,
+    label: Label = None,
+    limit: Limit = 1000,
+    contact_samples: ContactSamples = 10,
+    candidates: Candidates = 100,
+    raw: Raw = None,
     key_column: KeyColumn = None,
-    survival: Annotated[
-        str | None, typer.Option(metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES)
-    ] = None,
-    contact_samples: Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")] = 10,
-    samples: Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)] = 1,
+    survival: SurvivalLabels = None,
+    samples: NumDraws = 1,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
     seed: Seed = 0,
@@ -64,20 +66,20 @@ def evaluate(
 
     Imputed tables are means over draws. They are compared with --raw tables, beside practitioners' imputers (ridge, nearest
     neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
+
+    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
+    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
     """
-    outcome = names([survival]) if survival else None
-    if outcome and len(outcome) != 2:
-        raise UsageError(f"{survival!r} is not TIME,EVENT.", where="--survival", fix="Name two labels, e.g. time_days,event.")
-    files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
+    outcome = survival_labels(survival)
     from mmtool.evaluation.evaluate import evaluate as judge
-    from mmtool.preprocessing.raw_rows import raw_rows
 
     with hushed(quiet):
-        truth = raw_rows(files, runs[0], SourceOptions(key_column=key_column)) if files else None
+        truth = raw_tables(raw, runs[0], key_column)
         done = judge(
             runs,
             data,
             output,
+            tasks=names(task) or ("impute",),
             train=train,
             label=label,
             limit=limit,
@@ -85,8 +87,9 @@ def evaluate(
             temperature=temperature,
             top_k=top_k,
             contact_samples=contact_samples,
+            candidates=candidates,
             raw=truth,
-            survival=(outcome[0], outcome[1]) if outcome else None,
+            survival=outcome,
             seed=seed,
             force=force,
         )

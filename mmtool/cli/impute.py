@@ -8,6 +8,7 @@ import typer
 from mmtool.cli.options import (
     DRAWING,
     READING,
+    Clip,
     Force,
     Json,
     KeyColumn,
@@ -56,6 +57,7 @@ def impute(
     ] = None,
     key_column: KeyColumn = None,
     text_column: TextColumn = None,
+    clip: Clip = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
     samples: Annotated[int, typer.Option(min=1, help="Draws for each hole, the best first.", rich_help_panel=DRAWING)] = 1,
     temperature: Temperature = 1.0,
@@ -70,7 +72,7 @@ def impute(
 ) -> None:
     """Fill holes: any modalities from any others, pairs never seen together included.
 
-    Writes real files (PNG, WAV, TXT, CSV) and imputed.jsonl, which names for each hole its files and how much to trust them.
+    Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each hole its files and how much to trust them.
     """
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
@@ -90,7 +92,7 @@ def impute(
     )
     with hushed(quiet):
         if data is None:
-            holed = raw_samples(run, files, SourceOptions(key_column=key_column, text_column=text_column))
+            holed = raw_samples(run, files, SourceOptions(key_column=key_column, text_column=text_column, clip=clip))
         else:
             holed = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, holed, output, options, force=force)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import mmtool
-from mmtool.cli import evaluate, impute, info, lint, pretrain, shard, tokenize
+from mmtool.cli import compare, evaluate, impute, info, lint, pretrain, shard, tokenize
 from mmtool.cli.options import examples, help_text
 from mmtool.console import talk
 from mmtool.errors import MmtoolError
@@ -52,6 +52,7 @@ VERBS = (
     (STAGES, pretrain.pretrain, pretrain.EXAMPLES),
     (STAGES, impute.impute, impute.EXAMPLES),
     (STAGES, evaluate.evaluate, evaluate.EXAMPLES),
+    (STAGES, compare.compare, compare.EXAMPLES),
     (ARTEFACTS, info.info, info.EXAMPLES),
     (ARTEFACTS, lint.lint, lint.EXAMPLES),
 )

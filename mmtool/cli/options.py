@@ -19,7 +19,7 @@ from mmtool.errors import UsageError
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
-SPLITTING, DRAWING = "Train, validation, test", "Drawing"
+SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -30,8 +30,33 @@ Fractions = Annotated[
 ]
 KeyColumn = Annotated[str | None, typer.Option(help="Column that holds the sample keys.", rich_help_panel=LABELS)]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
+Clip = Annotated[
+    int | None, typer.Option(min=1, help="Steps of a clip cut from a trajectory.", show_default="whole episodes", rich_help_panel=READING)
+]
 Temperature = Annotated[float, typer.Option(min=0, help="Of the draws; 0: the most likely code.", rich_help_panel=DRAWING)]
 TopK = Annotated[int | None, typer.Option(min=1, help="Draw from the k most likely codes.", show_default="all", rich_help_panel=DRAWING)]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME,...",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, or all. Repeatable.",
+        show_default="impute",
+    ),
+]
+Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]
+Raw = Annotated[
+    list[str] | None,
+    typer.Option("--raw", metavar="NAME=PATH", help="The raw table: truth for imputed ones. Repeatable.", rich_help_panel=TABLES),
+]
+SurvivalLabels = Annotated[
+    str | None,
+    typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
+]
+Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
+Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
+ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
+NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]
@@ -82,6 +107,27 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
             raise UsageError(f"{key!r} is given twice.", where=option, fix="Give each key once.")
         found[key] = value
     return found
+
+
+def raw_tables(values: Sequence[str] | None, tokens: Path, key_column: str | None) -> Any:
+    """The tables of --raw with columns as the tokenizers in `tokens` (a run or token set) want them; None where there are none."""
+    files = {name: Path(path) for name, path in assignments(values, "--raw").items()}
+    if not files:
+        return None
+    from mmtool.preprocessing.raw_rows import raw_rows
+    from mmtool.preprocessing.sources import SourceOptions
+
+    return raw_rows(files, tokens, SourceOptions(key_column=key_column))
+
+
+def survival_labels(text: str | None) -> tuple[str, str] | None:
+    """`TIME,EVENT` as two names. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    found = names([text])
+    if len(found) != 2:
+        raise UsageError(f"{text!r} is not TIME,EVENT.", where="--survival", fix="Name two labels, e.g. time_days,event.")
+    return found[0], found[1]
 
 
 def json_value(text: str) -> Any:

@@ -21,7 +21,10 @@ EXAMPLES = examples(
 def pretrain(
     output: OutputDirectory,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
-    method: Annotated[str | None, typer.Option(help="loretta, cm3 or causal.", show_default=USUAL.method, rich_help_panel=MODEL)] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="loretta, commutative, cm3, causal, masked or contrastive.", show_default=USUAL.method, rich_help_panel=MODEL),
+    ] = None,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),

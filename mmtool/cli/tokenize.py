@@ -9,6 +9,7 @@ from mmtool.cli.options import (
     LABELS,
     READING,
     SPLITTING,
+    Clip,
     Force,
     Fractions,
     Json,
@@ -36,12 +37,16 @@ EXAMPLES = examples(
     "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
+    "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
 )
 
 
 def tokenize(
-    kind: Annotated[Literal["image", "audio", "text", "table"], typer.Argument(metavar="KIND", help="image, audio, text or table.")],
+    kind: Annotated[
+        Literal["image", "audio", "text", "table", "trajectory"],
+        typer.Argument(metavar="KIND", help="image, audio, text, table or trajectory."),
+    ],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).")],
     output: Output,
     name: Annotated[str | None, typer.Option(help="Of the modality.", show_default="the kind")] = None,
@@ -53,7 +58,10 @@ def tokenize(
     save_tokenizer: Annotated[Path | None, typer.Option(help="Also write the tokenizer's file here.", rich_help_panel=TOKENIZER)] = None,
     scheme: Annotated[
         str | None,
-        typer.Option(help="codec or patches (image), codec (audio), pieces (text), bins or codec (table).", rich_help_panel=TOKENIZER),
+        typer.Option(
+            help="codec or patches (image), codec (audio), pieces (text), bins or codec (table), steps (trajectory).",
+            rich_help_panel=TOKENIZER,
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of an image in pixels.", rich_help_panel=TOKENIZER)] = None,
     patch: Annotated[int | None, typer.Option(help="Pixels or frames that become one token.", rich_help_panel=TOKENIZER)] = None,
@@ -61,7 +69,8 @@ def tokenize(
     sample_rate_hz: Annotated[int | None, typer.Option(help="Of recordings.", rich_help_panel=TOKENIZER)] = None,
     vocabulary_size: Annotated[int | None, typer.Option(help="Pieces of a text.", rich_help_panel=TOKENIZER)] = None,
     n_bins: Annotated[
-        int | None, typer.Option(help="Bins of a table's feature, or levels of its components.", rich_help_panel=TOKENIZER)
+        int | None,
+        typer.Option(help="Bins of a feature (table) or stream (trajectory), or levels of a component.", rich_help_panel=TOKENIZER),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -78,6 +87,7 @@ def tokenize(
     columns: Annotated[
         list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
     ] = None,
+    clip: Clip = None,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Of 16-bit images: what is black, and what white.", rich_help_panel=READING),
@@ -132,6 +142,7 @@ def tokenize(
         lines=lines,
         on_error=on_error,
         value_range=value_range,
+        clip=clip,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
     )

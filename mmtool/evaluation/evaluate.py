@@ -8,14 +8,15 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
-from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
-from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings, all_outcomes
-from mmtool.evaluation.reference import RawTables, Reference, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
+from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
-from mmtool.evaluation.tables import TABULAR_NAMES
+from mmtool.evaluation.study import Study
+from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
+from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
@@ -38,6 +39,8 @@ def evaluate(
     data: Path,
     output: Path,
     *,
+    tasks: Sequence[str] = ("impute",),
+    names: Sequence[str] | None = None,
     train: Path | None = None,
     label: str | None = None,
     limit: int | None = 1000,
@@ -45,51 +48,55 @@ def evaluate(
     temperature: float = 1.0,
     top_k: int | None = None,
     contact_samples: int = 10,
+    candidates: int = 100,
     raw: RawTables | None = None,
-    survival: tuple[str, str] | None = None,
+    survival: Survival = None,
     seed: int = 0,
     device: str | None = None,
     force: bool = False,
 ) -> EvaluationSummary:
-    """Impute held-out samples in every direction with every run, judge the results, and write one comparative report.
+    """Measure every run on held-out samples, and write one comparative report.
 
-    data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train`
-    beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only categorical
-    label). limit: held-out samples used at most. raw: modality -> key -> row of tables before tokenizing: then imputed tables are
-    compared with these, and tabular baselines learn from them. survival: labels that hold time and event (0 or 1). Raises
-    DataError where a run's tokenizers are not those of the data.
+    tasks: of the table TASKS, or `all`; names: of the runs in the report (default: their methods). data: held-out token set
+    (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train` beside or inside data), on which
+    judges and baselines are fitted. label: what judges classify by (default: the only categorical label). limit: held-out samples used
+    at most; candidates: in a retrieval. raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with these,
+    and tabular baselines learn from them. survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's
+    tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
+    check_tasks(tasks)
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
     test_set, train_set = open_sides(data, train)
-    imputers = dict(_named([(path, Imputer.open(path, device=device)) for path in runs]))
+    opened = [(path, Imputer.open(path, device=device)) for path in runs]
+    imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
-    test, pool = draw_test(test_set, limit, seed), draw_train(train_set, seed)
-    reference = _reference(test_set, train_set, test, pool, label=label, raw=raw, survival=survival, seed=seed)
-    settings = Settings(draws, temperature, top_k, seed, contact_samples)
-    outcomes = list(all_outcomes(reference, imputers, settings))
-    if not outcomes:
+    reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
+    chosen = possible_tasks(tasks, reference.label, reference.regression)
+    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates))
+    rows = [row for name in chosen for row in TASKS[name].measure(study)]
+    if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
         raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
-    rows = [row for outcome in outcomes for row in outcome.rows()]
-    meta = _meta(reference, {"test": test_set, "train": train_set}, imputers, settings)
+    meta = _meta(study, chosen, {"test": test_set, "train": train_set})
     with atomic_directory(output, force) as folder:
-        write_report(folder, rows, meta, outcomes, reference)
-    judges = {name: ceiling.value for name, ceiling in reference.ceilings.items()}
+        write_report(folder, rows, meta, study.outcomes if "impute" in chosen else (), reference)
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
+    judges = {name: judge["value"] for name, judge in meta["judges"].items()}
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
 
 
 def _reference(
-    test_set: TokenSet, train_set: TokenSet, test: Sequence[Sample], train: Sequence[Sample], *, label: str | None, **options: Any
+    test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int, raw: RawTables | None, survival: Survival
 ) -> Reference:
+    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, label), **options)
+    return Reference(*sides, tokenizers, graph, choose_label(test, label), seed, raw, survival)
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:
@@ -116,17 +123,21 @@ def _same_tokenizers(name: str, imputer: Imputer, sides: Mapping[str, TokenSet])
                 raise DataError(what, where=name, fix="Evaluate a run on shards made with the tokenizers it was trained with.")
 
 
-def _meta(reference: Reference, sides: Mapping[str, TokenSet], imputers: Mapping[str, Imputer], settings: Settings) -> dict[str, Any]:
+def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> dict[str, Any]:
     """What the rows of the report rest on."""
+    reference = study.reference
+    judged = reference.ceilings if {"impute", "confidence"} & set(tasks) else {}
+    risks = reference.risks.ceilings if reference.risks and "impute" in tasks else {}
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
-        "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in imputers.items()],
+        "tasks": list(tasks),
+        "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in study.imputers.items()],
         "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES],
         "label": reference.label,
         "classes": reference.classes,
-        "judges": {name: asdict(ceiling) for name, ceiling in reference.ceilings.items()},
-        "risks": {name: asdict(ceiling) for name, ceiling in reference.risks.ceilings.items()} if reference.risks else {},
+        "judges": {name: asdict(ceiling) for name, ceiling in judged.items()},
+        "risks": {name: asdict(ceiling) for name, ceiling in risks.items()},
         "truth": sorted(reference.raw),
         "samples": {"test": len(reference.test), "train": len(reference.train)},
-        "settings": asdict(settings),
+        "settings": asdict(study.settings),
     }

@@ -3,7 +3,7 @@
 A new kind adds one line to `FEATURES`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmtool.tokenizers.base import Tokenizer
 DIMENSIONS = 128
 MAX_SIDE = 32
 TIME_STEPS = 16
+MAX_HOT = 64  # columns per step that named numbers may take; with more they count as amounts
 
 
 class Embedding:
@@ -51,6 +52,20 @@ def spectra(tokenizer: Tokenizer, sounds: Sequence[np.ndarray]) -> np.ndarray:
     """Sounds -> (N, F): log-mel frames stretched to a fixed number of steps, mean and deviation of each band, and the log duration."""
     frames: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
     return np.stack([_spectrum(frames(sound)) for sound in sounds])
+
+
+def steps(tokenizer: Tokenizer, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """Clips {stream: (steps, ...)} -> (N, F): of named numbers (actions) which ones and how often, of amounts their values, mean and
+    deviation."""
+    return np.concatenate([_stream(own, [clip[own.name] for clip in clips]) for own in tokenizer.streams], axis=1)  # type: ignore[attr-defined]  # trajectory tokenizers have them
+
+
+def _stream(stream: Any, values: Sequence[np.ndarray]) -> np.ndarray:
+    rows = np.stack(values).reshape(len(values), -1, stream.width)
+    if stream.binning == "whole" and stream.width * stream.size <= MAX_HOT:
+        hot = (rows[..., None] == np.arange(stream.size)).astype(np.float32)
+        return np.concatenate([hot.reshape(len(values), -1), hot.mean(1).reshape(len(values), -1)], axis=1)
+    return np.concatenate([rows.reshape(len(values), -1), rows.mean(1), rows.std(1)], axis=1).astype(np.float32)
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -89,4 +104,14 @@ def _table(tokenizer: Tokenizer) -> Any:
     return make_pipeline(FunctionTransformer(np.stack), SimpleImputer(keep_empty_features=True), StandardScaler())
 
 
-FEATURES: dict[str, Callable[[Tokenizer], Any]] = {"image": _image, "audio": _audio, "text": _text, "table": _table}
+def _trajectory(tokenizer: Tokenizer) -> Any:
+    return make_pipeline(FunctionTransformer(partial(steps, tokenizer)), StandardScaler())
+
+
+FEATURES: dict[str, Callable[[Tokenizer], Any]] = {
+    "image": _image,
+    "audio": _audio,
+    "text": _text,
+    "table": _table,
+    "trajectory": _trajectory,
+}

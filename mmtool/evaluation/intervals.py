@@ -46,3 +46,12 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, resam
     drawn = [statistic(random.integers(0, n, n)) for _ in range(resamples)]
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     return Estimate.around(statistic(np.arange(n)), low, high, n)
+
+
+def crossed(values: np.ndarray, seed: int) -> Estimate:
+    """Mean of (draws, n) values, resampling both the draws and the samples: the interval holds for new draws on new samples."""
+    random = np.random.default_rng(seed)
+    draws, n = values.shape
+    means = [values[random.integers(0, draws, draws)][:, random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate.around(values.mean(), low, high, n)

@@ -16,7 +16,7 @@ from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.intervals import Estimate, perplexity, share
 from mmtool.evaluation.reference import Reference
 from mmtool.evaluation.regression import compare_tables
-from mmtool.evaluation.tables import TabularBaselines
+from mmtool.evaluation.whole_tables import TabularBaselines
 from mmtool.impute import Imputation, Imputer
 from mmtool.impute_tables import mean_rows
 from mmtool.tokenizers.base import ValueCodes
@@ -27,13 +27,15 @@ Shown = dict[int, tuple[Any, str | None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet."""
+    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of
+    a retrieval."""
 
     draws: int = 1
     temperature: float = 1.0
     top_k: int | None = None
     seed: int = 0
     contact_samples: int = 10
+    candidates: int = 100
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ class Task:
         return estimates
 
     def _perplexity(self, name: str, imputer: Imputer) -> dict[str, Estimate]:
-        """Perplexity of the true target over the samples that have it; {} for continuous modalities, which have none."""
-        if not len(self.complete) or not self._tokenizer.vocabulary_size:
+        """Perplexity of the true target over the samples that have it; {} where there is none (continuous, or retrieved)."""
+        if not len(self.complete) or not self._tokenizer.vocabulary_size or not imputer.has_likelihood:
             return {}
         scored = imputer.score(self._samples(self.complete), self.direction.given, self.direction.target)
         scores = np.array(scored, dtype=np.float64)

@@ -10,9 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
+from mmtool.evaluation.tables import is_share
 from mmtool.storage import write_bytes
 
-RUN_COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
+RUN_COLOURS = (
+    "#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#7c2d12", "#4f46e5", "#be123c", "#0d9488", "#334155",
+)  # fmt: skip
+LEGEND_CHARACTERS = 105  # in one line of the legend
 BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c")
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -33,7 +37,7 @@ def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[st
     """Write METRIC.png and METRIC.svg for every metric in the rows; give the metrics."""
     drawn = [metric for metric in TITLES if any(row["metric"] == metric for row in rows)]
     for metric in drawn:
-        _draw(folder / metric, metric, [row for row in rows if row["metric"] == metric], meta)
+        draw_bars(folder / metric, TITLES[metric], [row for row in rows if row["metric"] == metric], meta)
     return drawn
 
 
@@ -43,24 +47,25 @@ def colours(meta: Mapping[str, Any]) -> dict[str, str]:
     return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=False))
 
 
-def _draw(stem: Path, metric: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
+def draw_bars(stem: Path, title: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
+    """Write STEM.png and STEM.svg of rows of one metric: directions from top to bottom, runs and baselines of `meta` side by side."""
+    metric = rows[0]["metric"]
     palette = {name: colour for name, colour in colours(meta).items() if any(row["run"] == name for row in rows)}
-    panels = [(title, part) for seen, title in PANELS if (part := [row for row in rows if row["seen"] is seen])]
+    panels = [(heading, part) for seen, heading in PANELS if (part := [row for row in rows if row["seen"] is seen])]
     sizes = [len({_direction(row) for row in part}) for _, part in panels]
     inches = sum(sizes) * (0.25 + 0.19 * len(palette)) + 0.55 * len(panels) + 1.3
     figure = Figure(figsize=(9, inches), layout="constrained")
     axes = figure.subplots(len(panels), 1, height_ratios=sizes, sharex=True, squeeze=False)
-    for axis, (title, part) in zip(axes[:, 0], panels, strict=True):
+    for axis, (heading, part) in zip(axes[:, 0], panels, strict=True):
         _panel(axis, metric, part, palette, meta)
-        axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+        axis.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK)
     _scale(axes[-1, 0], metric)
-    figure.suptitle(TITLES[metric][0].upper() + TITLES[metric][1:], fontsize=13, fontweight="bold", color=INK)
+    figure.suptitle(title[0].upper() + title[1:], fontsize=13, fontweight="bold", color=INK)
     handles = {text: handle for axis in axes[:, 0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     order = sorted(handles, key=[*palette, *handles].index)
-    figure.legend(
-        [handles[name] for name in order], order, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9.5
-    )
-    _save(figure, stem)
+    columns = max(1, min(6, len(order), LEGEND_CHARACTERS // (max(map(len, order)) + 6)))
+    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
+    save(figure, stem)
 
 
 def _panel(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], palette: Mapping[str, str], meta: Mapping[str, Any]) -> None:
@@ -94,7 +99,7 @@ def _marks(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], at: list[
     else:
         axis.barh(at, values, height * 0.9, color=colour, label=method)
         axis.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-        labels = [f"{value:.0%}" if metric == "accuracy" else f"{value:.2f}" for value in values]
+        labels = [f"{value:.0%}" if is_share(metric) else f"{value:.2f}" for value in values]
     for row, y, text in zip(rows, at, labels, strict=True):
         axis.annotate(text, (row["high"], y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK, bbox=HALO)
 
@@ -110,7 +115,7 @@ def _references(axis: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[s
 
 
 def _scale(axis: Axes, metric: str) -> None:
-    if metric == "accuracy":
+    if is_share(metric):
         axis.set_xlim(0, 1.08)
         axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axis.xaxis.set_major_formatter(PercentFormatter(1))
@@ -127,7 +132,8 @@ def _direction(row: Mapping[str, Any]) -> str:
     return f"{' + '.join(row['given'])} → {row['target']}"
 
 
-def _save(figure: Figure, stem: Path) -> None:
+def save(figure: Figure, stem: Path) -> None:
+    """Write STEM.png and STEM.svg; the same figure gives the same bytes."""
     for suffix, options in (("png", {"dpi": 144}), ("svg", {"metadata": {"Date": None}})):
         file = BytesIO()
         with rc_context({"svg.hashsalt": "mmtool"}):

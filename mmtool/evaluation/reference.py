@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: j
 MAX_CLASSES = 100
 
 RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
+Survival = tuple[str, str] | None  # labels that hold a time and its event
 
 
 class Reference:
     """Held-out samples `test`, training samples `train`, and what is fitted on the latter.
 
     graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
-    test samples. embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes;
-    ceilings: accuracy of each judge on the real values of test samples. raw: modality -> key -> row as it was before tokenizing, for
-    tables whose truth is to be free of traces of the tokenizer. risks: what orders samples by survival, where labels tell it.
+    test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
+    embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes; ceilings:
+    accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where labels tell it.
+    raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     """
 
     def __init__(
@@ -43,17 +46,15 @@ class Reference:
         label: str | None,
         seed: int,
         raw: RawTables | None = None,
-        survival: tuple[str, str] | None = None,
+        survival: Survival = None,
     ) -> None:
         self.raw = raw or {}
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
-        self.embeddings = {name: self._embedding(name, seed) for name in tokenizers if self._can_embed(name)}
         labelled = test.labelled(label, np.arange(len(test))) if label else ()
-        self.classes = sorted(set(test.labels(label, labelled))) if label else []
-        self.judges = self._train_judges(seed) if label else {}
-        self.ceilings = {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
+        self.regression = is_number(test.samples, label)
+        self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
+        self._seed, self._survival = seed, survival
         self._train_verdicts: dict[str, dict[int, str]] = {}
-        self.risks = Risks(test, train, self.embeddings, survival, seed) if survival else None
 
     def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
         """(n, F) rows of a table as they really are; where no raw table was given, as the tokenizer holds them."""
@@ -67,6 +68,22 @@ class Reference:
                 f"the sample {lost!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
             )
         return np.stack([known[key] for key in keys])
+
+    @cached_property
+    def embeddings(self) -> dict[str, Embedding]:
+        return {name: self._embedding(name, self._seed) for name in self.tokenizers if self._can_embed(name)}
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        return self._train_judges(self._seed) if self.label and not self.regression else {}
+
+    @cached_property
+    def risks(self) -> Risks | None:
+        return Risks(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
+
+    @cached_property
+    def ceilings(self) -> dict[str, Estimate]:
+        return {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
 
     def class_of(self, index: int) -> str | None:
         """The class of a test sample, as text."""
@@ -152,7 +169,7 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
             known = sorted({name for sample in samples for name in sample.labels})
             raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=f"Labels: {', '.join(known) or 'none'}.")
         return wanted
-    found = [name for name in sorted(samples[0].labels) if _categorical([sample.labels.get(name) for sample in samples])]
+    found = [name for name in sorted(samples[0].labels) if categorical([sample.labels.get(name) for sample in samples])]
     if len(found) > 1:
         what = f"several labels could be judged by: {', '.join(found)}."
         raise UsageError(what, where="--label", fix=f"Choose one, for example --label {found[0]}.")
@@ -161,7 +178,14 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
     return found[0] if found else None
 
 
-def _categorical(values: Sequence[Any]) -> bool:
+def is_number(samples: Sequence[Sample], label: str | None) -> bool:
+    """Whether a label is a number to regress on: not of classes, and numeric wherever it is."""
+    values = [sample.labels[label] for sample in samples if sample.labels.get(label) is not None] if label else []
+    return bool(values) and not categorical(values) and all(isinstance(value, (int, float)) for value in values)
+
+
+def categorical(values: Sequence[Any]) -> bool:
+    """Whether values are classes: 2 to 100 different ones, and no fractions."""
     if any(value is None or (isinstance(value, float) and not value.is_integer()) for value in values):
         return False
     return 2 <= len(set(map(str, values))) <= MAX_CLASSES

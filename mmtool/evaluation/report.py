@@ -1,7 +1,7 @@
 """The report directory: JSON for programs, Markdown for readers, figures, a contact sheet, recordings and texts.
 
 report.json          {"format", "meta", "rows"}
-report.md            tables: directions as rows, methods as columns
+report.md            tables: directions as rows, methods as columns, task by task
 accuracy.png ...     figures, also as SVG
 contact_sheet.png    given, real and imputed side by side
 audio/DIRECTION/     given, real and imputed sounds of the contact sheet
@@ -17,8 +17,8 @@ from typing import Any
 
 from mmtool.evaluation.contact_sheet import Block, Strip, blocks, draw_contact_sheet
 from mmtool.evaluation.outcomes import Outcome
-from mmtool.evaluation.plots import TITLES, draw_plots
 from mmtool.evaluation.reference import Reference
+from mmtool.evaluation.tasks import TASKS
 from mmtool.storage import write_bytes, write_json
 
 FORMAT = "mmtool-report/1"
@@ -28,39 +28,56 @@ CONTACT_SHEET = "contact_sheet.png"
 def write_report(
     folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], outcomes: Sequence[Outcome], reference: Reference
 ) -> None:
-    """Write everything into `folder`."""
-    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows})
-    figures = draw_plots(folder, rows, meta)
+    """Write everything into `folder`; outcomes: of the task `impute`, of which the contact sheet is made."""
     found = blocks(outcomes, reference)
     if found:
         draw_contact_sheet(folder / CONTACT_SHEET, found, reference)
         _write_audio(folder / "audio", found, reference)
         _write_texts(folder / "texts.tsv", found, reference)
-    write_bytes(folder / "report.md", markdown(rows, meta, figures, bool(found)).encode())
+    write_tables(folder, rows, meta)
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], figures: Sequence[str], contact_sheet: bool) -> str:
-    """The report to read."""
-    runs = ", ".join(f"{run['name']} (seed {run['seed']})" for run in meta["runs"])
+def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any]) -> None:
+    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown."""
+    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows})
+    parts = _introduction(meta)
+    for task in meta["tasks"]:
+        parts += TASKS[task].section(folder, rows, meta)
+    if (folder / CONTACT_SHEET).exists():
+        parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
+        parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
+    write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+
+
+def _introduction(meta: Mapping[str, Any]) -> list[str]:
+    """What was compared, on what, and how to read the tables."""
+    runs = ", ".join(f"{run['name']} ({_seeds(run)})" for run in meta["runs"])
     parts = [
         "# How well the holes are filled",
         f"Runs: {runs}. {meta['samples']['test']} held-out samples; judges and baselines use {meta['samples']['train']} training samples. "
-        "Directions in **bold** lead between modalities that never occurred together in training. "
-        "Brackets hold 95 % intervals, n counts samples.",
+        "What is in **bold** leads between modalities that never occurred together in training. "
+        f"Brackets hold 95 % intervals{meta.get('intervals', '')}, n counts samples.",
     ]
     if meta["judges"]:
         parts.append(_judges(meta))
+    return [*parts, *_of_tables(meta)]
+
+
+def _of_tables(meta: Mapping[str, Any]) -> list[str]:
+    """What tables are judged by besides: survival, and the raw values."""
+    parts = []
     if meta.get("risks"):
         ceilings = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
         parts.append(f"Concordance of survival with the risk of real held-out data, the ceiling (chance 0.5): {ceilings}.")
     if meta.get("truth"):
         parts.append(f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold.")
-    for metric in figures:
-        parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", _table(metric, rows, meta), f"![{metric}]({metric}.png)"]
-    if contact_sheet:
-        parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
-        parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
-    return "\n\n".join(parts) + "\n"
+    return parts
+
+
+def _seeds(run: Mapping[str, Any]) -> str:
+    """`seed 0`, or `seeds 0, 1, 2` of a run that stands for several."""
+    seeds = run.get("seeds", [run.get("seed")])
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _judges(meta: Mapping[str, Any]) -> str:
@@ -69,29 +86,6 @@ def _judges(meta: Mapping[str, Any]) -> str:
         f"Judges tell {len(meta['classes'])} classes of `{meta['label']}` (chance {1 / len(meta['classes']):.0%}). "
         f"Their accuracy on real held-out data, the ceiling: {ceilings}."
     )
-
-
-def _table(metric: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
-    """Directions as rows, methods as columns."""
-    cells = {(tuple(row["given"]), row["target"], row["run"]): row for row in rows if row["metric"] == metric}
-    names = [name for name in (*(run["name"] for run in meta["runs"]), *meta["baselines"]) if any(key[2] == name for key in cells)]
-    lines = ["| direction | " + " | ".join(names) + " | n |", "|---|" + "---|" * (len(names) + 1)]
-    for given, target in dict.fromkeys(key[:2] for key in cells):
-        own = [cells.get((given, target, name)) for name in names]
-        direction = f"{' + '.join(given)} → {target}"
-        if not all(row["seen"] for row in own if row):
-            direction = f"**{direction}**"
-        counts = "/".join(dict.fromkeys(str(row["n"]) for row in own if row))
-        lines.append(f"| {direction} | " + " | ".join(_cell(metric, row) for row in own) + f" | {counts} |")
-    return "\n".join(lines)
-
-
-def _cell(metric: str, row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return "-"
-    if metric == "accuracy":
-        return f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
-    return f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
 
 
 def _write_audio(folder: Path, found: Sequence[Block], reference: Reference) -> None:

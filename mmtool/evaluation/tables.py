@@ -1,45 +1,62 @@
-"""Tables among the modalities: raw values for a fair comparison, and the imputers of whole tables asked for a direction."""
+"""Markdown tables of a report: what was never seen together in bold, methods side by side, every value with its interval."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from mmtool.evaluation.decoded import DecodedSamples
-from mmtool.evaluation.directions import Direction
-from mmtool.evaluation.reference import Reference
-
-TABULAR_NAMES = ("training mean", "ridge (chain)", "k nearest (chain)", "chained equations")
+PERCENT = ("accuracy", "recall", "robustness", "calibration error", "coverage")
 
 
-class TabularBaselines:
-    """Asks every imputer of `tabular_baselines` for directions in which all given and wanted modalities are tables."""
-
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        kinds = {name: tokenizer.kind for name, tokenizer in reference.tokenizers.items()}
-        self._names = [name for name, kind in kinds.items() if kind == "table" and len(reference.train.having(name))]
-        if self._names:
-            from mmtool.evaluation.tabular_baselines import TABULAR_BASELINES, TrainingTables
-
-            tables = {name: _with_holes(reference, reference.train, name) for name in self._names}
-            self._imputers = {name: TABULAR_BASELINES[name] for name in TABULAR_NAMES}
-            self._train = TrainingTables(tables, reference.graph)
-
-    def answers(self, direction: Direction, indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """(name of the imputer, (n, F) rows) for the held-out samples at `indices`, from those that have an answer."""
-        if not {*direction.given, direction.target} <= set(self._names):
-            return
-        given = {name: self._reference.table(self._reference.test, name, indices) for name in direction.given}
-        for name, imputer in self._imputers.items():
-            rows = imputer(self._train, direction, given)
-            if rows is not None:
-                yield name, rows
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share, shown in percent."""
+    return any(word in metric for word in PERCENT)
 
 
-def _with_holes(reference: Reference, side: DecodedSamples, name: str) -> np.ndarray:
-    """(all samples, F) rows, NaN where a sample lacks the table."""
-    held = side.having(name)
-    rows = reference.table(side, name, held)
-    table = np.full((len(side), rows.shape[1]), np.nan, np.float32)
-    table[held] = rows
-    return table
+def direction(row: Mapping[str, Any]) -> str:
+    """`a + b → c`, in bold where training never saw these together."""
+    text = f"{' + '.join(row['given'])} → {row['target']}"
+    return text if row["seen"] else f"**{text}**"
+
+
+def by_direction(
+    metric: str,
+    rows: Sequence[Mapping[str, Any]],
+    meta: Mapping[str, Any],
+    corner: str = "direction",
+    line: Callable[[Mapping[str, Any]], str] = direction,
+) -> str:
+    """Directions as rows, methods as columns, of one metric."""
+    own = [row for row in rows if row["metric"] == metric]
+    return table(own, corner, line, lambda row: row["run"], [run["name"] for run in meta["runs"]])
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    corner: str,
+    line: Callable[[Mapping[str, Any]], str],
+    column: Callable[[Mapping[str, Any]], str],
+    first: Sequence[str] = (),
+) -> str:
+    """A table whose lines and columns are named by functions of a row; columns in `first` come first. The last column counts samples."""
+    cells = {(line(row), column(row)): row for row in rows}
+    columns = sorted(dict.fromkeys(key[1] for key in cells), key=lambda name: list(first).index(name) if name in first else len(first))
+    lines = [f"| {corner} | " + " | ".join(columns) + " | n |", "|---|" + "---|" * (len(columns) + 1)]
+    for name in dict.fromkeys(key[0] for key in cells):
+        own = [cells.get((name, each)) for each in columns]
+        counts = "/".join(dict.fromkeys(str(row["n"]) for row in own if row))
+        lines.append(f"| {name} | " + " | ".join(cell(row) for row in own) + f" | {counts} |")
+    return "\n".join(lines)
+
+
+def subset(row: Mapping[str, Any]) -> str:
+    """`a + b`, in bold where training never saw these together."""
+    text = " + ".join(row["given"])
+    return text if row["seen"] else f"**{text}**"
+
+
+def cell(row: Mapping[str, Any] | None) -> str:
+    """Value and interval; '-' where there is none."""
+    if row is None:
+        return "-"
+    values = [row[name] for name in ("value", "low", "high")]
+    value, low, high = (f"{each:.1%}" if is_share(row["metric"]) else f"{each:.4g}" for each in values)
+    return f"{value} [{low}, {high}]"

@@ -1,4 +1,5 @@
-"""Small pictures of raw values: images as they are, sound as a log-mel spectrogram, text as written, table rows as bars."""
+"""Small pictures of raw values: images as they are, sound as a log-mel spectrogram, text as written, table rows as bars, clips of
+trajectories step by step."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -9,6 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mmtool.evaluation.clip_drawer import ClipDrawer
 from mmtool.tokenizers.base import Tokenizer
 
 PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
@@ -36,6 +38,8 @@ class Thumbnails:
             rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
             self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
             self._draw = self._bars
+        elif tokenizer.kind == "trajectory":
+            self._draw = ClipDrawer(tokenizer, sample, size)
         else:
             self._draw = self._picture if tokenizer.kind == "image" else self._text
 

@@ -3,6 +3,9 @@
 from mmtool.methods.base import Method
 from mmtool.methods.causal import Causal
 from mmtool.methods.cm3 import CM3
+from mmtool.methods.commutative import Commutative
+from mmtool.methods.contrastive import Contrastive
 from mmtool.methods.loretta import LoReTTa
+from mmtool.methods.masked import Masked
 
-METHODS: dict[str, type[Method]] = {"causal": Causal, "cm3": CM3, "loretta": LoReTTa}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Causal, Masked, Contrastive, CM3, Commutative, LoReTTa)}

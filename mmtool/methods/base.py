@@ -1,7 +1,8 @@
 """What a method is: what it feeds the transformer and how it scores it, nothing else.
 
-A method turns samples into documents (inputs and targets). The loop packs them, the transformer reads them, the loss is the
-cross entropy at their targets.
+A method turns samples into documents (inputs and targets) and says who sees whom in them. The loop packs documents, the
+transformer reads them, and the method's loss is asked at their targets. After training the method fills holes, scores and gives
+features; what is written here holds for every method that predicts the next token.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import Document, concatenate, segment
+from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
+from mmtool.model.decode import Generated, Sampling, generate, pooled_states, score
+from mmtool.model.losses import loss_sums
+from mmtool.model.masks import View
 from mmtool.model.transformer import Transformer
 
 
@@ -29,10 +35,19 @@ class Step:
 
 
 class Method:
-    """Base of all methods: one document per sample, made from the sample and its own random generator."""
+    """Base of all methods: one document per sample, made from the sample and its own random generator.
+
+    view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
+    whether it imputes by choosing among training samples, which the run then keeps (`gallery`).
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type]  # a frozen dataclass: the method's own settings
+    view: ClassVar[View] = "past"
+    has_likelihood: ClassVar[bool] = True
+    scores_by_token: ClassVar[bool] = False
+    has_gallery: ClassVar[bool] = False
+    gallery: Sequence[Sample] = ()
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
         self.layout, self.graph, self.options = layout, graph, options
@@ -48,7 +63,40 @@ class Method:
         """Documents as training will see them, one list per kind of step: the loop sizes its rows by them."""
         return [[self.document(sample, np.random.default_rng(i)) for i, sample in enumerate(samples)]]
 
+    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """Sum of losses of each modality, (M,), in fp32; the loop divides by the number of targets."""
+        return loss_sums(model, hidden_BLD, places, targets)
+
+    def forget(self) -> None:
+        """Drop whatever is kept between steps: called at every checkpoint, so that a resumed run goes on as an uninterrupted one."""
+
+    def impute(
+        self,
+        model: Transformer,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        sampling: Sampling,
+        generator: torch.Generator,
+        draws: int = 1,
+    ) -> Generated:
+        """Draw modality `want` of each sample given its modalities `have`; all draws of the first sample come first."""
+        prompts = [self.segments(sample, have, loss=()) for sample in samples]
+        return generate(model, prompts, self.layout.index(want), sampling=sampling, generator=generator, draws=draws)
+
+    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
+        """(negative log-likelihood in nats, number of tokens) of `target` given `have`, each (N,)."""
+        return score(model, [conditional_document(self.layout, sample, have, target) for sample in samples])
+
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
+        """(N, D) representations of the samples from their modalities `have` alone."""
+        return pooled_states(model, [self.segments(sample, have, loss=()) for sample in samples], self.view)
+
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""
         parts = [(self.layout.index(name), sample.tokens[name], name in loss) for name in names]
         return concatenate([segment(self.layout, index, codes, loss=wanted) for index, codes, wanted in parts])
+
+    def present(self, sample: Sample) -> list[str]:
+        """The sample's modalities in the order of the data set."""
+        return [name for name in self.layout.names if name in sample.tokens]

@@ -22,5 +22,5 @@ class Causal(Method):
     Options = CausalOptions
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
-        present = [name for name in self.layout.names if name in sample.tokens]
+        present = self.present(sample)
         return self.segments(sample, present, loss=present)

@@ -1,8 +1,7 @@
 """Causal masked modelling (CM3): next-token prediction in which some spans are moved to the end and so see both sides.
 
 Aghajanyan et al. 2022, arXiv 2201.07520: the number of spans is Poisson(1) (none in 37 % of documents: plain causal); each is
-replaced by a sentinel and appended behind the same sentinel. Segments come in random order (commutative modelling), so that one
-model learns both directions of every pair it sees.
+replaced by a sentinel and appended behind the same sentinel.
 """
 
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from mmtool.methods.base import Method
 @dataclass(frozen=True)
 class CM3Options:
     """mean_spans: mean of the Poisson number of moved spans per document.
-    commutative: segments in random order; off, they keep the order of the data set.
+    commutative: segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper.
     across_segments: spans may run over the border of two segments; off, each stays inside one."""
 
     mean_spans: float = 1.0
-    commutative: bool = True
+    commutative: bool = False
     across_segments: bool = True
 
 
@@ -31,7 +30,7 @@ class CM3(Method):
     Options = CM3Options
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
-        names = [name for name in self.layout.names if name in sample.tokens]
+        names = self.present(sample)
         if self.options.commutative:
             random.shuffle(names)
         document = self.segments(sample, names, loss=names)

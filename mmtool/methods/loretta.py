@@ -3,17 +3,19 @@
 Tran, Dicente Cid, Lahiani, Theis, Peng, Klaiman, NeurIPS 2023, arXiv 2305.14243. From data in which only (A, B) and (B, C) occur
 together it learns A <-> C:
 
-1. commutative causal masked modelling on what is really there (`CM3`);
+1. commutative causal masked modelling on what is really there (`commutative`);
 2. transitive modelling: from a real (a, b) the model generates c from b, and is trained to predict the *real* a given the *pseudo*
-   c; and the other way round from (b, c). No loss falls on pseudo tokens and no gradient runs through sampling.
+   c; and the other way round from (b, c). A sample with a alone is walked a -> b -> c; from b alone both a and c are generated. No
+   loss falls on pseudo tokens and no gradient runs through sampling.
 
 With more modalities the pseudo modality is reached along the shortest path of the co-occurrence graph, one generated link after the
 other. What the authors left open is an option here.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -21,20 +23,23 @@ import torch
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import Document, segment
+from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
 from mmtool.methods.base import Step
-from mmtool.methods.cm3 import CM3, CM3Options
-from mmtool.model.decode import Sampling, generate
+from mmtool.methods.commutative import Commutative, CommutativeOptions
+from mmtool.model.decode import Sampling
+
+Pseudo = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class LoReTTaOptions(CM3Options):
+class LoReTTaOptions(CommutativeOptions):
     """warmup: share of training spent on real pairs only, until the links work.
     transitive_share: share of the later steps that are transitive.
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
-    temperature, top_k: how pseudo modalities are drawn (top_k 0: all codes)."""
+    temperature, top_k: how pseudo modalities are drawn (top_k 0: all codes).
+    refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
     warmup: float = 0.4
     transitive_share: float = 0.25
@@ -42,31 +47,42 @@ class LoReTTaOptions(CM3Options):
     pseudo_loss: bool = False
     temperature: float = 1.0
     top_k: int = 0
+    refresh: int = 0
 
 
 @dataclass(frozen=True)
 class Route:
-    """A never-seen pair to be trained: predict the real `target` given `path[-1]`, generated link by link from the real `path[0]`."""
+    """What a sample can teach: predict its real `target` given the ends of `paths`, each generated link by link from a real start."""
 
     target: str
-    path: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...]
 
     @property
-    def pseudo(self) -> str:
-        return self.path[-1]
+    def pseudo(self) -> list[str]:
+        return [path[-1] for path in self.paths]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """(from, to) in the order they are walked, each once."""
+        return list(dict.fromkeys(link for path in self.paths for link in pairwise(path)))
 
 
-class LoReTTa(CM3):
+class LoReTTa(Commutative):
     name = "loretta"
     Options = LoReTTaOptions
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
         super().__init__(layout, graph, options)
-        if not any(self.routes(frozenset(present)) for present in graph.combinations):
+        self._known: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
+        self._teachers = Counter[frozenset[str]]()
+        for present, count in graph.combinations.items():
+            for route in self.routes(present):
+                self._teachers.update(dict.fromkeys(self._never_met(route), count))
+        if not self._teachers:
             raise UsageError(
                 f"LoReTTa needs a linking modality, but no missing pair of {', '.join(layout.names)} can be reached through another.",
                 where="--method loretta",
-                fix="Where every pair occurs, or none is connected, use `--method cm3`.",
+                fix="Where every pair occurs, or none is connected, use `--method commutative`.",
             )
 
     def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> list[Document]:
@@ -86,7 +102,8 @@ class LoReTTa(CM3):
         return step.progress >= self.options.warmup and int((step.number + 1) * share) > int(step.number * share)
 
     def routes(self, present: frozenset[str]) -> list[Route]:
-        """All never-seen pairs (pseudo, target) that samples holding `present` can teach, each by its shortest path."""
+        """All that samples holding `present` can teach: each never-seen pair (pseudo, target) by its shortest path; and, from a lone
+        linking modality, itself given two pseudo modalities that never met."""
         found = []
         for target in sorted(present):
             for missing in self.layout.names:
@@ -94,39 +111,65 @@ class LoReTTa(CM3):
                     continue
                 path = self.graph.path(present - {target}, missing) or self.graph.path({target}, missing)
                 if path:
-                    found.append(Route(target, tuple(path)))
+                    found.append(Route(target, (tuple(path),)))
+        if len(present) == 1:
+            (own,) = present
+            pairs = combinations(sorted(self.graph.neighbours(own)), 2)
+            found += [Route(own, ((own, a), (own, b))) for a, b in pairs if not self.graph.linked(a, b)]
         return found
 
     def choose(self, present: frozenset[str], random: np.random.Generator) -> Route | None:
+        """A route, those of pairs that few samples teach more often: every missing edge gets its share of steps."""
         routes = self.routes(present)
-        return routes[random.integers(len(routes))] if routes else None
+        if not routes:
+            return None
+        need = np.array([1 / min(self._teachers[pair] for pair in self._never_met(route)) for route in routes])
+        return routes[random.choice(len(routes), p=need / need.sum())]
 
-    def imagine(self, samples: Sequence[Sample], routes: Sequence[Route | None], step: Step) -> list[dict[str, np.ndarray]]:
+    def _never_met(self, route: Route) -> list[frozenset[str]]:
+        """The pairs a route is there for."""
+        pairs = combinations([*route.pseudo, route.target], 2)
+        return [frozenset(pair) for pair in pairs if not self.graph.linked(*pair)]
+
+    def imagine(self, samples: Sequence[Sample], routes: Sequence[Route | None], step: Step) -> list[Pseudo]:
         """The pseudo modalities of each sample: its route walked link by link, all samples of the same link in one decode."""
-        made: list[dict[str, np.ndarray]] = [{} for _ in samples]
+        made: list[Pseudo] = [{} for _ in samples]
+        links = [route.links if route else [] for route in routes]
         generator = torch.Generator(device=step.model.head.device).manual_seed(step.seed)
-        sampling = Sampling(self.options.temperature, self.options.top_k or None)
-        for link in range(max((len(route.path) for route in routes if route), default=1) - 1):
+        for number in range(max(map(len, links), default=0)):
             groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-            for i, route in enumerate(routes):
-                if route and link + 1 < len(route.path):
-                    groups[route.path[link], route.path[link + 1]].append(i)
-            for (source, wanted), members in sorted(groups.items()):
-                prompts = [self._prompt(source, made[i].get(source, samples[i].tokens.get(source))) for i in members]
-                codes = generate(step.model, prompts, self.layout.index(wanted), sampling=sampling, generator=generator).codes
-                for i, drawn in zip(members, codes, strict=True):
-                    made[i][wanted] = drawn
+            for i, walked in enumerate(links):
+                if number < len(walked):
+                    groups[walked[number]].append(i)
+            for link, members in sorted(groups.items()):
+                drawn = self._draw([Sample(samples[i].key, {**made[i], **samples[i].tokens}) for i in members], link, step, generator)
+                for i, codes in zip(members, drawn, strict=True):
+                    made[i][link[1]] = codes
         return made
 
-    def _prompt(self, source: str, codes: np.ndarray | None) -> Document:
-        assert codes is not None, "a route starts at a modality the sample holds"
-        return segment(self.layout, self.layout.index(source), codes, loss=False)
+    def _draw(self, samples: Sequence[Sample], link: tuple[str, str], step: Step, generator: torch.Generator) -> list[np.ndarray]:
+        """One link for all samples: drawn from the model as it is now, or, with `refresh`, a little while ago."""
+        fresh = [sample for sample in samples if self._age(sample.key, link, step) >= max(1, self.options.refresh)]
+        sampling = Sampling(self.options.temperature, self.options.top_k or None)
+        if fresh:
+            codes = self.impute(step.model, fresh, link[:1], link[1], sampling, generator).codes
+            if not self.options.refresh:
+                return codes
+            self._known.update({(sample.key, link): (step.number, drawn) for sample, drawn in zip(fresh, codes, strict=True)})
+        return [self._known[sample.key, link][1] for sample in samples]
 
-    def transitive_document(self, sample: Sample, route: Route, pseudo: dict[str, np.ndarray], random: np.random.Generator) -> Document:
+    def _age(self, key: str, link: tuple[str, str], step: Step) -> float:
+        known = self._known.get((key, link))
+        return step.number - known[0] if known and self.options.refresh else float("inf")
+
+    def forget(self) -> None:
+        self._known.clear()
+
+    def transitive_document(self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator) -> Document:
         """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones."""
         joined = Sample(sample.key, {**pseudo, **sample.tokens})
         real = list(sample.tokens)
-        names = [route.pseudo, route.target]
+        names = [*route.pseudo, route.target]
         if random.random() < self.options.all_share:
             names = sorted(joined.tokens)
             random.shuffle(names)
@@ -140,7 +183,7 @@ class LoReTTa(CM3):
         for i, sample in enumerate(samples):
             random = np.random.default_rng(i)
             route = self.choose(frozenset(sample.tokens), random)
-            if route and all(name in donors for name in route.path):
-                pseudo = {name: donors[name] for name in route.path[1:]}
+            if route and all(name in donors for _, name in route.links):
+                pseudo = {name: donors[name] for _, name in route.links}
                 transitive.append(self.transitive_document(sample, route, pseudo, random))
         return [*super().typical_documents(samples), *([transitive] if transitive else [])]

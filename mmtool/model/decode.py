@@ -4,14 +4,15 @@ N rows (prompts x draws), P longest prompt, T steps, W width of the target modal
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.data.sequence import Document, places
+from mmtool.data.sequence import NO_TARGET, Document, places
 from mmtool.model.cache import KVCache
+from mmtool.model.masks import View, attention_mask
 from mmtool.model.transformer import Transformer
 
 CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
@@ -47,8 +48,7 @@ def generate(
     modality = model.layout.modalities[index]
     cache, mask_NS = _prefill(model, prompts, draws, room=modality.max_length + 1)
     codes_NT, log_p_NT, expected_NT = _continue(model, cache, mask_NS, index, sampling, generator)
-    made = _trim(codes_NT.cpu().numpy(), log_p_NT.cpu().numpy(), modality.fixed_length)
-    return made if expected_NT is None else replace(made, expected=expected_NT.cpu().numpy())
+    return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
 
 def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: int) -> tuple[KVCache, Tensor]:
@@ -59,7 +59,7 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
     cache = KVCache(shape.depth, batch, shape.heads, max(1, longest), shape.head_width, dtype=model.compute_dtype, device=device)
     filled = torch.zeros(batch, longest, dtype=torch.bool, device=device)
     if longest:
-        tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in _pad_documents(prompts, longest))
+        tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in pad_documents(prompts, longest))
         steps = torch.arange(longest, device=device)
         filled = steps < lengths[:, None]
         mask = filled[:, None, None, :] & (steps[:, None] >= steps)
@@ -71,7 +71,7 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
     return wide, torch.cat((filled, free), 1).repeat_interleave(draws, 0)
 
 
-def _pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
+def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
     fields = ("tokens", "modality", "slot", "position")
     padded = [np.zeros((len(documents), length, *getattr(documents[0], field).shape[1:]), np.int64) for field in fields]
     for row, document in enumerate(documents):
@@ -103,11 +103,11 @@ def _continue(
             scores[:, 0] = -torch.inf
         if step == modality.max_length:
             scores[:, 1:] = -torch.inf
-        local = _draw(scores, sampling, generator)
+        local = draw(scores, sampling, generator)
         log_p.append(torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0])
         drawn.append(local)
         if values is not None and step < len(values):
-            expected.append(_expectation(scores[:, 1:], values[step]))
+            expected.append(expectation(scores[:, 1:], values[step]))
         token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
         ended |= local == 0
         if step % CHECK_EVERY == CHECK_EVERY - 1 and bool(ended.all()):
@@ -115,13 +115,13 @@ def _continue(
     return torch.stack(drawn, 1), torch.stack(log_p, 1), torch.stack(expected, 1) if expected else None
 
 
-def _expectation(scores_NC: Tensor, value_C: Tensor) -> Tensor:
-    """(N,) mean value under the scores, over the codes that have one."""
-    known = ~value_C.isnan()
-    return torch.softmax(scores_NC[:, known], -1) @ value_C[known].float()
+def expectation(scores: Tensor, values: Tensor) -> Tensor:
+    """(...) mean value under (..., C) scores, over the codes that have one (values: NaN for those that have none)."""
+    shares = torch.softmax(scores.masked_fill(values.isnan(), -torch.inf), -1)
+    return (shares * values.nan_to_num()).sum(-1)
 
 
-def _draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """One index per row by the Gumbel trick: no normalisation, no wait for the device."""
     if sampling.temperature == 0:
         return scores_NW.argmax(-1)
@@ -132,32 +132,47 @@ def _draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> 
     return (scores_NW / sampling.temperature - torch.log(-torch.log(uniform))).argmax(-1)
 
 
-def _trim(local_NT: np.ndarray, log_p_NT: np.ndarray, fixed_length: bool) -> Generated:
+def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | None = None) -> Generated:
+    """Local targets (N, T) and their log-probabilities, cut behind each row's first END; expected values (N, T) as they are."""
+    local_NT, log_p_NT = local.cpu().numpy(), log_p.cpu().numpy()
     steps = np.full(len(local_NT), local_NT.shape[1])
     if not fixed_length:
         ended = local_NT == 0
         steps = np.where(ended.any(1), ended.argmax(1) + 1, steps)
     counted = np.arange(local_NT.shape[1]) < steps[:, None]
     codes = [row[:stop][row[:stop] > 0] - 1 for row, stop in zip(local_NT, steps, strict=True)]
-    return Generated(codes, np.where(counted, log_p_NT, 0).sum(1), steps)
+    return Generated(codes, np.where(counted, log_p_NT, 0).sum(1), steps, None if expected is None else expected.cpu().numpy())
 
 
 @torch.no_grad()
-def score(model: Transformer, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
-    """Teacher-forced (sum of negative log-likelihood in nats, number of targets) of each document, causal."""
-    device = model.head.device
-    longest = max(len(document) for document in documents)
-    tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in _pad_documents(documents, longest))
-    steps = torch.arange(longest, device=device)
-    mask = (steps < lengths[:, None])[:, None, None, :] & (steps[:, None] >= steps)
-    hidden_NLD = model(tokens, modality, slot, position, mask)
-    targets = torch.full((len(documents), longest), -1, device=device)
+def score(model: Transformer, documents: Sequence[Document], view: View = "past") -> tuple[np.ndarray, np.ndarray]:
+    """(sum of negative log-likelihood in nats, number of targets) of each document, teacher-forced, in one pass."""
+    hidden_NLD, modality = hidden_states(model, documents, view)
+    targets = torch.full(modality.shape, NO_TARGET, device=modality.device)
     for row, document in enumerate(documents):
-        targets[row, : len(document)] = torch.from_numpy(document.targets).to(device)
-    total = torch.zeros(len(documents), dtype=torch.float64, device=device)
+        targets[row, : len(document)] = torch.from_numpy(document.targets).to(targets.device)
+    total = torch.zeros(len(documents), dtype=torch.float64, device=targets.device)
     for index in range(len(model.layout.modalities)):
         rows, columns = torch.nonzero((targets >= 0) & (modality == index), as_tuple=True)
         if len(rows):
             log_p = torch.log_softmax(model.logits(hidden_NLD[rows, columns], index), -1)
             total.index_add_(0, rows, -log_p.gather(1, targets[rows, columns][:, None])[:, 0].double())
     return total.cpu().numpy(), (targets >= 0).sum(1).cpu().numpy()
+
+
+@torch.no_grad()
+def pooled_states(model: Transformer, documents: Sequence[Document], view: View) -> np.ndarray:
+    """(N, D) mean of the last hidden states of each document: its features for probes."""
+    hidden_NLD, _ = hidden_states(model, documents, view)
+    return (
+        torch.stack([hidden[: len(document)].float().mean(0) for hidden, document in zip(hidden_NLD, documents, strict=True)]).cpu().numpy()
+    )
+
+
+def hidden_states(model: Transformer, documents: Sequence[Document], view: View) -> tuple[Tensor, Tensor]:
+    """Hidden states (N, L, D) of one document per row, and the modality (N, L) of each token; a row is filled from the left."""
+    device = model.head.device
+    longest = max(len(document) for document in documents)
+    tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in pad_documents(documents, longest))
+    filled = torch.arange(longest, device=device) < lengths[:, None]
+    return model(tokens, modality, slot, position, attention_mask(filled.long(), modality, view)), modality

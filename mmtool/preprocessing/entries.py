@@ -30,6 +30,8 @@ class SourceOptions:
     lines: a .txt file holds one sample per line instead of one in all.
     on_error: `raise` at the first bad sample, or `skip` it.
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
+    clip: steps of a trajectory's clips; episodes are cut from their start, and what is shorter than a clip is left out. Default: whole
+        episodes.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
 
@@ -44,6 +46,7 @@ class SourceOptions:
     lines: bool = False
     on_error: Literal["raise", "skip"] = "raise"
     value_range: tuple[float, float] | None = None
+    clip: int | None = None
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
 
@@ -56,13 +59,24 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing."""
+    """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing.
+
+    metadata: where in its source it comes from, anything JSON.
+    """
 
     key: str
     where: str
     load: Callable[[], Any]
     labels: dict[str, Any] = field(default_factory=dict)
     group: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Steps of an episode that no clip holds: not an error, but counted and reported."""
+
+    steps: int
 
 
 def row_entry(row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions) -> Entry:

@@ -16,7 +16,7 @@ MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz
 class Preparer:
     """Turns the value of an item into what a fitted tokenizer's `encode` takes.
 
-    Raises DataError where a table's columns are not the tokenizer's.
+    Raises DataError where a table's columns, or the length and streams of a clip, are not the tokenizer's.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -27,6 +27,8 @@ class Preparer:
         if self.tokenizer.kind == "audio":
             samples, rate = value
             return resample(samples, rate, self.tokenizer.sample_rate_hz)
+        if self.tokenizer.kind == "trajectory":
+            self.tokenizer.check(value, where)
         if self.tokenizer.kind != "table":
             return value
         row, header = value

@@ -21,6 +21,7 @@ FORMATS = {
     "audio": ("wav", "flac", "ogg"),
     "text": ("txt", "csv", "tsv", "jsonl", "npz"),
     "table": ("csv", "tsv", "parquet"),
+    "trajectory": ("npz", "hdf5", "h5", "parquet"),
 }
 ARCHIVES = ("tar", "tgz", "zip")
 NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE)

@@ -86,16 +86,21 @@ def _values(cells: Sequence[Any], places: Sequence[int], features: tuple[str, ..
     return row, features
 
 
-def _parquet_rows(file: RawFile) -> tuple[list[str], Iterator[tuple[int, list[Any]]]]:
+def parquet_table(file: RawFile) -> Any:
+    """The pyarrow table of a Parquet file. Raises UsageError without pyarrow, DataError for a damaged file."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        fix = "Install it with `pip install 'mmtool[parquet]'`, or convert the table to csv.gz."
+        fix = "Install it with `pip install 'mmtool[parquet]'`, or convert the file to csv.gz or npz."
         raise UsageError("reading Parquet needs pyarrow.", where=file.where, fix=fix) from error
     try:
-        table = parquet.read_table(io.BytesIO(file.read()))
+        return parquet.read_table(io.BytesIO(file.read()))
     except (ArrowException, OSError) as error:
         raise DataError(f"the Parquet file is damaged ({error}).", where=file.where, fix="Get it again.") from error
+
+
+def _parquet_rows(file: RawFile) -> tuple[list[str], Iterator[tuple[int, list[Any]]]]:
+    table = parquet_table(file)
     header = [str(name) for name in table.column_names]
     check_header(header, file.where)
     columns: list[Callable[[int], Any]] = [column.to_pylist().__getitem__ for column in table.columns]

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Entry, SourceOptions, label_value, require_column
+from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value, require_column
 from mmtool.preprocessing.raw_files import RawFile, find_files, raw_file
 from mmtool.preprocessing.records import read_cells
 
@@ -20,6 +20,7 @@ READERS = {
     "audio": ("read_audio", "read_audio"),
     "text": ("read_text", "read_text"),
     "table": ("read_tables", "read_tables"),
+    "trajectory": ("read_trajectories", "read_trajectories"),
 }
 GROUP = "group"
 MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
@@ -29,14 +30,16 @@ MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
 class Item:
     """One raw sample.
 
-    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names).
-    group: samples of one group go to one split; the key unless given.
+    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names);
+    trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the key (of clips, their episode) unless given.
+    metadata: where in its source it comes from.
     """
 
     key: str
     value: Any
     labels: dict[str, Any]
     group: str
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,13 @@ class _Gate:
         self.pattern = _pattern(options.label_pattern)
         self.columns, self.rows = _labels_file(options)
         self.seen: dict[str, str] = {}
-        self.in_a_row = self.unlabelled = 0
+        self.in_a_row = self.unlabelled = self.left_out = 0
 
-    def admit(self, entry: Entry) -> Iterator[Item]:
-        """The item of an entry, or nothing where it is rejected."""
+    def admit(self, entry: Entry | LeftOut) -> Iterator[Item]:
+        """The item of an entry, or nothing where it is rejected or left out."""
+        if isinstance(entry, LeftOut):
+            self.left_out += entry.steps
+            return
         try:
             item = self._item(entry)
         except DataError as error:
@@ -104,6 +110,10 @@ class _Gate:
         bad, good = len(self.rejects), len(self.seen)
         if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
             raise DataError(f"{bad} of {bad + good} samples are bad; the last: {self.rejects[-1].reason}", where=where)
+        if self.left_out and not good:
+            raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
+        if self.left_out:
+            talk(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
         if self.rows and self.unlabelled == good:
@@ -127,7 +137,7 @@ class _Gate:
         value = entry.load()
         self.seen[key] = entry.where
         self.unlabelled += key not in self.rows
-        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group)
+        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:

@@ -170,7 +170,7 @@ def _samples(items: Iterator[tuple[Item, str | None]], tokenizer: Tokenizer, nam
     while batch := list(islice(items, BATCH)):
         codes = tokenizer.encode([prepare(item.value, item.key) for item, _ in batch])
         for (item, original), tokens in zip(batch, codes, strict=True):
-            metadata = {"group": item.group} | ({} if original is None else {"variant_of": original})
+            metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
             yield Sample(item.key, {name: tokens}, item.labels, metadata, split.of(item.group))
 
 

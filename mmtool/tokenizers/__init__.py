@@ -16,4 +16,5 @@ SCHEMES: dict[tuple[str, str], Callable[[], Any]] = {
     ("text", "pieces"): _lazy("text", "TextTokenizer"),
     ("table", "bins"): _lazy("table", "TableTokenizer"),
     ("table", "codec"): _lazy("table_codec", "TableCodecTokenizer"),
+    ("trajectory", "steps"): _lazy("trajectory", "TrajectoryTokenizer"),
 }

@@ -24,11 +24,12 @@ class Tokenizer(Protocol):
     """Raw values of one kind <-> token arrays.
 
     Raw values: image (H, W, C) uint8; audio (T,) float32 at `sample_rate_hz`; text str; table (F,) float32 with NaN where a
-    value is missing. `encode`/`decode` take and give batches; decode(encode(x)) is x as far as the codes can hold it.
+    value is missing; trajectory {stream: (steps, ...) numbers}. `encode`/`decode` take and give batches; decode(encode(x)) is x as
+    far as the codes can hold it.
     """
 
     kind: ClassVar[Kind]
-    scheme: ClassVar[str]  # which file format of the family: "codec", "patches", "pieces", "bins"
+    scheme: ClassVar[str]  # which file format of the family: "codec", "patches", "pieces", "bins", "steps"
     vocabulary_size: int  # 0: continuous
     shape: tuple[int, ...] | None
     positions: Positions
@@ -39,7 +40,7 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[np.ndarray]) -> list[Any]: ...
 
     def write(self, value: Any, stem: Path) -> Path:
-        """Write a raw value as a real file beside `stem` (PNG, WAV, TXT, CSV added to its name); give the path."""
+        """Write a raw value as a real file beside `stem` (PNG, WAV, TXT, CSV, NPZ added to its name); give the path."""
         ...
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

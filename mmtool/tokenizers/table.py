@@ -55,11 +55,11 @@ class TableTokenizer(TableRows):
             raise UsageError(f"n_bins is {n_bins}.", where="table", fix="Use a number from 2 to 65535; 16 to 64 are usual.")
         rows = np.stack([np.asarray(value, np.float32) for value in values])
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
-        edges = _quantile_edges(rows[:, kept], n_bins)
+        edges = quantile_edges(rows[:, kept], n_bins)
         features = tuple(names[i] for i in kept)
         tokenizer = cls(features, tuple(sorted(set(names) - set(features))), edges, np.zeros((len(kept), n_bins), np.float32))
         codes = tokenizer._bin(rows[:, kept])
-        tokenizer.centres = _bin_means(rows[:, kept], codes, n_bins)
+        tokenizer.centres = bin_means(rows[:, kept], codes, n_bins)
         tokenizer.report = tokenizer._measure(rows[:, kept], codes)
         return tokenizer
 
@@ -106,7 +106,7 @@ class TableTokenizer(TableRows):
         return {**fit_quality(rows, np.stack(self.decode(list(codes)))), **usage}
 
 
-def _quantile_edges(rows: np.ndarray, n_bins: int) -> np.ndarray:
+def quantile_edges(rows: np.ndarray, n_bins: int) -> np.ndarray:
     """(F, n_bins - 1) ascending upper edges, ties merged, filled up with +inf.
 
     Edges are values that occur, and belong to the bin below: so a value that fills several quantiles (zero counts) has a bin of its own.
@@ -119,7 +119,7 @@ def _quantile_edges(rows: np.ndarray, n_bins: int) -> np.ndarray:
     return edges
 
 
-def _bin_means(rows: np.ndarray, codes: np.ndarray, n_bins: int) -> np.ndarray:
+def bin_means(rows: np.ndarray, codes: np.ndarray, n_bins: int) -> np.ndarray:
     """(F, n_bins) mean of the training values in each bin; NaN in features that have no value at all."""
     centres = np.full((rows.shape[1], n_bins), np.nan, np.float32)
     for feature in range(rows.shape[1]):

@@ -24,6 +24,7 @@ UNESCAPED = {ESCAPE + ESCAPE: ESCAPE, ESCAPE + "s": SPACE_MARK}
 NUM_BYTES = 256
 MIN_VOCABULARY, MAX_VOCABULARY, CHARACTERS_PER_PIECE = 512, 1024, 1000
 COVERAGE = 0.9995
+ALGORITHMS = ("unigram", "bpe")
 
 
 class TextTokenizer:
@@ -51,19 +52,23 @@ class TextTokenizer:
 
     @classmethod
     def fit(cls, values: Sequence[str], settings: Mapping[str, Any], seed: int) -> "TextTokenizer":
-        """Learn pieces from texts. Settings: `vocabulary_size` (bytes included; default 512 to 1024, growing with the text).
+        """Learn pieces from texts. Settings: `vocabulary_size` (bytes included; default 512 to 1024, growing with the text),
+        `algorithm` (`unigram`, the default, or `bpe`, which gives frequent words one code each also where texts are few).
 
         The result depends on the texts and their order alone; `seed` is there because every tokenizer has one. A vocabulary
         larger than the texts support comes out smaller. Raises DataError where there is no text at all.
         """
-        check_settings(settings, {"vocabulary_size": int}, "text")
+        check_settings(settings, {"vocabulary_size": int, "algorithm": str}, "text")
+        algorithm = settings.get("algorithm", ALGORITHMS[0])
+        if algorithm not in ALGORITHMS:
+            raise UsageError(f"there is no algorithm {algorithm!r}.", where="algorithm", fix=f"Choose from: {', '.join(ALGORITHMS)}.")
         lines = [_escape(line) for value in values for line in value.split("\n") if line]
         if not lines:
             raise DataError("every training sample is empty: there is no text to fit on.", where="text", fix="Check the text column.")
         size = settings.get("vocabulary_size") or _default_size(lines)
         if size <= NUM_BYTES:
             raise UsageError(f"{size} is too small: {NUM_BYTES} codes are bytes.", where="vocabulary_size", fix=f"Try {MIN_VOCABULARY}.")
-        tokenizer = cls(_train(lines, size))
+        tokenizer = cls(_train(lines, size, algorithm))
         tokenizer.report = tokenizer._measure(values)
         return tokenizer
 
@@ -141,14 +146,14 @@ def _spans(lines: Sequence[str], size: int) -> list[str]:
     return [span for line in lines for span in re.findall(f"[{re.escape(common)}]+", line)]
 
 
-def _train(lines: Sequence[str], size: int) -> bytes:
+def _train(lines: Sequence[str], size: int, algorithm: str) -> bytes:
     """Bytes of a sentencepiece model with `size` codes or fewer; the same lines always give the same bytes."""
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(_spans(lines, size)),
             model_writer=model,
-            model_type="unigram",
+            model_type=algorithm,
             vocab_size=size + 1,  # sentencepiece keeps one id for <unk>, which byte fallback never uses
             hard_vocab_limit=False,
             character_coverage=1.0,

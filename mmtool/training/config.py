@@ -22,7 +22,7 @@ RUN_FORMAT = "mmtool-run/1"
 class PretrainConfig:
     """All that decides the weights of a run, given the data.
 
-    method: loretta, cm3 or causal. method_options: the method's own settings (`--set method.warmup=0.3`).
+    method: loretta, commutative, cm3, causal, masked or contrastive. method_options: the method's own settings (`--set method.warmup=0.3`).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).

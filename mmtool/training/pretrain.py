@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,10 @@ from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader
 from mmtool.data.packing import BatchShape, capacity_for
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import conditional_document
-from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.errors import DataError, UsageError
+from mmtool.methods import METHODS
 from mmtool.methods.base import Method
-from mmtool.model.decode import score
 from mmtool.model.transformer import PRESETS, Shape, Transformer
 from mmtool.storage import atomic_directory, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
@@ -33,10 +33,11 @@ from mmtool.training.config import RUN_FORMAT, PretrainConfig, options_of
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import make_optimizer
-from mmtool.training.run import CONFIG, METRICS, TOKENIZERS, Run, make_method, open_run
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, Run, make_method, open_run
 from mmtool.training.trainer import Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
+GALLERY_SIZE = 4000  # training samples of each combination of modalities that a retrieving method may answer with
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     trainer = Trainer(model, make_optimizer(model, config), run.method(), _loader(run, train), config)
     _resume(trainer, run)
-    validation = Validation(model, held_out)
+    validation = Validation(trainer.method, model, held_out)
     if trainer.progress < 1.0:
         if pick_compile(config.compile, device):
             trainer.compile()
@@ -109,8 +110,21 @@ def _begin_or_continue(config: PretrainConfig, train: TokenSet, output: Path, fo
         (partial / TOKENIZERS).mkdir()
         for modality in train.modalities:
             write_bytes(partial / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
+        if METHODS[config.method].has_gallery:
+            write_split(partial / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
         write_json(partial / CONFIG, record)
     return open_run(output)
+
+
+def _gallery(train: TokenSet, seed: int) -> list[Sample]:
+    """Random training samples, up to `GALLERY_SIZE` of each combination of modalities."""
+    found: Counter[tuple[str, ...]] = Counter()
+    chosen = []
+    for i in np.random.default_rng(seed).permutation(len(train)):
+        found[tuple(train.present(int(i)))] += 1
+        if found[tuple(train.present(int(i)))] <= GALLERY_SIZE:
+            chosen.append(train[int(i)])
+    return chosen
 
 
 def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
@@ -189,8 +203,8 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 class Validation:
     """Perplexity of every modality given every other one that held-out samples have beside it: `{"text->speech": 26.1}`."""
 
-    def __init__(self, model: Transformer, samples: Sequence[Sample]) -> None:
-        self.model, self.samples = model, samples
+    def __init__(self, method: Method, model: Transformer, samples: Sequence[Sample]) -> None:
+        self.method, self.model, self.samples = method, model, samples if method.has_likelihood else ()
         self.last: dict[str, float] = {}
 
     def __call__(self) -> dict[str, float]:
@@ -200,10 +214,8 @@ class Validation:
         return self.last
 
     def _perplexity(self, given: str, target: str) -> float | None:
-        layout = self.model.layout
         pairs = [sample for sample in self.samples if given in sample.tokens and target in sample.tokens]
         if not pairs:
             return None
-        documents = [conditional_document(layout, sample, [given], target) for sample in pairs]
-        nll, counts = score(self.model, documents)
+        nll, counts = self.method.score(self.model, pairs, [given], target)
         return float(np.exp(min(700.0, nll.sum() / counts.sum())))

@@ -3,6 +3,7 @@
 RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data
 RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
+RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
 """
 
@@ -16,6 +17,7 @@ import torch
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout, layout_of
 from mmtool.data.sample import Modality
+from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
@@ -25,7 +27,7 @@ from mmtool.tokenizers.base import Tokenizer, from_bytes
 from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
 
-CONFIG, TOKENIZERS, CHECKPOINTS, METRICS = "config.json", "tokenizers", "checkpoints", "metrics.jsonl"
+CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ class Run:
             return Transformer(Shape(**self.record["shape"]), self.layout)
 
     def method(self) -> Method:
-        return make_method(self.config, self.layout, self.graph)
+        """The method as configured, with the gallery of training samples if it keeps one."""
+        method = make_method(self.config, self.layout, self.graph)
+        if method.has_gallery:
+            gallery = open_token_set(self.path / GALLERY)
+            method.gallery = [gallery[i] for i in range(len(gallery))]
+        return method
 
 
 def make_method(config: PretrainConfig, layout: VocabularyLayout, graph: CoOccurrence) -> Method:

@@ -19,8 +19,7 @@ from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.packing import Batch
 from mmtool.errors import DataError
 from mmtool.methods.base import Method, Step
-from mmtool.model.losses import loss_sums
-from mmtool.model.masks import document_mask
+from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import save_checkpoint
 from mmtool.training.config import PretrainConfig
@@ -119,7 +118,7 @@ class Trainer:
         arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
         tokens, modality, slot, position, document = (self._to_device(array) for array in arrays)
         places, targets = ([self._to_device(array) for array in arrays] for arrays in (batch.places, batch.targets))
-        mask = document_mask(document, causal=True)
+        mask = attention_mask(document, modality, self.method.view)
         sums = self.forward_loss(tokens, modality, slot, position, mask, places, targets)
         (sums.sum() / max(1, int(batch.num_targets.sum()))).backward()
         return sums.detach()
@@ -134,7 +133,7 @@ class Trainer:
         places: Sequence[Tensor],
         targets: Sequence[Tensor],
     ) -> Tensor:
-        return loss_sums(self.model, self.model(tokens, modality, slot, position, mask), places, targets)
+        return self.method.loss_sums(self.model, self.model(tokens, modality, slot, position, mask), places, targets)
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -173,6 +172,7 @@ class Trainer:
             log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
         state = {"step": self.step, "consumed": self.loader.consumed, "elapsed_s": self.elapsed_s, "progress": self.progress}
         save_checkpoint(folder, self.model, self.optimizer, state, self.config.keep)
+        self.method.forget()
 
 
 @contextmanager

@@ -1,0 +1,147 @@
+"""`mmtool compare`: methods and seeds, trained and judged in one command."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mmtool.cli.options import (
+    Candidates,
+    ContactSamples,
+    Force,
+    Json,
+    KeyColumn,
+    Label,
+    Limit,
+    NumDraws,
+    OutputDirectory,
+    Quiet,
+    Raw,
+    Seed,
+    SurvivalLabels,
+    Tasks,
+    Temperature,
+    TopK,
+    examples,
+    finish,
+    hushed,
+    names,
+    raw_tables,
+    survival_labels,
+)
+from mmtool.cli.pretrain import BUDGET, CONFIG, MODEL, USUAL, Preset
+from mmtool.errors import UsageError
+from mmtool.training.config import PretrainConfig, resolve
+
+GRID = "What is compared"
+EXAMPLES = examples(
+    "mmtool compare shards/ --methods causal,commutative,loretta --seeds 0,1,2 --minutes 10 -o comparison/",
+    "mmtool compare shards/ --methods loretta --variant half:loretta:transitive_share=0.5 --steps 2000 -o ablation/",
+)
+
+
+def compare(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with a train and a held-out split.")],
+    output: OutputDirectory,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Methods with their usual settings.", show_default="none", rich_help_panel=GRID),
+    ] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME:METHOD:KEY=VALUE,...",
+            help="A method with other settings, as a column of its own. Repeatable.",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train each for this wall time instead of a number of steps.", rich_help_panel=BUDGET)
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings of all; options win over it.", rich_help_panel=CONFIG)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of all trainings. Repeatable.", rich_help_panel=CONFIG),
+    ] = None,
+    task: Tasks = None,
+    split: Annotated[
+        Literal["test", "validation"] | None, typer.Option(help="Held-out split to judge on.", show_default="test, else validation")
+    ] = None,
+    label: Label = None,
+    limit: Limit = 1000,
+    contact_samples: ContactSamples = 10,
+    candidates: Candidates = 100,
+    raw: Raw = None,
+    key_column: KeyColumn = None,
+    survival: SurvivalLabels = None,
+    samples: NumDraws = 1,
+    temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train methods with several seeds and judge them against each other.
+
+    Every method (and variant) is pretrained with every seed on the train split, evaluated on the held-out split and averaged over seeds,
+    with 95 % intervals over seeds. The same command continues an interrupted comparison; more methods and seeds may be added to a
+    finished one, which keeps its runs. --seed is that of the evaluation.
+    """
+    options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
+    wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
+    for text in variants or ():
+        name, method, assigned = read_variant(text)
+        if name in wanted:
+            raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
+        wanted[name] = resolve(config, {**options, "method": method}, [*(settings or ()), *assigned])
+    if not wanted:
+        raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
+    from mmtool.compare import Judging
+    from mmtool.compare import compare as train_and_judge
+
+    judging = Judging(
+        names(task) or ("impute",), label, limit, samples, temperature, top_k, contact_samples, candidates, survival_labels(survival), seed,
+        split,
+    )  # fmt: skip
+    with hushed(quiet):
+        truth = raw_tables(raw, data, key_column)
+        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, force=force)
+    sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
+    finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
+
+
+def read_variant(text: str) -> tuple[str, str, list[str]]:
+    """`NAME:METHOD:KEY=VALUE,...` -> (name, method, assignments as for --set); a bare KEY is a setting of the method."""
+    name, _, rest = text.partition(":")
+    method, _, listed = rest.partition(":")
+    pairs = [pair for pair in listed.split(",") if pair]
+    if not name or not method or any("=" not in pair for pair in pairs):
+        fix = "For example half:loretta:transitive_share=0.5."
+        raise UsageError(f"{text!r} is not NAME:METHOD:KEY=VALUE,...", where="--variant", fix=fix)
+    return name, method, [_assignment(pair) for pair in pairs]
+
+
+def read_seeds(text: str) -> list[int]:
+    """`0,1,2` as numbers, each once."""
+    parts = names([text])
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{text!r} is not a list of seeds.", where="--seeds", fix="Write --seeds 0,1,2.")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _assignment(pair: str) -> str:
+    key = pair.partition("=")[0]
+    return pair if "." in key or key in PretrainConfig.__dataclass_fields__ else f"method.{pair}"

@@ -1,0 +1,205 @@
+"""A grid of methods and seeds in one call: pretrain each, evaluate each on the held-out split, average over seeds, one report.
+
+OUT/comparison.json          format, data: what this directory is
+OUT/runs/NAME/seed-S/        runs (see training/run.py); a finished one is kept and used again, an interrupted one continues
+OUT/seeds/S/                 the report on all runs of one seed, with its contact sheet
+OUT/report.json              {"format", "meta", "rows": averaged, "results": rows of every seed}
+OUT/report.md, *.png, contact_sheet.png (of the first seed)
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmtool.console import talk
+from mmtool.data.shards import open_token_set
+from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.aggregate import over_seeds
+from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.reference import RawTables, Survival, choose_label, draw_test, is_number, open_sides
+from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
+from mmtool.evaluation.tasks import check_tasks, possible_tasks
+from mmtool.methods import METHODS
+from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
+from mmtool.training.checkpoint import newest_checkpoint
+from mmtool.training.config import PretrainConfig, options_of
+from mmtool.training.pretrain import pretrain
+from mmtool.training.run import CONFIG, open_run
+
+COMPARISON, COMPARISON_FORMAT, REPORT = "comparison.json", "mmtool-comparison/1", "report.json"
+INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How runs are evaluated: see `evaluate`. split: the held-out one (None: test, or validation where there is no test)."""
+
+    tasks: tuple[str, ...] = ("impute",)
+    label: str | None = None
+    limit: int | None = 1000
+    draws: int = 1
+    temperature: float = 1.0
+    top_k: int | None = None
+    contact_samples: int = 10
+    candidates: int = 100
+    survival: Survival = None
+    seed: int = 0
+    split: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of `evaluate`."""
+        return {name: value for name, value in asdict(self).items() if name != "split"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """report: the directory. rows: averaged over seeds; results: of every seed; runs: directories that were trained or found trained."""
+
+    report: Path
+    rows: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    runs: list[Path] = field(default_factory=list)
+
+
+def compare(
+    variants: Mapping[str, PretrainConfig],
+    seeds: Sequence[int],
+    data: Path,
+    output: Path,
+    judging: Judging | None = None,
+    *,
+    raw: RawTables | None = None,
+    force: bool = False,
+) -> Comparison:
+    """Train every variant (name -> settings) with every seed on the train split of `data`, and compare them on a held-out split.
+
+    The same call continues an interrupted comparison and adds new variants and seeds to a finished one. Raises UsageError where a run
+    that is there was begun with other settings, or where `output` is something else. raw: tables before tokenizing (see `evaluate`).
+    """
+    judging = judging or Judging()
+    _check(variants, seeds, judging)
+    print_of_data = open_token_set(Path(data), split="train").fingerprint
+    held_out = _held_out(Path(data), judging)
+    _begin_or_continue(output, print_of_data, force)
+    runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
+    for place, ((name, seed), path) in enumerate(runs.items(), 1):
+        settings = PretrainConfig(**{**vars(variants[name]), "seed": seed})
+        if _finished(path, settings, print_of_data) and not force:
+            talk(f"{name}, seed {seed} ({place}/{len(runs)}): trained already")
+            continue
+        talk(f"{name}, seed {seed} ({place}/{len(runs)}): training")
+        pretrain(settings, data, path, force=force)
+        _forget_compiled()
+    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, judging, raw) for seed in seeds}
+    results = [row for seed in seeds for row in reports[seed]["rows"]]
+    rows = over_seeds(results)
+    first = reports[seeds[0]]["meta"]
+    named = [{"name": run["name"], "method": run["method"], "seeds": list(seeds)} for run in first["runs"]]
+    _write(output, rows, results, {**first, "runs": named, "intervals": INTERVALS}, seeds[0])
+    return Comparison(output, rows, results, list(runs.values()))
+
+
+def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging: Judging) -> None:
+    """Raise UsageError for what would only fail after hours of training."""
+    check_tasks(judging.tasks)
+    if not variants or not seeds:
+        raise UsageError("there is nothing to compare.", where="--methods/--seeds", fix="Name at least one method and one seed.")
+    for name, config in variants.items():
+        if config.method not in METHODS:
+            raise UsageError(f"there is no method {config.method!r}.", where=f"variant {name}", fix=f"Methods: {', '.join(METHODS)}.")
+        options_of(METHODS[config.method].Options, config.method_options, f"variant {name}")
+        if not name or "/" in name or name.startswith("."):
+            raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
+
+
+def _held_out(data: Path, judging: Judging) -> Path:
+    """The split to evaluate on, of which it is made sure that it can be judged as asked. A file holds all splits."""
+    held_out: Path | None = data
+    if data.is_dir():
+        names = [judging.split] if judging.split else ["test", "validation"]
+        held_out = next((data / name for name in names if (data / name).is_dir()), None)
+        if held_out is None:
+            fix = "Give a directory that `mmtool shard` wrote with such a split."
+            raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
+    assert held_out is not None
+    samples = draw_test(open_sides(held_out, _train_of(held_out))[0], judging.limit, judging.seed)
+    label = choose_label(samples, judging.label)
+    possible_tasks(judging.tasks, label, is_number(samples, label))
+    return held_out
+
+
+def _train_of(held_out: Path) -> Path:
+    return held_out if held_out.is_file() else held_out.parent / "train"
+
+
+def _begin_or_continue(output: Path, fingerprint: str, force: bool) -> None:
+    """A new directory, or one that holds a comparison on the same data."""
+    record = {"format": COMPARISON_FORMAT, "data": fingerprint}
+    path = output / COMPARISON
+    if not path.exists():
+        refuse_overwrite(output, force)
+    elif not force and json.loads(path.read_text()) != record:
+        fix = "Choose another output, or pass --force to start anew."
+        raise UsageError("this comparison was begun on other data.", where=output, fix=fix)
+    if force and output.is_dir():
+        shutil.rmtree(output)
+    write_json(path, record)
+
+
+def _forget_compiled() -> None:
+    """A process may compile the same function for 8 models only, then torch refuses: start counting anew."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
+    """Whether a run of exactly these settings and data was trained to the end."""
+    if not (path / CONFIG).exists():
+        return False
+    run = open_run(path)
+    if run.record["config"] != settings.to_json() or run.record["data"] != fingerprint:
+        return False
+    checkpoint = newest_checkpoint(run.checkpoints)
+    return checkpoint is not None and checkpoint.state["progress"] >= 1
+
+
+def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, judging: Judging, raw: RawTables | None) -> dict[str, Any]:
+    """The report on the runs of one seed: the one that is there if it was asked for in the same way, else a new one."""
+    folder, train = output / "seeds" / str(seed), _train_of(held_out)
+    asked = {
+        "judging": json.loads(json.dumps(asdict(judging))),
+        "runs": {name: open_run(path).record["config"] for name, path in runs.items()},
+        "held_out": open_sides(held_out, train)[0].fingerprint,
+        "raw": {name: _digest(rows) for name, rows in (raw or {}).items()},
+    }
+    note = folder / "asked.json"
+    if note.exists() and json.loads(note.read_text()) == asked:
+        talk(f"seed {seed}: evaluated already")
+    else:
+        talk(f"seed {seed}: evaluating {', '.join(runs)}")
+        evaluate(list(runs.values()), held_out, folder, names=list(runs), train=train, raw=raw, force=True, **judging.options())
+        write_json(note, asked)
+    return json.loads((folder / REPORT).read_text())
+
+
+def _digest(rows: Mapping[str, np.ndarray]) -> str:
+    return sha256_bytes(b"".join(key.encode() + row.tobytes() for key, row in sorted(rows.items())))
+
+
+def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:
+    """The report on all seeds, beside the runs; pictures and recordings are those of the first seed."""
+    made = output / "seeds" / str(first)
+    for name in (CONTACT_SHEET, "texts.tsv"):
+        if (made / name).exists():
+            shutil.copyfile(made / name, output / name)
+    if (made / "audio").is_dir():
+        shutil.copytree(made / "audio", output / "audio", dirs_exist_ok=True)
+    write_tables(output, list(rows), meta)
+    write_json(output / REPORT, {"format": FORMAT, "meta": meta, "rows": list(rows), "results": list(results)})

@@ -1,0 +1,96 @@
+"""Line plots of a report: one panel per question, one line with its band of uncertainty per method."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from mmtool.evaluation.plots import FAINT, INK, save
+
+COLUMNS = 4
+SPARE = "#64748b"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points in order of x with their intervals."""
+
+    x: list[float]
+    y: list[float]
+    low: list[float]
+    high: list[float]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> "Line":
+        """The rows of one curve, by their place `at`."""
+        ordered = sorted(rows, key=lambda row: row["at"])
+        return cls(*([row[name] for row in ordered] for name in ("at", "value", "low", "high")))
+
+
+def draw_curves(
+    stem: Path,
+    title: str,
+    panels: Sequence[tuple[str, Mapping[str, Line]]],
+    palette: Mapping[str, str],
+    x_label: str,
+    y_label: str,
+    *,
+    logarithmic: bool = False,
+    percent_x: bool = False,
+    diagonal: bool = False,
+) -> None:
+    """Write STEM.png and STEM.svg. diagonal: a dashed line where y equals x."""
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    width = 3.1 if columns > 1 else 6.5
+    figure = Figure(figsize=(max(6.5, width * columns + 0.6), (2.6 if rows > 1 else 3.6) * rows + 1.1), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    handles: dict[str, Any] = {}
+    for axis, (name, lines) in zip(axes.flat, panels, strict=False):
+        _panel(axis, lines, palette, handles)
+        if len(panels) > 1:
+            axis.set_title(name, fontsize=10, color=INK)
+        if diagonal:
+            handles.setdefault("as it says", axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=SPARE)[0])
+    for place, axis in enumerate(axes.flat):
+        axis.set_visible(place < len(panels))
+        if place + columns >= len(panels):  # nothing below it
+            axis.tick_params(labelbottom=True)
+            axis.set_xlabel(x_label, fontsize=9.5, color=INK)
+        if place % columns == 0:
+            axis.set_ylabel(y_label, fontsize=9.5, color=INK)
+    _scales(axes[0, 0], panels, logarithmic, percent_x)
+    figure.suptitle(title[0].upper() + title[1:], fontsize=12, fontweight="bold", color=INK)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
+    save(figure, stem)
+
+
+def _panel(axis: Axes, lines: Mapping[str, Line], palette: Mapping[str, str], handles: dict[str, Any]) -> None:
+    for name, line in lines.items():
+        colour = palette.get(name, SPARE)
+        drawn = axis.plot(line.x, line.y, marker="o", markersize=4, linewidth=1.6, color=colour)[0]
+        axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        handles.setdefault(name, drawn)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(color=FAINT)
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=9)
+
+
+def _scales(axis: Axes, panels: Sequence[tuple[str, Mapping[str, Line]]], logarithmic: bool, percent_x: bool) -> None:
+    """Shared by all panels."""
+    axis.set_ylim(0, 1.02)
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    places = sorted({x for _, lines in panels for line in lines.values() for x in line.x})
+    if logarithmic:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(FixedLocator(places))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if percent_x:
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -1,0 +1,78 @@
+"""What every task of an evaluation shares: the real data, the runs, the settings, and features and draws that are made only once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from mmtool.data.sample import Sample
+from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.intervals import Estimate
+from mmtool.evaluation.outcomes import Outcome, Settings, all_outcomes
+from mmtool.evaluation.reference import Reference
+from mmtool.impute import Imputer
+
+Row = dict[str, Any]
+Side = Literal["train", "test"]
+FEATURES_PER_SUBSET = 2000  # training samples whose features of one subset are taken: linear probes need no more
+
+
+class Study:
+    """The reference data, the runs by name, and how they are asked."""
+
+    def __init__(self, reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> None:
+        self.reference, self.imputers, self.settings = reference, imputers, settings
+        self.names: list[str] = list(reference.tokenizers)
+        self._features: dict[tuple[str, Side, tuple[str, ...]], tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """Every run and baseline on every direction of imputation."""
+        return list(all_outcomes(self.reference, self.imputers, self.settings))
+
+    def side(self, side: Side) -> DecodedSamples:
+        return self.reference.train if side == "train" else self.reference.test
+
+    def samples(self, side: Side, indices: np.ndarray) -> list[Sample]:
+        return [self.side(side).samples[i] for i in indices]
+
+    def features(self, run: str, side: Side, subset: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(indices (N,), features (N, D)) of the labelled samples of a side that hold all of `subset`, seen through these alone.
+
+        Of training samples there are at most `FEATURES_PER_SUBSET`, chosen by the seed.
+        """
+        key = (run, side, tuple(subset))
+        if key not in self._features:
+            rows = self.side(side).having(*subset)
+            if self.reference.label:
+                rows = self.side(side).labelled(self.reference.label, rows)
+            if side == "train" and len(rows) > FEATURES_PER_SUBSET:
+                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, FEATURES_PER_SUBSET, replace=False))
+            matrix = self.imputers[run].features(self.samples(side, rows), subset) if len(rows) else np.zeros((0, 1), np.float32)
+            self._features[key] = rows, matrix
+        return self._features[key]
+
+    def targets(self, side: Side, indices: np.ndarray) -> np.ndarray:
+        """The label of the samples at `indices`: classes as text, or numbers where it is one to regress on."""
+        assert self.reference.label is not None
+        if self.reference.regression:
+            return np.array([float(sample.labels[self.reference.label]) for sample in self.samples(side, indices)])
+        return self.side(side).labels(self.reference.label, indices).astype(str)
+
+
+def row(
+    run: str,
+    imputer: Imputer | None,
+    given: Sequence[str],
+    target: str,
+    seen: bool,
+    metric: str,
+    estimate: Estimate,
+    at: float | None = None,
+) -> Row:
+    """One row of report.json; imputer None: a baseline. at: the place on the x-axis, where the metric is a curve."""
+    who = {"method": imputer.method, "seed": imputer.seed} if imputer else {"method": run, "seed": None}
+    where = {"run": run, "given": list(given), "target": target, "seen": seen, "metric": metric}
+    return {**who, **where, **asdict(estimate), **({} if at is None else {"at": at})}

@@ -1,0 +1,21 @@
+"""Commutative modelling: causal masked modelling with the segments in random order.
+
+One model so learns both directions of every pair it sees. This is LoReTTa (arXiv 2305.14243) without its transitive steps: the
+ablation that tells what transitivity adds.
+"""
+
+from dataclasses import dataclass
+
+from mmtool.methods.cm3 import CM3, CM3Options
+
+
+@dataclass(frozen=True)
+class CommutativeOptions(CM3Options):
+    """commutative: off, segments keep the order of the data set."""
+
+    commutative: bool = True
+
+
+class Commutative(CM3):
+    name = "commutative"
+    Options = CommutativeOptions

@@ -1,0 +1,118 @@
+"""Contrastive modelling (CLIP) over whatever pairs exist: present modalities of a sample are drawn together, those of others apart.
+
+Radford et al. 2021, arXiv 2103.00020; with more than two modalities all pairs present share one space, and modalities that never
+met are aligned through the one they have in common (ImageBind, Girdhar et al. 2023, arXiv 2305.05665). Every segment is encoded for
+itself by the one transformer; its embedding is the normalised last state of its opening token. It has no likelihood and generates nothing:
+it imputes by retrieval from a gallery of training samples, which the run keeps.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import Document
+from mmtool.errors import UsageError
+from mmtool.methods.base import Method
+from mmtool.model.decode import Generated, Sampling, draw, hidden_states
+from mmtool.model.transformer import Transformer
+
+ENCODED_TOGETHER = 512
+
+
+@dataclass(frozen=True)
+class ContrastiveOptions:
+    """scale: similarities are divided by it before the softmax, in training and in retrieval (CLIP learns it and ends near 0.01)."""
+
+    scale: float = 0.07
+
+
+class Contrastive(Method):
+    name = "contrastive"
+    Options = ContrastiveOptions
+    view = "segment"
+    has_likelihood = False
+    has_gallery = True
+
+    def document(self, sample: Sample, random: np.random.Generator) -> Document:
+        """All segments; the target at each opening token is the identity of the sample."""
+        document = self.segments(sample, self.present(sample), loss=())
+        opens = np.isin(document.tokens, [self.layout.open_id(index) for index in range(len(self.layout.names))])
+        document.targets[opens] = _identity(sample.key)
+        return document
+
+    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """InfoNCE of each modality against every other one its samples have, averaged over those."""
+        states = hidden_BLD.flatten(0, 1)
+        embeddings = [F.normalize(states[place].float(), dim=-1) for place in places]
+        sums = []
+        for own, (ours, mine) in enumerate(zip(embeddings, targets, strict=True)):
+            terms = [
+                self._term(ours, mine, theirs, other) for i, (theirs, other) in enumerate(zip(embeddings, targets, strict=True)) if i != own
+            ]
+            losses, paired = (torch.stack(part) for part in zip(*terms, strict=True))
+            sums.append((losses.sum(0) / paired.sum(0).clamp(min=1)).sum())
+        return torch.stack(sums)
+
+    def _term(self, ours: Tensor, mine: Tensor, theirs: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, whether there is a partner) of each row of `ours` among `theirs`."""
+        same = (mine[:, None] == other) & (mine >= 0)[:, None]
+        paired = same.any(1)
+        scores = (ours @ theirs.T / self.options.scale).masked_fill((other < 0)[None], -1e9)
+        loss = -torch.log_softmax(scores, 1).masked_fill(~same, 0).sum(1) / same.sum(1).clamp(min=1)
+        return loss * paired, paired.float()
+
+    def impute(
+        self,
+        model: Transformer,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        sampling: Sampling,
+        generator: torch.Generator,
+        draws: int = 1,
+    ) -> Generated:
+        """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest."""
+        pool = [sample for sample in self.gallery if want in sample.tokens]
+        if not pool:
+            raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")
+        queries, answers = self.features(model, samples, have), self.features(model, pool, [want])
+        scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(draws, 0)
+        chosen = draw(scores, sampling, generator)
+        log_p = torch.log_softmax(scores, 1).gather(1, chosen[:, None])[:, 0]
+        codes = [pool[i].tokens[want] for i in chosen.tolist()]
+        means = _mean_values(scores, [sample.tokens[want] for sample in pool], sampling.code_values)
+        return Generated(codes, log_p.cpu().numpy(), np.ones(len(codes), np.int64), means)
+
+    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
+        raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
+
+    @torch.no_grad()
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
+        """(N, D) unit vectors: the mean of the embeddings of the given modalities."""
+        parts = [samples[i : i + ENCODED_TOGETHER] for i in range(0, len(samples), ENCODED_TOGETHER)]
+        means = [sum(self._embed(model, part, name) for name in have) for part in parts]
+        return F.normalize(torch.cat(means), dim=-1).cpu().numpy()  # type: ignore[arg-type]  # `have` is not empty
+
+    def _embed(self, model: Transformer, samples: Sequence[Sample], name: str) -> Tensor:
+        states, _ = hidden_states(model, [self.segments(sample, [name], loss=()) for sample in samples], self.view)
+        return F.normalize(states[:, 0].float(), dim=-1)
+
+
+def _mean_values(scores: Tensor, rows: Sequence[np.ndarray], code_values: np.ndarray | None) -> np.ndarray | None:
+    """(N, T) mean values of the gallery's rows under the softmax of the (N, G) scores; None where codes have no values."""
+    if code_values is None:
+        return None
+    values = np.stack([code_values[np.arange(len(codes)), codes.astype(np.int64)] for codes in rows])
+    shares, known = torch.softmax(scores, 1).cpu().numpy(), ~np.isnan(values)
+    return shares @ np.where(known, values, 0) / np.maximum(shares @ known, 1e-12)
+
+
+def _identity(key: str) -> int:
+    """A number that only this sample has, as a target."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")

@@ -1,0 +1,159 @@
+"""Masked modelling (BERT): hidden tokens are told from all visible ones, before and behind them.
+
+Devlin et al. 2019, arXiv 1810.04805. So that the model can generate and not only complete, every segment hides its own share of
+tokens, drawn anew between none and all (Ghazvininejad et al. 2019, arXiv 1904.09324), and decoding fixes the most confident tokens
+first, over a few passes with a cosine schedule (MaskGIT, Chang et al. 2022, arXiv 2202.04200).
+
+A segment is a canvas `[OPEN, c1 .. cn]` whose places predict themselves. Where the length varies, it is filled up with END to one
+more than the longest segment of the data, so that the length is generated like everything else.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
+from mmtool.methods.base import Method
+from mmtool.model.decode import Generated, Sampling, draw, expectation, pad_documents, pooled_states, score, trim
+from mmtool.model.masks import attention_mask
+from mmtool.model.transformer import Transformer
+
+SCORED_TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class MaskedOptions:
+    """mask_ratio: share of tokens hidden in every segment (BERT: 0.15); 0 draws it anew for each, uniformly.
+    decode_steps: passes in which a segment is generated.
+    confidence_noise: Gumbel noise on the confidences of early passes, without which draws resemble each other."""
+
+    mask_ratio: float = 0.0
+    decode_steps: int = 8
+    confidence_noise: float = 1.0
+
+
+class Masked(Method):
+    name = "masked"
+    Options = MaskedOptions
+    view = "document"
+    scores_by_token = True
+
+    def document(self, sample: Sample, random: np.random.Generator) -> Document:
+        names = self.present(sample)
+        ratios = [self.options.mask_ratio or random.random() for _ in names]
+        parts = [self.canvas(name, sample.tokens[name], ratio, random) for name, ratio in zip(names, ratios, strict=True)]
+        return concatenate(parts)
+
+    def canvas(self, name: str, codes: np.ndarray | None, ratio: float = 0.0, random: np.random.Generator | None = None) -> Document:
+        """One segment of which a share is hidden at random, at least one token of it; codes None: everything is."""
+        local = self.local(name, codes)
+        hidden = np.full(len(local), codes is None)
+        if ratio and random is not None:
+            hidden[random.permutation(len(local))[: math.ceil(ratio * len(local))]] = True
+        return self._segment(name, local, hidden)
+
+    def local(self, name: str, codes: np.ndarray | None) -> np.ndarray:
+        """What each place of a canvas holds, in the modality's range: 0 for END, otherwise code + 1."""
+        modality = self.layout.modalities[self.layout.index(name)]
+        length = 0 if codes is None else len(codes)
+        size = modality.max_length if modality.fixed_length else max(modality.max_length, length) + 1
+        local = np.zeros(size, np.int64)
+        local[:length] = 0 if codes is None else codes.astype(np.int64) + 1
+        return local
+
+    def _segment(self, name: str, local: np.ndarray, hidden: np.ndarray, loss: np.ndarray | None = None) -> Document:
+        index = self.layout.index(name)
+        own = self.layout.open_id(index)
+        tokens = np.concatenate(([own], np.where(hidden, self.layout.sentinel(0), own + 1 + local)))
+        targets = np.concatenate(([NO_TARGET], np.where(hidden if loss is None else loss, local, NO_TARGET)))
+        return Document(tokens, targets, np.full(len(tokens), index), *places(self.layout, index, len(tokens)))
+
+    @torch.no_grad()
+    def impute(
+        self,
+        model: Transformer,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        sampling: Sampling,
+        generator: torch.Generator,
+        draws: int = 1,
+    ) -> Generated:
+        """Iterative decoding: in each pass all hidden places are drawn, and the most confident ones stay."""
+        empty = self.canvas(want, None)
+        prompts = [concatenate([*(self.canvas(name, sample.tokens[name]) for name in have), empty]) for sample in samples]
+        canvas = _Canvas(model, [prompt for prompt in prompts for _ in range(draws)], self.layout.index(want), len(empty) - 1)
+        for number in range(1, self.options.decode_steps + 1):
+            progress = number / self.options.decode_steps
+            canvas.fill(1 - math.cos(math.pi / 2 * progress), (1 - progress) * self.options.confidence_noise, sampling, generator)
+        return trim(canvas.local_NT, canvas.log_p_NT, canvas.modality.fixed_length, canvas.expected_NT)
+
+    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
+        """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""
+        documents, owners = [], []
+        variable = not self.layout.modalities[self.layout.index(target)].fixed_length
+        for number, sample in enumerate(samples):
+            given = [self.canvas(name, sample.tokens[name]) for name in have]
+            local = self.local(target, sample.tokens[target])
+            for place in range(len(sample.tokens[target]) + variable):
+                at = np.arange(len(local))
+                documents.append(concatenate([*given, self._segment(target, local, at >= place, at == place)]))
+                owners.append(number)
+        nll = [score(model, documents[i : i + SCORED_TOGETHER], self.view)[0] for i in range(0, len(documents), SCORED_TOGETHER)]
+        total = np.bincount(owners, np.concatenate(nll), len(samples))
+        return total, np.bincount(owners, minlength=len(samples))
+
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
+        documents = [concatenate([self.canvas(name, sample.tokens[name]) for name in have]) for sample in samples]
+        return pooled_states(model, documents, self.view)
+
+
+class _Canvas:
+    """N documents whose last T places are being filled. local_NT: what stands there, log_p_NT: its log-probability when it was fixed,
+    expected_NT: the mean value of each place then, where codes have values."""
+
+    def __init__(self, model: Transformer, documents: Sequence[Document], index: int, size: int) -> None:
+        device = model.head.device
+        arrays = pad_documents(documents, max(len(document) for document in documents))
+        self.tokens, self.own, self.slot, self.position, lengths = (torch.from_numpy(array).to(device) for array in arrays)
+        filled = torch.arange(self.tokens.shape[1], device=device) < lengths[:, None]
+        self.mask = attention_mask(filled.long(), self.own, "document")
+        self.places_NT = lengths[:, None] - size + torch.arange(size, device=device)
+        self.model, self.index, self.modality = model, index, model.layout.modalities[index]
+        self.local_NT = torch.zeros(len(documents), size, dtype=torch.long, device=device)
+        self.log_p_NT = torch.zeros(len(documents), size, device=device)
+        self.expected_NT: Tensor | None = None
+        self.hidden_NT = torch.ones(len(documents), size, dtype=torch.bool, device=device)
+
+    def fill(self, share: float, noise: float, sampling: Sampling, generator: torch.Generator) -> None:
+        """Draw all hidden places, and keep the most confident until `share` of all places is filled."""
+        rows, size = self.hidden_NT.shape
+        states = self.model(self.tokens, self.own, self.slot, self.position, self.mask)
+        states = states.gather(1, self.places_NT[..., None].expand(-1, -1, states.shape[-1]))
+        scores = self.model.logits(states.flatten(0, 1), self.index).view(rows, size, -1)
+        scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
+        drawn = draw(scores.flatten(0, 1), sampling, generator).view(rows, size)
+        log_p = torch.log_softmax(scores, -1).gather(2, drawn[..., None])[..., 0]
+        confidence = log_p + noise * _gumbel(log_p, generator)
+        confidence = confidence.masked_fill(~self.hidden_NT, torch.inf)
+        wanted = max(1, math.ceil(share * size - 1e-9))
+        keep = torch.zeros_like(self.hidden_NT).scatter_(1, confidence.topk(min(wanted, size), dim=1).indices, True) & self.hidden_NT
+        self.local_NT, self.log_p_NT = torch.where(keep, drawn, self.local_NT), torch.where(keep, log_p, self.log_p_NT)
+        if sampling.code_values is not None:
+            values = torch.from_numpy(sampling.code_values).to(scores.device)
+            means = expectation(scores[..., 1:], values)
+            self.expected_NT = means if self.expected_NT is None else torch.where(keep, means, self.expected_NT)
+        self.hidden_NT &= ~keep
+        first = self.model.layout.open_id(self.index) + 1
+        written = torch.where(self.hidden_NT, self.tokens.gather(1, self.places_NT), first + self.local_NT)
+        self.tokens = self.tokens.scatter(1, self.places_NT, written)
+
+
+def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(like.shape, generator=generator, device=like.device).clamp_(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(uniform))

@@ -1,0 +1,191 @@
+"""Episodes in files: npz and HDF5 of all steps (D4RL), HDF5 with a group per episode (Minari), Parquet with a row per step.
+
+Other names are understood too: gymnasium's terminations and truncations, LeRobot's observation.state, action, episode_index.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mmtool.errors import DataError
+from mmtool.preprocessing.arrays import load_arrays
+from mmtool.preprocessing.entries import SourceOptions, require_column
+from mmtool.preprocessing.hdf5 import attributes, member, open_hdf5, read_array
+from mmtool.preprocessing.raw_files import RawFile
+from mmtool.preprocessing.read_tables import parquet_table
+
+REWARDS, RETURNS, OBSERVATIONS = "rewards", "returns_to_go", "observations"
+NAMES = {  # stream -> what it is called
+    OBSERVATIONS: ("observations", "observation", "obs", "observation.state"),
+    "actions": ("actions", "action"),
+    REWARDS: ("rewards", "reward", "next.reward"),
+    RETURNS: ("returns_to_go",),
+}
+STREAM_NAMES = {name for names in NAMES.values() for name in names}
+ENDS = ("terminals", "timeouts", "terminations", "truncations", "dones", "done")
+EPISODE_IDS = ("episode", "episode_id", "episode_index")
+STEP_IDS = ("step", "step_index", "timestep", "frame_index")
+MINARI_FILE, MINARI_FOLDER, MINARI_EPISODE = "main_data", "data", re.compile(r"episode_(\d+)")
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """name: its key; streams: (steps, ...) each; row: single values that can be labels."""
+
+    name: str
+    where: str
+    streams: dict[str, np.ndarray]
+    row: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        return len(next(iter(self.streams.values())))
+
+
+def read_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode]:
+    """The episodes of one file, in its order. Raises DataError where arrays are missing or differ in length."""
+    if file.format == "npz":
+        yield from _split(load_arrays(file), {}, file, options)
+    elif file.format == "parquet":
+        yield from _split(_columns(file, _wanted(options)), {}, file, options)
+    else:
+        yield from _hdf5_episodes(file, options)
+
+
+def _hdf5_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode]:
+    with open_hdf5(file) as root:
+        found = [match for name in root if (match := MINARI_EPISODE.fullmatch(name))]
+        for match in sorted(found, key=lambda match: int(match[1])):
+            where = f"{file.where}, {match[0]}"
+            group = member(root, match[0], where)
+            streams = _streams(_arrays(group, STREAM_NAMES, where), where)
+            yield Episode(_minari_name(file.stem, match[0]), where, _with_returns(streams), attributes(group))
+        if not found:
+            arrays = _arrays(root, _wanted(options), file.where)
+            yield from _split(arrays, attributes(root), file, options)
+
+
+def _wanted(options: SourceOptions) -> set[str]:
+    """Arrays worth reading: files hold many others (next observations, images, velocities)."""
+    others = {*ENDS, *EPISODE_IDS, *STEP_IDS, *options.label_names.values(), options.key_column, options.group_column}
+    return STREAM_NAMES | {name for name in others if name}
+
+
+def _arrays(group: Any, wanted: set[str], where: str) -> dict[str, np.ndarray]:
+    return {name: read_array(group, name, where) for name in group if name in wanted}
+
+
+def _minari_name(stem: str, episode: str) -> str:
+    """`human-v2/data/main_data`, `episode_3` -> `human-v2/episode_3`."""
+    path = PurePosixPath(stem)
+    if path.name == MINARI_FILE:
+        path = path.parent.parent if path.parent.name == MINARI_FOLDER else path.parent
+    return (path / episode).as_posix()
+
+
+def _columns(file: RawFile, wanted: set[str]) -> dict[str, np.ndarray]:
+    """The wanted Parquet columns as arrays; a column of lists (all of one length) is (steps, numbers)."""
+    table = parquet_table(file)
+    arrays: dict[str, np.ndarray] = {}
+    for name in (name for name in map(str, table.column_names) if name in wanted):
+        column = table[name]
+        if column.null_count:
+            at = next(row for row, value in enumerate(column) if not value.is_valid)
+            raise DataError(f"the column {name!r} is empty.", where=f"{file.where}:{at + 1}", fix="Fill it, or leave the column out.")
+        try:
+            arrays[name] = np.array(column.to_pylist())
+        except ValueError as error:
+            raise DataError(f"the lists of column {name!r} differ in length.", where=file.where, fix="Give every step as many.") from error
+    return arrays
+
+
+def _split(arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: SourceOptions) -> Iterator[Episode]:
+    """All steps of a file as episodes: by their ids where it has them, else cut behind each end, else one.
+
+    An only episode is named after the file, others also by number or id; ids that are text, or in the key column, are names themselves.
+    """
+    streams = _streams(arrays, file.where)
+    steps = len(next(iter(streams.values())))
+    columns = {name: array for name, array in arrays.items() if array.shape == (steps,)}
+    single = {**row, **{name: array for name, array in arrays.items() if array.ndim == 0}}
+    step_column = next((name for name in STEP_IDS if name in columns), None)
+    for name, places in _parts(columns, arrays, steps, file, options):
+        if step_column is not None:
+            places = _in_order(places, columns[step_column], f"{file.where}, {name}")
+        first = {own: array[places[0]] for own, array in columns.items()}
+        own_streams = {own: array[places] for own, array in streams.items()}
+        yield Episode(name, f"{file.where}, {name}", _with_returns(own_streams), {**single, **first})
+
+
+def _parts(columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: SourceOptions) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, places of its steps) of each episode."""
+    id_column = next((name for name in EPISODE_IDS if name in columns), None)
+    if options.key_column and (options.key_column in columns or options.labels_path is None):  # it may be that of the labels file
+        id_column = require_column(options.key_column, dict(columns), file.where, "--key-column")
+    if id_column:
+        ids, firsts, counts = np.unique(columns[id_column], return_index=True, return_counts=True)
+        places = np.split(np.argsort(columns[id_column], kind="stable"), np.cumsum(counts)[:-1])
+        named = id_column == options.key_column or ids.dtype.kind not in "buif"
+        for number in np.argsort(firsts):
+            text = str(ids[number]) if named else f"{file.stem}-{int(ids[number]):06d}"
+            yield text if named or len(ids) > 1 else file.stem, places[number]
+        return
+    ends = np.zeros(steps, bool)
+    for name in (name for name in ENDS if name in arrays):
+        if arrays[name].shape not in ((steps,), (steps, 1)):
+            raise DataError(f"{name!r} has the shape {arrays[name].shape} for {steps} steps.", where=file.where, fix="Save one per step.")
+        ends |= arrays[name].reshape(-1).astype(bool)
+    cuts = np.flatnonzero(ends[:-1]) + 1
+    for number, part in enumerate(np.split(np.arange(steps), cuts)):
+        yield f"{file.stem}-{number:06d}" if len(cuts) else file.stem, part
+
+
+def _in_order(places: np.ndarray, steps: np.ndarray, where: str) -> np.ndarray:
+    """The episode's rows in order of their step numbers."""
+    ordered = places[np.argsort(steps[places], kind="stable")]
+    if (steps[ordered][1:] == steps[ordered][:-1]).any():
+        raise DataError("a step stands twice in the episode.", where=where, fix="Keep one row per step.")
+    return ordered
+
+
+def _streams(arrays: Arrays, where: str) -> dict[str, np.ndarray]:
+    """The streams under their own names, all of one length; one observation more than actions, the last one, is left out.
+
+    Raises DataError where there is none, or they differ in length.
+    """
+    called = {stream: next((name for name in names if name in arrays), None) for stream, names in NAMES.items()}
+    found = {stream: arrays[name] for stream, name in called.items() if name is not None}
+    if not found:
+        what = f"there are no observations, actions or rewards, only {', '.join(arrays) or 'nothing'}."
+        raise DataError(what, where=where, fix=f"Name the arrays {', '.join(NAMES)}.")
+    lengths = {stream: len(array) if array.ndim else 0 for stream, array in found.items()}
+    others = {length for stream, length in lengths.items() if stream != OBSERVATIONS}
+    if others == {lengths.get(OBSERVATIONS, 0) - 1}:
+        found[OBSERVATIONS], lengths[OBSERVATIONS] = found[OBSERVATIONS][:-1], lengths[OBSERVATIONS] - 1
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        listed = ", ".join(f"{stream} {length}" for stream, length in lengths.items())
+        raise DataError(f"the numbers of steps differ, or are 0: {listed}.", where=where, fix="Save one value per step in each array.")
+    return {stream: _squeezed(array, stream) for stream, array in found.items()}
+
+
+def _squeezed(array: np.ndarray, stream: str) -> np.ndarray:
+    """(steps, 1) rewards are (steps,) rewards."""
+    return array[:, 0] if stream in (REWARDS, RETURNS) and array.shape[1:] == (1,) else array
+
+
+def _with_returns(streams: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns-to-go are the rewards from a step to the end of its episode, undiscounted, unless the file has its own.
+
+    A missing reward leaves them out: it would be missing in all steps before it, too.
+    """
+    if REWARDS not in streams or RETURNS in streams or streams[REWARDS].dtype.kind not in "buif":
+        return streams
+    rewards = streams[REWARDS].astype(np.float64)
+    if not np.isfinite(rewards).all():
+        return streams
+    return {**streams, RETURNS: np.cumsum(rewards[::-1], axis=0)[::-1].astype(np.float32)}

@@ -1,0 +1,124 @@
+"""One command compares methods over seeds: it keeps what is finished, continues what is not, and averages honestly."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_training import make_shards, settings
+
+from mmtool import compare as stage
+from mmtool.cli.compare import read_seeds, read_variant
+from mmtool.compare import Judging, compare
+from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.aggregate import mean_of_seeds, over_seeds
+
+TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
+
+
+def variants(*methods: str):
+    return {method: settings(method=method, steps=4, checkpoint_every=0) for method in methods}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were really trained, in order."""
+    made: list[str] = []
+    real = stage.pretrain
+
+    def noting(config, data, output, *, force=False):
+        made.append(f"{output.parent.name}/{output.name}")
+        return real(config, data, output, force=force)
+
+    monkeypatch.setattr(stage, "pretrain", noting)
+    return made
+
+
+def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards")
+    command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
+    command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2, "--json"]
+    done = mmtool(*command, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    summary = json.loads(done.out.splitlines()[-1])
+    assert set(summary) == {"results", "report"}
+    assert {(row["run"], row["seed"]) for row in summary["results"] if row["seed"] is not None} == {
+        (name, seed) for name in ("causal", "commutative", "ordered") for seed in (0, 1)
+    }
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["results"] == summary["results"]
+    assert all(row["seeds"] == (2 if row["run"] in ("causal", "commutative", "ordered") else 1) for row in report["rows"])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| direction | causal | commutative | ordered | marginal sample | nearest neighbour | n |" in text
+    assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
+    assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
+    again = mmtool(*command, "-o", tmp_path / "out")
+    assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
+    assert json.loads(again.out.splitlines()[-1]) == summary
+
+
+def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
+    shards, judging = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0)
+    noting = stage.pretrain
+
+    def interrupted(config, data, output, *, force=False):
+        if trained:
+            raise KeyboardInterrupt
+        return noting(config, data, output, force=force)
+
+    monkeypatch.setattr(stage, "pretrain", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", judging)
+    monkeypatch.setattr(stage, "pretrain", noting)
+    compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", judging)
+    assert trained == ["causal/seed-0", "cm3/seed-0"]
+    done = compare(variants("causal", "cm3"), [0, 1], shards, tmp_path / "out", judging)
+    assert trained[2:] == ["causal/seed-1", "cm3/seed-1"]
+    assert {row["seed"] for row in done.results} == {0, 1, None}
+
+
+def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, trained: list[str]) -> None:
+    shards = make_shards(tmp_path / "shards")
+    with pytest.raises(UsageError, match=r"no task 'imputation'.*retrieval"):
+        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(tasks=("imputation",)))
+    with pytest.raises(DataError, match="no held-out split"):
+        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(split="test"))
+    with pytest.raises(UsageError, match="Methods: causal"):
+        compare({"mine": settings(method="gpt5")}, [0], shards, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        compare(variants("causal"), [0], shards, tmp_path / "mine")
+    assert mmtool("compare", shards, "-o", tmp_path / "out").code == 2
+    assert trained == [] and not (tmp_path / "out").exists()
+
+
+def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    shards, judging = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0)
+    compare(variants("causal"), [0], shards, tmp_path / "out", judging)
+    with pytest.raises(UsageError, match="steps was 4, now 5"):
+        compare({"causal": settings(method="causal", steps=5, checkpoint_every=0)}, [0], shards, tmp_path / "out", judging)
+
+
+def test_means_over_seeds_carry_students_interval() -> None:
+    mean, low, high = mean_of_seeds("accuracy", [0.4, 0.5, 0.6])
+    assert (mean, low, high) == pytest.approx((0.5, 0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+    assert mean_of_seeds("accuracy", [0.1, 0.9])[1:] == (0, 1)
+    assert mean_of_seeds("perplexity", [10, 1000])[0] == pytest.approx(100)
+    assert mean_of_seeds("effective robustness", [-0.1, 0.1])[1] < -0.5
+    row = {"run": "a", "given": ["x"], "target": "y", "metric": "accuracy", "value": 0.3, "low": 0.2, "high": 0.4, "n": 9, "seed": 0}
+    assert over_seeds([row]) == [{**row, "seeds": 1}]
+    baseline = {**row, "run": "marginal sample", "seed": None}
+    assert over_seeds([baseline, baseline]) == [{**baseline, "seeds": 1}]
+
+
+def test_variants_and_seeds_are_read() -> None:
+    assert read_variant("half:loretta:transitive_share=0.5,shape.depth=2,learning_rate=0.01") == (
+        "half", "loretta", ["method.transitive_share=0.5", "shape.depth=2", "learning_rate=0.01"],
+    )  # fmt: skip
+    assert read_variant("plain:causal") == ("plain", "causal", [])
+    assert read_seeds("2,0,2") == [2, 0]
+    for wrong in ("loretta", ":loretta:a=1", "half:loretta:fast"):
+        with pytest.raises(UsageError, match="--variant"):
+            read_variant(wrong)
+    with pytest.raises(UsageError, match="--seeds"):
+        read_seeds("one")

@@ -1,0 +1,130 @@
+"""Promises of the rivals: masked modelling is a distribution and fills what is asked for, contrastive modelling answers with real data."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_training import make_shards, sample, settings
+
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import layout_of
+from mmtool.data.sample import Modality, Sample
+from mmtool.data.sequence import NO_TARGET
+from mmtool.errors import UsageError
+from mmtool.impute import Imputer
+from mmtool.methods.base import Step
+from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
+from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
+from mmtool.methods.masked import Masked, MaskedOptions
+from mmtool.model.decode import Sampling
+from mmtool.model.transformer import Shape, Transformer
+from mmtool.training.pretrain import pretrain
+
+SHORT = Modality("short", "text", 2, None, "line", "0" * 64, 3)
+GRID = Modality("grid", "image", 3, (1, 2), "grid", "1" * 64, 2)
+LAYOUT = layout_of([SHORT, GRID])
+GRAPH = CoOccurrence({frozenset(LAYOUT.names): 1})
+
+
+def untrained(layout=LAYOUT):
+    model = Transformer(Shape(depth=1, width=32), layout)
+    model.init_weights(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model.eval()
+
+
+def codes(*values):
+    return np.array(values, np.uint16)
+
+
+def test_the_probabilities_of_all_that_a_masked_model_can_say_sum_to_one():
+    model, method = untrained(), Masked(LAYOUT, GRAPH, MaskedOptions())
+    short = codes(0, 1)
+    grids = [Sample(str(pair), {"short": short, "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    nll, counts = method.score(model, grids, ["short"], "grid")
+    from_start_token = np.exp(-nll).sum()
+    assert (counts == 2).all()
+    assert 0 < from_start_token <= 1, "END, which a fixed length never holds, keeps the rest"
+    texts = [Sample(str(text), {"grid": codes(0, 1), "short": codes(*text)}) for n in range(4) for text in product(range(2), repeat=n)]
+    nll, counts = method.score(model, texts, ["grid"], "short")
+    assert [*counts] == [len(text.tokens["short"]) + 1 for text in texts]
+    assert 0 < np.exp(-nll).sum() <= 1
+
+
+def test_a_masked_document_hides_tokens_and_asks_for_exactly_those():
+    method = Masked(LAYOUT, GRAPH, MaskedOptions(mask_ratio=0.5))
+    document = method.document(Sample("x", {"short": codes(0, 1, 1), "grid": codes(2, 0)}), np.random.default_rng(0))
+    hidden = document.tokens == LAYOUT.sentinel(0)
+    assert (hidden == (document.targets != NO_TARGET)).all() and hidden.sum() == 2 + 1
+    whole = method.canvas("short", codes(0, 1, 1))
+    assert (whole.targets == NO_TARGET).all() and len(whole) == SHORT.max_length + 2, "the canvas has room for an END"
+
+
+@pytest.mark.parametrize("want", ["short", "grid"])
+def test_iterative_decoding_fills_every_place_within_the_range(want):
+    method = Masked(LAYOUT, GRAPH, MaskedOptions(decode_steps=3))
+    have = "grid" if want == "short" else "short"
+    samples = [Sample(str(i), {have: codes(0, 1)}) for i in range(4)]
+    generator = torch.Generator().manual_seed(0)
+    made = method.impute(untrained(), samples, [have], want, Sampling(), generator, draws=2)
+    assert len(made.codes) == 8 and np.isfinite(made.log_likelihood).all()
+    modality = LAYOUT.modalities[LAYOUT.index(want)]
+    for row in made.codes:
+        assert row.max() < modality.vocabulary_size
+        assert len(row) == 2 if modality.fixed_length else 1 <= len(row) <= SHORT.max_length + 1
+
+
+def test_contrastive_loss_is_infonce_over_pairs_present():
+    method = Contrastive(LAYOUT, GRAPH, ContrastiveOptions(scale=0.5))
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1, 6, 8, generator=generator)
+    places = [torch.tensor([0, 1, 2]), torch.tensor([3, 4, 0])]
+    targets = [torch.tensor([7, 8, 9]), torch.tensor([8, 7, NO_TARGET])]
+    a, b = F.normalize(hidden[0, :3], dim=-1), F.normalize(hidden[0, 3:5], dim=-1)
+    wanted = F.cross_entropy(a[:2] @ b.T / 0.5, torch.tensor([1, 0]), reduction="sum")
+    back = F.cross_entropy(b @ a.T / 0.5, torch.tensor([1, 0]), reduction="sum")
+    assert torch.allclose(method.loss_sums(None, hidden, places, targets), torch.stack([wanted, back]))
+
+
+def test_segments_of_a_contrastive_document_do_not_see_each_other():
+    method, model = Contrastive(LAYOUT, GRAPH, ContrastiveOptions()), untrained()
+    one = Sample("x", {"short": codes(0, 1), "grid": codes(0, 1)})
+    other = Sample("x", {"short": codes(0, 1), "grid": codes(2, 2)})
+    assert (method.features(model, [one], ["short"]) == method.features(model, [other], ["short"])).all()
+    with pytest.raises(UsageError, match="no likelihood"):
+        method.score(model, [one], ["short"], "grid")
+
+
+@pytest.mark.parametrize("method", ["masked", "contrastive", "commutative"])
+def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
+    shards = make_shards(tmp_path / "shards")
+    pretrain(settings(method=method, steps=60, learning_rate=0.01), shards, tmp_path / "run")
+    imputer = Imputer.open(tmp_path / "run")
+    given = [sample(f"x{i}", i % 4, "a") for i in range(80)]
+    made = imputer.impute(given, ["a"], "b", draws=2, consistency=True)
+    right = np.mean([(made[i].tokens[0][:3] == (i % 4 + ord("b")) % 4).all() for i in range(80)])
+    assert right > 0.5
+    assert (made[0].consistency is None) == (method == "contrastive")
+    assert imputer.features(given, ["a"]).shape == (80, 32)
+
+
+def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
+    names = [Modality(name, "image", 4, (1, 2), "grid", name * 64, 2) for name in "abc"]
+    layout = layout_of(names)
+    graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
+    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, refresh=10))
+    model, pair = untrained(layout), Sample("x", {"a": codes(0, 1), "b": codes(2, 3)})
+
+    def made(step):
+        return method.documents([pair], [0], Step(step, 0.5, step, model))[0].tokens[1:3].tolist()
+
+    first = made(0)
+    assert all(made(step) == first for step in range(1, 10))
+    assert any(made(step) != first for step in range(10, 200, 10))
+    kept = made(300)
+    method.forget()
+    assert any(made(step) != kept for step in range(301, 309)) or method._known
