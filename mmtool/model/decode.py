@@ -64,11 +64,8 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
         filled = steps < lengths[:, None]
         mask = filled[:, None, None, :] & (steps[:, None] >= steps)
         model(tokens, modality, slot, position, mask, cache.at(steps))
-    wide = KVCache(shape.depth, batch * draws, shape.heads, longest + room, shape.head_width, dtype=model.compute_dtype, device=device)
-    wide.keys[..., :longest, :] = cache.keys[..., :longest, :].repeat_interleave(draws, 1)
-    wide.values[..., :longest, :] = cache.values[..., :longest, :].repeat_interleave(draws, 1)
     free = torch.zeros(batch, room, dtype=torch.bool, device=device)
-    return wide, torch.cat((filled, free), 1).repeat_interleave(draws, 0)
+    return cache.spread(draws, longest, room), torch.cat((filled, free), 1).repeat_interleave(draws, 0)
 
 
 def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:

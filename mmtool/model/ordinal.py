@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmtool.data.layout import VocabularyLayout
+from mmtool.model.bridge import ValueBridge
 
 SMOOTHED = 3  # smooth functions of the value that the scores of a modality's levels share
 
@@ -35,6 +36,7 @@ class OrdinalPath(nn.Module):
         self.values_in_embedding = nn.Parameter(torch.empty(num_slots, width))
         self.values_out_embedding = nn.Parameter(torch.empty(num_slots, width))
         self.curves_embedding = nn.Parameter(torch.empty(SMOOTHED, width))
+        self.bridge = ValueBridge(layout, num_slots)
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Inputs as large as those of tokens; outputs shared by all places at first."""
@@ -42,15 +44,18 @@ class OrdinalPath(nn.Module):
         nn.init.normal_(self.curves_embedding, std=0.25 / math.sqrt(width), generator=generator)
         nn.init.normal_(self.values_in_embedding, std=0.02, generator=generator)
         nn.init.zeros_(self.values_out_embedding)
+        nn.init.zeros_(self.bridge.weights_embedding)
 
     def embed(self, tokens_BL: Tensor, slot_BL: Tensor) -> Tensor:
         """(B, L, D): the value of each token along the direction of its place; 0 for tokens without one."""
         return self.token_value[tokens_BL][..., None] * self.values_in_embedding[slot_BL]
 
-    def read(self, hidden_BLD: Tensor, slot_BL: Tensor) -> Tensor:
-        """Hidden states, moved along the first curve (the value itself) by what each place reads from them: so much is added to the slope
-        of the scores over the value."""
-        along = (hidden_BLD * self.values_out_embedding[slot_BL].to(hidden_BLD.dtype)).sum(-1, keepdim=True)
+    def read(self, hidden_BLD: Tensor, slot_BL: Tensor, token_BS: Tensor, slot_BS: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states, moved along the first curve (the value itself) by what each place reads from them, and from the values of the
+        S tokens it may see: so much is added to the slope of the scores over the value."""
+        along = (hidden_BLD * self.values_out_embedding[slot_BL].to(hidden_BLD.dtype)).sum(-1)
+        bridged = self.bridge(slot_BL, self.token_value[token_BS], slot_BS, mask)
+        along = (along + bridged.to(along.dtype))[..., None]
         curve = self.curves_embedding[0]
         return hidden_BLD + along * (curve / curve.square().sum().clamp(min=1e-4)).to(hidden_BLD.dtype)
 

@@ -86,7 +86,9 @@ class Transformer(nn.Module):
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
-        return x if self.ordinal is None else self.ordinal.read(x, slot_BL)
+        if self.ordinal is None:
+            return x
+        return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
         """Scores (N, W) of END and the codes of modality `index`, in fp32."""
