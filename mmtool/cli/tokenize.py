@@ -81,6 +81,12 @@ def tokenize(
             rich_help_panel=TOKENIZER,
         ),
     ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARDS", help="A table's components tell what other tables of its samples in there hold.", rich_help_panel=TOKENIZER
+        ),
+    ] = None,
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
     text_column: TextColumn = None,
     lines: Annotated[bool, typer.Option("--lines", help="A .txt file holds one sample per line.", rich_help_panel=READING)] = False,
@@ -166,6 +172,7 @@ def tokenize(
             options=options,
             split=Split(fractions, seed),
             augment=augment,
+            guide=guide,
             seed=seed,
             force=force,
             save_tokenizer=save_tokenizer,
