@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmtool.console import talk
@@ -22,11 +23,11 @@ from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import over_seeds
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.evaluation.reference import choose_label, draw_test, is_number, open_sides
+from mmtool.evaluation.reference import RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
-from mmtool.storage import refuse_overwrite, write_json
+from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
@@ -48,6 +49,7 @@ class Judging:
     top_k: int | None = None
     contact_samples: int = 10
     candidates: int = 100
+    survival: Survival = None
     seed: int = 0
     split: str | None = None
 
@@ -73,12 +75,13 @@ def compare(
     output: Path,
     judging: Judging | None = None,
     *,
+    raw: RawTables | None = None,
     force: bool = False,
 ) -> Comparison:
     """Train every variant (name -> settings) with every seed on the train split of `data`, and compare them on a held-out split.
 
     The same call continues an interrupted comparison and adds new variants and seeds to a finished one. Raises UsageError where a run
-    that is there was begun with other settings, or where `output` is something else.
+    that is there was begun with other settings, or where `output` is something else. raw: tables before tokenizing (see `evaluate`).
     """
     judging = judging or Judging()
     _check(variants, seeds, judging)
@@ -94,7 +97,7 @@ def compare(
         talk(f"{name}, seed {seed} ({place}/{len(runs)}): training")
         pretrain(settings, data, path, force=force)
         _forget_compiled()
-    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, judging) for seed in seeds}
+    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, judging, raw) for seed in seeds}
     results = [row for seed in seeds for row in reports[seed]["rows"]]
     rows = over_seeds(results)
     first = reports[seeds[0]]["meta"]
@@ -167,22 +170,27 @@ def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
     return checkpoint is not None and checkpoint.state["progress"] >= 1
 
 
-def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, judging: Judging) -> dict[str, Any]:
+def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, judging: Judging, raw: RawTables | None) -> dict[str, Any]:
     """The report on the runs of one seed: the one that is there if it was asked for in the same way, else a new one."""
     folder, train = output / "seeds" / str(seed), _train_of(held_out)
     asked = {
         "judging": json.loads(json.dumps(asdict(judging))),
         "runs": {name: open_run(path).record["config"] for name, path in runs.items()},
         "held_out": open_sides(held_out, train)[0].fingerprint,
+        "raw": {name: _digest(rows) for name, rows in (raw or {}).items()},
     }
     note = folder / "asked.json"
     if note.exists() and json.loads(note.read_text()) == asked:
         talk(f"seed {seed}: evaluated already")
     else:
         talk(f"seed {seed}: evaluating {', '.join(runs)}")
-        evaluate(list(runs.values()), held_out, folder, names=list(runs), train=train, force=True, **judging.options())
+        evaluate(list(runs.values()), held_out, folder, names=list(runs), train=train, raw=raw, force=True, **judging.options())
         write_json(note, asked)
     return json.loads((folder / REPORT).read_text())
+
+
+def _digest(rows: Mapping[str, np.ndarray]) -> str:
+    return sha256_bytes(b"".join(key.encode() + row.tobytes() for key, row in sorted(rows.items())))
 
 
 def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:

@@ -14,10 +14,11 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
+from mmtool.impute_tables import write_table
 from mmtool.model.decode import Sampling
 from mmtool.model.transformer import Transformer
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite
-from mmtool.tokenizers.base import RowWriter, Tokenizer
+from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, open_run
 
@@ -30,11 +31,13 @@ class Imputation:
 
     tokens: codes, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
     consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
+    expected: (L,) mean over draws of the expected code values, None for modalities whose codes have no values.
     """
 
     tokens: list[np.ndarray]
     log_likelihood: list[float]
     consistency: list[float] | None = None
+    expected: np.ndarray | None = None
 
     def best_first(self) -> list[int]:
         """Draws by consistency where it was measured, else by likelihood (methods that learned both directions give both)."""
@@ -77,15 +80,17 @@ class Imputer:
         """Draw modality `want` of every sample from its modalities `have`. Raises UsageError where no path links them."""
         self.check(have, want)
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
-        rows = max(1, BATCH_ROWS // draws)
+        rows, tokenizer = max(1, BATCH_ROWS // draws), self.tokenizers[want]
+        sampling = Sampling(temperature, top_k, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]
-            made = self._method.impute(self.model, part, have, want, Sampling(temperature, top_k), generator, draws)
+            made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
             likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
             codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
             back = self._consistency(part, have, want, codes) if consistency and self.has_likelihood else [None] * len(part)
-            done += [Imputation(*fields) for fields in zip(codes, likely, back, strict=True)]
+            means = [None] * len(part) if made.expected is None else list(made.expected.reshape(len(part), draws, -1).mean(1))
+            done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
         return done
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
@@ -163,7 +168,10 @@ class ImputeSummary:
 
 
 def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (tables: one `MODALITY.csv`) and `imputed.jsonl`.
+    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` and `imputed.jsonl`.
+
+    Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
+    below which a value lies with that probability.
 
     Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
     nats per token), the best draw first. Raises UsageError where nothing can be imputed.
@@ -246,8 +254,13 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
 def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence[Filled]) -> Iterator[list[str]]:
     """Decode and write all draws, batch by batch; gives the files of each hole, the most trusted draw first.
 
-    Tables go into one CSV per rank, everything else into one file per draw.
+    Tables go into one CSV of means (and some of quantiles), everything else into one file per draw.
     """
+    if isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
+        draws, means = [hole.imputation.tokens for hole in holes], [hole.imputation.expected for hole in holes]
+        paths = write_table(tokenizer, [hole.key for hole in holes], draws, means, folder / want)
+        yield from ([path.name for path in paths] for _ in holes)
+        return
     if isinstance(tokenizer, RowWriter):
         ranks = zip(*(tokenizer.decode(hole.ranked()) for hole in holes), strict=True)
         paths = [

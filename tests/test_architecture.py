@@ -12,7 +12,7 @@ import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
-STAGES = {"training", "impute", "impute_inputs", "evaluation", "compare", "preprocessing", "artefacts"}
+STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"}
 BELOW = {
     "tokenizers": set(),
     "data": {"tokenizers"},
@@ -20,9 +20,10 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
-    "impute": {"training", "methods", "model", "data", "tokenizers"},
+    "impute_tables": set(),
+    "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
-    "evaluation": {"impute", "training", "methods", "model", "data", "tokenizers"},
+    "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "compare": {"evaluation", "training", "methods", "data"},
     "artefacts": {"training", "data", "tokenizers"},
     "cli": STAGES,

@@ -10,12 +10,15 @@ from mmtool.cli.options import (
     ContactSamples,
     Force,
     Json,
+    KeyColumn,
     Label,
     Limit,
     NumDraws,
     OutputDirectory,
     Quiet,
+    Raw,
     Seed,
+    SurvivalLabels,
     Tasks,
     Temperature,
     TopK,
@@ -23,6 +26,8 @@ from mmtool.cli.options import (
     finish,
     hushed,
     names,
+    raw_tables,
+    survival_labels,
 )
 from mmtool.cli.pretrain import BUDGET, CONFIG, MODEL, USUAL, Preset
 from mmtool.errors import UsageError
@@ -78,6 +83,9 @@ def compare(
     limit: Limit = 1000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    raw: Raw = None,
+    key_column: KeyColumn = None,
+    survival: SurvivalLabels = None,
     samples: NumDraws = 1,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
@@ -105,10 +113,12 @@ def compare(
     from mmtool.compare import compare as train_and_judge
 
     judging = Judging(
-        names(task) or ("impute",), label, limit, samples, temperature, top_k, contact_samples, candidates, seed, split
+        names(task) or ("impute",), label, limit, samples, temperature, top_k, contact_samples, candidates, survival_labels(survival), seed,
+        split,
     )  # fmt: skip
     with hushed(quiet):
-        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, force=force)
+        truth = raw_tables(raw, data, key_column)
+        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, force=force)
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 

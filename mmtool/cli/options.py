@@ -19,7 +19,7 @@ from mmtool.errors import UsageError
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
-SPLITTING, DRAWING = "Train, validation, test", "Drawing"
+SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -45,6 +45,14 @@ Tasks = Annotated[
     ),
 ]
 Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]
+Raw = Annotated[
+    list[str] | None,
+    typer.Option("--raw", metavar="NAME=PATH", help="The raw table: truth for imputed ones. Repeatable.", rich_help_panel=TABLES),
+]
+SurvivalLabels = Annotated[
+    str | None,
+    typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
+]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
 ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
@@ -99,6 +107,27 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
             raise UsageError(f"{key!r} is given twice.", where=option, fix="Give each key once.")
         found[key] = value
     return found
+
+
+def raw_tables(values: Sequence[str] | None, tokens: Path, key_column: str | None) -> Any:
+    """The tables of --raw with columns as the tokenizers in `tokens` (a run or token set) want them; None where there are none."""
+    files = {name: Path(path) for name, path in assignments(values, "--raw").items()}
+    if not files:
+        return None
+    from mmtool.preprocessing.raw_rows import raw_rows
+    from mmtool.preprocessing.sources import SourceOptions
+
+    return raw_rows(files, tokens, SourceOptions(key_column=key_column))
+
+
+def survival_labels(text: str | None) -> tuple[str, str] | None:
+    """`TIME,EVENT` as two names. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    found = names([text])
+    if len(found) != 2:
+        raise UsageError(f"{text!r} is not TIME,EVENT.", where="--survival", fix="Name two labels, e.g. time_days,event.")
+    return found[0], found[1]
 
 
 def json_value(text: str) -> Any:

@@ -43,7 +43,8 @@ def shard(
         typer.Option(metavar="A,B", help="Training samples keep one of these pairs and lose the rest. Repeatable.", rich_help_panel=HOLES),
     ] = None,
     keep_unpaired: Annotated[
-        bool, typer.Option("--keep-unpaired", help="With --pair, keep samples of a single modality.", rich_help_panel=HOLES)
+        bool,
+        typer.Option("--keep-unpaired", help="With --pair, samples that hold none of the pairs keep one modality.", rich_help_panel=HOLES),
     ] = False,
     holes: Annotated[
         list[str] | None,

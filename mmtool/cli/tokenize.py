@@ -36,6 +36,7 @@ EXAMPLES = examples(
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
     "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
+    "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
 )
@@ -58,7 +59,8 @@ def tokenize(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="codec or patches (image), codec (audio), pieces (text), bins (table), steps (trajectory).", rich_help_panel=TOKENIZER
+            help="codec or patches (image), codec (audio), pieces (text), bins or codec (table), steps (trajectory).",
+            rich_help_panel=TOKENIZER,
         ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of an image in pixels.", rich_help_panel=TOKENIZER)] = None,
@@ -67,15 +69,22 @@ def tokenize(
     sample_rate_hz: Annotated[int | None, typer.Option(help="Of recordings.", rich_help_panel=TOKENIZER)] = None,
     vocabulary_size: Annotated[int | None, typer.Option(help="Pieces of a text.", rich_help_panel=TOKENIZER)] = None,
     n_bins: Annotated[
-        int | None, typer.Option(help="Bins of a table's feature, or a trajectory's stream.", rich_help_panel=TOKENIZER)
+        int | None,
+        typer.Option(help="Bins of a feature (table) or stream (trajectory), or levels of a component.", rich_help_panel=TOKENIZER),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any other setting: levels=[8,8,8], fit=cover, steps=2000. Repeatable.",
+            help="Any other setting: levels=[8,8,8], fit=cover, steps=2000, components=32. Repeatable.",
             rich_help_panel=TOKENIZER,
+        ),
+    ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARDS", help="A table's components tell what other tables of its samples in there hold.", rich_help_panel=TOKENIZER
         ),
     ] = None,
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
@@ -163,6 +172,7 @@ def tokenize(
             options=options,
             split=Split(fractions, seed),
             augment=augment,
+            guide=guide,
             seed=seed,
             force=force,
             save_tokenizer=save_tokenizer,

@@ -23,6 +23,7 @@ class Modality:
     positions: what a token's index means: place on a line, cell of a grid (row-major), or identity in a set.
     tokenizer: fingerprint of the fitted tokenizer (sha256, hexadecimal).
     max_length: tokens in the longest segment of the data set.
+    ordered: so many codes, counted from 0, are levels of a quantity in ascending order; 0 where codes are mere names.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Modality:
     positions: Positions
     tokenizer: str
     max_length: int
+    ordered: int = 0
 
     @property
     def continuous(self) -> bool:
@@ -42,7 +44,8 @@ class Modality:
         return self.shape is not None
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "shape": list(self.shape) if self.shape else None}
+        record = {**self.__dict__, "shape": list(self.shape) if self.shape else None}
+        return record if self.ordered else {name: value for name, value in record.items() if name != "ordered"}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Modality":

@@ -12,10 +12,11 @@ from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
-from mmtool.evaluation.reference import Reference, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
+from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
@@ -48,6 +49,8 @@ def evaluate(
     top_k: int | None = None,
     contact_samples: int = 10,
     candidates: int = 100,
+    raw: RawTables | None = None,
+    survival: Survival = None,
     seed: int = 0,
     device: str | None = None,
     force: bool = False,
@@ -57,7 +60,9 @@ def evaluate(
     tasks: of the table TASKS, or `all`; names: of the runs in the report (default: their methods). data: held-out token set
     (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train` beside or inside data), on which
     judges and baselines are fitted. label: what judges classify by (default: the only categorical label). limit: held-out samples used
-    at most; candidates: in a retrieval. Raises DataError where a run's tokenizers are not those of the data.
+    at most; candidates: in a retrieval. raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with these,
+    and tabular baselines learn from them. survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's
+    tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -68,7 +73,7 @@ def evaluate(
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
-    reference = _reference(test_set, train_set, label, limit, seed)
+    reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
     chosen = possible_tasks(tasks, reference.label, reference.regression)
     study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates))
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
@@ -83,13 +88,15 @@ def evaluate(
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
 
 
-def _reference(test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int) -> Reference:
+def _reference(
+    test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int, raw: RawTables | None, survival: Survival
+) -> Reference:
     test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, label), seed)
+    return Reference(*sides, tokenizers, graph, choose_label(test, label), seed, raw, survival)
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:
@@ -120,14 +127,17 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
     """What the rows of the report rest on."""
     reference = study.reference
     judged = reference.ceilings if {"impute", "confidence"} & set(tasks) else {}
+    risks = reference.risks.ceilings if reference.risks and "impute" in tasks else {}
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "tasks": list(tasks),
         "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in study.imputers.items()],
-        "baselines": [MARGINAL, NEAREST],
+        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES],
         "label": reference.label,
         "classes": reference.classes,
         "judges": {name: asdict(ceiling) for name, ceiling in judged.items()},
+        "risks": {name: asdict(ceiling) for name, ceiling in risks.items()},
+        "truth": sorted(reference.raw),
         "samples": {"test": len(reference.test), "train": len(reference.train)},
         "settings": asdict(study.settings),
     }

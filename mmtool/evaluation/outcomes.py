@@ -10,12 +10,16 @@ import numpy as np
 from mmtool.console import track
 from mmtool.errors import DataError
 from mmtool.evaluation.baselines import NearestNeighbour, marginal
+from mmtool.evaluation.calibration import calibration
 from mmtool.evaluation.decoded import decode_all
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.intervals import Estimate, perplexity, share
 from mmtool.evaluation.reference import Reference
 from mmtool.evaluation.regression import compare_tables
-from mmtool.impute import Imputer
+from mmtool.evaluation.whole_tables import TabularBaselines
+from mmtool.impute import Imputation, Imputer
+from mmtool.impute_tables import mean_rows
+from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
 Shown = dict[int, tuple[Any, str | None]]
@@ -60,12 +64,14 @@ class Outcome:
 def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> Iterator[Outcome]:
     """Every run and baseline on every direction for which there are held-out samples."""
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
+    tabular = TabularBaselines(reference)
     tasks = [Task(reference, direction, settings) for direction in directions(list(reference.tokenizers))]
     for task in track([task for task in tasks if len(task.indices)], "imputing"):
         for name, imputer in imputers.items():
             if imputer.graph.path(task.direction.given, task.direction.target):
                 yield task.ask_run(name, imputer)
         yield from task.ask_baselines(neighbours)
+        yield from task.ask_tabular(tabular)
 
 
 class Task:
@@ -90,11 +96,40 @@ class Task:
             self._samples(self.indices), self.direction.given, self.direction.target,
             seed=asked.seed, temperature=asked.temperature, top_k=asked.top_k, draws=asked.draws,
         )  # fmt: skip
-        flat = decode_all(self._tokenizer, [tokens for answer in answers for tokens in answer.tokens])
-        values = [flat[i : i + asked.draws] for i in range(0, len(flat), asked.draws)]
-        verdicts = self.judge.predict(flat).reshape(-1, asked.draws) if self.judge else None
-        estimates = self._perplexity(name, imputer) | self._estimates(values, verdicts)
+        values = self._values(answers)
+        verdicts = self._judged(values)
+        estimates = self._perplexity(name, imputer) | self._estimates(values, verdicts) | self._calibration(answers)
         return Outcome(name, self.direction, self.direction.seen(imputer.graph), imputer, estimates, self._shown(values, verdicts))
+
+    def _values(self, answers: Sequence[Imputation]) -> list[list[Any]]:
+        """Draws of each sample; of tables the one row that is the answer, their mean."""
+        if isinstance(self._tokenizer, ValueCodes):
+            rows = mean_rows(self._tokenizer, [answer.tokens for answer in answers], [answer.expected for answer in answers])
+            return [[row] for row in rows]
+        flat, draws = decode_all(self._tokenizer, [tokens for answer in answers for tokens in answer.tokens]), self.settings.draws
+        return [flat[i : i + draws] for i in range(0, len(flat), draws)]
+
+    def _judged(self, values: Sequence[Sequence[Any]]) -> np.ndarray | None:
+        """(samples, draws) classes."""
+        if not self.judge:
+            return None
+        return self.judge.predict([value for row in values for value in row]).reshape(len(values), -1)
+
+    def _calibration(self, answers: Sequence[Imputation]) -> dict[str, Estimate]:
+        """How often the true values of a table lie inside the intervals that several draws give."""
+        if not isinstance(self._tokenizer, ValueCodes) or not len(self.complete):
+            return {}
+        draws = [answers[row].tokens for row in np.searchsorted(self.indices, self.complete)]
+        true = self.reference.table(self.reference.test, self.direction.target, self.complete)
+        return calibration(self._tokenizer, true, draws, self.settings.seed)
+
+    def ask_tabular(self, tabular: TabularBaselines) -> Iterator[Outcome]:
+        """The same for imputers of whole tables, where all that is given and wanted are tables."""
+        seen = self.direction.seen(self.reference.graph)
+        for name, rows in tabular.answers(self.direction, self.indices):
+            values = [[row] for row in rows]
+            verdicts = self._judged(values)
+            yield Outcome(name, self.direction, seen, None, self._estimates(values, verdicts), self._shown(values, verdicts))
 
     def ask_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
         """The same for those that answer with training samples."""
@@ -120,9 +155,11 @@ class Task:
             right = said == self.reference.test.labels(self.reference.label, self.labelled)[:, None]
             estimates["accuracy"] = share(right.mean(1))
         if self._tokenizer.kind == "table" and len(self.complete):
-            true = np.stack(self.reference.test.values(self.direction.target, self.complete))
+            true = self.reference.table(self.reference.test, self.direction.target, self.complete)
             drawn = np.array([values[row] for row in np.searchsorted(self.indices, self.complete)])
             estimates |= compare_tables(true, drawn.mean(1), self.settings.seed)
+        if self.reference.risks:
+            estimates |= self.reference.risks.judge(self.direction.target, self.indices, values)
         return estimates
 
     def _perplexity(self, name: str, imputer: Imputer) -> dict[str, Estimate]:

@@ -17,7 +17,7 @@ RUN_COLOURS = (
     "#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#7c2d12", "#4f46e5", "#be123c", "#0d9488", "#334155",
 )  # fmt: skip
 LEGEND_CHARACTERS = 105  # in one line of the legend
-BASELINE_COLOURS = ("#cbd5e1", "#64748b")
+BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c")
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 TITLES = {
@@ -25,6 +25,10 @@ TITLES = {
     "perplexity": "perplexity of the true target (lower is better)",
     "r2": "R² of imputed values, mean over features",
     "spearman": "Spearman correlation of imputed values, mean over features",
+    "c_index": "concordance of survival with the risk of imputed data, by a Cox model fitted on real data",
+    "coverage_50": "share of true values inside their 50 % interval",
+    "coverage_80": "share of true values inside their 80 % interval",
+    "coverage_95": "share of true values inside their 95 % interval",
 }
 PANELS = ((False, "never seen together in training"), (True, "seen together in training"))
 

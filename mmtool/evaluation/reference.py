@@ -17,10 +17,14 @@ from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.features import FEATURES, Embedding
 from mmtool.evaluation.intervals import Estimate, share
 from mmtool.evaluation.judges import Judge
+from mmtool.evaluation.risks import Risks
 from mmtool.tokenizers.base import Tokenizer
 
 POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
 MAX_CLASSES = 100
+
+RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
+Survival = tuple[str, str] | None  # labels that hold a time and its event
 
 
 class Reference:
@@ -29,7 +33,8 @@ class Reference:
     graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
     test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
     embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes; ceilings:
-    accuracy of each judge on the real values of test samples.
+    accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where labels tell it.
+    raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     """
 
     def __init__(
@@ -40,13 +45,29 @@ class Reference:
         graph: CoOccurrence,
         label: str | None,
         seed: int,
+        raw: RawTables | None = None,
+        survival: Survival = None,
     ) -> None:
+        self.raw = raw or {}
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
         labelled = test.labelled(label, np.arange(len(test))) if label else ()
         self.regression = is_number(test.samples, label)
         self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
-        self._seed = seed
+        self._seed, self._survival = seed, survival
         self._train_verdicts: dict[str, dict[int, str]] = {}
+
+    def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
+        """(n, F) rows of a table as they really are; where no raw table was given, as the tokenizer holds them."""
+        if name not in self.raw:
+            return np.stack(side.values(name, indices))
+        known = self.raw[name]
+        keys = [side.samples[int(i)].key for i in indices]
+        lost = next((key for key in keys if key not in known), None)
+        if lost is not None:
+            raise DataError(
+                f"the sample {lost!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
+            )
+        return np.stack([known[key] for key in keys])
 
     @cached_property
     def embeddings(self) -> dict[str, Embedding]:
@@ -55,6 +76,10 @@ class Reference:
     @cached_property
     def judges(self) -> dict[str, Judge]:
         return self._train_judges(self._seed) if self.label and not self.regression else {}
+
+    @cached_property
+    def risks(self) -> Risks | None:
+        return Risks(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
 
     @cached_property
     def ceilings(self) -> dict[str, Estimate]:

@@ -58,7 +58,20 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
         "What is in **bold** leads between modalities that never occurred together in training. "
         f"Brackets hold 95 % intervals{meta.get('intervals', '')}, n counts samples.",
     ]
-    return [*parts, _judges(meta)] if meta["judges"] else parts
+    if meta["judges"]:
+        parts.append(_judges(meta))
+    return [*parts, *_of_tables(meta)]
+
+
+def _of_tables(meta: Mapping[str, Any]) -> list[str]:
+    """What tables are judged by besides: survival, and the raw values."""
+    parts = []
+    if meta.get("risks"):
+        ceilings = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
+        parts.append(f"Concordance of survival with the risk of real held-out data, the ceiling (chance 0.5): {ceilings}.")
+    if meta.get("truth"):
+        parts.append(f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold.")
+    return parts
 
 
 def _seeds(run: Mapping[str, Any]) -> str:

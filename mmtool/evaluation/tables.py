@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-PERCENT = ("accuracy", "recall", "robustness", "calibration error")
+PERCENT = ("accuracy", "recall", "robustness", "calibration error", "coverage")
 
 
 def is_share(metric: str) -> bool:

@@ -86,7 +86,8 @@ class Contrastive(Method):
         chosen = draw(scores, sampling, generator)
         log_p = torch.log_softmax(scores, 1).gather(1, chosen[:, None])[:, 0]
         codes = [pool[i].tokens[want] for i in chosen.tolist()]
-        return Generated(codes, log_p.cpu().numpy(), np.ones(len(codes), np.int64))
+        means = _mean_values(scores, [sample.tokens[want] for sample in pool], sampling.code_values)
+        return Generated(codes, log_p.cpu().numpy(), np.ones(len(codes), np.int64), means)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
@@ -101,6 +102,15 @@ class Contrastive(Method):
     def _embed(self, model: Transformer, samples: Sequence[Sample], name: str) -> Tensor:
         states, _ = hidden_states(model, [self.segments(sample, [name], loss=()) for sample in samples], self.view)
         return F.normalize(states[:, 0].float(), dim=-1)
+
+
+def _mean_values(scores: Tensor, rows: Sequence[np.ndarray], code_values: np.ndarray | None) -> np.ndarray | None:
+    """(N, T) mean values of the gallery's rows under the softmax of the (N, G) scores; None where codes have no values."""
+    if code_values is None:
+        return None
+    values = np.stack([code_values[np.arange(len(codes)), codes.astype(np.int64)] for codes in rows])
+    shares, known = torch.softmax(scores, 1).cpu().numpy(), ~np.isnan(values)
+    return shares @ np.where(known, values, 0) / np.maximum(shares @ known, 1e-12)
 
 
 def _identity(key: str) -> int:

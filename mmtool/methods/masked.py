@@ -19,7 +19,7 @@ from torch import Tensor
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
-from mmtool.model.decode import Generated, Sampling, draw, pad_documents, pooled_states, score, trim
+from mmtool.model.decode import Generated, Sampling, draw, expectation, pad_documents, pooled_states, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 
@@ -91,7 +91,7 @@ class Masked(Method):
         for number in range(1, self.options.decode_steps + 1):
             progress = number / self.options.decode_steps
             canvas.fill(1 - math.cos(math.pi / 2 * progress), (1 - progress) * self.options.confidence_noise, sampling, generator)
-        return trim(canvas.local_NT.cpu().numpy(), canvas.log_p_NT.cpu().numpy(), canvas.modality.fixed_length)
+        return trim(canvas.local_NT, canvas.log_p_NT, canvas.modality.fixed_length, canvas.expected_NT)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""
@@ -114,7 +114,8 @@ class Masked(Method):
 
 
 class _Canvas:
-    """N documents whose last T places are being filled. local_NT: what stands there, log_p_NT: its log-probability when it was fixed."""
+    """N documents whose last T places are being filled. local_NT: what stands there, log_p_NT: its log-probability when it was fixed,
+    expected_NT: the mean value of each place then, where codes have values."""
 
     def __init__(self, model: Transformer, documents: Sequence[Document], index: int, size: int) -> None:
         device = model.head.device
@@ -126,6 +127,7 @@ class _Canvas:
         self.model, self.index, self.modality = model, index, model.layout.modalities[index]
         self.local_NT = torch.zeros(len(documents), size, dtype=torch.long, device=device)
         self.log_p_NT = torch.zeros(len(documents), size, device=device)
+        self.expected_NT: Tensor | None = None
         self.hidden_NT = torch.ones(len(documents), size, dtype=torch.bool, device=device)
 
     def fill(self, share: float, noise: float, sampling: Sampling, generator: torch.Generator) -> None:
@@ -142,6 +144,10 @@ class _Canvas:
         wanted = max(1, math.ceil(share * size - 1e-9))
         keep = torch.zeros_like(self.hidden_NT).scatter_(1, confidence.topk(min(wanted, size), dim=1).indices, True) & self.hidden_NT
         self.local_NT, self.log_p_NT = torch.where(keep, drawn, self.local_NT), torch.where(keep, log_p, self.log_p_NT)
+        if sampling.code_values is not None:
+            values = torch.from_numpy(sampling.code_values).to(scores.device)
+            means = expectation(scores[..., 1:], values)
+            self.expected_NT = means if self.expected_NT is None else torch.where(keep, means, self.expected_NT)
         self.hidden_NT &= ~keep
         first = self.model.layout.open_id(self.index) + 1
         written = torch.where(self.hidden_NT, self.tokens.gather(1, self.places_NT), first + self.local_NT)

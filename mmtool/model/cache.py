@@ -7,7 +7,8 @@ from mmtool.errors import UsageError
 
 
 class KVCache:
-    """Keys and values of all layers, (depth, B, H, S, K), filled from the left; the fill level is a tensor.
+    """Keys and values of all layers, (depth, B, H, S, K), and the tokens and slots (B, S) they come from, filled from the left; the fill
+    level is a tensor.
 
     All shapes are static: one compiled step serves every position.
     """
@@ -19,6 +20,8 @@ class KVCache:
             raise UsageError("a cache must hold at least one token.")
         self.keys = torch.zeros(depth, batch, heads, capacity, head_width, dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)
+        self.tokens = torch.zeros(batch, capacity, dtype=torch.long, device=device)
+        self.slots = torch.zeros_like(self.tokens)
         self.place = torch.zeros(0, dtype=torch.long, device=device)
 
     def at(self, place: Tensor) -> "KVCache":
@@ -28,3 +31,17 @@ class KVCache:
 
     def layer(self, depth: int) -> tuple[Tensor, Tensor, Tensor]:
         return self.keys[depth], self.values[depth], self.place
+
+    def noted(self, tokens_BL: Tensor, slot_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """All tokens and slots so far, these included, each (B, S)."""
+        return self.tokens.index_copy_(1, self.place, tokens_BL), self.slots.index_copy_(1, self.place, slot_BL)
+
+    def spread(self, draws: int, filled: int, room: int) -> "KVCache":
+        """A cache in which the first `filled` places of every row stand `draws` times, with room for so many more tokens."""
+        depth, batch, heads, _, head_width = self.keys.shape
+        wide = KVCache(depth, batch * draws, heads, filled + room, head_width, dtype=self.keys.dtype, device=self.keys.device)
+        wide.keys[..., :filled, :] = self.keys[..., :filled, :].repeat_interleave(draws, 1)
+        wide.values[..., :filled, :] = self.values[..., :filled, :].repeat_interleave(draws, 1)
+        wide.tokens[:, :filled] = self.tokens[:, :filled].repeat_interleave(draws, 0)
+        wide.slots[:, :filled] = self.slots[:, :filled].repeat_interleave(draws, 0)
+        return wide

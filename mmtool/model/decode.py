@@ -20,20 +20,24 @@ CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look wa
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all)."""
+    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all). code_values: (T, codes)
+    what each code is worth at each place, NaN for none; with it the expectations are computed as well."""
 
     temperature: float = 1.0
     top_k: int | None = None
+    code_values: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
     """codes: one array per row, without END. log_likelihood: (N,) sum over the row's tokens of log p at temperature 1, in nats;
-    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies)."""
+    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, T) mean value of each place
+    given the codes drawn before it, where code values were asked for: its mean over draws has much less noise than that of draws."""
 
     codes: list[np.ndarray]
     log_likelihood: np.ndarray
     num_tokens: np.ndarray
+    expected: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -43,8 +47,8 @@ def generate(
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
     cache, mask_NS = _prefill(model, prompts, draws, room=modality.max_length + 1)
-    codes_NT, log_p_NT = _continue(model, cache, mask_NS, index, sampling, generator)
-    return trim(codes_NT.cpu().numpy(), log_p_NT.cpu().numpy(), modality.fixed_length)
+    codes_NT, log_p_NT, expected_NT = _continue(model, cache, mask_NS, index, sampling, generator)
+    return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
 
 def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: int) -> tuple[KVCache, Tensor]:
@@ -60,11 +64,8 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
         filled = steps < lengths[:, None]
         mask = filled[:, None, None, :] & (steps[:, None] >= steps)
         model(tokens, modality, slot, position, mask, cache.at(steps))
-    wide = KVCache(shape.depth, batch * draws, shape.heads, longest + room, shape.head_width, dtype=model.compute_dtype, device=device)
-    wide.keys[..., :longest, :] = cache.keys[..., :longest, :].repeat_interleave(draws, 1)
-    wide.values[..., :longest, :] = cache.values[..., :longest, :].repeat_interleave(draws, 1)
     free = torch.zeros(batch, room, dtype=torch.bool, device=device)
-    return wide, torch.cat((filled, free), 1).repeat_interleave(draws, 0)
+    return cache.spread(draws, longest, room), torch.cat((filled, free), 1).repeat_interleave(draws, 0)
 
 
 def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
@@ -78,8 +79,8 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
 
 def _continue(
     model: Transformer, cache: KVCache, mask_NS: Tensor, index: int, sampling: Sampling, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Local targets (N, T) and their log-probabilities (N, T): step t feeds place t of the segment and draws place t + 1."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1."""
     layout, device, rows = model.layout, mask_NS.device, len(mask_NS)
     modality = layout.modalities[index]
     steps = modality.max_length + (0 if modality.fixed_length else 1)
@@ -88,7 +89,8 @@ def _continue(
     own = torch.full((rows, 1), index, device=device)
     token = torch.full((rows, 1), layout.open_id(index), device=device)
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
-    drawn, log_p = [], []
+    values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
+    drawn, log_p, expected = [], [], []
     for step in range(steps):
         mask_NS[:, start + step] = True
         at = torch.tensor([start + step], device=device)
@@ -101,11 +103,19 @@ def _continue(
         local = draw(scores, sampling, generator)
         log_p.append(torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0])
         drawn.append(local)
+        if values is not None and step < len(values):
+            expected.append(expectation(scores[:, 1:], values[step]))
         token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
         ended |= local == 0
         if step % CHECK_EVERY == CHECK_EVERY - 1 and bool(ended.all()):
             break
-    return torch.stack(drawn, 1), torch.stack(log_p, 1)
+    return torch.stack(drawn, 1), torch.stack(log_p, 1), torch.stack(expected, 1) if expected else None
+
+
+def expectation(scores: Tensor, values: Tensor) -> Tensor:
+    """(...) mean value under (..., C) scores, over the codes that have one (values: NaN for those that have none)."""
+    shares = torch.softmax(scores.masked_fill(values.isnan(), -torch.inf), -1)
+    return (shares * values.nan_to_num()).sum(-1)
 
 
 def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
@@ -119,15 +129,16 @@ def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> T
     return (scores_NW / sampling.temperature - torch.log(-torch.log(uniform))).argmax(-1)
 
 
-def trim(local_NT: np.ndarray, log_p_NT: np.ndarray, fixed_length: bool) -> Generated:
-    """Local targets (N, T) and their log-probabilities, cut behind each row's first END."""
+def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | None = None) -> Generated:
+    """Local targets (N, T) and their log-probabilities, cut behind each row's first END; expected values (N, T) as they are."""
+    local_NT, log_p_NT = local.cpu().numpy(), log_p.cpu().numpy()
     steps = np.full(len(local_NT), local_NT.shape[1])
     if not fixed_length:
         ended = local_NT == 0
         steps = np.where(ended.any(1), ended.argmax(1) + 1, steps)
     counted = np.arange(local_NT.shape[1]) < steps[:, None]
     codes = [row[:stop][row[:stop] > 0] - 1 for row, stop in zip(local_NT, steps, strict=True)]
-    return Generated(codes, np.where(counted, log_p_NT, 0).sum(1), steps)
+    return Generated(codes, np.where(counted, log_p_NT, 0).sum(1), steps, None if expected is None else expected.cpu().numpy())
 
 
 @torch.no_grad()

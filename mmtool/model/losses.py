@@ -36,4 +36,7 @@ def _sum(model: Transformer, hidden_ND: Tensor, target_N: Tensor, index: int) ->
 
 
 def _cross_entropy(model: Transformer, hidden_ND: Tensor, target_N: Tensor, index: int) -> Tensor:
+    soft_NW = None if model.ordinal is None else model.ordinal.soft_targets(target_N, index)
+    if soft_NW is not None:
+        return F.cross_entropy(model.logits(hidden_ND, index), soft_NW, reduction="sum")
     return F.cross_entropy(model.logits(hidden_ND, index), target_N, ignore_index=-1, reduction="sum")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmtool.data.layout import VocabularyLayout
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
+from mmtool.model.ordinal import OrdinalPath, has_ordered
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.final_norm = RMSNorm(shape.width)
         self.head = nn.Parameter(torch.empty(layout.size, shape.width))
+        self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
         self.compute_dtype = torch.float32
 
     def forward(
@@ -77,16 +79,22 @@ class Transformer(nn.Module):
         query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S).
         """
         x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
+        if self.ordinal is not None:
+            x = x + self.ordinal.embed(tokens_BL, slot_BL)
         x = x.to(self.compute_dtype)
         turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
-        return self.final_norm(x)
+        x = self.final_norm(x)
+        if self.ordinal is None:
+            return x
+        return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
         """Scores (N, W) of END and the codes of modality `index`, in fp32."""
         start, stop = self.layout.target_range(index)
-        return F.linear(hidden_ND, self.head[start:stop].to(hidden_ND.dtype)).float()
+        head = self.head[start:stop] if self.ordinal is None else self.head[start:stop] + self.ordinal.head(start, stop)
+        return F.linear(hidden_ND, head.to(hidden_ND.dtype)).float()
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Normal(0, 0.02), residual outputs shrunk by the depth (GPT-2), so that every seed gives the same model everywhere."""
@@ -98,6 +106,8 @@ class Transformer(nn.Module):
             else:
                 shrink = math.sqrt(2 * self.shape.depth) if name.endswith(("out.weight", "down.weight")) else 1.0
                 nn.init.normal_(parameter, std=0.02 / shrink, generator=generator)
+        if self.ordinal is not None:
+            self.ordinal.init_weights(generator)
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

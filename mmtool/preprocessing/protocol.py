@@ -20,8 +20,8 @@ Pair = tuple[str, str]
 class HoleProtocol:
     """What samples lose.
 
-    pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, unless `keep_unpaired`
-    is set and they hold a single modality.
+    pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, or with `keep_unpaired`
+    keep a single modality, chosen by hash.
     holes: share of the samples that lose exactly one modality, or a rate per modality; the last one is never lost.
     apply_to: splits that lose anything; validation and test stay complete unless named. seed: of all choices.
     """
@@ -69,7 +69,7 @@ class HoleProtocol:
     def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
         served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
         if not served:
-            return names if self.keep_unpaired and len(names) == 1 else ()
+            return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired and names else ()
         return served[int(uniform(self.seed, "pair", key) * len(served))]
 
     def _one_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from mmtool.data.shard_writer import write_stream
 from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import VARIANTS
+from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.prepare import Preparer, prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
@@ -61,6 +62,7 @@ def tokenize(
     options: SourceOptions | None = None,
     split: Split | None = None,
     augment: int = 0,
+    guide: Path | None = None,
     seed: int = 0,
     force: bool = False,
     save_tokenizer: Path | None = None,
@@ -69,21 +71,26 @@ def tokenize(
 
     name: of the modality. tokenizer: one fitted before (its file, a token set or a run that holds it); None fits one of the given
     `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys. augment: extra variants of each
-    training image or recording. save_tokenizer: where to put the tokenizer's file besides. Rejected samples (`options.on_error`) are listed
+    training image or recording. guide: token shards whose other tables the components of a table are to tell. save_tokenizer: where
+    to put the tokenizer's file besides. Rejected samples (`options.on_error`) are listed
     in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
     options, split = options or SourceOptions(), split or Split()
     _check(kind, name, output, augment, force, save_tokenizer)
     if tokenizer is None:
-        fitted = _fit(kind, paths, scheme, settings or {}, options, split, seed)
+        fitted = _fit(kind, paths, scheme, settings or {}, options, split, guide, name, seed)
     else:
+        if guide is not None:
+            raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
     rejects: list[Reject] = []
     items = track(read_items(kind, paths, options, rejects), f"tokenizing {name}")
     samples = list(_samples(_with_variants(kind, items, split, augment, seed), fitted, name, split))
     data = to_bytes(fitted)
-    modality = Modality(name, fitted.kind, fitted.vocabulary_size, fitted.shape, fitted.positions, sha256_bytes(data), max_length=0)
+    ordered = getattr(fitted, "ordered_codes", 0)
+    size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
+    modality = Modality(name, fitted.kind, size, shape, positions, sha256_bytes(data), max_length=0, ordered=ordered)
     if save_tokenizer is not None:
         write_bytes(save_tokenizer, data, force)
     _write(output, modality, data, samples, force)
@@ -118,7 +125,15 @@ def _check(kind: str, name: str, output: Path | None, augment: int, force: bool,
 
 
 def _fit(
-    kind: str, paths: Sequence[Path], scheme: str | None, settings: Mapping[str, Any], options: SourceOptions, split: Split, seed: int
+    kind: str,
+    paths: Sequence[Path],
+    scheme: str | None,
+    settings: Mapping[str, Any],
+    options: SourceOptions,
+    split: Split,
+    guide: Path | None,
+    name: str,
+    seed: int,
 ) -> Tokenizer:
     """Fit a tokenizer on training samples only."""
     schemes = [own for held, own in SCHEMES if held == kind]
@@ -128,6 +143,8 @@ def _fit(
     if not items:
         raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix="Give more samples, or raise its fraction.")
     values, complete = prepare_for_fitting(kind, [item.value for item in items], settings)
+    if guide is not None:
+        complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     talk(f"fitting a tokenizer to {len(values)} {kind} samples")
     fitted: Tokenizer = SCHEMES[kind, scheme or schemes[0]]().fit(values, complete, seed)
     return fitted

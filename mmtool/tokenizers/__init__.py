@@ -15,5 +15,6 @@ SCHEMES: dict[tuple[str, str], Callable[[], Any]] = {
     ("audio", "codec"): _lazy("audio", "AudioCodecTokenizer"),
     ("text", "pieces"): _lazy("text", "TextTokenizer"),
     ("table", "bins"): _lazy("table", "TableTokenizer"),
+    ("table", "codec"): _lazy("table_codec", "TableCodecTokenizer"),
     ("trajectory", "steps"): _lazy("trajectory", "TrajectoryTokenizer"),
 }

@@ -58,6 +58,31 @@ class RowWriter(Protocol):
     def write_rows(self, keys: Sequence[str], values: Sequence[Any], path: Path) -> Path: ...
 
 
+@runtime_checkable
+class ValueCodes(Protocol):
+    """A tokenizer of numbers: each code at each place stands for a value, and rows follow linearly from values.
+
+    So a mean of code values becomes the mean of the rows, without drawing any. ordered_codes: the first so many codes ascend.
+    """
+
+    features: tuple[str, ...]
+    ordered_codes: int
+
+    def align(self, header: Sequence[str], where: object = None) -> np.ndarray: ...
+
+    def code_values(self) -> np.ndarray:
+        """(L, vocabulary_size) values, NaN for a code that means missing."""
+        ...
+
+    def from_code_values(self, values: np.ndarray) -> np.ndarray:
+        """(N, L) values or means of them -> (N, F) rows."""
+        ...
+
+    def residual(self) -> np.ndarray:
+        """(F,) standard deviation of what the codes do not hold."""
+        ...
+
+
 def to_bytes(tokenizer: Tokenizer) -> bytes:
     """The file's bytes: the same tokenizer always gives the same ones."""
     from safetensors.numpy import save

@@ -28,6 +28,8 @@ class PretrainConfig:
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: AdamW with
     linear warm-up and cosine decay.
+    smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
+    value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
     seed: of weights, order, masks and draws. precision: auto, fp32 or bf16. compile: auto, on or off.
     validation_samples: held-out samples scored at every checkpoint. checkpoint_every: steps between checkpoints (0: only the end).
     keep: checkpoints kept.
@@ -47,6 +49,8 @@ class PretrainConfig:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
+    smoothing: float = 0.0
+    value_dropout: float = 0.0
     seed: int = 0
     precision: str = "auto"
     compile: str = "auto"
@@ -60,7 +64,10 @@ class PretrainConfig:
 
 CHOICES: dict[str, tuple[str, ...]] = {"preset": PRESETS, "precision": ("auto", "fp32", "bf16"), "compile": ("auto", "on", "off")}
 POSITIVE = ("steps", "batch_tokens", "clip_norm", "keep")
-NOT_NEGATIVE = ("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "validation_samples", "checkpoint_every", "seed")
+NOT_NEGATIVE = (
+    *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
+    *("validation_samples", "checkpoint_every", "seed"),
+)
 
 
 def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> PretrainConfig:

@@ -63,6 +63,8 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     be_deterministic(device)
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(config.seed))
+    if model.ordinal is not None:
+        model.ordinal.smoothing = config.smoothing
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     trainer = Trainer(model, make_optimizer(model, config), run.method(), _loader(run, train), config)
     _resume(trainer, run)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmtool.console import talk
+from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.packing import Batch
 from mmtool.errors import DataError
@@ -97,6 +98,8 @@ class Trainer:
     def _one_step(self, window: Window) -> None:
         context = self._context(self.progress)
         batch, keys = self.loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
+        if self.config.value_dropout:
+            batch = drop_values(batch, self.model.layout, self.config.value_dropout, context.seed)
         sums = self.backward(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not bool(torch.isfinite(norm) & torch.isfinite(sums).all()):

@@ -1,0 +1,73 @@
+#!/bin/sh
+# TCGA-OMICS (LoReTTa, arXiv 2305.14243, section 4): messenger RNA, micro RNA and proteins (RPPA) of cancer patients. Training holds
+# (mrna, mirna) and (mrna, rppa) of different patients, and unless told otherwise also all others, one modality of each; mirna and rppa
+# are never seen together. Every method trains for the same wall time and is judged on patients that hold all, against the raw tables,
+# beside the imputers of practitioners, by R2, rank correlation, cancer type, survival and the coverage of its intervals.
+#
+#   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--minutes M] [--methods NAME,...] [--no-unpaired] [--no-guides]
+#                                 [--levels B] [--samples D] [--split validation|test] [--limit N] [--smoke]
+#
+# DIR/{mrna,mirna,rppa}.csv.gz with the patient in the first column, DIR/clinical.csv with patient, cancer, time_days and event. Finished
+# stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
+set -eu
+data='' out='' seeds=0 minutes=4 methods=causal,masked,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
+levels=16 samples=32 split=validation limit=1000 smoke=
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        --smoke) smoke=1; shift; continue ;;
+        --no-unpaired) unpaired=; shift; continue ;;
+        --no-guides) guides=; shift; continue ;;
+        --data) data=$2 ;;
+        --out) out=$2 ;;
+        --seeds) seeds=$2 ;;
+        --minutes) minutes=$2 ;;
+        --methods) methods=$2 ;;
+        --levels) levels=$2 ;;
+        --samples) samples=$2 ;;
+        --split) split=$2 ;;
+        --limit) limit=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+[ -n "$data" ] && [ -n "$out" ] || usage
+[ -z "$smoke" ] || { minutes=0.2 samples=10 limit=60; }
+
+say() { # print a command as one would type it, then run it
+    printf '$'
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    echo
+    "$@"
+}
+make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+fractions='0.7 0.1 0.2'
+encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
+    folder=$1
+    shift
+    for table in mrna:48 mirna:32 rppa:32; do
+        name=${table%:*}
+        make "$folder/$name.tar" mmtool tokenize table "$data/$name.csv.gz" --fit --name "$name" --scheme codec \
+            --set components="${table#*:}" --n-bins "$levels" --set min_present=0.9 --key-column patient --fractions $fractions "$@" \
+            -o "$folder/$name.tar"
+    done
+}
+divide() { # divide TOKENS SHARDS: disjoint pairs of modalities, patients of the other splits complete
+    make "$2" mmtool shard "$1/mrna.tar" "$1/mirna.tar" "$1/rppa.tar" --pair mrna,mirna --pair mrna,rppa $unpaired \
+        --labels "$data/clinical.csv" --fractions $fractions -o "$2"
+}
+
+kind=$levels$unpaired tokens=$out/tokens-$levels
+encode "$tokens"
+divide "$tokens" "$out/shards-$kind"
+if [ -n "$guides" ]; then   # a second time: components that tell what the other table of the same training patients holds
+    shards=$out/shards-$kind kind=$kind-guided tokens=$out/tokens-$kind
+    encode "$tokens" --guide "$shards"
+    divide "$tokens" "$out/shards-$kind"
+fi
+say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --minutes "$minutes" --preset tiny --set shape.depth=2 \
+    --set shape.width=96 --batch-tokens 4096 --split "$split" --label cancer --survival time_days,event --key-column patient \
+    --raw mrna="$data/mrna.csv.gz" --raw mirna="$data/mirna.csv.gz" --raw rppa="$data/rppa.csv.gz" --samples "$samples" \
+    --limit "$limit" --contact-samples 0 -o "$out/comparison-$kind" --json

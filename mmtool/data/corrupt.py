@@ -1,0 +1,21 @@
+"""Regularisation of what is read, not of what is predicted: some levels of tables are hidden from the model in each step.
+
+A few thousand rows are soon known by heart; a model that never sees all values of one at once has to use what they share. Randomness
+is an argument, so that an interrupted run goes on bit for bit.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mmtool.data.layout import PADDING, VocabularyLayout
+from mmtool.data.packing import Batch
+
+
+def drop_values(batch: Batch, layout: VocabularyLayout, share: float, seed: int) -> Batch:
+    """The batch with this share of the inputs that are ordered levels replaced by padding; targets, places and masks stay."""
+    ordered = np.zeros(layout.size, bool)
+    for index, modality in enumerate(layout.modalities):
+        ordered[layout.first_code(index) : layout.first_code(index) + modality.ordered] = True
+    hidden = ordered[batch.tokens] & (np.random.default_rng(seed).random(batch.tokens.shape) < share)
+    return replace(batch, tokens=np.where(hidden, PADDING, batch.tokens))

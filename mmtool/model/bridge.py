@@ -1,0 +1,36 @@
+"""A table of linear weights beside the transformer: from every value of a table to every place that is to be predicted.
+
+What links two tables is mostly linear, spread over all their values, and weak in each of them: a few hundredths of a nat per weight,
+which attention finds slowly, and not before it has learned a thousand rows by heart. A regression finds it at once. So the scores of a
+place are moved by a weighted sum of all values that it may see: the model starts as a regression, and its blocks learn the rest.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmtool.data.layout import VocabularyLayout
+from mmtool.data.sequence import slot_start
+
+
+class ValueBridge(nn.Module):
+    """weights: (P, P), reading place x read place; 0 at first. P: places of all modalities with ordered codes, and one for all others."""
+
+    place_of_slot: Tensor
+
+    def __init__(self, layout: VocabularyLayout, num_slots: int) -> None:
+        super().__init__()
+        place_of_slot, count = torch.zeros(num_slots, dtype=torch.long), 1
+        for index, modality in enumerate(layout.modalities):
+            if modality.ordered and modality.fixed_length:
+                first, size = slot_start(layout, index), modality.max_length + 1
+                place_of_slot[first : first + size] = torch.arange(count, count + size)
+                count += size
+        self.register_buffer("place_of_slot", place_of_slot, persistent=False)
+        self.weights_embedding = nn.Parameter(torch.zeros(count, count))
+
+    def forward(self, slot_BL: Tensor, value_BS: Tensor, slot_BS: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) sums over the values that each of L tokens may see; mask (B, 1, L, S) as for attention."""
+        held_BSP = F.one_hot(self.place_of_slot[slot_BS], len(self.weights_embedding)) * value_BS[..., None]
+        seen_BLP = mask[:, 0].to(held_BSP.dtype) @ held_BSP
+        return (seen_BLP * self.weights_embedding[self.place_of_slot[slot_BL]]).sum(-1)

@@ -1,0 +1,28 @@
+"""Raw tables by key, in the order of a tokenizer's features: the truth that imputed tables are compared with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mmtool.console import track
+from mmtool.errors import UsageError
+from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.sources import SourceOptions, read_items
+from mmtool.preprocessing.tokenize import find_tokenizer
+
+
+def raw_rows(files: Mapping[str, Path], run: Path, options: SourceOptions | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """modality -> key -> (F,) float32 row with NaN for missing values, columns as the run's tokenizer wants them.
+
+    Raises UsageError where a modality is no table, DataError where a file cannot be read or has other columns.
+    """
+    return {name: _rows(name, path, run, options or SourceOptions()) for name, path in files.items()}
+
+
+def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str, np.ndarray]:
+    tokenizer = find_tokenizer(run, name)
+    if tokenizer.kind != "table":
+        raise UsageError(f"{name!r} is {tokenizer.kind}, not a table.", where="--raw", fix="Give raw tables only.")
+    prepare = Preparer(tokenizer)
+    return {item.key: prepare(item.value, path) for item in track(read_items("table", [path], options), f"reading {name}")}

@@ -1,0 +1,256 @@
+"""Wide table rows <-> a few codes: principal components, each quantized to a fixed number of levels.
+
+Hundreds or thousands of correlated features become 16 to 64 tokens, ordered by the variance they explain. Features are clipped
+and standardised, components follow from the training rows in closed form (nothing is random, nothing is trained), and each
+component has the levels of least squared error for its own distribution (Lloyd 1982, doi 10.1109/TIT.1982.1056489). Rows with holes
+are encoded from the values they have.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from mmtool.errors import UsageError
+from mmtool.tokenizers.base import Positions, check_settings
+from mmtool.tokenizers.codec import one_thread
+from mmtool.tokenizers.fsq import code_usage
+from mmtool.tokenizers.table_rows import TableRows, column_means, fit_quality, quantiles, select
+
+SETTINGS = {
+    "features": list | tuple,
+    "components": int,
+    "n_bins": int,
+    "min_present": float | int,
+    "max_features": int | None,
+    "clip": float | int,
+    "guides": list,
+}
+HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
+FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012)
+LLOYD_ROUNDS = 30
+GUIDED_SHARE = 0.75  # of the components, where there are guides; the rest follow the variance that is left
+GUIDED_AMONG = 256  # principal components within which directions that tell a guide are sought
+TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
+
+
+@dataclass
+class TableCodecTokenizer(TableRows):
+    """Rows (F,) float32, NaN where a value is missing <-> (K,) codes of K components.
+
+    low, high (F,): values outside of them count as these. centre, scale (F,): of standardisation. loadings (K, F): orthonormal
+    directions in standardised features, variance (K,): of the rows along them. edges (K, n_bins - 1) and centres (K, n_bins): levels of
+    each component, in units of standardised features. noise (F,): standard deviation of what the codes do not hold, in the features'
+    own units.
+    """
+
+    scheme: ClassVar[str] = "codec"
+    features: tuple[str, ...]
+    dropped: tuple[str, ...]
+    centre: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    loadings: np.ndarray
+    variance: np.ndarray
+    edges: np.ndarray
+    centres: np.ndarray
+    noise: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.vocabulary_size = self.ordered_codes = int(self.centres.shape[1])
+        self.shape: tuple[int, ...] | None = (len(self.loadings),)
+        self.positions: Positions = "set"
+        self.report: dict[str, Any] = {}
+
+    @classmethod
+    def fit(cls, values: Sequence[np.ndarray], settings: Mapping[str, Any], seed: int) -> "TableCodecTokenizer":
+        """Learn components and levels from training rows.
+
+        Settings: `features` (names of the columns of `values`, required), `components` (tokens per row, default 32; fewer where the
+        rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
+        default 0.001), `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row has none:
+        three quarters of the components are those that tell these best). Nothing is random. The report's R2 is that of rows
+        kept from a fit. Raises UsageError for settings that make no sense.
+        """
+        check_settings(settings, SETTINGS, "table codec")
+        names, clip = list(settings["features"]), float(settings.get("clip", 0.001))
+        if not 0 <= clip < 0.5:
+            raise UsageError(f"clip is {clip}.", where="table codec", fix="Give the share to cut off on either side, e.g. 0.001.")
+        if not 2 <= int(settings.get("n_bins", 32)) < 1 << 16:
+            raise UsageError(
+                f"n_bins is {settings['n_bins']}.", where="table codec", fix="Use a number from 2 to 65535; 16 to 64 are usual."
+            )
+        rows = np.stack([np.asarray(value, np.float32) for value in values])
+        kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
+        rows, features = rows[:, kept], tuple(names[i] for i in kept)
+        dropped = tuple(sorted(set(names) - set(features)))
+        sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), clip
+        guides = [np.asarray(guide, np.float64) for guide in settings.get("guides", ())]
+        held = np.arange(len(rows)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        trial = cls(features, dropped, **_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
+        learned = _learn(rows, *sizes, guides)
+        if trial is not None:
+            learned["noise"] = trial._noise(rows[held])
+        tokenizer = cls(features, dropped, **learned)
+        tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
+        tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
+        return tokenizer
+
+    def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Rows in the order of `features` -> (K,) codes each, whatever their holes."""
+        return list(self._quantize(self._project(self._stacked(values)))) if len(values) else []
+
+    def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Codes -> rows (F,) float32 without holes."""
+        if not len(tokens):
+            return []
+        codes = np.stack(tokens).astype(np.int64)
+        return list(self.from_code_values(np.take_along_axis(self.centres, codes.T, axis=1).T))
+
+    def code_values(self) -> np.ndarray:
+        """(K, n_bins) float32: what each code stands for at each place. Decoding is linear in it, so means may be taken here."""
+        return self.centres
+
+    def from_code_values(self, values: np.ndarray) -> np.ndarray:
+        """(N, K) code values, or means of them -> (N, F) float32 rows."""
+        standard = np.einsum("nk,kf->nf", values.astype(np.float64), self.loadings.astype(np.float64))
+        return np.clip(standard * self.scale + self.centre, self.low, self.high).astype(np.float32)
+
+    def residual(self) -> np.ndarray:
+        """(F,) standard deviation of what the codes do not hold."""
+        return self.noise
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {name: getattr(self, name) for name in TENSORS}, {"features": list(self.features), "dropped": list(self.dropped)}
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
+        return cls(tuple(settings["features"]), tuple(settings["dropped"]), **{name: tensors[name] for name in TENSORS})
+
+    def _project(self, rows: np.ndarray) -> np.ndarray:
+        """(N, F) rows -> (N, K) components; those of rows with holes are the most likely ones given the values that are there."""
+        standard = (np.clip(rows, self.low, self.high).astype(np.float64) - self.centre) / self.scale
+        holes = np.isnan(standard)
+        filled = np.where(holes, 0, standard)
+        scores = np.einsum("nf,kf->nk", filled, self.loadings.astype(np.float64))  # einsum: a row's sum never depends on its neighbours
+        noise = float(np.mean((self.noise / self.scale) ** 2)) + 1e-6
+        for row in np.flatnonzero(holes.any(1)):
+            seen = self.loadings[:, ~holes[row]].astype(np.float64)
+            scores[row] = np.linalg.solve(
+                seen @ seen.T + np.diag(noise / np.maximum(self.variance, 1e-6)), seen @ standard[row, ~holes[row]]
+            )
+        return scores
+
+    def _quantize(self, scores: np.ndarray) -> np.ndarray:
+        codes = [np.searchsorted(edges, column, side="left") for edges, column in zip(self.edges, scores.T, strict=True)]
+        return np.stack(codes, axis=1).astype(np.uint16)
+
+    def _measure(self, rows: np.ndarray) -> dict[str, Any]:
+        codes = np.stack(self.encode(list(rows)))
+        clipped = np.clip(rows, self.low, self.high)
+        return {**fit_quality(clipped, np.stack(self.decode(list(codes)))), **code_usage(codes.astype(np.int64), self.vocabulary_size)}
+
+    def _noise(self, rows: np.ndarray) -> np.ndarray:
+        error = np.clip(rows, self.low, self.high) - np.stack(self.decode(self.encode(list(rows))))
+        return np.sqrt(column_means(error.astype(np.float64) ** 2)).astype(np.float32)
+
+
+@threadpool_limits.wrap(limits=1)
+@one_thread()
+def _learn(rows: np.ndarray, components: int, n_bins: int, clip: float, guides: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Everything that a codec is made of, from (N, F) training rows."""
+    low, high = np.nan_to_num(quantiles(rows, np.array([max(clip, 1e-9), 1 - clip])))
+    clipped = np.clip(rows, low, high).astype(np.float64)
+    centre = column_means(clipped)
+    scale = np.sqrt(column_means((clipped - centre) ** 2))
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    standard = (clipped - centre) / scale
+    loadings = _components(standard, components, guides)
+    holes = np.isnan(standard)
+    scores = np.where(holes, _reconstruct(np.where(holes, 0, standard), loadings), standard) @ loadings.T
+    levels = [_levels(column, n_bins) for column in scores.T]
+    edges, centres = (np.stack(part).astype(np.float32) for part in zip(*levels, strict=True))
+    variance = (scores**2).mean(0)
+    lost = np.sqrt(np.maximum(1 - variance @ loadings**2, 0)) * scale
+    plain = {"centre": centre, "scale": scale, "low": low, "high": high, "loadings": loadings, "variance": variance, "noise": lost}
+    return {name: array.astype(np.float32) for name, array in plain.items()} | {"edges": edges, "centres": centres}
+
+
+def _components(standard: np.ndarray, wanted: int, guides: Sequence[np.ndarray]) -> np.ndarray:
+    """(K, F) directions of (N, F) standardised rows: principal ones, or first those that tell the guides. Holes are filled by what
+    principal components say of them."""
+    holes = np.isnan(standard)
+    filled = np.where(holes, 0, standard)
+    loadings = _principal(filled, wanted)
+    for _ in range(FILLS if holes.any() else 0):
+        filled = np.where(holes, _reconstruct(filled, loadings), filled)
+        loadings = _principal(filled, wanted)
+    return _guided(filled, guides, len(loadings)) if guides else loadings
+
+
+def _guided(rows: np.ndarray, guides: Sequence[np.ndarray], wanted: int) -> np.ndarray:
+    """(K, F) orthonormal directions: equal shares tell each guide, the others are principal in what these leave.
+
+    Reduced-rank ridge regression (Mukherjee and Zhu 2011, doi 10.1002/sam.10138) on principal components. On TCGA, 32 components so
+    chosen tell other tables as well as 128 principal ones.
+    """
+    among = _principal(rows, max(GUIDED_AMONG, wanted))
+    scores, each = rows @ among.T, int(GUIDED_SHARE * wanted / len(guides))
+    telling = np.hstack([_telling(scores, guide, each) for guide in guides])
+    found = _upright(np.linalg.qr(among.T @ telling)[0])
+    left = rows - (rows @ found.T) @ found
+    return np.vstack([found, _principal(left, wanted - len(found))]) if wanted > len(found) else found
+
+
+def _telling(scores: np.ndarray, guide: np.ndarray, count: int) -> np.ndarray:
+    """(C, count) directions in (N, C) scores from which a ridge regression tells a guide, the most telling one first."""
+    known = ~np.isnan(guide).all(1)
+    x, y = scores[known] - scores[known].mean(0), np.nan_to_num(guide[known] - column_means(guide[known]))
+    weights = np.linalg.solve(x.T @ x + len(x) * np.eye(x.shape[1]), x.T @ y)
+    return weights @ np.linalg.svd(x @ weights, full_matrices=False)[2][:count].T
+
+
+def _reconstruct(filled: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+    return (filled @ loadings.T) @ loadings
+
+
+def _principal(rows: np.ndarray, wanted: int) -> np.ndarray:
+    """Leading right singular vectors, the largest variance first; the largest entry of each is positive."""
+    count = max(1, min(wanted, *rows.shape))
+    tall = rows.shape[0] >= rows.shape[1]
+    gram = torch.from_numpy(rows.T @ rows if tall else rows @ rows.T)
+    vectors = torch.linalg.eigh(gram)[1].numpy()[:, ::-1][:, :count]
+    directions = vectors if tall else rows.T @ vectors
+    return _upright(directions / np.maximum(np.linalg.norm(directions, axis=0), 1e-12))
+
+
+def _upright(directions: np.ndarray) -> np.ndarray:
+    """(F, K) columns as (K, F) rows, the largest entry of each positive."""
+    signs = np.sign(directions[np.abs(directions).argmax(0), np.arange(directions.shape[1])])
+    return np.ascontiguousarray((directions * np.where(signs == 0, 1, signs)).T)
+
+
+def _levels(values: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n_bins - 1 edges, n_bins centres) of least squared error: Lloyd's rounds from the best levels of a normal distribution."""
+    wide = NormalDist(0, np.sqrt(3))  # levels lie as dense as the cube root of the density (Panter and Dite 1951)
+    shape = np.array([wide.inv_cdf((i + 0.5) / n_bins) for i in range(n_bins)])
+    centres = values.mean() + max(float(values.std()), 1e-6) * shape
+    ordered = np.sort(values)
+    sums = np.concatenate([[0], np.cumsum(ordered)])
+    for _ in range(LLOYD_ROUNDS):
+        cuts = np.concatenate([[0], np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2, side="right"), [len(ordered)]])
+        counts = np.diff(cuts)
+        centres = np.where(counts > 0, np.diff(sums[cuts]) / np.maximum(counts, 1), centres)
+    return (centres[1:] + centres[:-1]) / 2, centres
+
+
+def _explained(tokenizer: TableCodecTokenizer, rows: np.ndarray) -> float:
+    """Share of the standardised training rows' variance that lies in the components."""
+    standard = (np.clip(rows, tokenizer.low, tokenizer.high) - tokenizer.centre) / tokenizer.scale
+    filled = np.where(np.isnan(standard), 0, standard).astype(np.float64)
+    return float(((filled @ tokenizer.loadings.T.astype(np.float64)) ** 2).sum() / max((filled**2).sum(), 1e-12))

@@ -1,0 +1,121 @@
+"""What all table tokenizers share: named features, matching of columns, rows as CSV, and statistics of columns with holes."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from mmtool.errors import DataError, UsageError
+from mmtool.storage import write_bytes
+from mmtool.tokenizers.base import Kind, Positions
+
+KEY_COLUMN = "key"
+
+
+class TableRows:
+    """Rows (F,) float32 of named features, NaN where a value is missing.
+
+    features: names, in the order of the values; dropped: columns of the training table that are left out on purpose.
+    """
+
+    kind: ClassVar[Kind] = "table"
+    positions: Positions = "set"
+    features: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def align(self, header: Sequence[str], where: object = None) -> np.ndarray:
+        """Where each feature stands in `header`: `row[tokenizer.align(header)]` is what `encode` takes.
+
+        Raises DataError where a feature is missing from the header, or a column is neither a feature nor left out in fitting.
+        """
+        place = {name: i for i, name in enumerate(header)}
+        missing = [name for name in self.features if name not in place]
+        unknown = sorted(set(header) - set(self.features) - set(self.dropped))
+        if missing or unknown:
+            what = [f"{label} {_some(names)}" for label, names in (("it lacks", missing), ("it has the unknown", unknown)) if names]
+            fix = "Use a table with the columns the tokenizer was fitted on (name labels with --label), or fit a new one."
+            raise DataError(f"the columns differ from those of the tokenizer: {'; '.join(what)}.", where=where, fix=fix)
+        return np.array([place[name] for name in self.features], np.int64)
+
+    def write(self, value: np.ndarray, stem: Path) -> Path:
+        """Write one row as `stem`.csv with a header; its key is the last part of `stem`."""
+        return self.write_rows([stem.name], [value], stem.with_name(stem.name + ".csv"))
+
+    def write_rows(self, keys: Sequence[str], values: Sequence[np.ndarray], path: Path) -> Path:
+        """Write many rows as one CSV: the key first, then every feature; an empty cell is a missing value."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([KEY_COLUMN, *self.features])
+        for key, row in zip(keys, values, strict=True):
+            writer.writerow([key, *("" if np.isnan(value) else str(value) for value in np.asarray(row, np.float32))])
+        write_bytes(path, text.getvalue().encode())
+        return path
+
+    def _stacked(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, F) float32. Raises DataError for a row of another length."""
+        return np.stack([self._checked(value) for value in values])
+
+    def _checked(self, value: np.ndarray) -> np.ndarray:
+        row = np.asarray(value, np.float32)
+        if row.shape != (len(self.features),):
+            raise DataError(f"a row has shape {row.shape}, the tokenizer {len(self.features)} features.", fix="Use `align` first.")
+        return row
+
+
+def select(rows: np.ndarray, min_present: float, max_features: int | None) -> np.ndarray:
+    """Columns to keep, ascending: those present often enough, and of these the most variable."""
+    kept = np.flatnonzero((~np.isnan(rows)).mean(0) >= min_present)
+    if max_features is not None and len(kept) > max_features:
+        order = np.argsort(-spread(rows[:, kept]), kind="stable")
+        kept = np.sort(kept[order[: max(int(max_features), 0)]])
+    if not len(kept):
+        raise UsageError("no feature is left.", where="table", fix="Lower min_present or raise max_features.")
+    return kept
+
+
+def spread(rows: np.ndarray) -> np.ndarray:
+    """Variance per column of values clipped to their 1 % and 99 % quantiles, so that one outlier does not decide."""
+    low, high = quantiles(rows, np.array([0.01, 0.99]))
+    clipped = np.clip(rows, low, high)
+    present = ~np.isnan(rows)
+    squares = np.where(present, clipped - column_means(clipped), 0) ** 2
+    return squares.sum(0) / np.maximum(present.sum(0), 1)
+
+
+def column_means(rows: np.ndarray) -> np.ndarray:
+    """Mean of the present values of each column, 0 where there is none."""
+    present = ~np.isnan(rows)
+    return np.where(present, rows, 0).sum(0, dtype=np.float64) / np.maximum(present.sum(0), 1)
+
+
+def quantiles(rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(len(shares), F) values of each column (NaN where it has none) that a `share` of its present values does not exceed."""
+    ordered = np.sort(rows, axis=0)  # NaN goes last
+    counts = (~np.isnan(rows)).sum(0)
+    places = np.clip(np.ceil(shares[:, None] * counts).astype(np.int64) - 1, 0, len(rows) - 1)
+    return np.take_along_axis(ordered, places, axis=0)
+
+
+def fit_quality(rows: np.ndarray, decoded: np.ndarray) -> dict[str, float | int | None]:
+    """How well `decoded` stands for `rows`, both (N, F): R2 per feature over its present values, its mean and its worst."""
+    present = ~np.isnan(rows)
+    error = np.where(present, rows - decoded, 0).astype(np.float64)
+    deviation = np.where(present, rows - column_means(rows), 0).astype(np.float64)
+    total = (deviation**2).sum(0)
+    varying = total > 0
+    r2 = 1 - (error**2).sum(0)[varying] / total[varying]
+    return {
+        "samples": len(rows),
+        "features": rows.shape[1],
+        "reconstruction_r2": round(float(r2.mean()), 5) if varying.any() else None,
+        "reconstruction_r2_worst": round(float(r2.min()), 5) if varying.any() else None,
+        "constant_features": int((~varying).sum()),
+        "missing_share": round(float(1 - present.mean()), 5),
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,77 @@
+"""A Cox model fitted on real tables orders patients by risk, tells imputed tables that keep it from those that do not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmtool.data.sample import Sample
+from mmtool.errors import UsageError
+from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.features import Embedding
+from mmtool.evaluation.risks import Risks
+from mmtool.evaluation.survival import concordance, outcomes_of
+from mmtool.tokenizers.table import TableTokenizer
+
+pytest.importorskip("sksurv", reason="needs the extra [survival]")
+
+
+def cohort(count: int, seed: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Rows whose first two features set the hazard, and labels with time and event, a third of them censored."""
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(count, 10)).astype(np.float32)
+    times = random.exponential(np.exp(-1.5 * rows[:, 0] + rows[:, 1]))
+    censored = random.exponential(2 * np.median(times), count)
+    return rows, [{"days": float(min(t, c)), "died": int(t <= c)} for t, c in zip(times, censored, strict=True)]
+
+
+def sides() -> tuple[DecodedSamples, DecodedSamples, dict[str, Embedding]]:
+    rows, labels = cohort(600, 1)
+    tokenizer = TableTokenizer.fit(list(rows), {"features": [f"f{i}" for i in range(10)], "n_bins": 64}, 0)
+    held, held_labels = cohort(200, 2)
+    held_labels[0] = {}
+    pools = [
+        DecodedSamples(
+            [Sample(f"{i}", {"genes": codes}, own) for i, (codes, own) in enumerate(zip(tokenizer.encode(list(part)), known, strict=True))],
+            {"genes": tokenizer},
+        )
+        for part, known in ((held, held_labels), (rows, labels))
+    ]
+    return pools[0], pools[1], {"genes": Embedding(tokenizer, pools[1].values("genes"), 0)}
+
+
+def test_risk_is_learned_and_imputed_values_are_judged_by_it() -> None:
+    test, train, embeddings = sides()
+    risks = Risks(test, train, embeddings, ("days", "died"), seed=0)
+    ceiling = risks.ceilings["genes"]
+    assert ceiling.value > 0.8 and ceiling.low < ceiling.value < ceiling.high and ceiling.n == 199
+    everyone = test.having("genes")
+    same = risks.judge("genes", everyone, [[value] for value in test.values("genes")])
+    assert same["c_index"].value == pytest.approx(ceiling.value)
+    shuffled = np.random.default_rng(0).permutation(np.stack(test.values("genes")))
+    assert risks.judge("genes", everyone, [[value] for value in shuffled])["c_index"].value == pytest.approx(0.5, abs=0.1)
+    assert risks.judge("unknown", everyone, []) == {}
+
+
+def test_too_few_events_make_no_model() -> None:
+    test, train, embeddings = sides()
+    for sample in train.samples[10:]:
+        sample.labels.clear()
+    assert Risks(test, train, embeddings, ("days", "died"), seed=0).models == {}
+
+
+def test_concordance_of_a_perfect_order() -> None:
+    outcomes = np.array([[1, 1], [2, 1], [3, 0], [4, 1]], float)
+    assert concordance(np.array([4.0, 3, 2, 1]), outcomes, 0).value == 1
+    assert concordance(np.array([1.0, 2, 3, 4]), outcomes, 0).value == 0
+    assert concordance(np.zeros(2), np.array([[1, 0], [2, 0]], float), 0) is None
+
+
+def test_outcomes_come_from_labels() -> None:
+    found = outcomes_of([{"t": "12.5", "e": 1}, {"t": 3}, {"t": 0, "e": 0}], "t", "e")
+    np.testing.assert_array_equal(found[0], [12.5, 1])
+    assert np.isnan(found[1:]).all()
+    with pytest.raises(UsageError, match="'dead'"):
+        outcomes_of([{"t": 1, "e": "dead"}], "t", "e")
+    with pytest.raises(UsageError, match="e is 2"):
+        outcomes_of([{"t": 1, "e": 2}], "t", "e")

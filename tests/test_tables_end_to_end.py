@@ -1,0 +1,77 @@
+"""From raw tables with holes to imputed ones with bounds, and to a report against the raw values: every stage of the command line."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+COUNT, SIZES = 240, {"genes": 12, "proteins": 9, "sugars": 7}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three linked tables of the same patients, and what became of them."""
+    folder, random = tmp_path_factory.mktemp("tables"), np.random.default_rng(0)
+    factors = random.normal(size=(COUNT, 3))
+    for name, size in SIZES.items():
+        rows = factors @ random.normal(size=(3, size)) + 0.3 * random.normal(size=(COUNT, size))
+        write(folder / f"{name}.csv", ["patient", *(f"{name}{i}" for i in range(size))], rows.round(3).tolist())
+    times = random.exponential(np.exp(factors[:, 0])).round(4) + 0.001
+    clinical = [[f"kind{int(x > 0)}", float(t), int(random.random() < 0.8)] for x, t in zip(factors[:, 1], times, strict=True)]
+    write(folder / "clinical.csv", ["patient", "cancer", "days", "event"], clinical)
+    return folder
+
+
+def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *([f"p{i:03d}", *row] for i, row in enumerate(rows))])
+
+
+def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Path, mmtool: Callable[..., Any]) -> None:
+    pytest.importorskip("sksurv", reason="needs the extra [survival]")
+    for name in SIZES:
+        assert mmtool(
+            "tokenize", "table", tables / f"{name}.csv", "--fit", "--name", name, "--scheme", "codec", "--set", "components=4",
+            "--n-bins", 12, "--key-column", "patient", "--fractions", 0.6, 0.1, 0.3, "-o", tables / f"{name}.tar",
+        ).code == 0  # fmt: skip
+    assert mmtool(
+        "shard", *(tables / f"{name}.tar" for name in SIZES), "--pair", "genes,proteins", "--pair", "genes,sugars",
+        "--labels", tables / "clinical.csv", "--fractions", 0.6, 0.1, 0.3, "-o", tables / "shards",
+    ).code == 0  # fmt: skip
+    assert mmtool(
+        "pretrain", tables / "shards", "--method", "loretta", "--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=64",
+        "--steps", 60, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
+    ).code == 0  # fmt: skip
+    done = mmtool(
+        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--samples", 12,
+        "-o", tables / "filled",
+    )  # fmt: skip
+    assert done.code == 0
+    assert sorted(path.name for path in (tables / "filled").glob("*.csv")) == [
+        "proteins.csv", "proteins.q05.csv", "proteins.q25.csv", "proteins.q50.csv", "proteins.q75.csv", "proteins.q95.csv",
+    ]  # fmt: skip
+    header = next(csv.reader((tables / "filled" / "proteins.csv").open()))
+    assert header == ["key", *(f"proteins{i}" for i in range(9))]
+    report = mmtool(
+        "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--key-column", "patient",
+        *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")), "--samples", 12, "--contact-samples", 0, "--json",
+        "-o", tables / "report",
+    )  # fmt: skip
+    assert report.code == 0, report.err
+    rows = json.loads(report.out.splitlines()[-1])["results"]
+    found = {(row["run"], "+".join(row["given"]), row["target"], row["metric"]): row["value"] for row in rows}
+    assert found["ridge (chain)", "sugars", "proteins", "r2"] > 0.5
+    assert found["ridge (chain)", "genes", "proteins", "r2"] > 0.7
+    assert {metric for who, *_, metric in found if who == "loretta"} == {
+        "accuracy", "perplexity", "r2", "spearman", "c_index", "coverage_50", "coverage_80", "coverage_95",
+    }  # fmt: skip
+    meta = json.loads((tables / "report/report.json").read_text())["meta"]
+    assert meta["truth"] == sorted(SIZES) and meta["risks"]["genes"]["value"] > 0.6
+
+
+def test_wrong_use_is_named(tables: Path, mmtool: Callable[..., Any]) -> None:
+    assert "is not TIME,EVENT" in mmtool("evaluate", "run", "shards", "--survival", "days", "-o", tables / "x").err
