@@ -73,7 +73,8 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
     assert meta["truth"] == sorted(SIZES) and meta["risks"]["genes"]["value"] > 0.6
     compared = mmtool(
         "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
-        "--set", "shape.width=64", "--set", "compile=off", "--steps", 10, "--batch-tokens", 1024, "--label", "cancer", "--survival", "days,event", "--key-column", "patient", "--raw",
+        "--set", "shape.width=64", "--set", "compile=off", "--steps", 10, "--batch-tokens", 1024, "--label", "cancer",
+        "--survival", "days,event", "--key-column", "patient", "--raw",
         f"proteins={tables / 'proteins.csv'}", "--samples", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
     )  # fmt: skip
     assert compared.code == 0, compared.err
