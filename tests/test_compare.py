@@ -48,7 +48,7 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert report["results"] == summary["results"]
     assert all(row["seeds"] == (2 if row["run"] in ("causal", "commutative", "ordered") else 1) for row in report["rows"])
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "| direction | causal | commutative | ordered | marginal sample | nearest neighbour | n |" in text
+    assert "| direction | causal | commutative | ordered | marginal sample | nearest neighbour |" in text
     assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
     assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
     again = mmtool(*command, "-o", tmp_path / "out")

@@ -61,7 +61,7 @@ def test_guides_are_what_the_protocol_left(tmp_path: Path, mmtool: Callable[...,
     proteins, sugars = (~np.isnan(guide).all(1) for guide in guide_tables(tmp_path / "shards", "genes", keys))
     assert proteins.sum() > 40 and sugars.sum() > 40 and not (proteins & sugars).any()
     assert len(guide_tables(tmp_path / "shards", "sugars", keys)) == 1, "proteins and sugars never meet"
-    guided = (*words[:6], "--key-column", "patient", "--name", "genes", "--guide", tmp_path / "shards")
+    guided = (*words[:5], "--key-column", "patient", "--name", "genes", "--guide", tmp_path / "shards")
     assert mmtool("tokenize", "table", tmp_path / "genes.csv", *guided, "-o", tmp_path / "guided.tar").code == 0
     with pytest.raises(UsageError, match="no other table goes with 'fats'"):
         guide_tables(tmp_path / "shards", "fats", keys)

@@ -71,6 +71,15 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
     }  # fmt: skip
     meta = json.loads((tables / "report/report.json").read_text())["meta"]
     assert meta["truth"] == sorted(SIZES) and meta["risks"]["genes"]["value"] > 0.6
+    compared = mmtool(
+        "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
+        "--set", "shape.width=64", "--set", "compile=off", "--steps", 10, "--batch-tokens", 1024, "--label", "cancer",
+        "--survival", "days,event", "--key-column", "patient", "--raw",
+        f"proteins={tables / 'proteins.csv'}", "--samples", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
+    )  # fmt: skip
+    assert compared.code == 0, compared.err
+    metrics = {(row["run"], row["metric"]) for row in json.loads(compared.out.splitlines()[-1])["results"]}
+    assert {(name, metric) for name in ("masked", "contrastive") for metric in ("r2", "c_index", "coverage_80")} <= metrics
 
 
 def test_wrong_use_is_named(tables: Path, mmtool: Callable[..., Any]) -> None:

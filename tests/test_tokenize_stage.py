@@ -112,7 +112,7 @@ def test_wrong_use_is_refused_before_any_work(notes: Path, table: Path, tmp_path
     refused: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (UsageError, "exists already.*--force", {"output": tmp_path / "text.tar"}),
         (UsageError, "no name for a modality", {"name": "my.text"}),
-        (UsageError, r"no scheme 'codec' for table.*bins", {"scheme": "codec"}),
+        (UsageError, r"no scheme 'pieces' for table.*bins", {"scheme": "pieces"}),
         (UsageError, r"unknown tokenizer setting 'bins'.*n_bins", {"settings": {"bins": 3}}),
         (UsageError, "is for text, not table", {"tokenizer": tmp_path / "text.tar", "name": "text"}),
         (DataError, r"no tokenizer for 'omics'.*text", {"tokenizer": tmp_path / "text.tar"}),

@@ -1,8 +1,8 @@
 """A table of linear weights beside the transformer: from every value of a table to every place that is to be predicted.
 
-What links two tables is mostly linear, spread over all their values, and weak in each of them: a few hundredths of a nat per weight,
-which attention finds slowly, and not before it has learned a thousand rows by heart. A regression finds it at once. So the scores of a
-place are moved by a weighted sum of all values that it may see: the model starts as a regression, and its blocks learn the rest.
+What links two tables may be spread over all their values and weak in each: of TCGA's tables, a linear regression between 32 principal
+components gains 0.05 to 0.1 nats per token in all. So the scores of a place are moved by a weighted sum of all values that it may see,
+a regression beside the blocks.
 """
 
 import torch

@@ -196,8 +196,8 @@ def _components(standard: np.ndarray, wanted: int, guides: Sequence[np.ndarray])
 def _guided(rows: np.ndarray, guides: Sequence[np.ndarray], wanted: int) -> np.ndarray:
     """(K, F) orthonormal directions: equal shares tell each guide, the others are principal in what these leave.
 
-    Reduced-rank ridge regression (Mukherjee and Zhu 2011, doi 10.1002/sam.10138) on principal components. On TCGA, 32 components so
-    chosen tell other tables as well as 128 principal ones.
+    Reduced-rank ridge regression (Mukherjee and Zhu 2011, doi 10.1002/sam.10138) on principal components. On TCGA, before quantizing,
+    a linear regression on 32 such components of messenger RNA tells other tables about as well as one on 128 principal ones.
     """
     among = _principal(rows, max(GUIDED_AMONG, wanted))
     scores, each = rows @ among.T, int(GUIDED_SHARE * wanted / len(guides))
