@@ -7,7 +7,7 @@
 #   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--minutes M] [--methods NAME,...] [--no-unpaired] [--no-guides]
 #                                 [--levels B] [--samples D] [--split validation|test] [--limit N] [--smoke]
 #
-# DIR/{mrna,mirna,rppa}.csv.gz with the patient in the first column, DIR/clinical.csv with patient, cancer, time_days and event. Finished
+# DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
 set -eu
 data='' out='' seeds=0 minutes=4 methods=causal,masked,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
@@ -49,14 +49,14 @@ encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     shift
     for table in mrna:48 mirna:32 rppa:32; do
         name=${table%:*}
-        make "$folder/$name.tar" mmtool tokenize table "$data/$name.csv.gz" --fit --name "$name" --scheme codec \
+        make "$folder/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
             --set components="${table#*:}" --n-bins "$levels" --set min_present=0.9 --key-column patient --fractions $fractions "$@" \
             -o "$folder/$name.tar"
     done
 }
 divide() { # divide TOKENS SHARDS: disjoint pairs of modalities, patients of the other splits complete
     make "$2" mmtool shard "$1/mrna.tar" "$1/mirna.tar" "$1/rppa.tar" --pair mrna,mirna --pair mrna,rppa $unpaired \
-        --labels "$data/clinical.csv" --fractions $fractions -o "$2"
+        --labels "$data/tcga/clinical.csv" --fractions $fractions -o "$2"
 }
 
 kind=$levels$unpaired tokens=$out/tokens-$levels
@@ -69,5 +69,5 @@ if [ -n "$guides" ]; then   # a second time: components that tell what the other
 fi
 say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --minutes "$minutes" --preset tiny --set shape.depth=2 \
     --set shape.width=96 --batch-tokens 4096 --split "$split" --label cancer --survival time_days,event --key-column patient \
-    --raw mrna="$data/mrna.csv.gz" --raw mirna="$data/mirna.csv.gz" --raw rppa="$data/rppa.csv.gz" --samples "$samples" \
+    --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" --samples "$samples" \
     --limit "$limit" --contact-samples 0 -o "$out/comparison-$kind" --json
