@@ -73,11 +73,11 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put the saved moments back, by parameter name (a parameter that the method never uses has none)."""
     tensors = load_file(path / OPTIMIZER)
-    for name, parameter in model.named_parameters():
-        if f"{name}/step" not in tensors:
-            continue
-        saved = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {key: tensor.to(parameter.device if key != "step" else tensor.device) for key, tensor in saved.items()}
+    parameters = dict(model.named_parameters())
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition("/")
+        parameter = parameters[name]
+        optimizer.state[parameter][moment] = tensor if moment == "step" else tensor.to(parameter.device)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

@@ -26,7 +26,8 @@ class PretrainConfig:
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
-    learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: AdamW with
+    optimizer: muon (matrices of the blocks by Muon, the rest by AdamW) or adamw.
+    learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
@@ -43,6 +44,7 @@ class PretrainConfig:
     minutes: float = 0.0
     batch_tokens: int = 8192
     row_length: int = 0
+    optimizer: str = "muon"
     learning_rate: float = 0.0
     warmup_steps: int = 100
     min_lr_share: float = 0.05
@@ -62,7 +64,12 @@ class PretrainConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"preset": PRESETS, "precision": ("auto", "fp32", "bf16"), "compile": ("auto", "on", "off")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "preset": PRESETS,
+    "optimizer": ("muon", "adamw"),
+    "precision": ("auto", "fp32", "bf16"),
+    "compile": ("auto", "on", "off"),
+}
 POSITIVE = ("steps", "batch_tokens", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),

@@ -1,20 +1,72 @@
-"""AdamW with linear warm-up and cosine decay."""
+"""Muon for the matrices of the blocks, AdamW for the rest; linear warm-up and cosine decay.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) with a step as large as AdamW's, so that one learning rate
+serves both (Liu et al. 2025, arXiv 2502.16982, equation 4).
+"""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mmtool.model.transformer import Transformer
+from mmtool.tokenizers.muon import MOMENTUM, orthogonal
 from mmtool.training.config import PretrainConfig
 
+ADAMW_SIZE = 0.2  # root mean square of the entries of a typical step of AdamW
 
-def make_optimizer(model: Transformer, config: PretrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; matrices decay, embeddings, norms and biases do not."""
-    matrices = {name for name, parameter in model.named_parameters() if parameter.ndim == 2 and "embedding" not in name}
-    decayed = [parameter for name, parameter in model.named_parameters() if name in matrices]
-    plain = [parameter for name, parameter in model.named_parameters() if name not in matrices]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=peak_rate(config, model.shape.width), betas=config.betas, eps=1e-8, fused=True)
+
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW in which the groups marked `muon` are stepped by Muon: one optimizer, one state, one schedule.
+
+    dtype: of the orthogonalisation, the dearest part of the step.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], dtype: torch.dtype, **settings: Any) -> None:
+        super().__init__(groups, **settings)
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        every = self.param_groups
+        self.param_groups = [group for group in every if not group["muon"]]
+        try:
+            super().step()
+        finally:
+            self.param_groups = every
+        for group in every:
+            if group["muon"]:
+                self._muon_step(group)
+
+    def _muon_step(self, group: dict[str, Any]) -> None:
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            momentum.lerp_(weight.grad, 1 - MOMENTUM)
+            step = orthogonal(weight.grad.lerp(momentum, MOMENTUM), self.dtype)
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.add_(step, alpha=-group["lr"] * ADAMW_SIZE * max(weight.shape) ** 0.5)
+
+
+def make_optimizer(model: Transformer, config: PretrainConfig) -> MuonAdamW:
+    """Muon or AdamW for the matrices of the blocks, fused AdamW for all else. Matrices decay; embeddings, norms and biases do not."""
+    named = dict(model.named_parameters())
+    matrices = {name for name, parameter in named.items() if parameter.ndim == 2 and "embedding" not in name}
+    inner = {name for name in matrices if name.startswith("blocks.")} if config.optimizer == "muon" else set()
+    groups = [
+        {"params": _chosen(named, matrices - inner), "weight_decay": config.weight_decay, "muon": False},
+        {"params": _chosen(named, set(named) - matrices), "weight_decay": 0.0, "muon": False},
+        {"params": _chosen(named, inner), "weight_decay": config.weight_decay, "muon": True},
+    ]
+    rate = peak_rate(config, model.shape.width)
+    present = [group for group in groups if group["params"]]
+    return MuonAdamW(present, model.compute_dtype, lr=rate, betas=config.betas, eps=1e-8, fused=True)
+
+
+def _chosen(named: dict[str, nn.Parameter], names: set[str]) -> list[Tensor]:
+    return [parameter for name, parameter in named.items() if name in names]
 
 
 def peak_rate(config: PretrainConfig, width: int) -> float:
