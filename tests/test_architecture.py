@@ -20,7 +20,7 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
-    "encoders": {"training", "methods", "model", "data", "tokenizers"},
+    "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
@@ -32,7 +32,7 @@ BELOW = {
 }
 VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py",)
+HEAVY += ("h5py", "transformers")
 
 
 def modules() -> list[Path]:
