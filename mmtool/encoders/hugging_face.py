@@ -40,8 +40,10 @@ class HuggingFaceEncoder(Encoder):
     for images as patches, otherwise what the codec keeps). Inputs: values (B, ...), and length (B,) where it varies.
     """
 
-    lora_sites = ("attention.q_proj", "attention.v_proj", "attention.self.query", "attention.self.value")
-    lora_sites += ("attention.attention.query", "attention.attention.value")  # as transformers 5.0 names them
+    lora_sites = (
+        *("attention.q_proj", "attention.v_proj", "attention.self.query", "attention.self.value"),
+        *("attention.attention.query", "attention.attention.value"),  # of ViT and AST in transformers 5.0
+    )
     adapter_sites = ("mlp.fc2", "output.dense", "feed_forward.output_dense")
 
     def __init__(self, model: Any, architecture: Architecture, reader: Reader, modality: str, fingerprint: str, pool: Pool) -> None:
