@@ -23,6 +23,7 @@ from mmtool.training.checkpoint import MODEL
 from mmtool.training.run import Run, open_run
 
 FIELDS = ("tokens", "modality_index", "slot", "position", "length")
+READING = ("token_embedding", "modality_embedding", "slot_embedding", "ordinal", "blocks", "final_norm")
 
 
 class RunEncoder(Encoder):
@@ -50,8 +51,8 @@ class RunEncoder(Encoder):
         return self.model.final_norm
 
     def class_token(self) -> Tensor:
-        """The opening token of the modality."""
-        document = self.method.segments(self._empty(), [self.modality], loss=())
+        """The opening token."""
+        document = self.method.reading(self._empty(), [self.modality])
         arrays = (document.tokens, document.modality, document.slot)
         device = self.model.head.device
         return self.model.embed(*(torch.from_numpy(array[None, :1]).to(device) for array in arrays))[0, 0].float()
@@ -93,6 +94,11 @@ class RunEncoder(Encoder):
         prepare = Preparer(self.tokenizer)
         codes = self.tokenizer.encode([prepare(value) for value in values])
         return self.prepare([Sample(str(number), {self.modality: row}) for number, row in enumerate(codes)])
+
+    def num_parameters(self) -> int:
+        """Of what reads: embeddings, blocks and final norm, without the head."""
+        parts = [module for name, module in self.model.named_children() if name in READING]
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
     def length_of(self, inputs: Inputs) -> int:
         return inputs["tokens"].shape[1]
