@@ -18,7 +18,8 @@ class AudioPatchTokenizer(AudioTokenizer):
     """(T,) float32 at `sample_rate_hz` <-> (L, patch * mels) uint8, one token per `patch` frames of 10 ms, frame by frame.
 
     A level is a step of `step` nepers above the floor, so that the loudest band of the training recordings is 255. Settings of `fit`:
-    sample_rate_hz, hop_ms, mels, floor_db, trim_db, normalise, patch (see AudioCodecTokenizer). Reported: the step in dB, tokens per second.
+    sample_rate_hz, hop_ms, mels, floor_db, trim_db, normalise, patch (see AudioCodecTokenizer). Reported: the step in dB, tokens per
+    second.
     """
 
     scheme: ClassVar[str] = "patches"
