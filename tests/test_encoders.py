@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Raw
 
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
@@ -13,6 +14,7 @@ from mmtool.encoders import Encoder, open_encoder
 from mmtool.errors import DataError, UsageError
 from mmtool.impute import Imputer
 from mmtool.preprocessing.shard import shard
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.training.config import resolve
 from mmtool.training.pretrain import pretrain
 
@@ -22,8 +24,9 @@ Open = Callable[[str], Encoder]
 
 
 @pytest.fixture(scope="module")
-def runs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """text/, lab/: shards of one modality; text-run, lab-run: masked runs on them, the second one with biases; lab-causal."""
+def runs(project: Path, raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """text/, lab/, image/: shards of one modality; text-run, lab-run: masked runs, the second one with biases; lab-causal; text-m3ae,
+    image-m3ae (of raw patches)."""
     folder = tmp_path_factory.mktemp("unimodal")
     base = {"preset": "tiny", "steps": 3, "batch_tokens": 256, "compile": "off", "precision": "fp32", "learning_rate": 0.05}
     for name in ("text", "lab"):
@@ -31,10 +34,14 @@ def runs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = {**base, "method": "masked", "shape": {**SHAPE, "bias": name == "lab"}}
         pretrain(resolve(None, config), folder / name, folder / f"{name}-run")
     pretrain(resolve(None, {**base, "method": "causal", "shape": SHAPE}), folder / "lab", folder / "lab-causal")
+    tokenize("image", [raw.images], folder / "image.tar", name="image", scheme="patches", settings={"patch": 4})
+    shard([folder / "image.tar"], folder / "image")
+    for name in ("text", "image"):
+        pretrain(resolve(None, {**base, "method": "m3ae", "shape": SHAPE}), folder / name, folder / f"{name}-m3ae")
     return folder
 
 
-@pytest.fixture(scope="module", params=["text-run", "lab-run", "lab-causal"])
+@pytest.fixture(scope="module", params=["text-run", "lab-run", "lab-causal", "text-m3ae", "image-m3ae"])
 def source(request: pytest.FixtureRequest, runs: Path) -> Path:
     return runs / request.param
 
