@@ -12,7 +12,7 @@ import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
-STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"}
+STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts", "encoders"}
 BELOW = {
     "tokenizers": set(),
     "data": {"tokenizers"},
@@ -20,6 +20,7 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
+    "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
@@ -31,7 +32,7 @@ BELOW = {
 }
 VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py",)
+HEAVY += ("h5py", "transformers")
 
 
 def modules() -> list[Path]:

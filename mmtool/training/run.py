@@ -81,7 +81,7 @@ class Run:
     def model(self, device: torch.device) -> Transformer:
         """The untrained transformer of the run's shape, on a device."""
         with torch.device(device):
-            return Transformer(Shape(**self.record["shape"]), self.layout)
+            return make_method(self.config, self.layout, self.graph).model(Shape(**self.record["shape"]))
 
     def method(self) -> Method:
         """The method as configured, with the gallery of training samples if it keeps one."""

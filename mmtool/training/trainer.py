@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,10 +17,9 @@ from torch import Tensor
 from mmtool.console import talk
 from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
-from mmtool.data.packing import Batch
+from mmtool.data.masking import AnyBatch
 from mmtool.errors import DataError
 from mmtool.methods.base import Method, Step
-from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import save_checkpoint
 from mmtool.training.config import PretrainConfig
@@ -38,6 +38,7 @@ class Window:
     loss: np.ndarray | float = 0.0
     targets: np.ndarray | float = 0.0
     tokens: int = 0
+    flops: int = 0
 
 
 class Trainer:
@@ -49,11 +50,11 @@ class Trainer:
         self.model, self.optimizer, self.method, self.loader, self.config = model, optimizer, method, loader, config
         self.device = model.head.device
         self.step, self.elapsed_s = 0, 0.0
-        self.forward_loss: Callable[..., Tensor] = self._forward_loss
+        self.forward_loss: Callable[..., Tensor] = partial(method.forward, model)
 
     def compile(self) -> None:
         """Run the forward, the loss and their backward as one compiled graph of static shapes."""
-        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
+        self.forward_loss = torch.compile(self.forward_loss, dynamic=False)
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -111,36 +112,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         window.loss, window.targets = window.loss + sums.cpu().numpy(), window.targets + batch.num_targets
-        window.tokens += batch.num_tokens
+        window.tokens, window.flops = window.tokens + batch.num_tokens, window.flops + self.model.batch_flops(batch)
 
-    def backward(self, batch: Batch) -> Tensor:
+    def backward(self, batch: AnyBatch) -> Tensor:
         """Gradients of the mean loss over all targets of the batch; gives the sums per modality, (M,)."""
-        arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
-        tokens, modality, slot, position, document = (self._to_device(array) for array in arrays)
-        places, targets = ([self._to_device(array) for array in arrays] for arrays in (batch.places, batch.targets))
-        mask = attention_mask(document, modality, self.method.view)
-        sums = self.forward_loss(tokens, modality, slot, position, mask, places, targets)
-        (sums.sum() / max(1, int(batch.num_targets.sum()))).backward()
+        sums = self.forward_loss(*self.method.inputs(batch, self.device))
+        self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
 
-    def _forward_loss(
-        self,
-        tokens: Tensor,
-        modality: Tensor,
-        slot: Tensor,
-        position: Tensor,
-        mask: Tensor,
-        places: Sequence[Tensor],
-        targets: Sequence[Tensor],
-    ) -> Tensor:
-        return self.method.loss_sums(self.model, self.model(tokens, modality, slot, position, mask), places, targets)
-
-    def _to_device(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
-
     def _refuse(self, sums: Tensor, keys: Sequence[str]) -> None:
-        names = [name for name, value in zip(self.model.layout.names, sums.tolist(), strict=True) if not np.isfinite(value)]
+        names = [name for name, value in zip(self.method.loss_names, sums.tolist(), strict=True) if not np.isfinite(value)]
         culprit = f"modality {', '.join(names)}" if names else "every loss is finite, the gradient is not"
         listed = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
         raise DataError(
@@ -150,7 +131,7 @@ class Trainer:
 
     def _report(self, window: Window) -> dict[str, Any]:
         seconds = time.monotonic() - window.start
-        names, targets = self.model.layout.names, np.asarray(window.targets)
+        names, targets = self.method.loss_names, np.asarray(window.targets)
         loss = {name: float(total / count) for name, total, count in zip(names, np.asarray(window.loss), targets, strict=True) if count}
         speed = window.tokens / seconds
         limit = matmul_limit(self.device, self.model.compute_dtype)
@@ -160,7 +141,7 @@ class Trainer:
             "elapsed_s": self.elapsed_s,
             "loss": loss,
             "tokens_per_s": speed,
-            "hardware_share": speed * self.model.flops_per_token(self.loader.shape.length) / limit,
+            "hardware_share": window.flops / seconds / limit,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
 
