@@ -39,7 +39,7 @@ EXAMPLES = examples(
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What `mmtool pretrain` wrote; several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What pretrain or finetune wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
     task: Tasks = None,
@@ -79,7 +79,7 @@ def evaluate(
             runs,
             data,
             output,
-            tasks=names(task) or ("impute",),
+            tasks=names(task),
             train=train,
             label=label,
             limit=limit,

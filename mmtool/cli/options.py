@@ -40,8 +40,8 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, or all. Repeatable.",
-        show_default="impute",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, predict, or all. Repeatable.",
+        show_default="impute; predict where runs are finetuned",
     ),
 ]
 Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]

@@ -12,6 +12,7 @@ from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
+from mmtool.evaluation.predictions import write_predictions
 from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
@@ -39,7 +40,7 @@ def evaluate(
     data: Path,
     output: Path,
     *,
-    tasks: Sequence[str] = ("impute",),
+    tasks: Sequence[str] = (),
     names: Sequence[str] | None = None,
     train: Path | None = None,
     label: str | None = None,
@@ -57,12 +58,12 @@ def evaluate(
 ) -> EvaluationSummary:
     """Measure every run on held-out samples, and write one comparative report.
 
-    tasks: of the table TASKS, or `all`; names: of the runs in the report (default: their methods). data: held-out token set
-    (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train` beside or inside data), on which
-    judges and baselines are fitted. label: what judges classify by (default: the only categorical label). limit: held-out samples used
-    at most; candidates: in a retrieval. raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with these,
-    and tabular baselines learn from them. survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's
-    tokenizers are not those of the data.
+    tasks: of the table TASKS, or `all`; none: `predict` where every run is finetuned, else `impute`. names: of the runs in the report
+    (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
+    the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
+    categorical label). limit: held-out samples used at most; candidates: in a retrieval. raw: modality -> key -> row of tables before
+    tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a time and its
+    event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -73,8 +74,12 @@ def evaluate(
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
+    heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
+    tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
+    label = label or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
     reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
-    chosen = possible_tasks(tasks, reference.label, reference.regression)
+    offers = {"head"} if any(imputer.target for imputer in imputers.values()) else ()
+    chosen = possible_tasks(tasks, reference.label, reference.regression, offers)
     study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates))
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
@@ -83,6 +88,8 @@ def evaluate(
     meta = _meta(study, chosen, {"test": test_set, "train": train_set})
     with atomic_directory(output, force) as folder:
         write_report(folder, rows, meta, study.outcomes if "impute" in chosen else (), reference)
+        if "predict" in chosen:
+            write_predictions(folder, study)
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
     judges = {name: judge["value"] for name, judge in meta["judges"].items()}
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)

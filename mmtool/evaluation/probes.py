@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmtool.console import track
 from mmtool.evaluation.curves import Line, draw_curves
-from mmtool.evaluation.intervals import Estimate, bootstrap, crossed, share
+from mmtool.evaluation.intervals import crossed, r_squared, share
 from mmtool.evaluation.plots import colours, draw_bars
 from mmtool.evaluation.study import Row, Study, row
 from mmtool.evaluation.tables import by_direction, subset
@@ -51,7 +51,7 @@ def measure(study: Study) -> Iterator[Row]:
         where = (names, study.reference.label, seen)
         if study.reference.regression:
             said = fit_ridge(features, targets).predict(queries)
-            yield row(run, imputer, *where, R2, _r2(truth, said, study.settings.seed))
+            yield row(run, imputer, *where, R2, r_squared(truth, said, study.settings.seed))
             continue
         if run == next(iter(study.imputers)):
             yield row(MAJORITY, None, *where, ACCURACY, share(truth == most_frequent(targets)))
@@ -151,11 +151,3 @@ def _draw_shots(stem: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> Non
     draw_curves(
         stem, f"few-shot probes of {meta['label']}", panels, colours(meta), "labelled samples per class", "accuracy", logarithmic=True
     )
-
-
-def _r2(truth: np.ndarray, said: np.ndarray, seed: int) -> Estimate:
-    def statistic(rows: np.ndarray) -> float:
-        spread = float(np.square(truth[rows] - truth[rows].mean()).sum())
-        return 1 - float(np.square(truth[rows] - said[rows]).sum()) / spread if spread else float("nan")
-
-    return bootstrap(statistic, len(truth), seed)

@@ -18,7 +18,7 @@ from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
-from mmtool.model.decode import Generated, Sampling, generate, pooled_states, score
+from mmtool.model.decode import Generated, Sampling, generate, mean_states, score
 from mmtool.model.losses import loss_sums
 from mmtool.model.masks import View
 from mmtool.model.transformer import Transformer
@@ -38,7 +38,8 @@ class Method:
     """Base of all methods: one document per sample, made from the sample and its own random generator.
 
     view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
-    whether it imputes by choosing among training samples, which the run then keeps (`gallery`).
+    whether it imputes by choosing among training samples, which the run then keeps (`gallery`). poolings: how hidden states become the
+    features of a sample, the usual way first.
     """
 
     name: ClassVar[str]
@@ -47,6 +48,7 @@ class Method:
     has_likelihood: ClassVar[bool] = True
     scores_by_token: ClassVar[bool] = False
     has_gallery: ClassVar[bool] = False
+    poolings: ClassVar[tuple[str, ...]] = ("mean",)
     gallery: Sequence[Sample] = ()
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
@@ -81,16 +83,25 @@ class Method:
         draws: int = 1,
     ) -> Generated:
         """Draw modality `want` of each sample given its modalities `have`; all draws of the first sample come first."""
-        prompts = [self.segments(sample, have, loss=()) for sample in samples]
+        prompts = [self.prompt(sample, have) for sample in samples]
         return generate(model, prompts, self.layout.index(want), sampling=sampling, generator=generator, draws=draws)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """(negative log-likelihood in nats, number of tokens) of `target` given `have`, each (N,)."""
         return score(model, [conditional_document(self.layout, sample, have, target) for sample in samples])
 
-    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
-        """(N, D) representations of the samples from their modalities `have` alone."""
-        return pooled_states(model, [self.segments(sample, have, loss=()) for sample in samples], self.view)
+    @torch.no_grad()
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
+        """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`."""
+        return self.represent(model, samples, have, pooling or self.poolings[0]).cpu().numpy()
+
+    def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
+        """What `features` gives, in fp32 and with gradients: what a head is finetuned on."""
+        return mean_states(model, [self.prompt(sample, have) for sample in samples], self.view)
+
+    def prompt(self, sample: Sample, have: Sequence[str]) -> Document:
+        """What the transformer reads when it is given these modalities of a sample and asked for nothing."""
+        return self.segments(sample, have, loss=())
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

@@ -68,6 +68,7 @@ class Transformer(nn.Module):
         self.final_norm = RMSNorm(shape.width)
         self.head = nn.Parameter(torch.empty(layout.size, shape.width))
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
+        self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.compute_dtype = torch.float32
 
     def forward(

@@ -5,7 +5,7 @@ import math
 import torch
 
 from mmtool.model.transformer import Transformer
-from mmtool.training.config import PretrainConfig
+from mmtool.training.config import Budget, PretrainConfig
 
 
 def make_optimizer(model: Transformer, config: PretrainConfig) -> torch.optim.AdamW:
@@ -17,12 +17,12 @@ def make_optimizer(model: Transformer, config: PretrainConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=peak_rate(config, model.shape.width), betas=config.betas, eps=1e-8, fused=True)
 
 
-def peak_rate(config: PretrainConfig, width: int) -> float:
+def peak_rate(config: Budget, width: int) -> float:
     """The set learning rate, or 3e-3 at a width of 128 falling with the width (muP's rule for matrices, arXiv 2203.03466)."""
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def rate_share(step: int, progress: float, config: PretrainConfig) -> float:
+def rate_share(step: int, progress: float, config: Budget) -> float:
     """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -103,6 +103,8 @@ def _begin_or_continue(config: PretrainConfig, train: TokenSet, output: Path, fo
     """A new run directory, or the one that is there if it was begun with the same settings and data."""
     if (output / CONFIG).exists() and not force:
         run = open_run(output)
+        if run.target is not None:
+            raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
         _refuse_changes(run, config, train)
         return run
     record = _record(config, train)
@@ -186,8 +188,7 @@ def _resume(trainer: Trainer, run: Run) -> None:
         return
     trainer.model.load_state_dict(checkpoint.model)
     restore_optimizer(checkpoint.path, trainer.model, trainer.optimizer)
-    trainer.step, trainer.elapsed_s = checkpoint.state["step"], checkpoint.state["elapsed_s"]
-    trainer.loader.consumed = checkpoint.state["consumed"]
+    trainer.restore(checkpoint.state)
     talk(f"continuing {run.path} from step {trainer.step}")
 
 
