@@ -52,6 +52,7 @@ class PretrainConfig(Budget):
 
     method: loretta, commutative, cm3, causal, masked or contrastive. method_options: the method's own settings (`--set method.warmup=0.3`).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
+    modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
@@ -62,12 +63,19 @@ class PretrainConfig(Budget):
     method_options: Mapping[str, Any] = field(default_factory=dict)
     preset: str = "small"
     shape: Mapping[str, Any] = field(default_factory=dict)
+    modalities: str = ""
+    least_modalities: int = 1
     batch_tokens: int = 8192
     row_length: int = 0
     smoothing: float = 0.0
     value_dropout: float = 0.0
     compile: str = "auto"
     validation_samples: int = 256
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """The names in `modalities`."""
+        return tuple(name for name in self.modalities.split("+") if name)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("auto", "on", "off"),
     "kind": ("auto", "classes", "number"),
 }
-POSITIVE = ("steps", "batch_tokens", "batch_samples", "clip_norm", "keep")
+POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
     *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience"),

@@ -35,7 +35,7 @@ class Finetuner(Loop):
     ) -> None:
         rate = RATE_SHARE * peak_rate(config, model.shape.width) if not config.learning_rate else config.learning_rate
         optimizer = make_optimizer(model, config, rate)
-        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=(target.label,), row_length=_longest(model, target))
+        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=(target.label,))
         self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
         self._patience_steps = config.patience * config.checkpoint_every
         self.weights = torch.from_numpy(class_weights(config, loader, target)).to(self.device)
@@ -60,7 +60,9 @@ class Finetuner(Loop):
         total.backward()
         self._update(total.detach()[None], [sample.key for sample in samples])
         window.loss, window.targets = window.loss + total.detach()[None].cpu().numpy(), window.targets + np.ones(1)
-        window.tokens += sum(len(codes) for sample in samples for name, codes in sample.tokens.items() if name in self.target.have)
+        sizes = [sum(len(sample.tokens[name]) for name in self.target.have if name in sample.tokens) for sample in samples]
+        window.tokens += sum(sizes)
+        window.flops += sum(sizes) * self.model.flops_per_token(max(sizes))
 
     def _dropped(self, count: int) -> Tensor | None:
         """(N, D) factors that hide a share of the features and keep their mean: a function of the seed and the step."""
@@ -129,11 +131,6 @@ def layer_of(name: str, depth: int) -> int:
     if block:
         return int(block[1]) + 1
     return depth if "final_norm" in name else 0
-
-
-def _longest(model: Transformer, target: Target) -> int:
-    """Tokens of the longest sample."""
-    return sum(modality.max_length + 1 for modality in model.layout.modalities if modality.name in target.have)
 
 
 def class_weights(config: FinetuneConfig, loader: SampleLoader, target: Target) -> np.ndarray:

@@ -33,6 +33,7 @@ class Window:
     loss: np.ndarray | float = 0.0
     targets: np.ndarray | float = 0.0
     tokens: int = 0
+    flops: int = 0
 
 
 class Counting(Protocol):
@@ -44,8 +45,7 @@ class Counting(Protocol):
 class Loop:
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
-    peak_rate: of the learning rate. losses: what the entries of a loss vector are called. row_length: of the rows that are fed.
-    advice: what helps where a loss is not finite.
+    peak_rate: of the learning rate. losses: what the entries of a loss vector are called. advice: what helps where a loss is not finite.
     """
 
     advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
@@ -59,10 +59,9 @@ class Loop:
         *,
         peak_rate: float,
         losses: Sequence[str],
-        row_length: int,
     ) -> None:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
-        self.peak_rate, self.losses, self.row_length = peak_rate, tuple(losses), row_length
+        self.peak_rate, self.losses = peak_rate, tuple(losses)
         self.device = model.head.device
         self.step, self.elapsed_s, self._saved = 0, 0.0, -1
 
@@ -125,15 +124,14 @@ class Loop:
         loss = {
             name: float(total / count) for name, total, count in zip(self.losses, np.asarray(window.loss), targets, strict=True) if count
         }
-        speed = window.tokens / seconds
         limit = matmul_limit(self.device, self.model.compute_dtype)
         return {
             "step": self.step,
             "progress": self.progress,
             "elapsed_s": self.elapsed_s,
             "loss": loss,
-            "tokens_per_s": speed,
-            "hardware_share": speed * self.model.flops_per_token(self.row_length) / limit,
+            "tokens_per_s": window.tokens / seconds,
+            "hardware_share": window.flops / seconds / limit,
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
         }
 

@@ -56,7 +56,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
     """
     with _spooled(data) as path:
-        train = open_token_set(path, split="train")
+        train = open_token_set(path, split="train").only(config.only, config.least_modalities)
         run = _begin_or_continue(config, train, output, force)
         held_out = _validation_samples(path, config)
     device = pick_device()
@@ -196,7 +196,7 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
     """A fixed, seeded choice of held-out samples; none where the data has no validation split."""
     if data.is_dir() and not (data / "validation").is_dir():
         return []
-    held_out = open_token_set(data / "validation" if data.is_dir() else data)
+    held_out = open_token_set(data / "validation" if data.is_dir() else data).only(config.only)
     members = [i for i, split in enumerate(held_out.splits) if split == "validation"]
     return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
 

@@ -30,7 +30,7 @@ class Trainer(Loop):
         self, model: Transformer, optimizer: torch.optim.Optimizer, method: Method, loader: Loader, config: PretrainConfig
     ) -> None:
         rate, losses = peak_rate(config, model.shape.width), model.layout.names
-        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=losses, row_length=loader.shape.length)
+        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=losses)
         self.method, self._value_dropout = method, config.value_dropout
         self.forward_loss: Callable[..., Tensor] = self._forward_loss
 
@@ -59,6 +59,7 @@ class Trainer(Loop):
         self._update(sums, keys)
         window.loss, window.targets = window.loss + sums.cpu().numpy(), window.targets + batch.num_targets
         window.tokens += batch.num_tokens
+        window.flops += batch.num_tokens * self.model.flops_per_token(self.loader.shape.length)
 
     def backward(self, batch: Batch) -> Tensor:
         """Gradients of the mean loss over all targets of the batch; gives the sums per modality, (M,)."""
