@@ -23,6 +23,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import over_seeds
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reference import RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
@@ -51,6 +52,7 @@ class Judging:
     candidates: int = 100
     survival: Survival = None
     seed: int = 0
+    ood: str | None = None
     split: str | None = None
 
     def options(self) -> dict[str, Any]:
@@ -130,8 +132,9 @@ def _held_out(data: Path, judging: Judging) -> Path:
             raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
     assert held_out is not None
     samples = draw_test(open_sides(held_out, _train_of(held_out))[0], judging.limit, judging.seed)
-    label = choose_label(samples, judging.label)
-    possible_tasks(judging.tasks, label, is_number(samples, label))
+    label = choose_label(samples, judging.label or asked_label(judging.ood))
+    number = is_number(samples, label)
+    possible_tasks(judging.tasks, label, number, {"strangers"} if judging.ood or (label and not number) else ())
     return held_out
 
 

@@ -14,6 +14,7 @@ from mmtool.cli.options import (
     Label,
     Limit,
     NumDraws,
+    Ood,
     OutputDirectory,
     Quiet,
     Raw,
@@ -83,6 +84,7 @@ def compare(
     limit: Limit = 1000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    ood: Ood = None,
     raw: Raw = None,
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
@@ -114,7 +116,7 @@ def compare(
 
     judging = Judging(
         names(task) or ("impute",), label, limit, samples, temperature, top_k, contact_samples, candidates, survival_labels(survival), seed,
-        split,
+        ood, split,
     )  # fmt: skip
     with hushed(quiet):
         truth = raw_tables(raw, data, key_column)

@@ -14,6 +14,7 @@ from mmtool.cli.options import (
     Label,
     Limit,
     NumDraws,
+    Ood,
     OutputDirectory,
     Quiet,
     Raw,
@@ -35,6 +36,8 @@ EXAMPLES = examples(
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
     "mmtool evaluate run/ shards/ --raw rppa=rppa.csv.gz --label cancer --survival time_days,event --samples 32 -o report/",
     "mmtool evaluate run/ shards/ --task retrieval,probe -o report/",
+    "mmtool evaluate run/ shards/ --task ood --ood digit=7,9 -o report/",
+    "mmtool evaluate finetuned/ shards/ -o report/",
 )
 
 
@@ -48,6 +51,7 @@ def evaluate(
     limit: Limit = 1000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    ood: Ood = None,
     raw: Raw = None,
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
@@ -68,7 +72,8 @@ def evaluate(
     neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
 
     Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
-    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
+    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), ood (do features set
+    strangers apart), predict (what finetuned runs say); or all of them.
     """
     outcome = survival_labels(survival)
     from mmtool.evaluation.evaluate import evaluate as judge
@@ -88,6 +93,7 @@ def evaluate(
             top_k=top_k,
             contact_samples=contact_samples,
             candidates=candidates,
+            ood=ood,
             raw=truth,
             survival=outcome,
             seed=seed,

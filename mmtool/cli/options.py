@@ -40,7 +40,7 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, predict, or all. Repeatable.",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, ood, predict, or all. Repeatable.",
         show_default="impute; predict where runs are finetuned",
     ),
 ]
@@ -55,6 +55,15 @@ SurvivalLabels = Annotated[
 ]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
+Ood = Annotated[
+    str | None,
+    typer.Option(
+        "--ood",
+        metavar="SHARDS|LABEL=VALUE,...",
+        help="Strangers of the task ood: other data, or some classes.",
+        show_default="each class in turn",
+    ),
+]
 ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
 NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]

@@ -8,9 +8,11 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
 from mmtool.evaluation.predictions import write_predictions
 from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
@@ -21,6 +23,7 @@ from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
+from mmtool.training.run import same_tokenizers
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def evaluate(
     top_k: int | None = None,
     contact_samples: int = 10,
     candidates: int = 100,
+    ood: str | None = None,
     raw: RawTables | None = None,
     survival: Survival = None,
     seed: int = 0,
@@ -61,9 +65,9 @@ def evaluate(
     tasks: of the table TASKS, or `all`; none: `predict` where every run is finetuned, else `impute`. names: of the runs in the report
     (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
     the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
-    categorical label). limit: held-out samples used at most; candidates: in a retrieval. raw: modality -> key -> row of tables before
-    tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a time and its
-    event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
+    categorical label). limit: held-out samples used at most; candidates: in a retrieval. ood: who the strangers are (see ood.py). raw:
+    modality -> key -> row of tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them.
+    survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -76,11 +80,12 @@ def evaluate(
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
     heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
-    label = label or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
+    label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
     reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
-    offers = {"head"} if any(imputer.target for imputer in imputers.values()) else ()
-    chosen = possible_tasks(tasks, reference.label, reference.regression, offers)
-    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates))
+    offers = {"head"} if any(imputer.target for imputer in imputers.values()) else set()
+    chosen = possible_tasks(tasks, reference.label, reference.regression, offers | ({"strangers"} if ood or reference.classes else set()))
+    others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
+    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood), others)
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
@@ -104,6 +109,16 @@ def _reference(
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
     return Reference(*sides, tokenizers, graph, choose_label(test, label), seed, raw, survival)
+
+
+def _others(ood: str | None, imputers: Mapping[str, Imputer], reference: Reference, limit: int | None, seed: int) -> list[Sample] | None:
+    """Samples of the shards that `ood` names, made by the same tokenizers; None where it names none."""
+    found = other_shards(ood, limit, seed)
+    if found:
+        for imputer in imputers.values():
+            same_tokenizers(imputer.run, found[0], f"--ood {ood}")
+    find_strangers(ood, reference, found[1] if found else None)
+    return found[1] if found else None
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:

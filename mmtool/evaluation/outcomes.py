@@ -28,7 +28,7 @@ Shown = dict[int, tuple[Any, str | None]]
 @dataclass(frozen=True)
 class Settings:
     """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of
-    a retrieval."""
+    a retrieval, who the strangers are (see ood.py)."""
 
     draws: int = 1
     temperature: float = 1.0
@@ -36,6 +36,7 @@ class Settings:
     seed: int = 0
     contact_samples: int = 10
     candidates: int = 100
+    ood: str | None = None
 
 
 @dataclass(frozen=True)

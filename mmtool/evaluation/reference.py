@@ -128,13 +128,18 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
     """
     data = Path(data)
     whole = data.is_file() or (data / "train").is_dir()
-    test = _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
+    test = open_held_out(data)
     if train is None:
         train = data if whole else data.resolve().parent / "train"
         if not train.exists():
             what = "judges and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
     return test, _open_split(Path(train), "train")
+
+
+def open_held_out(data: Path) -> TokenSet:
+    """A split such as `shards/test`, or of shards holding splits the test split, or the validation split where there is no other."""
+    return _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
 
 
 def _open_split(path: Path, split: str) -> TokenSet:

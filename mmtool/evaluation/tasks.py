@@ -11,11 +11,11 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import UsageError
-from mmtool.evaluation import confidence, filling, predictions, probes, retrieval, robustness
+from mmtool.evaluation import confidence, filling, ood, predictions, probes, retrieval, robustness
 from mmtool.evaluation.study import Row, Study
 
 ALL = "all"
-OFFERS = {"head": "a finetuned run (see `mmtool finetune`)"}
+OFFERS = {"head": "a finetuned run (see `mmtool finetune`)", "strangers": "a label with classes, or other shards (--ood)"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ TASKS: dict[str, Task] = {
     "probe": Task(probes.measure, probes.section, needs="label"),
     "robustness": Task(robustness.measure, robustness.section, needs="classes"),
     "confidence": Task(confidence.measure, confidence.section, needs="classes"),
+    "ood": Task(ood.measure, ood.section, needs="strangers"),
     "predict": Task(predictions.measure, predictions.section, needs="head"),
 }
 
@@ -58,7 +59,7 @@ def possible_tasks(tasks: Sequence[str], label: str | None, number: bool, offers
         lacking = _lacking(task.needs, label, number, offers)
         if lacking and name in tasks:
             raise UsageError(f"the task {name} needs {lacking}.", where="--task", fix="Choose one with --label, or another task.")
-        if lacking and task.needs not in OFFERS:
+        if lacking and task.needs != "head":
             talk(f"the task {name} is left out: it needs {lacking}.")
         if not lacking:
             chosen.append(name)
