@@ -30,7 +30,7 @@ BATCH_ROWS = 512  # rows decoded together; the cache of the base preset takes ab
 class Imputation:
     """Draws of one absent modality of one sample.
 
-    tokens: codes, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
+    tokens: codes or patches, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
     consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
     expected: (L,) mean over draws of the expected code values, None for modalities whose codes have no values.
     """
@@ -90,7 +90,8 @@ class Imputer:
             made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
             likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
             codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
-            back = self._consistency(part, have, want, codes) if consistency and self.has_likelihood else [None] * len(part)
+            likely_given = [name for name in have if self.can_score(name)] if consistency else []
+            back = self._consistency(part, likely_given, want, codes) if likely_given else [None] * len(part)
             means = [None] * len(part) if made.expected is None else list(made.expected.reshape(len(part), draws, -1).mean(1))
             done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
         return done
@@ -120,6 +121,10 @@ class Imputer:
     def has_likelihood(self) -> bool:
         """Whether `score` is defined (a contrastive run retrieves and has none)."""
         return self._method.has_likelihood
+
+    def can_score(self, name: str) -> bool:
+        """Whether `score` is defined for this modality: patches of continuous ones have no likelihood."""
+        return self._method.can_score(name)
 
     @property
     def scores_by_token(self) -> bool:

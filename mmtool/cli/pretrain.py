@@ -9,7 +9,7 @@ from mmtool.cli.options import STREAM, Force, Json, OutputDirectory, Quiet, exam
 from mmtool.training.config import PretrainConfig, resolve
 
 MODEL, BUDGET, CONFIG = "Method and model", "Budget and optimiser", "Configuration"
-Preset = Literal["tiny", "small", "base", "large"]
+Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
 USUAL = PretrainConfig()
 EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
@@ -23,7 +23,9 @@ def pretrain(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
     method: Annotated[
         str | None,
-        typer.Option(help="loretta, commutative, cm3, causal, masked or contrastive.", show_default=USUAL.method, rich_help_panel=MODEL),
+        typer.Option(
+            help="loretta, commutative, cm3, causal, masked, contrastive or m3ae.", show_default=USUAL.method, rich_help_panel=MODEL
+        ),
     ] = None,
     preset: Annotated[
         Preset | None,

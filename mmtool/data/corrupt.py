@@ -9,11 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from mmtool.data.layout import PADDING, VocabularyLayout
-from mmtool.data.packing import Batch
+from mmtool.data.masking import AnyBatch, MaskedBatch
 
 
-def drop_values(batch: Batch, layout: VocabularyLayout, share: float, seed: int) -> Batch:
+def drop_values(batch: AnyBatch, layout: VocabularyLayout, share: float, seed: int) -> AnyBatch:
     """The batch with this share of the inputs that are ordered levels replaced by padding; targets, places and masks stay."""
+    if isinstance(batch, MaskedBatch):
+        visible = drop_values(batch.visible, layout, share, seed)
+        assert not isinstance(visible, MaskedBatch)
+        return replace(batch, visible=visible)
     ordered = np.zeros(layout.size, bool)
     for index, modality in enumerate(layout.modalities):
         ordered[layout.first_code(index) : layout.first_code(index) + modality.ordered] = True

@@ -59,6 +59,10 @@ class VocabularyLayout:
     def first_code(self, index: int) -> int:
         return self._opens[index] + 2
 
+    def patch_id(self, index: int) -> int:
+        """What a patch of a continuous modality is called as an input: it has no codes, and END is never fed."""
+        return self._opens[index] + 1
+
     def target_range(self, index: int) -> tuple[int, int]:
         """[start, stop) of END and the codes of a modality."""
         return self._opens[index] + 1, self._opens[index + 1]

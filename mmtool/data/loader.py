@@ -7,30 +7,31 @@ from functools import lru_cache
 
 import numpy as np
 
-from mmtool.data.packing import Batch, BatchShape, pack
+from mmtool.data.masking import AnyBatch
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.data.shards import TokenSet
 
 MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], list[Document]]
+Pack = Callable[[Sequence[Document]], AnyBatch]
 
 
 @dataclass
 class Loader:
     """An endless stream of packed batches over the samples `members` of a token set.
 
-    consumed: samples used so far, over all epochs; set it to resume. window: samples offered to each batch, a little more
-    than fit; those that do not fit open the next batch.
+    pack: puts as many documents as fit into rows. consumed: samples used so far, over all epochs; set it to resume.
+    window: samples offered to each batch, a little more than fit; those that do not fit open the next batch.
     """
 
     data: TokenSet
     members: np.ndarray
-    shape: BatchShape
+    pack: Pack
     window: int
     seed: int
     consumed: int = 0
 
-    def next(self, make_documents: MakeDocuments) -> tuple[Batch, list[str]]:
+    def next(self, make_documents: MakeDocuments) -> tuple[AnyBatch, list[str]]:
         """The next batch and the keys of its samples."""
         indices, seeds = [], []
         for position in range(self.consumed, self.consumed + self.window):
@@ -38,7 +39,7 @@ class Loader:
             indices.append(int(self.order(epoch)[place]))
             seeds.append(sample_seed(self.seed, epoch, self.data.keys[indices[-1]]))
         samples = [self.data[i] for i in indices]
-        batch = pack(make_documents(samples, seeds), self.shape)
+        batch = self.pack(make_documents(samples, seeds))
         self.consumed += batch.num_documents
         return batch, [sample.key for sample in samples[: batch.num_documents]]
 

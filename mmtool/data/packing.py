@@ -1,7 +1,9 @@
 """Documents -> fixed rows: every batch has the same shapes, no modality is ever cropped, no token is padding unless it must be."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +13,13 @@ from mmtool.errors import UsageError
 
 @dataclass(frozen=True)
 class BatchShape:
-    """rows x length tokens, and room for `capacity[m]` targets of each modality."""
+    """rows x length tokens, and room for `capacity[m]` targets of each modality. widths[m]: values of a patch of a continuous modality,
+    0 for codes (left out: there are only codes)."""
 
     rows: int
     length: int
     capacity: tuple[int, ...]
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Batch:
 
     places[m]: flat index (b * L + l) of the targets of modality m, padded with 0 up to the capacity; targets[m]: their local
     index in the modality's range, NO_TARGET where padded. num_documents: how many of the documents offered were packed.
+    values[m]: (capacity, W) uint8 patches at the places of a continuous modality, 0 where padded.
+    starts: flat index of the first token of each document.
     """
 
     tokens: np.ndarray
@@ -34,6 +40,8 @@ class Batch:
     places: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
     num_documents: int
+    values: Mapping[int, np.ndarray]
+    starts: np.ndarray
 
     @property
     def num_targets(self) -> np.ndarray:
@@ -50,6 +58,12 @@ def pack(documents: Sequence[Document], shape: BatchShape) -> Batch:
 
     Raises UsageError when the first document alone is longer than a row or has more targets than there is room for.
     """
+    placed = place(documents, shape)
+    return fill(documents[: len(placed)], placed, shape)
+
+
+def place(documents: Sequence[Document], shape: BatchShape) -> list[tuple[int, int]]:
+    """(row, first column) of as many documents as `pack` packs. The places of the first n do not depend on those behind them."""
     used = np.zeros(shape.rows, np.int64)
     room = np.array(shape.capacity)
     placed: list[tuple[int, int]] = []
@@ -68,20 +82,24 @@ def pack(documents: Sequence[Document], shape: BatchShape) -> Batch:
             where="row_length",
             fix="Raise --row-length.",
         )
-    return _fill(documents[: len(placed)], placed, shape)
+    return placed
 
 
-def _fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
+def fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
+    """The batch of these documents at these places."""
     size = shape.rows * shape.length
     tokens, modality, slot, number = (np.zeros(size, np.int64) for _ in range(4))
     position = np.zeros((size, 2), np.int64)
     targets = np.full(size, NO_TARGET, np.int64)
     in_row = np.zeros(shape.rows, np.int64)
+    carried = {index: np.zeros((size, width), np.uint8) for index, width in enumerate(shape.widths) if width}
     for document, (row, start) in zip(documents, placed, strict=True):
         here = slice(row * shape.length + start, row * shape.length + start + len(document))
         in_row[row] += 1
         tokens[here], modality[here], slot[here], position[here] = document.tokens, document.modality, document.slot, document.position
         targets[here], number[here] = document.targets, in_row[row]
+        for index in carried.keys() & document.values.keys():
+            carried[index][here][document.modality == index] = document.values[index]
     places = [np.flatnonzero((targets != NO_TARGET) & (modality == index)) for index in range(len(shape.capacity))]
     grid = (shape.rows, shape.length)
     return Batch(
@@ -93,11 +111,27 @@ def _fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shap
         tuple(_pad(place, capacity, 0) for place, capacity in zip(places, shape.capacity, strict=True)),
         tuple(_pad(targets[place], capacity, NO_TARGET) for place, capacity in zip(places, shape.capacity, strict=True)),
         len(documents),
+        {index: _pad(numbers[places[index]], shape.capacity[index], 0) for index, numbers in carried.items()},
+        np.array([row * shape.length + start for row, start in placed], np.int64),
     )
 
 
 def _pad(values: np.ndarray, size: int, filler: int) -> np.ndarray:
-    return np.concatenate((values, np.full(size - len(values), filler, np.int64)))
+    return np.concatenate((values, np.full((size - len(values), *values.shape[1:]), filler, values.dtype)))
+
+
+def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int) -> dict[str, Any]:
+    """Rows, row length, room for targets and window (samples offered to a batch) for documents as each kind of step will see them.
+
+    row_length: 0 takes it from the data, a quarter longer than the longest document.
+    """
+    kinds = [kind for kind in kinds if kind]
+    longest = max(len(document) for kind in kinds for document in kind)
+    length = row_length or 32 * math.ceil(max(128, 1.25 * longest) / 32)
+    rows = max(1, round(batch_tokens / length))
+    room = np.max([capacity_for(kind, rows, length, num_modalities) for kind in kinds], axis=0)
+    mean = min(float(np.mean([len(document) for document in kind])) for kind in kinds)
+    return {"rows": rows, "length": length, "capacity": room.tolist(), "window": math.ceil(rows * length / mean)}
 
 
 def capacity_for(documents: Sequence[Document], rows: int, length: int, num_modalities: int, margin: float = 1.3) -> tuple[int, ...]:

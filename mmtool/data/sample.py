@@ -24,6 +24,7 @@ class Modality:
     tokenizer: fingerprint of the fitted tokenizer (sha256, hexadecimal).
     max_length: tokens in the longest segment of the data set.
     ordered: so many codes, counted from 0, are levels of a quantity in ascending order; 0 where codes are mere names.
+    values: numbers in a patch of a continuous modality whose length varies (shape None); 0 for all others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Modality:
     tokenizer: str
     max_length: int
     ordered: int = 0
+    values: int = 0
 
     @property
     def continuous(self) -> bool:
@@ -43,9 +45,14 @@ class Modality:
     def fixed_length(self) -> bool:
         return self.shape is not None
 
+    @property
+    def patch_width(self) -> int:
+        """Values per token of a continuous modality; 0 for codes."""
+        return (self.shape[-1] if self.shape else self.values) if self.continuous else 0
+
     def to_json(self) -> dict[str, Any]:
         record = {**self.__dict__, "shape": list(self.shape) if self.shape else None}
-        return record if self.ordered else {name: value for name, value in record.items() if name != "ordered"}
+        return {name: value for name, value in record.items() if value or name not in ("ordered", "values")}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Modality":

@@ -5,8 +5,8 @@ segment, so that concatenation and order never leak between segments, and an END
 is fixed. A document is one or more segments; documents are packed into rows and kept apart by a mask.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,8 @@ class Document:
     """Flat arrays of length L, one entry per input token.
 
     tokens: id in the shared vocabulary. targets: local index in the modality's range, or NO_TARGET. modality: index in the layout.
-    slot: row of the slot embedding. position: (L, 2) row and column on the tokenizer's grid.
+    slot: row of the slot embedding. position: (L, 2) row and column on the tokenizer's grid. values: index of a continuous modality ->
+    (n, W) uint8 patches of its n tokens here, in their order.
     """
 
     tokens: np.ndarray
@@ -31,12 +32,19 @@ class Document:
     modality: np.ndarray
     slot: np.ndarray
     position: np.ndarray
+    values: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def take(self, order: np.ndarray) -> "Document":
-        return Document(*(field[order] for field in (self.tokens, self.targets, self.modality, self.slot, self.position)))
+        fields = (self.tokens, self.targets, self.modality, self.slot, self.position)
+        values = {}
+        for index, rows in self.values.items():
+            own = self.modality == index
+            number = np.cumsum(own) - 1
+            values[index] = rows[number[order][own[order]]]
+        return Document(*(each[order] for each in fields), values)
 
 
 def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bool = True) -> Document:
@@ -88,7 +96,9 @@ def slot_start(layout: VocabularyLayout, index: int) -> int:
 
 def concatenate(documents: Sequence[Document]) -> Document:
     fields = ("tokens", "targets", "modality", "slot", "position")
-    return Document(*(np.concatenate([getattr(document, field) for document in documents]) for field in fields))
+    held = sorted({index for document in documents for index in document.values})
+    values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
+    return Document(*(np.concatenate([getattr(document, name) for document in documents]) for name in fields), values)
 
 
 def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: VocabularyLayout) -> Document:

@@ -83,7 +83,7 @@ def code_dtype(modality: Modality) -> np.dtype[Any]:
 
 def patch_width(modality: Modality) -> int:
     """Values per token: 1 for codes."""
-    return modality.shape[-1] if modality.continuous and modality.shape else 1
+    return max(1, modality.patch_width)
 
 
 def segment_length(modality: Modality) -> int | None:
@@ -152,6 +152,8 @@ def _unsound(modality: Modality) -> str | None:
         return f"has an impossible vocabulary of {modality.vocabulary_size} codes"
     if modality.shape is not None and min(modality.shape, default=0) < 1:
         return f"has an impossible shape {modality.shape}"
-    if modality.continuous and len(modality.shape or ()) < 2:
+    if modality.continuous and (len(modality.shape) < 2 if modality.shape else modality.values < 1):
         return "is continuous, so its shape must end in the number of values per patch"
+    if modality.values and (modality.shape or not modality.continuous):
+        return f"cannot have patches of {modality.values} values: only a continuous modality of varying length states them apart"
     return None

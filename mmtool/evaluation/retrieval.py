@@ -122,7 +122,7 @@ def _scores(name: str, imputer: Imputer, samples: Sequence[Sample], given: str, 
     """(suffix of the metric, (N, N) scores of candidates for queries) for each way of ranking the run has."""
     queries, candidates = (_normalised(imputer.features(samples, [modality])) for modality in (given, target))
     yield "", queries @ candidates.T
-    if not imputer.has_likelihood:
+    if not imputer.has_likelihood or not imputer.can_score(given):
         return
     passes = len(samples) ** 2 * (max(len(sample.tokens[given]) for sample in samples) if imputer.scores_by_token else 1)
     if passes > MAX_PASSES:

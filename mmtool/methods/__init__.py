@@ -6,6 +6,7 @@ from mmtool.methods.cm3 import CM3
 from mmtool.methods.commutative import Commutative
 from mmtool.methods.contrastive import Contrastive
 from mmtool.methods.loretta import LoReTTa
+from mmtool.methods.m3ae import M3AE
 from mmtool.methods.masked import Masked
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Causal, Masked, Contrastive, CM3, Commutative, LoReTTa)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Causal, Masked, Contrastive, CM3, Commutative, LoReTTa, M3AE)}

@@ -5,8 +5,10 @@ transformer reads them, and the method's loss is asked at their targets. After t
 features; what is written here holds for every method that predicts the next token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,13 +17,18 @@ from torch import Tensor
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
+from mmtool.data.masking import AnyBatch
+from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
 from mmtool.model.decode import Generated, Sampling, generate, mean_states, score
+from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
-from mmtool.model.masks import View
-from mmtool.model.transformer import Transformer
+from mmtool.model.masks import View, attention_mask
+from mmtool.model.transformer import Shape, Transformer
+
+Pack = Callable[[Sequence[Document]], AnyBatch]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Method:
 
     name: ClassVar[str]
     Options: ClassVar[type]  # a frozen dataclass: the method's own settings
+    shape_defaults: ClassVar[Mapping[str, Any]] = {}  # of the transformer, where settings do not say otherwise
     view: ClassVar[View] = "past"
     has_likelihood: ClassVar[bool] = True
     scores_by_token: ClassVar[bool] = False
@@ -65,9 +73,60 @@ class Method:
         """Documents as training will see them, one list per kind of step: the loop sizes its rows by them."""
         return [[self.document(sample, np.random.default_rng(i)) for i, sample in enumerate(samples)]]
 
+    def model(self, shape: Shape) -> Transformer:
+        """The untrained model."""
+        return Transformer(shape, self.layout)
+
+    def prepare(self, model: Transformer, samples: Sequence[Sample]) -> None:
+        """Take from training samples, before the first step, what the model keeps of them beside its weights."""
+
+    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
+        """The shape of a batch for samples like these, as JSON values, and its window: samples offered to a batch."""
+        return size_rows(self.typical_documents(samples), batch_tokens, row_length, len(self.layout.modalities))
+
+    def packer(self, record: Mapping[str, Any]) -> Pack:
+        """What puts documents into batches of a shape that `size_batches` gave."""
+        return partial(pack, shape=BatchShape(record["rows"], record["length"], tuple(record["capacity"])))
+
+    def inputs(self, batch: Any, device: torch.device) -> tuple[Any, ...]:
+        """What `forward` takes of a batch beside the model, on the device; masks are built here, outside the compiled step."""
+        arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
+        tokens, modality, slot, position, document = (to_device(array, device) for array in arrays)
+        places, targets = ([to_device(array, device) for array in arrays] for arrays in (batch.places, batch.targets))
+        return tokens, modality, slot, position, attention_mask(document, modality, self.view), places, targets
+
+    def forward(self, model: Transformer, *inputs: Any) -> Tensor:
+        """Sum of losses of each modality, (M,), of a batch given as `inputs`."""
+        *rows, places, targets = inputs
+        return self.loss_sums(model, model(*rows), places, targets)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What the sums of `forward` are called."""
+        return self.layout.names
+
+    def mean_loss(self, sums: Tensor, counts: np.ndarray) -> Tensor:
+        """What a step descends on, from the sums of losses and the number of targets of each modality in the whole batch."""
+        return sums.sum() / max(1, int(counts.sum()))
+
     def loss_sums(self, model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """Sum of losses of each modality, (M,), in fp32; the loop divides by the number of targets."""
         return loss_sums(model, hidden_BLD, places, targets)
+
+    def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
+        """Perplexity of every modality given every other one that held-out samples have beside it: `{"text->speech": 26.1}`."""
+        names = [name for name in self.layout.names if self.can_score(name)]
+        found = {}
+        for given, target in permutations(self.layout.names, 2):
+            pairs = [sample for sample in samples if given in sample.tokens and target in sample.tokens]
+            if target in names and pairs:
+                nll, counts = self.score(model, pairs, [given], target)
+                found[f"{given}->{target}"] = float(np.exp(min(700.0, nll.sum() / counts.sum())))
+        return found
+
+    def can_score(self, name: str) -> bool:
+        """Whether `score` is defined for a modality: patches have no likelihood."""
+        return self.has_likelihood and not self.layout.modalities[self.layout.index(name)].continuous
 
     def forget(self) -> None:
         """Drop whatever is kept between steps: called at every checkpoint, so that a resumed run goes on as an uninterrupted one."""

@@ -19,7 +19,8 @@ from torch import Tensor
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
-from mmtool.model.decode import Generated, Sampling, draw, expectation, pad_documents, score, trim
+from mmtool.model.confidence import fill_by_confidence
+from mmtool.model.decode import Generated, Sampling, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 
@@ -88,10 +89,9 @@ class Masked(Method):
         empty = self.canvas(want, None)
         prompts = [concatenate([*(self.canvas(name, sample.tokens[name]) for name in have), empty]) for sample in samples]
         canvas = _Canvas(model, [prompt for prompt in prompts for _ in range(draws)], self.layout.index(want), len(empty) - 1)
-        for number in range(1, self.options.decode_steps + 1):
-            progress = number / self.options.decode_steps
-            canvas.fill(1 - math.cos(math.pi / 2 * progress), (1 - progress) * self.options.confidence_noise, sampling, generator)
-        return trim(canvas.local_NT, canvas.log_p_NT, canvas.modality.fixed_length, canvas.expected_NT)
+        steps, noise = self.options.decode_steps, self.options.confidence_noise
+        filling = fill_by_confidence(canvas.scores, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
+        return trim(filling.local, filling.log_p, canvas.modality.fixed_length, filling.expected)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""
@@ -113,8 +113,7 @@ class Masked(Method):
 
 
 class _Canvas:
-    """N documents whose last T places are being filled. local_NT: what stands there, log_p_NT: its log-probability when it was fixed,
-    expected_NT: the mean value of each place then, where codes have values."""
+    """N documents whose last T places are being filled."""
 
     def __init__(self, model: Transformer, documents: Sequence[Document], index: int, size: int) -> None:
         device = model.head.device
@@ -123,36 +122,16 @@ class _Canvas:
         filled = torch.arange(self.tokens.shape[1], device=device) < lengths[:, None]
         self.mask = attention_mask(filled.long(), self.own, "document")
         self.places_NT = lengths[:, None] - size + torch.arange(size, device=device)
-        self.model, self.index, self.modality = model, index, model.layout.modalities[index]
-        self.local_NT = torch.zeros(len(documents), size, dtype=torch.long, device=device)
-        self.log_p_NT = torch.zeros(len(documents), size, device=device)
-        self.expected_NT: Tensor | None = None
-        self.hidden_NT = torch.ones(len(documents), size, dtype=torch.bool, device=device)
+        self.model, self.index, self.modality, self.size = model, index, model.layout.modalities[index], size
+        self.sizes_N = torch.full((len(documents),), size, device=device)
 
-    def fill(self, share: float, noise: float, sampling: Sampling, generator: torch.Generator) -> None:
-        """Draw all hidden places, and keep the most confident until `share` of all places is filled."""
-        rows, size = self.hidden_NT.shape
-        states = self.model(self.tokens, self.own, self.slot, self.position, self.mask)
-        states = states.gather(1, self.places_NT[..., None].expand(-1, -1, states.shape[-1]))
-        scores = self.model.logits(states.flatten(0, 1), self.index).view(rows, size, -1)
-        scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
-        drawn = draw(scores.flatten(0, 1), sampling, generator).view(rows, size)
-        log_p = torch.log_softmax(scores, -1).gather(2, drawn[..., None])[..., 0]
-        confidence = log_p + noise * _gumbel(log_p, generator)
-        confidence = confidence.masked_fill(~self.hidden_NT, torch.inf)
-        wanted = max(1, math.ceil(share * size - 1e-9))
-        keep = torch.zeros_like(self.hidden_NT).scatter_(1, confidence.topk(min(wanted, size), dim=1).indices, True) & self.hidden_NT
-        self.local_NT, self.log_p_NT = torch.where(keep, drawn, self.local_NT), torch.where(keep, log_p, self.log_p_NT)
-        if sampling.code_values is not None:
-            values = torch.from_numpy(sampling.code_values).to(scores.device)
-            means = expectation(scores[..., 1:], values)
-            self.expected_NT = means if self.expected_NT is None else torch.where(keep, means, self.expected_NT)
-        self.hidden_NT &= ~keep
+    def scores(self, local_NT: Tensor, open_NT: Tensor) -> Tensor:
+        """(N, T, W) scores of what may stand in each place, given what stands in those that are not open."""
         first = self.model.layout.open_id(self.index) + 1
-        written = torch.where(self.hidden_NT, self.tokens.gather(1, self.places_NT), first + self.local_NT)
-        self.tokens = self.tokens.scatter(1, self.places_NT, written)
-
-
-def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(like.shape, generator=generator, device=like.device).clamp_(1e-20, 1 - 1e-7)
-    return -torch.log(-torch.log(uniform))
+        written = torch.where(open_NT, self.tokens.gather(1, self.places_NT), first + local_NT)
+        tokens = self.tokens.scatter(1, self.places_NT, written)
+        states = self.model(tokens, self.own, self.slot, self.position, self.mask)
+        states = states.gather(1, self.places_NT[..., None].expand(-1, -1, states.shape[-1]))
+        scores = self.model.logits(states.flatten(0, 1), self.index).view(*open_NT.shape, -1)
+        scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
+        return scores

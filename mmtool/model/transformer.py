@@ -7,6 +7,7 @@ run in the dtype of the embedding output (`compute_dtype`), each weight being ca
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from mmtool.data.layout import VocabularyLayout
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered
+from mmtool.model.patches import FixedPositions, PatchEmbedding, Patches, has_patches
+
+Turn = tuple[Tensor, Tensor] | None  # cosines and sines of rotary positions
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Shape:
 
     depth: number of blocks. width: D. head_width: K. hidden: inner width of SwiGLU (0: 8/3 of the width, rounded up to 64).
     bias: biases in the linear layers (on for encoders that BitFit tunes). rope_base: longest wavelength of the rotary positions.
+    positions: rotary, or fixed (sines and cosines added to the inputs, Vaswani et al. 2017).
     """
 
     depth: int
@@ -34,6 +39,7 @@ class Shape:
     hidden: int = 0
     bias: bool = False
     rope_base: float = 1000.0
+    positions: str = "rotary"
 
     @property
     def heads(self) -> int:
@@ -52,6 +58,10 @@ PRESETS = {
     "small": Shape(depth=6, width=256),
     "base": Shape(depth=8, width=512, head_width=64),
     "large": Shape(depth=12, width=768, head_width=64, rope_base=10000.0),
+    "vit-s": Shape(depth=12, width=384, head_width=64, bias=True),
+    "vit-b": Shape(depth=12, width=768, head_width=64, bias=True),
+    "vit-l": Shape(depth=24, width=1024, head_width=64, bias=True),
+    "vit-h": Shape(depth=32, width=1280, head_width=80, bias=True),
 }
 
 
@@ -69,21 +79,34 @@ class Transformer(nn.Module):
         self.head = nn.Parameter(torch.empty(layout.size, shape.width))
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
         self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
+        self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
+        self.fixed = FixedPositions(layout, shape.width) if shape.positions == "fixed" else None
         self.compute_dtype = torch.float32
 
     def forward(
-        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BL2: Tensor, mask: Tensor, cache: KVCache | None = None
+        self,
+        tokens_BL: Tensor,
+        modality_BL: Tensor,
+        slot_BL: Tensor,
+        position_BL2: Tensor,
+        mask: Tensor,
+        cache: KVCache | None = None,
+        patches: Sequence[Patches] = (),
     ) -> Tensor:
         """Hidden states (B, L, D) after the final norm.
 
         slot: row of `slot_embedding` (see `slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
-        query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S).
+        query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
         """
         x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
         if self.ordinal is not None:
             x = x + self.ordinal.embed(tokens_BL, slot_BL)
+        if self.patches is not None and patches:
+            x = x + self.patches(tokens_BL, patches, self.compute_dtype)
+        if self.fixed is not None:
+            x = x + self.fixed(position_BL2)
         x = x.to(self.compute_dtype)
-        turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype)
+        turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype) if self.fixed is None else None
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
@@ -113,6 +136,10 @@ class Transformer(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def batch_flops(self, batch: Any) -> int:
+        """Training cost of a packed batch."""
+        return batch.num_tokens * self.flops_per_token(batch.tokens.shape[1])
+
     def flops_per_token(self, length: int) -> int:
         """Training cost of one token in a row of `length`: 6 per weight of the matrix products plus attention (PaLM, appendix B)."""
         matrices = sum(parameter.numel() for name, parameter in self.named_parameters() if parameter.ndim == 2 and "embedding" not in name)
@@ -132,7 +159,7 @@ class Block(nn.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(shape.width), RMSNorm(shape.width)
         self.attention, self.mlp = Attention(shape), SwiGLU(shape)
 
-    def forward(self, x_BLD: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, turn: Turn, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), turn, mask, cache)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD))
 
@@ -146,10 +173,11 @@ class Attention(nn.Module):
         self.qkv = Linear(shape.width, 3 * shape.width, bias=shape.bias)
         self.out = Linear(shape.width, shape.width, bias=shape.bias)
 
-    def forward(self, x_BLD: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, turn: Turn, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         batch, length, width = x_BLD.shape
         q, k, v = (part.view(batch, length, -1, self.head_width).transpose(1, 2) for part in self.qkv(x_BLD).chunk(3, dim=-1))
-        q, k = rotate(q, turn), rotate(k, turn)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
         if cache is not None:
             keys, values, place = cache
             k, v = keys.index_copy_(2, place, k), values.index_copy_(2, place, v)

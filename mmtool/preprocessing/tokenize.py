@@ -90,7 +90,8 @@ def tokenize(
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
-    modality = Modality(name, fitted.kind, size, shape, positions, sha256_bytes(data), max_length=0, ordered=ordered)
+    values = 0 if shape else getattr(fitted, "patch_width", 0)
+    modality = Modality(name, fitted.kind, size, shape, positions, sha256_bytes(data), max_length=0, ordered=ordered, values=values)
     if save_tokenizer is not None:
         write_bytes(save_tokenizer, data, force)
     _write(output, modality, data, samples, force)

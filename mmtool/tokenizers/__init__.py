@@ -13,6 +13,7 @@ SCHEMES: dict[tuple[str, str], Callable[[], Any]] = {
     ("image", "codec"): _lazy("image", "ImageCodecTokenizer"),
     ("image", "patches"): _lazy("image", "ImagePatchTokenizer"),
     ("audio", "codec"): _lazy("audio", "AudioCodecTokenizer"),
+    ("audio", "patches"): _lazy("audio_patches", "AudioPatchTokenizer"),
     ("text", "pieces"): _lazy("text", "TextTokenizer"),
     ("table", "bins"): _lazy("table", "TableTokenizer"),
     ("table", "codec"): _lazy("table_codec", "TableCodecTokenizer"),

@@ -30,68 +30,31 @@ FRAME_SETTINGS = {"sample_rate_hz": int, "hop_ms": NUMBER, "mels": int, "floor_d
 RECORDING_SETTINGS = {"trim_db": NUMBER, "normalise": bool}
 
 
-class AudioCodecTokenizer:
-    """(T,) float32 at `sample_rate_hz` <-> codes (L,), one per `patch` frames of 10 ms.
+class AudioTokenizer:
+    """What both schemes share: log-mel frames of recordings, and sound from them.
 
-    Settings of `fit`: sample_rate_hz, hop_ms, mels, floor_db (quieter is silence), trim_db (ends this far under the peak are cut; 0
-    keeps them), normalise (bring the peak to full scale), patch (frames per token), codebook or levels (of FSQ); width, depth, steps,
-    batch, learning_rate of the codec. Reported on held-out training recordings: mean squared error of standardised log-mel frames
-    (1: as bad as the mean), codebook usage, tokens per second.
+    trim_db: ends this far under the peak are cut (0 keeps them); normalise: the peak is brought to full scale; patch: frames per token.
     """
 
     kind: ClassVar[Kind] = "audio"
-    scheme: ClassVar[str] = "codec"
     positions: Positions = "line"
     shape = None
-    SETTINGS = FRAME_SETTINGS | RECORDING_SETTINGS | CODEC_SETTINGS
+    frames: MelFrames
+    patch: int
+    trim_db: float
+    normalise: bool
 
-    def __init__(self, frames: MelFrames, codec: Codec, mean: np.ndarray, scale: np.ndarray, trim_db: float, normalise: bool) -> None:
-        self.frames, self.codec, self.trim_db, self.normalise = frames, codec, trim_db, normalise
-        self._mean, self._scale = torch.from_numpy(mean)[:, None], torch.from_numpy(scale)[:, None]
-        self.vocabulary_size, self.sample_rate_hz = prod(codec.shape.levels), frames.sample_rate_hz
-        self.patch = codec.shape.patch[0]
-        self.report: dict[str, Any] = {}
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.frames.sample_rate_hz
 
-    @classmethod
-    def fit(cls, values: Sequence[np.ndarray], settings: Mapping[str, Any], seed: int) -> Self:
-        """Train the codec on recordings at the setting `sample_rate_hz`."""
-        check_settings(settings, cls.SETTINGS, "audio codec")
-        if not len(values):
-            raise DataError("there are no training recordings to fit a tokenizer on.", fix="Check the paths and the split fractions.")
-        frames, patch = _frames(settings), int(settings.get("patch", 4))
-        trim_db, normalise = float(settings.get("trim_db", 40.0)), bool(settings.get("normalise", True))
-        log_mels = [_log_mel(frames, value, patch, trim_db, normalise) for value in values]
-        train, held_out = (part.tolist() for part in hold_out(len(values), seed))
-        together = torch.cat([log_mels[i] for i in train], 1)
-        mean, scale = together.mean(1), together.std(1, correction=0).clamp(min=1e-3)
-        shape = CodecShape(frames.mels, (patch,), levels_of(settings, 512), settings.get("width", 128), settings.get("depth", 3))
-        draw = _crops([(log_mels[i] - mean[:, None]) / scale[:, None] for i in train], patch, settings.get("batch", 64))
-        steps, rate = settings.get("steps", 800), settings.get("learning_rate", LEARNING_RATE)
-        codec = fit_codec(shape, draw, steps=steps, learning_rate=rate, seed=seed, description="fitting the audio codec")
-        tokenizer = cls(frames, codec, mean.numpy(), scale.numpy(), trim_db, normalise)
-        tokenizer.report = tokenizer._measure([log_mels[i] for i in held_out])
-        return tokenizer
+    def log_mel(self, value: np.ndarray) -> Tensor:
+        """(mels, frames), the number of frames a multiple of `patch`. Raises DataError for a recording without samples."""
+        return _log_mel(self.frames, value, self.patch, self.trim_db, self.normalise)
 
-    def _measure(self, log_mels: Sequence[Tensor]) -> dict[str, Any]:
-        codes = _by_length(self._codes, log_mels)
-        pairs = zip(_by_length(self._log_mels, codes), log_mels, strict=True)
-        errors = torch.cat([decoded - log_mel for decoded, log_mel in pairs], 1)
-        return {
-            "mse": float((errors / self._scale).square().mean()),
-            "log_mel_rmse_db": float(errors.square().mean().sqrt()) * DECIBELS,
-            "tokens_per_s": self.sample_rate_hz / self.frames.hop / self.patch,
-            **code_usage(torch.cat(codes).numpy(), self.vocabulary_size),
-        }
-
-    def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes of each recording; at least one. Raises DataError for a recording without samples."""
-        log_mels = [_log_mel(self.frames, value, self.patch, self.trim_db, self.normalise) for value in values]
-        return [codes.numpy() for codes in _by_length(self._codes, log_mels)]
-
-    def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Sound (tokens * patch * hop,) float32 in [-1, 1]; no tokens are no sound."""
-        codes = [torch.from_numpy(np.asarray(row, np.int64)) for row in tokens]
-        sounds = _by_length(lambda part: self.frames.sound(self._log_mels(part), PHASE_ITERATIONS), codes)
+    def sounds(self, log_mels: Sequence[Tensor]) -> list[np.ndarray]:
+        """(mels, frames) each -> sound (frames * hop,) float32 in [-1, 1]; no frames are no sound."""
+        sounds = by_length(lambda part: self.frames.sound(part, PHASE_ITERATIONS), log_mels)
         return [self._at_full_scale(sound.numpy()) for sound in sounds]
 
     def features(self, value: np.ndarray) -> np.ndarray:
@@ -107,6 +70,77 @@ class AudioCodecTokenizer:
         write_bytes(path, data.getvalue())
         return path
 
+    def recording_state(self) -> dict[str, Any]:
+        """The settings of what is shared, as JSON values."""
+        frames = {name: getattr(self.frames, name) for name in ("sample_rate_hz", "hop", "window", "mels", "floor_db")}
+        return {"frames": frames, "trim_db": self.trim_db, "normalise": self.normalise}
+
+    def _at_full_scale(self, sound: np.ndarray) -> np.ndarray:
+        """With the peak at FULL_SCALE where loudness was normalised (silence stays silent), else clipped."""
+        peak = float(np.abs(sound).max(initial=0.0))
+        gain = FULL_SCALE / peak if self.normalise and peak > SILENCE else 1.0
+        return np.clip(sound * gain, -1, 1).astype(np.float32)
+
+
+class AudioCodecTokenizer(AudioTokenizer):
+    """(T,) float32 at `sample_rate_hz` <-> codes (L,), one per `patch` frames of 10 ms.
+
+    Settings of `fit`: sample_rate_hz, hop_ms, mels, floor_db (quieter is silence), trim_db (ends this far under the peak are cut; 0
+    keeps them), normalise (bring the peak to full scale), patch (frames per token), codebook or levels (of FSQ); width, depth, steps,
+    batch, learning_rate of the codec. Reported on held-out training recordings: mean squared error of standardised log-mel frames
+    (1: as bad as the mean), codebook usage, tokens per second.
+    """
+
+    scheme: ClassVar[str] = "codec"
+    SETTINGS = FRAME_SETTINGS | RECORDING_SETTINGS | CODEC_SETTINGS
+
+    def __init__(self, frames: MelFrames, codec: Codec, mean: np.ndarray, scale: np.ndarray, trim_db: float, normalise: bool) -> None:
+        self.frames, self.codec, self.trim_db, self.normalise = frames, codec, trim_db, normalise
+        self._mean, self._scale = torch.from_numpy(mean)[:, None], torch.from_numpy(scale)[:, None]
+        self.vocabulary_size, self.patch = prod(codec.shape.levels), codec.shape.patch[0]
+        self.report: dict[str, Any] = {}
+
+    @classmethod
+    def fit(cls, values: Sequence[np.ndarray], settings: Mapping[str, Any], seed: int) -> Self:
+        """Train the codec on recordings at the setting `sample_rate_hz`."""
+        check_settings(settings, cls.SETTINGS, "audio codec")
+        if not len(values):
+            raise DataError("there are no training recordings to fit a tokenizer on.", fix="Check the paths and the split fractions.")
+        frames, patch = mel_frames(settings), int(settings.get("patch", 4))
+        trim_db, normalise = float(settings.get("trim_db", 40.0)), bool(settings.get("normalise", True))
+        log_mels = [_log_mel(frames, value, patch, trim_db, normalise) for value in values]
+        train, held_out = (part.tolist() for part in hold_out(len(values), seed))
+        together = torch.cat([log_mels[i] for i in train], 1)
+        mean, scale = together.mean(1), together.std(1, correction=0).clamp(min=1e-3)
+        shape = CodecShape(frames.mels, (patch,), levels_of(settings, 512), settings.get("width", 128), settings.get("depth", 3))
+        draw = _crops([(log_mels[i] - mean[:, None]) / scale[:, None] for i in train], patch, settings.get("batch", 64))
+        steps, rate = settings.get("steps", 800), settings.get("learning_rate", LEARNING_RATE)
+        codec = fit_codec(shape, draw, steps=steps, learning_rate=rate, seed=seed, description="fitting the audio codec")
+        tokenizer = cls(frames, codec, mean.numpy(), scale.numpy(), trim_db, normalise)
+        tokenizer.report = tokenizer._measure([log_mels[i] for i in held_out])
+        return tokenizer
+
+    def _measure(self, log_mels: Sequence[Tensor]) -> dict[str, Any]:
+        codes = by_length(self._codes, log_mels)
+        pairs = zip(by_length(self._log_mels, codes), log_mels, strict=True)
+        errors = torch.cat([decoded - log_mel for decoded, log_mel in pairs], 1)
+        return {
+            "mse": float((errors / self._scale).square().mean()),
+            "log_mel_rmse_db": float(errors.square().mean().sqrt()) * DECIBELS,
+            "tokens_per_s": self.sample_rate_hz / self.frames.hop / self.patch,
+            **code_usage(torch.cat(codes).numpy(), self.vocabulary_size),
+        }
+
+    def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Codes of each recording; at least one. Raises DataError for a recording without samples."""
+        log_mels = [self.log_mel(value) for value in values]
+        return [codes.numpy() for codes in by_length(self._codes, log_mels)]
+
+    def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Sound (tokens * patch * hop,) float32 in [-1, 1]; no tokens are no sound."""
+        codes = [torch.from_numpy(np.asarray(row, np.int64)) for row in tokens]
+        return self.sounds(by_length(self._log_mels, codes))
+
     def _codes(self, log_mels: Tensor) -> Tensor:
         """(B, mels, frames) -> (B, frames / patch)."""
         return self.codec.encode((log_mels - self._mean) / self._scale)
@@ -115,15 +149,8 @@ class AudioCodecTokenizer:
         """(B, L) -> (B, mels, L * patch)."""
         return self.codec.decode(codes) * self._scale + self._mean
 
-    def _at_full_scale(self, sound: np.ndarray) -> np.ndarray:
-        """With the peak at FULL_SCALE where loudness was normalised (silence stays silent), else clipped."""
-        peak = float(np.abs(sound).max(initial=0.0))
-        gain = FULL_SCALE / peak if self.normalise and peak > SILENCE else 1.0
-        return np.clip(sound * gain, -1, 1).astype(np.float32)
-
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        frames = {name: getattr(self.frames, name) for name in ("sample_rate_hz", "hop", "window", "mels", "floor_db")}
-        settings = {"frames": frames, "codec": self.codec.shape.to_json(), "trim_db": self.trim_db, "normalise": self.normalise}
+        settings = {**self.recording_state(), "codec": self.codec.shape.to_json()}
         return {**self.codec.tensors(), "mel.mean": self._mean[:, 0].numpy(), "mel.scale": self._scale[:, 0].numpy()}, settings
 
     @classmethod
@@ -134,7 +161,7 @@ class AudioCodecTokenizer:
         return cls(MelFrames(**settings["frames"]), codec, mean, scale, settings["trim_db"], settings["normalise"])
 
 
-def _frames(settings: Mapping[str, Any]) -> MelFrames:
+def mel_frames(settings: Mapping[str, Any]) -> MelFrames:
     if "sample_rate_hz" not in settings:
         raise UsageError("the sample rate of the recordings is missing.", where="sample_rate_hz", fix="Give it, e.g. 16000.")
     rate = settings["sample_rate_hz"]
@@ -190,7 +217,7 @@ def _crops(log_mels: Sequence[Tensor], patch: int, batch: int) -> Callable[[torc
     return draw
 
 
-def _by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
     """`run` on rows of equal length (the last dimension) together, so that nothing is padded; empty rows give nothing."""
     results = [torch.zeros(0)] * len(rows)
     for length in sorted({row.shape[-1] for row in rows} - {0}):

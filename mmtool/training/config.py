@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mmtool.errors import DataError, UsageError
 
-PRESETS = ("tiny", "small", "base", "large")
+PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
 RUN_FORMAT = "mmtool-run/1"
 
 
@@ -50,7 +50,8 @@ class Budget:
 class PretrainConfig(Budget):
     """All that decides the weights of a run, given the data.
 
-    method: loretta, commutative, cm3, causal, masked or contrastive. method_options: the method's own settings (`--set method.warmup=0.3`).
+    method: loretta, commutative, cm3, causal, masked, contrastive or m3ae. method_options: the method's own settings
+    (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
@@ -190,9 +191,18 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     group = {"method": "method_options"}.get(group, group) if dot else group
     value = _parse(text)
     if dot:
-        values[group] = {**values.get(group, {}), name: value}
+        values[group] = _nested(values.get(group, {}), name, value)
     else:
         values[key] = value
+
+
+def _nested(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with `a.b=value` as {"a": {..., "b": value}}."""
+    name, dot, rest = key.partition(".")
+    if not dot:
+        return {**values, name: value}
+    inner = values.get(name, {})
+    return {**values, name: _nested(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
 def _parse(text: str) -> Any:
@@ -208,7 +218,8 @@ def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
     for name, value in values.items():
         if name not in known:
             raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(known) or 'none'}.")
-        default = known[name].default
+        factory = known[name].default_factory
+        default = known[name].default if factory is dataclasses.MISSING else factory()
         if default is not dataclasses.MISSING and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
             raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
     return cls(**values)

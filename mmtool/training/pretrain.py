@@ -1,7 +1,6 @@
 """The pretrain stage: token shards in, a run out; the same command continues an interrupted one."""
 
 import dataclasses
-import math
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,6 @@ from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader
-from mmtool.data.packing import BatchShape, capacity_for
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.errors import DataError, UsageError
@@ -63,10 +61,12 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     be_deterministic(device)
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(config.seed))
+    method = run.method()
+    method.prepare(model, _typical(config, train))
     if model.ordinal is not None:
         model.ordinal.smoothing = config.smoothing
     model.to(device).compute_dtype = pick_precision(config.precision, device)
-    trainer = Trainer(model, make_optimizer(model, config), run.method(), _loader(run, train), config)
+    trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
     _resume(trainer, run)
     validation = Validation(trainer.method, model, held_out)
     if trainer.progress < 1.0:
@@ -145,10 +145,9 @@ def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
     """config.json: everything decided once, at the start."""
     if config.preset not in PRESETS:
         raise UsageError(f"there is no preset {config.preset!r}.", where="--preset", fix=f"Presets: {', '.join(PRESETS)}.")
-    shape = options_of(Shape, {**PRESETS[config.preset].to_json(), **config.shape}, "--set shape")
     layout, graph = layout_of(train.modalities), CoOccurrence.of(train.present(i) for i in range(len(train)))
     method = make_method(config, layout, graph)
-    rows = _batch_shape(config, method, train)
+    shape = options_of(Shape, {**PRESETS[config.preset].to_json(), **method.shape_defaults, **config.shape}, "--set shape")
     return {
         "format": RUN_FORMAT,
         "version": __version__,
@@ -158,27 +157,19 @@ def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
         "modalities": [modality.to_json() for modality in train.modalities],
         "co_occurrence": graph.to_json(),
         "data": train.fingerprint,
-        "batch": rows,
+        "batch": method.size_batches(_typical(config, train), config.batch_tokens, config.row_length),
     }
 
 
-def _batch_shape(config: PretrainConfig, method: Method, train: TokenSet) -> dict[str, Any]:
-    """Rows, row length, room for targets and window, from documents as training will see them."""
-    random = np.random.default_rng(config.seed)
-    chosen = random.permutation(len(train))[:TYPICAL_SAMPLES]
-    kinds = [kind for kind in method.typical_documents([train[int(i)] for i in chosen]) if kind]
-    longest = max(len(document) for kind in kinds for document in kind)
-    length = config.row_length or 32 * math.ceil(max(128, 1.25 * longest) / 32)
-    rows = max(1, round(config.batch_tokens / length))
-    room = np.max([capacity_for(kind, rows, length, len(train.modalities)) for kind in kinds], axis=0)
-    mean = min(float(np.mean([len(document) for document in kind])) for kind in kinds)
-    return {"rows": rows, "length": length, "capacity": room.tolist(), "window": math.ceil(rows * length / mean)}
+def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
+    """A seeded choice of training samples."""
+    chosen = np.random.default_rng(config.seed).permutation(len(train))[:TYPICAL_SAMPLES]
+    return [train[int(i)] for i in chosen]
 
 
-def _loader(run: Run, train: TokenSet) -> Loader:
+def _loader(run: Run, method: Method, train: TokenSet) -> Loader:
     batch = run.record["batch"]
-    shape = BatchShape(batch["rows"], batch["length"], tuple(batch["capacity"]))
-    return Loader(train, np.arange(len(train)), shape, batch["window"], run.config.seed)
+    return Loader(train, np.arange(len(train)), method.packer(batch), batch["window"], run.config.seed)
 
 
 def _resume(trainer: Trainer, run: Run) -> None:
@@ -202,21 +193,12 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 
 
 class Validation:
-    """Perplexity of every modality given every other one that held-out samples have beside it: `{"text->speech": 26.1}`."""
+    """What the method measures on held-out samples; `last` is what it measured last."""
 
     def __init__(self, method: Method, model: Transformer, samples: Sequence[Sample]) -> None:
         self.method, self.model, self.samples = method, model, samples if method.has_likelihood else ()
         self.last: dict[str, float] = {}
 
     def __call__(self) -> dict[str, float]:
-        names = self.model.layout.names
-        measured = {f"{given}->{target}": self._perplexity(given, target) for given in names for target in names if given != target}
-        self.last = {direction: value for direction, value in measured.items() if value is not None}
+        self.last = self.method.validate(self.model, self.samples) if self.samples else {}
         return self.last
-
-    def _perplexity(self, given: str, target: str) -> float | None:
-        pairs = [sample for sample in self.samples if given in sample.tokens and target in sample.tokens]
-        if not pairs:
-            return None
-        nll, counts = self.method.score(self.model, pairs, [given], target)
-        return float(np.exp(min(700.0, nll.sum() / counts.sum())))

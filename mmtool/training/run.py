@@ -91,7 +91,7 @@ class Run:
     def model(self, device: torch.device) -> Transformer:
         """The untrained transformer of the run's shape, on a device."""
         with torch.device(device):
-            model = Transformer(Shape(**self.record["shape"]), self.layout)
+            model = make_method(self.config, self.layout, self.graph).model(Shape(**self.record["shape"]))
             if self.target is not None:
                 model.task_head = self.target.head(model.shape.width)
             return model

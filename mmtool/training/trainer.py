@@ -1,19 +1,18 @@
 """The pretraining step: one for every method."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmtool.console import talk
 from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
-from mmtool.data.packing import Batch
+from mmtool.data.masking import AnyBatch
 from mmtool.methods.base import Method, Step
-from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.loop import Loop, Window
@@ -29,14 +28,14 @@ class Trainer(Loop):
     def __init__(
         self, model: Transformer, optimizer: torch.optim.Optimizer, method: Method, loader: Loader, config: PretrainConfig
     ) -> None:
-        rate, losses = peak_rate(config, model.shape.width), model.layout.names
-        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=losses)
+        rate = peak_rate(config, model.shape.width)
+        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
-        self.forward_loss: Callable[..., Tensor] = self._forward_loss
+        self.forward_loss: Callable[..., Tensor] = partial(method.forward, model)
 
     def compile(self) -> None:
         """Run the forward, the loss and their backward as one compiled graph of static shapes."""
-        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
+        self.forward_loss = torch.compile(self.forward_loss, dynamic=False)
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -58,34 +57,14 @@ class Trainer(Loop):
         sums = self.backward(batch)
         self._update(sums, keys)
         window.loss, window.targets = window.loss + sums.cpu().numpy(), window.targets + batch.num_targets
-        window.tokens += batch.num_tokens
-        window.flops += batch.num_tokens * self.model.flops_per_token(self.loader.shape.length)
+        window.tokens, window.flops = window.tokens + batch.num_tokens, window.flops + self.model.batch_flops(batch)
 
-    def backward(self, batch: Batch) -> Tensor:
+    def backward(self, batch: AnyBatch) -> Tensor:
         """Gradients of the mean loss over all targets of the batch; gives the sums per modality, (M,)."""
-        arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
-        tokens, modality, slot, position, document = (self._to_device(array) for array in arrays)
-        places, targets = ([self._to_device(array) for array in arrays] for arrays in (batch.places, batch.targets))
-        mask = attention_mask(document, modality, self.method.view)
-        sums = self.forward_loss(tokens, modality, slot, position, mask, places, targets)
-        (sums.sum() / max(1, int(batch.num_targets.sum()))).backward()
+        sums = self.forward_loss(*self.method.inputs(batch, self.device))
+        self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
 
-    def _forward_loss(
-        self,
-        tokens: Tensor,
-        modality: Tensor,
-        slot: Tensor,
-        position: Tensor,
-        mask: Tensor,
-        places: Sequence[Tensor],
-        targets: Sequence[Tensor],
-    ) -> Tensor:
-        return self.method.loss_sums(self.model, self.model(tokens, modality, slot, position, mask), places, targets)
-
-    def _to_device(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
         super()._checkpoint(folder, log, validate)

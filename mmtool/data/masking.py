@@ -1,0 +1,157 @@
+"""Batches for autoencoders: one set of rows holds what an encoder sees, another the whole documents that a decoder completes.
+
+Documents open with a CLS token, which is always seen. Their tokens with a target are hidden: they take no room in the encoder's rows.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mmtool.data.packing import Batch, BatchShape, capacity_for, fill, place
+from mmtool.data.sequence import NO_TARGET, Document
+
+ROWS_OF, LITTLE_PADDING = (1, 2, 3, 4, 6, 8), 0.1  # typical documents in a row that are tried, until rows pad so little
+
+
+@dataclass(frozen=True)
+class MaskedShape:
+    """visible, whole: of the encoder's and the decoder's rows; documents: at most so many; varying: modalities whose length varies."""
+
+    visible: BatchShape
+    whole: BatchShape
+    documents: int
+    varying: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        parts = {"visible": self.visible, "whole": self.whole}
+        sizes = {name: {"rows": part.rows, "length": part.length, "capacity": list(part.capacity)} for name, part in parts.items()}
+        return {**sizes, "documents": self.documents}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], widths: tuple[int, ...], varying: tuple[int, ...]) -> "MaskedShape":
+        parts = (record["visible"], record["whole"])
+        visible, whole = (BatchShape(part["rows"], part["length"], tuple(part["capacity"]), widths) for part in parts)
+        return cls(visible, whole, record["documents"], varying)
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """visible: the encoder's rows; its places and values are those of visible patches. whole: the decoder's rows; its places, targets and
+    values are those of what is hidden.
+
+    origin: flat index in the encoder's rows of each of the decoder's places, -1 where there is nothing to see (hidden or padding);
+    home: the same the other way round, -1 where padded. cls: (documents,) flat index of CLS in the encoder's rows, 0 where padded;
+    lengths: (documents, V) tokens of each modality whose length varies, hidden ones included, NO_TARGET where absent or padded.
+    """
+
+    visible: Batch
+    whole: Batch
+    origin: np.ndarray
+    home: np.ndarray
+    cls: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def num_documents(self) -> int:
+        return self.whole.num_documents
+
+    @property
+    def num_targets(self) -> np.ndarray:
+        """Valid targets per modality, and behind them lengths to be told per modality of varying length, (M + V,)."""
+        return np.concatenate((self.whole.num_targets, (self.lengths != NO_TARGET).sum(0)))
+
+    @property
+    def num_tokens(self) -> int:
+        return self.whole.num_tokens
+
+
+AnyBatch = Batch | MaskedBatch
+
+
+def pack_masked(documents: Sequence[Document], shape: MaskedShape) -> MaskedBatch:
+    """Pack documents in their order until one does not fit into either set of rows. Raises UsageError where the first does not."""
+    documents = documents[: shape.documents]
+    seen = [visible_part(document) for document in documents]
+    placed = place(seen, shape.visible), place(documents, shape.whole)
+    count = min(map(len, placed))
+    visible = fill(seen[:count], placed[0][:count], shape.visible)
+    whole = fill(documents[:count], placed[1][:count], shape.whole)
+    origin, home = _correspondence(documents[:count], seen, visible, whole)
+    cls, lengths = np.zeros(shape.documents, np.int64), np.full((shape.documents, len(shape.varying)), NO_TARGET, np.int64)
+    cls[:count] = visible.starts
+    for row, document in enumerate(documents[:count]):
+        counts = np.bincount(document.modality, minlength=len(shape.whole.capacity))[list(shape.varying)]
+        lengths[row] = np.where(counts > 0, counts, NO_TARGET)
+    return MaskedBatch(visible, whole, origin, home, cls, lengths)
+
+
+def pack_all(documents: Sequence[Document], widths: tuple[int, ...], varying: tuple[int, ...]) -> MaskedBatch:
+    """Pack all of these documents, in rows as long as the longest and as many as it takes."""
+    shapes = []
+    for part in ([visible_part(document) for document in documents], documents):
+        room = sum(np.bincount(each.modality[each.targets != NO_TARGET], minlength=len(widths)) for each in part)
+        shape = BatchShape(len(part), max(map(len, part)), tuple(np.asarray(room).tolist()), widths)
+        shapes.append(replace(shape, rows=1 + max(row for row, _ in place(part, shape))))
+    return pack_masked(documents, MaskedShape(shapes[0], shapes[1], len(documents), varying))
+
+
+def visible_part(document: Document) -> Document:
+    """The tokens without a target. Patches are marked with a target of 0, so that packing lists their places."""
+    part = document.take(np.flatnonzero(document.targets == NO_TARGET))
+    return replace(part, targets=np.where(np.isin(part.modality, list(part.values)), 0, NO_TARGET))
+
+
+def _correspondence(documents: Sequence[Document], seen: Sequence[Document], visible: Batch, whole: Batch) -> tuple[np.ndarray, np.ndarray]:
+    origin, home = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
+    for document, part, first, start in zip(documents, seen, visible.starts, whole.starts, strict=False):
+        own, there = first + np.arange(len(part)), start + np.flatnonzero(document.targets == NO_TARGET)
+        origin[there], home[own] = own, there
+    return origin, home
+
+
+def size_masked_rows(
+    documents: Sequence[Document],
+    longest: tuple[int, int],
+    batch_tokens: int,
+    row_length: int,
+    widths: tuple[int, ...],
+    varying: tuple[int, ...],
+) -> tuple[MaskedShape, int]:
+    """The shape for documents like these, and the window (samples offered to a batch).
+
+    longest: tokens that the encoder and the decoder may have to take of one document. batch_tokens counts whole documents; row_length
+    is that of the decoder, 0 takes it from the data.
+    """
+    seen = [visible_part(document) for document in documents]
+    whole = _rows(documents, longest[1], batch_tokens, row_length)
+    share = sum(map(len, seen)) / sum(map(len, documents))
+    visible = _rows(seen, longest[0], share * (1 - _padding(documents, whole[1])) * whole[0] * whole[1], 0)
+    mean = float(np.mean([len(document) for document in documents]))
+    window = math.ceil(whole[0] * whole[1] / mean)
+    rooms = [capacity_for(part, *size, len(widths)) for part, size in ((seen, visible), (documents, whole))]
+    shapes = [BatchShape(*size, room, widths) for size, room in zip((visible, whole), rooms, strict=True)]
+    return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(1.1 * window / 8), varying), window
+
+
+def _rows(documents: Sequence[Document], longest: int, tokens: float, length: int) -> tuple[int, int]:
+    """(rows, length) for so many tokens: rows as short as pads little, since attention costs by their length."""
+    if not length:
+        typical = np.quantile([len(document) for document in documents], 0.9)
+        wanted = sorted({8 * math.ceil(max(longest, number * typical) / 8) for number in ROWS_OF})
+        padding = {size: _padding(documents, size) for size in wanted}
+        length = next((size for size in wanted if padding[size] <= LITTLE_PADDING), min(wanted, key=lambda size: padding[size]))
+    return max(1, math.ceil(tokens / (length * (1 - _padding(documents, length))))), length
+
+
+def _padding(documents: Sequence[Document], length: int) -> float:
+    """Share of rows of `length` that these documents leave empty, packed first fit."""
+    used: list[int] = []
+    for document in documents:
+        row = next((i for i, tokens in enumerate(used) if tokens + len(document) <= length), len(used))
+        if row == len(used):
+            used.append(0)
+        used[row] += len(document)
+    return 1 - sum(used) / (len(used) * length)

@@ -1,0 +1,337 @@
+"""M3AE: one masked autoencoder for all modalities, paired and unpaired samples alike.
+
+Geng, Liu, Lee, Schuurmans, Levine, Abbeel 2022, arXiv 2205.14204. Most tokens of every modality are hidden; the encoder sees the others,
+behind a CLS token, and a lighter decoder tells the hidden ones: patches by their squared error, codes by cross entropy. A modality that a
+sample lacks is not in its sequence.
+
+Unlike the authors' code, masks are drawn per sample and over real tokens only, and each loss is divided once by the number of its valid
+targets in the whole batch. How many tokens a modality of varying length has is told from CLS.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
+from mmtool.data.sample import Sample
+from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
+from mmtool.errors import UsageError
+from mmtool.methods.base import Method, Pack
+from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
+from mmtool.model.confidence import fill_by_confidence
+from mmtool.model.decode import Generated, Sampling, draw, trim
+from mmtool.model.inputs import MaskedInputs, Targets, masked_inputs, to_device
+from mmtool.model.transformer import Shape, Transformer
+
+CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
+TOGETHER, CHAINED = 256, 64  # documents in one pass outside training; samples whose chains are built at once
+PAPER_WIDTH, PAPER_DECODER = 384, (8, 512, 32)  # encoders from this width on have the paper's decoder: depth, width, head width
+
+
+@dataclass(frozen=True)
+class M3AEOptions:
+    """mask_ratio: share of tokens hidden in every modality; mask_ratios: of single ones (`mask_ratios.text=0.5`).
+    hide_share: share of samples of several modalities in which one of them is hidden whole (the paper: none), as when it is imputed.
+    norm_pix: patches are predicted less their own mean, divided by their deviation.
+    continuous_weight, discrete_weight: of the losses of patches and codes; weights: of single modalities (`weights.text=0.5`).
+    length_weight: of telling how many tokens a modality of varying length has.
+    decoder_depth, decoder_width: 0 takes the paper's 8 and 512, and less for encoders narrower than 384.
+    decode_steps, confidence_noise: of iterative decoding (see `masked`)."""
+
+    mask_ratio: float = 0.75
+    mask_ratios: Mapping[str, float] = field(default_factory=dict)
+    hide_share: float = 0.0
+    norm_pix: bool = False
+    continuous_weight: float = 1.0
+    discrete_weight: float = 0.5
+    weights: Mapping[str, float] = field(default_factory=dict)
+    length_weight: float = 0.1
+    decoder_depth: int = 0
+    decoder_width: int = 0
+    decode_steps: int = 8
+    confidence_noise: float = 1.0
+
+
+class M3AE(Method):
+    name = "m3ae"
+    Options = M3AEOptions
+    view = "document"
+    shape_defaults = {"bias": True, "positions": "fixed"}  # noqa: RUF012
+    scores_by_token = True
+    poolings = ("cls", "mean")
+
+    def __init__(self, layout: Any, graph: Any, options: M3AEOptions) -> None:
+        super().__init__(layout, graph, options)
+        self.ratios = [options.mask_ratios.get(name, options.mask_ratio) for name in layout.names]
+        usual = [options.continuous_weight if modality.continuous else options.discrete_weight for modality in layout.modalities]
+        self.weights = [options.weights.get(name, weight) for name, weight in zip(layout.names, usual, strict=True)]
+        self.widths = tuple(modality.patch_width for modality in layout.modalities)
+        self.varying = tuple(index for index, modality in enumerate(layout.modalities) if not modality.fixed_length)
+        self._check()
+
+    def _check(self) -> None:
+        for given in (self.options.mask_ratios, self.options.weights):
+            for name in given:
+                self.layout.index(name)
+        if not all(0 <= ratio <= 1 for ratio in [*self.ratios, self.options.hide_share]):
+            raise UsageError("a share of tokens lies between 0 and 1.", where="method.mask_ratio", fix="Give for example 0.75.")
+        if not any(ratio * weight for ratio, weight in zip(self.ratios, self.weights, strict=True)):
+            raise UsageError("nothing is hidden, so nothing is learned.", where="method.mask_ratio", fix="Hide some tokens, e.g. 0.75.")
+
+    # what is fed
+
+    def document(self, sample: Sample, random: np.random.Generator) -> Document:
+        names = self.present(sample)
+        sizes = {name: len(sample.tokens[name]) for name in names}
+        hidden = {name: self.hide(self.ratios[self.layout.index(name)], sizes[name], random) for name in names}
+        if len(names) > 1 and random.random() < self.options.hide_share:
+            hidden[names[random.integers(len(names))]][:] = True
+        if sum(sizes.values()) == 1 and any(self.ratios[self.layout.index(name)] for name in names):
+            hidden[names[0]][:] = True  # a single word and nothing beside it can only be told from nothing
+        return self.joined(sample, names, hidden)
+
+    def hide(self, ratio: float, size: int, random: np.random.Generator) -> np.ndarray:
+        """(size,) which tokens are hidden: the ratio in the mean, at least one and not all unless it is 0 or 1."""
+        count = int(ratio * size + random.random())
+        if 0 < ratio < 1 and size > 1:
+            count = min(max(count, 1), size - 1)
+        return np.isin(np.arange(size), random.permutation(size)[:count])
+
+    def joined(self, sample: Sample, names: Sequence[str], hidden: Mapping[str, np.ndarray]) -> Document:
+        """CLS and the modalities of these names; hidden: name -> (L,) bool, none where left out."""
+        parts = [self._segment(name, sample.tokens[name], hidden.get(name)) for name in names]
+        return concatenate([self._cls(), *parts])
+
+    def _cls(self) -> Document:
+        number = len(self.layout.names)
+        one = np.zeros(1, np.int64)
+        return Document(one + CLS_TOKEN, one + NO_TARGET, one + number, one, np.zeros((1, 2), np.int64))
+
+    def _segment(self, name: str, tokens: np.ndarray, hidden: np.ndarray | None) -> Document:
+        index, size = self.layout.index(name), len(tokens)
+        modality = self.layout.modalities[index]
+        slot, position = (each[1:] for each in places(self.layout, index, size + 1))
+        if modality.positions != "set":
+            slot = np.zeros_like(slot)  # the fixed positions say it
+        if hidden is None:
+            hidden = np.zeros(size, bool)
+        own = np.full(size, index)
+        if modality.continuous:
+            ids, targets = np.full(size, self.layout.patch_id(index)), np.where(hidden, 0, NO_TARGET)
+            return Document(ids, targets, own, slot, position, {index: tokens})
+        codes = tokens.astype(np.int64)
+        return Document(self.layout.first_code(index) + codes, np.where(hidden, codes + 1, NO_TARGET), own, slot, position)
+
+    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
+        longest = [max(self._most(names, seen) for names in self.graph.combinations) for seen in (True, False)]
+        documents = self.typical_documents(samples)[0]
+        shape, window = size_masked_rows(documents, (longest[0], longest[1]), batch_tokens, row_length, self.widths, self.varying)
+        return {**shape.to_json(), "window": window}
+
+    def _most(self, names: frozenset[str], seen: bool) -> int:
+        """Tokens that a document of these modalities can have, all or only those that may be visible."""
+        modalities = [(self.layout.modalities[self.layout.index(name)], self.ratios[self.layout.index(name)]) for name in names]
+        return 1 + sum(modality.max_length - (int(ratio * modality.max_length) if seen else 0) for modality, ratio in modalities)
+
+    def packer(self, record: Mapping[str, Any]) -> Pack:
+        return partial(pack_masked, shape=MaskedShape.from_json(record, self.widths, self.varying))
+
+    # how it is scored
+
+    def model(self, shape: Shape) -> MaskedAutoencoder:
+        depth, width, head_width = PAPER_DECODER
+        if shape.width < PAPER_WIDTH:
+            depth, width, head_width = max(1, shape.depth // 2), 32 * round(shape.width * 2 / 3 / 32) or 32, min(32, shape.head_width)
+        depth, width = self.options.decoder_depth or depth, self.options.decoder_width or width
+        if width % head_width:
+            raise UsageError(f"a decoder {width} wide has no heads of {head_width}.", where="method.decoder_width", fix="Use a multiple.")
+        decoder = replace(shape, depth=depth, width=width, head_width=head_width, hidden=0)
+        return MaskedAutoencoder(shape, self.layout, decoder, self.options.norm_pix)
+
+    def prepare(self, model: Transformer, samples: Sequence[Sample]) -> None:
+        """Means and deviations of patches."""
+        for index, name in enumerate(self.layout.names):
+            values = [sample.tokens[name] for sample in samples if name in sample.tokens]
+            if model.patches is not None and self.widths[index] and values:
+                model.patches.fit(index, torch.from_numpy(np.concatenate(values)))
+
+    def inputs(self, batch: MaskedBatch, device: torch.device) -> MaskedInputs:
+        return masked_inputs(batch, device)
+
+    def forward(self, model: Transformer, *inputs: Any) -> Tensor:
+        """Sums of losses of each modality, and behind them of telling lengths (see `loss_names`)."""
+        assert isinstance(model, MaskedAutoencoder)
+        given = MaskedInputs(*inputs)
+        hidden, states = model.states(given)
+        sums = [self._sum(model, states, index, each) for index, each in enumerate(given.targets)]
+        first = hidden.flatten(0, 1)[given.cls]
+        told = [cross_entropies(model.length_logits(first, index), given.lengths[:, row]) for row, index in enumerate(self.varying)]
+        return torch.stack([*sums, *told])
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return (*self.layout.names, *(f"{self.layout.names[index]} length" for index in self.varying))
+
+    def mean_loss(self, sums: Tensor, counts: np.ndarray) -> Tensor:
+        """Each sum divided once by its number of valid targets in the batch, times its weight."""
+        weights = np.array([*self.weights, *[self.options.length_weight] * len(self.varying)]) / np.maximum(counts, 1)
+        return (sums * torch.from_numpy(weights).to(sums)).sum()
+
+    def _sum(self, model: MaskedAutoencoder, states: Tensor, index: int, targets: Targets) -> Tensor:
+        if not len(targets.places):
+            return states.new_zeros((), dtype=torch.float32)
+        wanted = states[targets.places]
+        if targets.values is None:
+            return cross_entropies(model.logits(wanted, index), targets.codes)
+        return (model.patch_errors(wanted, index, targets.values) * (targets.codes >= 0)).sum()
+
+    # how it is used
+
+    @torch.no_grad()
+    def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
+        """Losses of held-out samples, each hidden in the same way every time."""
+        known = [sample for sample in samples if sample.tokens]
+        documents = [self.document(sample, np.random.default_rng(i)) for i, sample in enumerate(known)]
+        sums, counts = np.zeros(len(self.loss_names)), np.zeros(len(self.loss_names))
+        for batch in self._packed(documents):
+            sums += self.forward(model, *self.inputs(batch, model.head.device)).cpu().numpy()
+            counts += batch.num_targets
+        return {name: float(total / count) for name, total, count in zip(self.loss_names, sums, counts, strict=True) if count}
+
+    def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
+        """(N, D) states of CLS, or their mean over all visible tokens, in fp32 and with gradients."""
+        assert isinstance(model, MaskedAutoencoder)
+        found = []
+        for batch in self._packed([self.joined(sample, have, {}) for sample in samples]):
+            given = masked_inputs(batch, model.head.device)
+            hidden = model.encode(given.visible, given.patches).flatten(0, 1).float()
+            found.append(hidden[given.cls] if pooling == "cls" else _means(hidden, batch))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
+        return self.represent(model, samples, have, pooling or self.poolings[0]).cpu().numpy()
+
+    @torch.no_grad()
+    def impute(
+        self,
+        model: Transformer,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        sampling: Sampling,
+        generator: torch.Generator,
+        draws: int = 1,
+    ) -> Generated:
+        """The wanted modality all hidden: patches told in one step, codes by iterative decoding. A length that varies is drawn first."""
+        assert isinstance(model, MaskedAutoencoder)
+        index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
+        scores = self._length_scores(model, given, have, index)
+        sizes = draw(scores, sampling, generator)
+        length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]
+        contexts = [self.joined(sample, have, {}) for sample in given]
+        longest = int(sizes.max())
+        if self.widths[index]:
+            return self._patches(model, contexts, want, sizes.tolist(), length_p)
+
+        def told(local_NT: Tensor, open_NT: Tensor) -> Tensor:
+            rows = zip(contexts, local_NT.cpu().numpy(), open_NT.cpu().numpy(), sizes.tolist(), strict=True)
+            documents = [concatenate([context, self._coded(want, local[:size], hidden[:size])]) for context, local, hidden, size in rows]
+            starts = np.array([len(context) for context in contexts])[:, None]
+            offsets = np.minimum(starts + np.arange(longest), starts + sizes.cpu().numpy()[:, None] - 1)
+            return self._scores(model, documents, offsets, index)
+
+        options = self.options
+        filling = fill_by_confidence(told, sizes, longest, options.decode_steps, options.confidence_noise, sampling, generator)
+        if index not in self.varying:
+            return trim(filling.local, filling.log_p, True, filling.expected)
+        end = torch.arange(longest + 1, device=sizes.device) == sizes[:, None]
+        log_p = torch.where(end, length_p[:, None], F.pad(filling.log_p, (0, 1)))
+        return trim(F.pad(filling.local, (0, 1)), log_p, False)
+
+    def _patches(
+        self, model: MaskedAutoencoder, contexts: Sequence[Document], want: str, sizes: Sequence[int], length_p: Tensor
+    ) -> Generated:
+        index, found = self.layout.index(want), []
+        blanks = [np.zeros((size, self.widths[index]), np.uint8) for size in sizes]
+        parts = [self._segment(want, blank, np.ones(len(blank), bool)) for blank in blanks]
+        for at in range(0, len(parts), TOGETHER):
+            documents = [concatenate(pair) for pair in zip(contexts[at : at + TOGETHER], parts[at : at + TOGETHER], strict=True)]
+            (batch,) = self._packed(documents)
+            states = model.states(masked_inputs(batch, model.head.device))[1]
+            for start, context, part in zip(batch.whole.starts, contexts[at:], parts[at:], strict=False):
+                own = states[start + len(context) : start + len(context) + len(part)]
+                found.append(model.patch_values(own, index).cpu().numpy())
+        return Generated(found, length_p.cpu().numpy(), np.ones(len(found), np.int64))
+
+    @torch.no_grad()
+    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
+        """By the chain rule: a length that varies, then the codes from left to right, one pass each."""
+        assert isinstance(model, MaskedAutoencoder)
+        if not self.can_score(target):
+            raise UsageError("patches have no likelihood.", where=target, fix="Compare them as decoded, or tokenize with a codec.")
+        index, varies = self.layout.index(target), self.layout.index(target) in self.varying
+        sizes = np.array([len(sample.tokens[target]) for sample in samples])
+        lengths = torch.log_softmax(self._length_scores(model, samples, have, index), -1).cpu().numpy()
+        total = -lengths[np.arange(len(samples)), np.minimum(sizes, lengths.shape[1] - 1)].astype(np.float64)
+        for at in range(0, len(samples), CHAINED):
+            documents, offsets, codes, owners = [], [], [], []
+            for number, sample in enumerate(samples[at : at + CHAINED], at):
+                context, local = self.joined(sample, have, {}), sample.tokens[target].astype(np.int64) + 1
+                for place in range(len(local)):
+                    documents.append(concatenate([context, self._coded(target, local, np.arange(len(local)) >= place)]))
+                    offsets.append([len(context) + place])
+                    codes.append(local[place])
+                    owners.append(number)
+            if documents:
+                log_p = torch.log_softmax(self._scores(model, documents, np.array(offsets), index)[:, 0], -1)
+                np.subtract.at(total, owners, log_p[np.arange(len(codes)), codes].cpu().numpy())
+        return total, sizes + varies
+
+    def _length_scores(self, model: MaskedAutoencoder, samples: Sequence[Sample], have: Sequence[str], index: int) -> Tensor:
+        """(N, longest + 1): log-probabilities of the number of tokens, which is not 0."""
+        modality = self.layout.modalities[index]
+        if index in self.varying:
+            scores = model.length_logits(self.represent(model, samples, have, "cls").to(model.compute_dtype), index)
+            return scores.index_fill(1, torch.zeros(1, dtype=torch.long, device=scores.device), -torch.inf)
+        scores = torch.full((len(samples), modality.max_length + 1), -torch.inf, device=model.head.device)
+        scores[:, -1] = 0
+        return scores
+
+    def _coded(self, name: str, local: np.ndarray, hidden: np.ndarray) -> Document:
+        """A segment of codes in the modality's range (code + 1), some of them hidden."""
+        return self._segment(name, np.maximum(local - 1, 0), hidden)
+
+    def _scores(self, model: MaskedAutoencoder, documents: Sequence[Document], offsets_NT: np.ndarray, index: int) -> Tensor:
+        """(N, T, W) scores of the codes of a modality at these tokens of each document; END is none of them."""
+        found, done = [], 0
+        for batch in self._packed(documents):
+            states = model.states(masked_inputs(batch, model.head.device))[1]
+            at = batch.whole.starts[:, None] + offsets_NT[done : done + batch.num_documents]
+            found.append(model.logits(states[to_device(at, states.device)].flatten(0, 1), index).view(*at.shape, -1))
+            done += batch.num_documents
+        scores = torch.cat(found)
+        scores[..., 0] = -torch.inf
+        return scores
+
+    def _packed(self, documents: Sequence[Document]) -> Iterator[MaskedBatch]:
+        """All documents, `TOGETHER` in a batch, in rows just long enough."""
+        for at in range(0, len(documents), TOGETHER):
+            yield pack_all(documents[at : at + TOGETHER], self.widths, self.varying)
+
+
+def _means(hidden: Tensor, batch: MaskedBatch) -> Tensor:
+    """(N, D) mean of the states (L, D) of each document, CLS left out."""
+    starts, size = batch.visible.starts, batch.visible.tokens.size
+    order = np.argsort(starts)
+    owner = order[np.searchsorted(starts[order], np.arange(size), side="right") - 1]
+    real = (batch.visible.document.reshape(-1) > 0) & (batch.visible.tokens.reshape(-1) != CLS_TOKEN)
+    shares = (owner == np.arange(len(starts))[:, None]) & real
+    shares = shares / np.maximum(shares.sum(1, keepdims=True), 1)
+    return to_device(shares.astype(np.float32), hidden.device) @ hidden

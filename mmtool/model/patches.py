@@ -1,0 +1,113 @@
+"""What enters a transformer beside codes: patches of continuous modalities, and fixed positions."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mmtool.data.layout import VocabularyLayout
+
+POSITION_SCALE = 0.02 * 2**0.5  # of sines and cosines: as large as the embeddings they are added to
+LONGEST_WAVELENGTH = 10_000.0
+
+
+class Patches(NamedTuple):
+    """Patches of one continuous modality in a batch. values: (N, W) uint8; home: (N,) flat index of each token, -1 where padded."""
+
+    index: int
+    values: Tensor
+    home: Tensor
+
+
+def has_patches(layout: VocabularyLayout) -> bool:
+    return any(modality.continuous for modality in layout.modalities)
+
+
+class PatchEmbedding(nn.Module):
+    """A linear layer per continuous modality on standardised patches: their mean of each value subtracted, divided by one deviation.
+
+    `fit` sets mean and deviation from training patches; they are kept with the weights.
+    """
+
+    def __init__(self, layout: VocabularyLayout, width: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.linears = nn.ModuleDict()
+        for index, modality in enumerate(layout.modalities):
+            if modality.continuous:
+                self.linears[f"m{index}"] = nn.Linear(modality.patch_width, width)
+                self.register_buffer(f"mean{index}", torch.full((modality.patch_width,), 127.5))
+                self.register_buffer(f"scale{index}", torch.tensor(64.0))
+
+    def fit(self, index: int, values_NW: Tensor) -> None:
+        """Take mean and deviation from (N, W) uint8 patches of modality `index`."""
+        values = values_NW.double()
+        mean = values.mean(0)
+        self._buffer("mean", index).copy_(mean)
+        self._buffer("scale", index).copy_((values - mean).square().mean().sqrt().clamp(min=1.0))
+
+    def standard(self, index: int, values_NW: Tensor) -> Tensor:
+        """uint8 values -> fp32 of about mean 0 and variance 1."""
+        return (values_NW.float() - self._buffer("mean", index)) / self._buffer("scale", index)
+
+    def raw(self, index: int, standard_NW: Tensor) -> Tensor:
+        """The inverse of `standard`, as uint8."""
+        values = standard_NW.float() * self._buffer("scale", index) + self._buffer("mean", index)
+        return values.round().clamp(0, 255).to(torch.uint8)
+
+    def forward(self, tokens_BL: Tensor, patches: Any, dtype: torch.dtype) -> Tensor:
+        """(B, L, D): the embedding of every patch at its token, 0 elsewhere."""
+        tokens, total = tokens_BL.flatten(), None
+        for index, values, home in patches:
+            linear = self.linears[f"m{index}"]
+            content = nn.functional.linear(self.standard(index, values).to(dtype), linear.weight.to(dtype), linear.bias.to(dtype))
+            own = tokens == self.layout.patch_id(index)
+            placed = exchange(content, torch.where(own, own.cumsum(0) - 1, -1), home)
+            total = placed if total is None else total + placed
+        assert total is not None
+        return total.view(*tokens_BL.shape, -1)
+
+    def _buffer(self, name: str, index: int) -> Tensor:
+        return getattr(self, f"{name}{index}")
+
+
+class FixedPositions(nn.Module):
+    """Sines and cosines of the place: half of the width for the row of the grid, half for the column (both the same place on a line)."""
+
+    table: Tensor
+
+    def __init__(self, layout: VocabularyLayout, width: int) -> None:
+        super().__init__()
+        places = 2 + max((modality.max_length for modality in layout.modalities), default=0)
+        quarter = width // 4
+        angles = torch.arange(places)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(quarter) / quarter)
+        self.register_buffer("table", POSITION_SCALE * torch.cat((angles.sin(), angles.cos()), 1), persistent=False)
+
+    def forward(self, position_BL2: Tensor) -> Tensor:
+        """(B, L, D)."""
+        return self.table[position_BL2.clamp(max=len(self.table) - 1)].flatten(-2)
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, origin_S: Tensor, home_N: Tensor) -> Tensor:
+        ctx.save_for_backward(home_N)
+        return _gathered(x_ND, origin_S)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _gathered(gradient, ctx.saved_tensors[0]), None, None
+
+
+def exchange(x_ND: Tensor, origin_S: Tensor, home_N: Tensor) -> Tensor:
+    """(S, D): row origin[s] of x, or 0 where origin is -1. home is the inverse, -1 for rows that nobody takes.
+
+    Each row has one taker at most, so the gradient is gathered as well: no scatter, whose order would have to be fixed.
+    """
+    return _Exchange.apply(x_ND, origin_S, home_N)  # type: ignore[no-untyped-call]
+
+
+def _gathered(x_ND: Tensor, source_S: Tensor) -> Tensor:
+    return x_ND[source_S.clamp(min=0)] * (source_S >= 0)[:, None]
