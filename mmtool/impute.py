@@ -1,7 +1,7 @@
 """Imputation: absent modalities of a sample from present ones, in batches of hundreds."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from mmtool.console import track
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
@@ -109,6 +110,22 @@ class Imputer:
         be made, the usual way first."""
         parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
         return np.concatenate([self._method.features(self.model, part, have, pooling) for part in parts])
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the run tells hidden tokens from visible ones."""
+        return self._method.reconstructs
+
+    def hide(self, samples: Sequence[Sample], ratio: float | None = None, seed: int = 0) -> list[dict[str, np.ndarray]]:
+        """(L,) bool for each modality of each sample: tokens to hide, as many as in training or a share of `ratio`; a function of the seed
+        and the sample's key."""
+        return [self._method.hidden(each, ratio, np.random.default_rng(sample_seed(seed, 0, each.key))) for each in samples]
+
+    def reconstruct(
+        self, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
+        return self._method.reconstruct(self.model, samples, have, hidden)
 
     def predict(self, samples: Sequence[Sample], have: Sequence[str] | None = None) -> np.ndarray:
         """(N, outputs) what the head of a finetuned run says of samples, from `have` (None: all it knows and they hold) alone; `target`

@@ -30,12 +30,12 @@ def tuning(**options) -> FinetuneConfig:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     make_shards(folder / "shards")
-    for method in ("masked", "cm3", "contrastive"):
+    for method in ("masked", "cm3", "contrastive", "m3ae"):
         pretrain(settings(method=method), folder / "shards", folder / method)
     return folder
 
 
-@pytest.mark.parametrize("method", ["masked", "cm3", "contrastive"])
+@pytest.mark.parametrize("method", ["masked", "cm3", "contrastive", "m3ae"])
 def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, method: str) -> None:
     done = finetune(tuning(steps=60), base / method, base / "shards", tmp_path / "out")
     measured = {row["metric"]: row for row in done.results}

@@ -40,7 +40,7 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, ood, predict, or all. Repeatable.",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, ood, reconstruct, predict, or all. Repeatable.",
         show_default="impute; predict where runs are finetuned",
     ),
 ]
@@ -63,6 +63,12 @@ Ood = Annotated[
         help="Strangers of the task ood: other data, or some classes.",
         show_default="each class in turn",
     ),
+]
+Reconstructions = Annotated[
+    bool, typer.Option("--reconstructions", help="Also draw samples masked, reconstructed and as they are (the task reconstruct).")
+]
+MaskRatio = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of tokens hidden for reconstructions.", show_default="as in training")
 ]
 ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
 NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
@@ -103,6 +109,12 @@ def names(values: Sequence[str] | None) -> tuple[str, ...]:
     """An option that may be repeated or comma separated, in the order given, each name once."""
     parts = [part.strip() for value in values or () for part in value.split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def asked_tasks(values: Sequence[str] | None, reconstructions: bool) -> tuple[str, ...]:
+    """The tasks of --task, and the one that --reconstructions adds to them or to the usual one; none where nothing was said."""
+    found = names(values)
+    return tuple(dict.fromkeys((*(found or ("impute",)), "reconstruct"))) if reconstructions else found
 
 
 def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
 from mmtool.evaluation.predictions import write_predictions
+from mmtool.evaluation.reconstruction_sheet import write_sheets
 from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
@@ -54,6 +55,7 @@ def evaluate(
     contact_samples: int = 10,
     candidates: int = 100,
     ood: str | None = None,
+    mask_ratio: float | None = None,
     raw: RawTables | None = None,
     survival: Survival = None,
     seed: int = 0,
@@ -82,16 +84,22 @@ def evaluate(
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
     label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
     reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
-    offers = {"head"} if any(imputer.target for imputer in imputers.values()) else set()
-    chosen = possible_tasks(tasks, reference.label, reference.regression, offers | ({"strangers"} if ood or reference.classes else set()))
+    there = {
+        "head": any(imputer.target for imputer in imputers.values()),
+        "masks": any(imputer.reconstructs for imputer in imputers.values()),
+        "strangers": bool(ood or reference.classes),
+    }
+    chosen = possible_tasks(tasks, reference.label, reference.regression, [offer for offer, offered in there.items() if offered])
     others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
-    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood), others)
+    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio), others)
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
         raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
     meta = _meta(study, chosen, {"test": test_set, "train": train_set})
     with atomic_directory(output, force) as folder:
+        if "reconstruct" in chosen:
+            write_sheets(folder, study)
         write_report(folder, rows, meta, study.outcomes if "impute" in chosen else (), reference)
         if "predict" in chosen:
             write_predictions(folder, study)

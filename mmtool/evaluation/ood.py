@@ -165,7 +165,7 @@ def _of_run(study: Study, others: DecodedSamples | None, run: str, names: Sequen
     rows, test = study.features(run, "test", names, pooling)
     train = np.concatenate([matrix for _, matrix in views]) if views else test[:0]
     classes = [_classes(study, "train", part) for part, _ in views]
-    here = others.having(*names) if others else []
+    here = others.having(*names) if others else np.zeros(0, np.int64)
     strange = study.imputers[run].features([others.samples[i] for i in here], names, pooling) if others and len(here) else test[:0]
     return Points(train, np.concatenate(classes) if classes else np.zeros(0, object), test, _classes(study, "test", rows), strange)
 

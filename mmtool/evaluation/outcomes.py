@@ -28,7 +28,7 @@ Shown = dict[int, tuple[Any, str | None]]
 @dataclass(frozen=True)
 class Settings:
     """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of
-    a retrieval, who the strangers are (see ood.py)."""
+    a retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training)."""
 
     draws: int = 1
     temperature: float = 1.0
@@ -37,6 +37,7 @@ class Settings:
     contact_samples: int = 10
     candidates: int = 100
     ood: str | None = None
+    mask_ratio: float | None = None
 
 
 @dataclass(frozen=True)

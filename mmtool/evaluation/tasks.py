@@ -11,11 +11,15 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import UsageError
-from mmtool.evaluation import confidence, filling, ood, predictions, probes, retrieval, robustness
+from mmtool.evaluation import confidence, filling, ood, predictions, probes, reconstruction, retrieval, robustness
 from mmtool.evaluation.study import Row, Study
 
 ALL = "all"
-OFFERS = {"head": "a finetuned run (see `mmtool finetune`)", "strangers": "a label with classes, or other shards (--ood)"}
+OFFERS = {
+    "head": "a finetuned run (see `mmtool finetune`)",
+    "masks": "a run that tells hidden tokens (masked or m3ae)",
+    "strangers": "a label with classes, or other shards (--ood)",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ TASKS: dict[str, Task] = {
     "robustness": Task(robustness.measure, robustness.section, needs="classes"),
     "confidence": Task(confidence.measure, confidence.section, needs="classes"),
     "ood": Task(ood.measure, ood.section, needs="strangers"),
+    "reconstruct": Task(reconstruction.measure, reconstruction.section, needs="masks"),
     "predict": Task(predictions.measure, predictions.section, needs="head"),
 }
 
@@ -59,7 +64,7 @@ def possible_tasks(tasks: Sequence[str], label: str | None, number: bool, offers
         lacking = _lacking(task.needs, label, number, offers)
         if lacking and name in tasks:
             raise UsageError(f"the task {name} needs {lacking}.", where="--task", fix="Choose one with --label, or another task.")
-        if lacking and task.needs != "head":
+        if lacking and task.needs not in ("head", "masks"):
             talk(f"the task {name} is left out: it needs {lacking}.")
         if not lacking:
             chosen.append(name)

@@ -46,7 +46,7 @@ class Method:
 
     view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
     whether it imputes by choosing among training samples, which the run then keeps (`gallery`). poolings: how hidden states become the
-    features of a sample, the usual way first.
+    features of a sample, the usual way first. reconstructs: whether it tells hidden tokens from visible ones (`hidden`, `reconstruct`).
     """
 
     name: ClassVar[str]
@@ -57,6 +57,7 @@ class Method:
     scores_by_token: ClassVar[bool] = False
     has_gallery: ClassVar[bool] = False
     poolings: ClassVar[tuple[str, ...]] = ("mean",)
+    reconstructs: ClassVar[bool] = False
     gallery: Sequence[Sample] = ()
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
@@ -161,6 +162,16 @@ class Method:
     def prompt(self, sample: Sample, have: Sequence[str]) -> Document:
         """What the transformer reads when it is given these modalities of a sample and asked for nothing."""
         return self.segments(sample, have, loss=())
+
+    def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """(L,) bool of each modality of the sample: the tokens to hide, as many as in training or a share of `ratio`."""
+        raise UsageError("this method hides no tokens.", where=self.name, fix="Ask a run of masked or m3ae.")
+
+    def reconstruct(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        """The tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
+        raise UsageError("this method hides no tokens.", where=self.name, fix="Ask a run of masked or m3ae.")
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

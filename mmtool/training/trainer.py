@@ -65,7 +65,6 @@ class Trainer(Loop):
         self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
 
-
     def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
         super()._checkpoint(folder, log, validate)
         self.method.forget()
