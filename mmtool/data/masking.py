@@ -13,7 +13,7 @@ import numpy as np
 from mmtool.data.packing import Batch, BatchShape, capacity_for, fill, place
 from mmtool.data.sequence import NO_TARGET, Document
 
-ROWS_OF, LITTLE_PADDING = (1, 2, 3, 4, 6, 8), 0.1  # typical documents in a row that are tried, until rows pad so little
+LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ def size_masked_rows(
 
 
 def _rows(documents: Sequence[Document], longest: int, tokens: float, length: int) -> tuple[int, int]:
-    """(rows, length) for so many tokens: rows as short as pads little, since attention costs by their length."""
+    """(rows, length) for so many tokens, where `length` leaves it open the one that costs least: a long row costs more attention, a
+    short one more padding."""
     if not length:
-        typical = np.quantile([len(document) for document in documents], 0.9)
-        wanted = sorted({8 * math.ceil(max(longest, number * typical) / 8) for number in ROWS_OF})
-        padding = {size: _padding(documents, size) for size in wanted}
-        length = next((size for size in wanted if padding[size] <= LITTLE_PADDING), min(wanted, key=lambda size: padding[size]))
+        shortest = 8 * math.ceil(longest / 8)
+        wanted = range(shortest, max(shortest, LONG_ROW) + 1, 8)
+        length = min(wanted, key=lambda size: (1 + size / LONG_ROW) / (1 - _padding(documents, size)))
     return max(1, math.ceil(tokens / (length * (1 - _padding(documents, length))))), length
 
 
