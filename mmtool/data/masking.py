@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.data.packing import Batch, BatchShape, capacity_for, fill, place
+from mmtool.data.packing import Batch, BatchShape, fill, place
 from mmtool.data.sequence import NO_TARGET, Document
 
 LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
@@ -130,10 +130,17 @@ def size_masked_rows(
     share = sum(map(len, seen)) / sum(map(len, documents))
     visible = _rows(seen, longest[0], share * (1 - _padding(documents, whole[1])) * whole[0] * whole[1], 0)
     mean = float(np.mean([len(document) for document in documents]))
-    window = math.ceil(whole[0] * whole[1] / mean)
-    rooms = [capacity_for(part, *size, len(widths)) for part, size in ((seen, visible), (documents, whole))]
+    window = math.ceil(whole[0] * whole[1] * (1 - _padding(documents, whole[1])) / mean) + 8
+    rooms = [_room(part, window, len(widths)) for part in (seen, documents)]
     shapes = [BatchShape(*size, room, widths) for size, room in zip((visible, whole), rooms, strict=True)]
-    return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(1.1 * window / 8), varying), window
+    return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(window / 8), varying), window
+
+
+def _room(documents: Sequence[Document], number: int, num_modalities: int) -> tuple[int, ...]:
+    """Targets per modality that so many documents have, three deviations above the mean; a fuller batch is closed early."""
+    counts = np.array([np.bincount(each.modality[each.targets != NO_TARGET], minlength=num_modalities) for each in documents])
+    wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), counts.max(0))
+    return tuple(int(64 * np.ceil(want / 64)) for want in wanted)
 
 
 def _rows(documents: Sequence[Document], longest: int, tokens: float, length: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,11 +49,11 @@ class Trainer:
         self.model, self.optimizer, self.method, self.loader, self.config = model, optimizer, method, loader, config
         self.device = model.head.device
         self.step, self.elapsed_s = 0, 0.0
-        self.forward_loss: Callable[..., Tensor] = partial(method.forward, model)
+        self.forward_loss: Callable[..., Tensor] = self._forward_loss
 
     def compile(self) -> None:
         """Run the forward, the loss and their backward as one compiled graph of static shapes."""
-        self.forward_loss = torch.compile(self.forward_loss, dynamic=False)
+        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -119,6 +118,9 @@ class Trainer:
         sums = self.forward_loss(*self.method.inputs(batch, self.device))
         self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
+
+    def _forward_loss(self, *inputs: Any) -> Tensor:
+        return self.method.forward(self.model, *inputs)
 
     def _refuse(self, sums: Tensor, keys: Sequence[str]) -> None:
         names = [name for name, value in zip(self.method.loss_names, sums.tolist(), strict=True) if not np.isfinite(value)]
