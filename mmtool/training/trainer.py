@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,11 +31,11 @@ class Trainer(Loop):
         rate = peak_rate(config, model.shape.width)
         super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
-        self.forward_loss: Callable[..., Tensor] = partial(method.forward, model)
+        self.forward_loss: Callable[..., Tensor] = self._forward_loss
 
     def compile(self) -> None:
         """Run the forward, the loss and their backward as one compiled graph of static shapes."""
-        self.forward_loss = torch.compile(self.forward_loss, dynamic=False)
+        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -64,6 +64,9 @@ class Trainer(Loop):
         sums = self.forward_loss(*self.method.inputs(batch, self.device))
         self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
+
+    def _forward_loss(self, *inputs: Any) -> Tensor:
+        return self.method.forward(self.model, *inputs)
 
     def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
         super()._checkpoint(folder, log, validate)
