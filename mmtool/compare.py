@@ -25,7 +25,7 @@ from mmtool.evaluation.aggregate import over_seeds
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reconstruction import SHEETS
-from mmtool.evaluation.reference import RawTables, Survival, choose_label, draw_test, is_number, open_sides
+from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
@@ -55,6 +55,7 @@ class Judging:
     seed: int = 0
     ood: str | None = None
     mask_ratio: float | None = None
+    train_limit: int = POOL_PER_COMBINATION
     split: str | None = None
 
     def options(self) -> dict[str, Any]:

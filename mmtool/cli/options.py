@@ -54,6 +54,7 @@ SurvivalLabels = Annotated[
     typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
 ]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
+TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
 Ood = Annotated[
     str | None,

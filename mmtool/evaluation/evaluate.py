@@ -16,7 +16,16 @@ from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
 from mmtool.evaluation.predictions import write_predictions
 from mmtool.evaluation.reconstruction_sheet import write_sheets
-from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.reference import (
+    POOL_PER_COMBINATION,
+    RawTables,
+    Reference,
+    Survival,
+    choose_label,
+    draw_test,
+    draw_train,
+    open_sides,
+)
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
@@ -56,6 +65,7 @@ def evaluate(
     candidates: int = 100,
     ood: str | None = None,
     mask_ratio: float | None = None,
+    train_limit: int = POOL_PER_COMBINATION,
     raw: RawTables | None = None,
     survival: Survival = None,
     seed: int = 0,
@@ -67,9 +77,10 @@ def evaluate(
     tasks: of the table TASKS, or `all`; none: `predict` where every run is finetuned, else `impute`. names: of the runs in the report
     (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
     the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
-    categorical label). limit: held-out samples used at most; candidates: in a retrieval. ood: who the strangers are (see ood.py). raw:
-    modality -> key -> row of tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them.
-    survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
+    categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of modalities that judges,
+    probes and baselines learn from; candidates: in a retrieval. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
+    tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a
+    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -83,7 +94,7 @@ def evaluate(
     heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
     label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
-    reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
+    reference = _reference(test_set, train_set, label, limit, train_limit, seed, raw, survival)
     there = {
         "head": any(imputer.target for imputer in imputers.values()),
         "masks": any(imputer.reconstructs for imputer in imputers.values()),
@@ -91,7 +102,9 @@ def evaluate(
     }
     chosen = possible_tasks(tasks, reference.label, reference.regression, [offer for offer, offered in there.items() if offered])
     others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
-    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio), others)
+    study = Study(
+        reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio, train_limit), others
+    )
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
@@ -109,9 +122,16 @@ def evaluate(
 
 
 def _reference(
-    test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int, raw: RawTables | None, survival: Survival
+    test_set: TokenSet,
+    train_set: TokenSet,
+    label: str | None,
+    limit: int | None,
+    train_limit: int,
+    seed: int,
+    raw: RawTables | None,
+    survival: Survival,
 ) -> Reference:
-    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
+    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed, train_limit)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)

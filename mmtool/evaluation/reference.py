@@ -157,13 +157,13 @@ def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
     return [test[int(i)] for i in rows]
 
 
-def draw_train(train: TokenSet, seed: int) -> list[Sample]:
-    """Random training samples, up to a fixed number of every combination of modalities."""
+def draw_train(train: TokenSet, seed: int, limit: int = POOL_PER_COMBINATION) -> list[Sample]:
+    """Random training samples, at most `limit` of every combination of modalities."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i in range(len(train)):
         groups[tuple(sorted(train.present(i)))].append(i)
     random = np.random.default_rng(seed)
-    rows = [random.permutation(groups[names])[:POOL_PER_COMBINATION] for names in sorted(groups)]
+    rows = [random.permutation(groups[names])[:limit] for names in sorted(groups)]
     return [train[int(i)] for i in np.sort(np.concatenate(rows))] if rows else []
 
 

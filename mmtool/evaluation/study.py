@@ -16,7 +16,6 @@ from mmtool.impute import Imputer
 
 Row = dict[str, Any]
 Side = Literal["train", "test"]
-FEATURES_PER_SUBSET = 2000  # training samples whose features of one subset are taken: linear probes need no more
 
 
 class Study:
@@ -43,15 +42,15 @@ class Study:
     def features(self, run: str, side: Side, subset: Sequence[str], pooling: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(indices (N,), features (N, D)) of the labelled samples of a side that hold all of `subset`, seen through these alone.
 
-        Of training samples there are at most `FEATURES_PER_SUBSET`, chosen by the seed. pooling: None for the run's usual one.
+        Of training samples there are at most `settings.train_limit`, chosen by the seed. pooling: None for the run's usual one.
         """
         key = (run, side, tuple(subset), pooling)
         if key not in self._features:
             rows = self.side(side).having(*subset)
             if self.reference.label:
                 rows = self.side(side).labelled(self.reference.label, rows)
-            if side == "train" and len(rows) > FEATURES_PER_SUBSET:
-                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, FEATURES_PER_SUBSET, replace=False))
+            if side == "train" and len(rows) > self.settings.train_limit:
+                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, self.settings.train_limit, replace=False))
             samples = self.samples(side, rows)
             matrix = self.imputers[run].features(samples, subset, pooling) if samples else np.zeros((0, 1), np.float32)
             self._features[key] = rows, matrix
