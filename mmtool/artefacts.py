@@ -133,6 +133,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
     return {
         "method": run.config.method,
         "preset": run.config.preset,
+        **({"predicts": run.target.to_json(), "finetuned": run.record["finetune"]["config"]} if run.target else {}),
         "checkpoints": steps,
         "last": records[-1] if records else {},
         "modalities": {modality.name: _modality(modality) for modality in run.layout.modalities},

@@ -23,7 +23,9 @@ from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import over_seeds
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.evaluation.reference import RawTables, Survival, choose_label, draw_test, is_number, open_sides
+from mmtool.evaluation.ood import asked_label
+from mmtool.evaluation.reconstruction import SHEETS
+from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
@@ -51,6 +53,9 @@ class Judging:
     candidates: int = 100
     survival: Survival = None
     seed: int = 0
+    ood: str | None = None
+    mask_ratio: float | None = None
+    train_limit: int = POOL_PER_COMBINATION
     split: str | None = None
 
     def options(self) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def compare(
     judging = judging or Judging()
     _check(variants, seeds, judging)
     print_of_data = open_token_set(Path(data), split="train").fingerprint
-    held_out = _held_out(Path(data), judging)
+    held_out = _held_out(Path(data), judging, variants)
     _begin_or_continue(output, print_of_data, force)
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
@@ -119,7 +124,7 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
 
 
-def _held_out(data: Path, judging: Judging) -> Path:
+def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfig]) -> Path:
     """The split to evaluate on, of which it is made sure that it can be judged as asked. A file holds all splits."""
     held_out: Path | None = data
     if data.is_dir():
@@ -130,8 +135,10 @@ def _held_out(data: Path, judging: Judging) -> Path:
             raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
     assert held_out is not None
     samples = draw_test(open_sides(held_out, _train_of(held_out))[0], judging.limit, judging.seed)
-    label = choose_label(samples, judging.label)
-    possible_tasks(judging.tasks, label, is_number(samples, label))
+    label = choose_label(samples, judging.label or asked_label(judging.ood))
+    number, masks = is_number(samples, label), any(METHODS[config.method].reconstructs for config in variants.values())
+    there = {"strangers": bool(judging.ood or (label and not number)), "masks": masks}
+    possible_tasks(judging.tasks, label, number, [offer for offer, offered in there.items() if offered])
     return held_out
 
 
@@ -196,9 +203,9 @@ def _digest(rows: Mapping[str, np.ndarray]) -> str:
 def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:
     """The report on all seeds, beside the runs; pictures and recordings are those of the first seed."""
     made = output / "seeds" / str(first)
-    for name in (CONTACT_SHEET, "texts.tsv"):
-        if (made / name).exists():
-            shutil.copyfile(made / name, output / name)
+    for path in (made / CONTACT_SHEET, made / "texts.tsv", *made.glob(SHEETS)):
+        if path.exists():
+            shutil.copyfile(path, output / path.name)
     if (made / "audio").is_dir():
         shutil.copytree(made / "audio", output / "audio", dirs_exist_ok=True)
     write_tables(output, list(rows), meta)

@@ -1,8 +1,8 @@
 """Imputation: absent modalities of a sample from present ones, in batches of hundreds."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import torch
 
 from mmtool.console import track
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
 from mmtool.impute_tables import write_table
 from mmtool.model.decode import Sampling
 from mmtool.model.transformer import Transformer
-from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite
+from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, open_run
+from mmtool.training.target import Target, predict
 
 BATCH_ROWS = 512  # rows decoded together; the cache of the base preset takes about 2 GB at 256 tokens
 
@@ -54,6 +56,7 @@ class Imputer:
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
         self.graph: CoOccurrence = run.graph
+        self.target, self.poolings = run.target, self._method.poolings
 
     @classmethod
     def open(cls, path: Path, *, checkpoint: str | None = None, device: str | None = None) -> "Imputer":
@@ -102,10 +105,34 @@ class Imputer:
             scored += zip(nll.tolist(), counts.tolist(), strict=True)
         return scored
 
-    def features(self, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
-        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval."""
+    def features(self, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
+        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval; `poolings` says how they can
+        be made, the usual way first."""
         parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
-        return np.concatenate([self._method.features(self.model, part, have) for part in parts])
+        return np.concatenate([self._method.features(self.model, part, have, pooling) for part in parts])
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the run tells hidden tokens from visible ones."""
+        return self._method.reconstructs
+
+    def hide(self, samples: Sequence[Sample], ratio: float | None = None, seed: int = 0) -> list[dict[str, np.ndarray]]:
+        """(L,) bool for each modality of each sample: tokens to hide, as many as in training or a share of `ratio`; a function of the seed
+        and the sample's key."""
+        return [self._method.hidden(each, ratio, np.random.default_rng(sample_seed(seed, 0, each.key))) for each in samples]
+
+    def reconstruct(
+        self, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
+        return self._method.reconstruct(self.model, samples, have, hidden)
+
+    def predict(self, samples: Sequence[Sample], have: Sequence[str] | None = None) -> np.ndarray:
+        """(N, outputs) what the head of a finetuned run says of samples, from `have` (None: all it knows and they hold) alone; `target`
+        tells what that means."""
+        if self.target is None:
+            raise UsageError("the run has no head.", where=self.run.path, fix="Finetune it with `mmtool finetune`.")
+        return predict(self.model, self._method, replace(self.target, have=tuple(have or self.target.have)), samples)
 
     @property
     def has_likelihood(self) -> bool:
@@ -178,12 +205,16 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
     below which a value lies with that probability.
 
+    Of a finetuned run, what may also be wanted is its label: `LABEL.csv` tells it for every sample, with the probability of each class.
+
     Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
     nats per token), the best draw first. Raises UsageError where nothing can be imputed.
     """
     refuse_overwrite(output, force)
     imputer = Imputer.open(run)
     chosen = data[: options.limit] if options.limit else data
+    if imputer.target and options.want == (imputer.target.label,):
+        return _predict_label(imputer, imputer.target, chosen, output, options, force)
     jobs = _jobs(imputer, chosen, options)
     if not jobs:
         raise UsageError(
@@ -212,6 +243,24 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
                 lines.write(canonical_json({"modality": want, **hole.to_json(), "files": files}) + "\n")
     used = {hole.key for holes in filled.values() for hole in holes}
     return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(holes) for want, holes in filled.items()})
+
+
+def _predict_label(
+    imputer: Imputer, target: Target, samples: Sequence[Sample], output: Path, options: ImputeOptions, force: bool
+) -> ImputeSummary:
+    have = options.have or target.have
+    seen = [sample for sample in samples if set(have) & set(sample.tokens)]
+    if not seen:
+        raise UsageError(f"none of the {len(samples)} samples holds {' or '.join(have)}.", where="--have", fix="Give what they hold.")
+    table = f"{encode_key(target.label)}.csv"
+    lines = [
+        {"modality": target.label, "key": sample.key, "given": [name for name in have if name in sample.tokens], "files": [table]}
+        for sample in seen
+    ]
+    with atomic_directory(output, force) as partial:
+        write_bytes(partial / table, target.csv(seen, imputer.predict(seen, have)))
+        write_bytes(partial / "imputed.jsonl", "".join(canonical_json(line) + "\n" for line in lines).encode())
+    return ImputeSummary(str(output), len(seen), len(samples) - len(seen), {target.label: len(seen)})
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from itertools import islice
 from pathlib import Path
 
 from mmtool.data.sample import Sample
-from mmtool.data.shards import TokenSet, open_token_set, split_directories
-from mmtool.errors import DataError, UsageError
+from mmtool.data.shards import open_token_set, split_directories
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.tokenizers.base import Tokenizer
-from mmtool.training.run import Run, open_run
+from mmtool.training.run import open_run, same_tokenizers
 
 BATCH = 256
 
@@ -24,7 +23,7 @@ def stored_samples(run: Path, data: Path | None, split: str | None = None) -> li
     found: list[Sample] = []
     for name in [split] if split or not data else split_directories(data):
         part = open_token_set(data, name)
-        _same_tokenizers(opened, part, data or "standard input")
+        same_tokenizers(opened, part, data or "standard input")
         found += part
     return found
 
@@ -52,16 +51,3 @@ def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions,
         for item, tokens in zip(batch, codes, strict=True):
             sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
             sample.tokens[name] = tokens
-
-
-def _same_tokenizers(run: Run, data: TokenSet, where: object) -> None:
-    own = {modality.name: modality.tokenizer for modality in run.layout.modalities}
-    for modality in data.modalities:
-        if modality.name not in own:
-            fix = f"It knows {', '.join(own)}; name the modality so in `mmtool tokenize --name`."
-            raise UsageError(f"the run {run.path} knows no modality {modality.name!r}.", where=where, fix=fix)
-        if modality.tokenizer != own[modality.name]:
-            theirs, ours = modality.tokenizer[:12], own[modality.name][:12]
-            what = f"its {modality.name} was made by the tokenizer {theirs}, but {run.path} was trained with {ours}."
-            fix = f"Tokenize the raw files again with `mmtool tokenize {modality.kind} PATH... --tokenizer {run.path}`."
-            raise DataError(what, where=where, fix=fix)

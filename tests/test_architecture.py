@@ -12,7 +12,10 @@ import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
-STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts", "encoders"}
+STAGES = {
+    *("training", "finetune", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"),
+    "encoders",
+}
 BELOW = {
     "tokenizers": set(),
     "data": {"tokenizers"},
@@ -25,12 +28,13 @@ BELOW = {
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
     "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
+    "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},
     "compare": {"evaluation", "training", "methods", "data"},
     "artefacts": {"training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},
 }
-VERBS = ("tokenize", "shard", "pretrain", "impute", "evaluate", "compare", "info", "lint")
+VERBS = ("tokenize", "shard", "pretrain", "finetune", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers")
 

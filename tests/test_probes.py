@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from test_training import sample
-from toy_study import found, toy_study
+from toy_study import CodesAsFeatures, found, toy_study
 
 from mmtool.evaluation import probes
 from mmtool.evaluation.intervals import crossed
@@ -55,3 +55,20 @@ def test_intervals_of_few_shots_cover_both_draws_and_samples() -> None:
     draws_differ = np.repeat([[0.0], [1.0]] * 5, 50, axis=1)
     assert crossed(draws_differ, 0).high - crossed(draws_differ, 0).low > 0.3
     assert crossed(np.ones((4, 9)), 0).low == pytest.approx(1)
+
+
+def test_every_pooling_is_probed_and_the_usual_one_has_the_plain_name(tmp_path) -> None:
+    class TwoPoolings(CodesAsFeatures):
+        poolings = ("cls", "mean")
+
+        def features(self, samples, have, pooling=None):
+            made = super().features(samples, have)
+            return np.zeros_like(made) if pooling == "cls" else made
+
+    rows = list(probes.measure(toy_study(imputer=TwoPoolings)))
+    assert found(rows, run="codes", given="a", metric="probe accuracy")["value"] < 0.5
+    assert found(rows, run="codes", given="a", metric="probe accuracy (mean pooling)")["value"] > 0.9
+    assert found(rows, run="codes", given="ab", metric="probe accuracy (mean pooling), 5 shots")["at"] == 5
+    meta = {"label": "class", "runs": [{"name": "codes"}], "classes": list("0123"), "judges": {}, "baselines": []}
+    text = "\n".join(probes.section(tmp_path, rows, meta))
+    assert "subset (mean pooling)" in text and (tmp_path / "few_shots.png").exists()

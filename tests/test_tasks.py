@@ -20,14 +20,15 @@ def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     done = mmtool(*command, "-o", tmp_path / "report", "--json")
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["meta"]["tasks"] == list(TASKS)
+    assert report["meta"]["tasks"] == [name for name in TASKS if name != "predict"], "which needs a finetuned run"
     assert report["rows"] == json.loads(done.out.splitlines()[-1])["results"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in report["rows"])
     text = (tmp_path / "report" / "report.md").read_text()
     figures = {part.split(")")[0] for part in text.split("](")[1:]}
     assert figures == {path.name for path in (tmp_path / "report").glob("*.png")}
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert headings[-5:] == ["## Retrieval", "## Linear probes", "## Robustness", "## Confidence", "## Contact sheet"]
+    shown = ["## Retrieval", "## Linear probes", "## Robustness", "## Confidence", "## Out-of-distribution detection", "## Contact sheet"]
+    assert headings[-6:] == shown
 
 
 def test_a_task_may_be_asked_alone(mmtool, toy: Path, tmp_path: Path) -> None:
@@ -49,3 +50,4 @@ def test_without_a_label_the_rest_is_measured(capsys) -> None:
     with pytest.raises(UsageError, match="--label"):
         possible_tasks(["confidence"], None, False)
     assert possible_tasks(["all"], "age", True) == ["impute", "retrieval", "probe"]
+    assert possible_tasks(["all"], "age", True, {"strangers", "head"}) == ["impute", "retrieval", "probe", "ood", "predict"]

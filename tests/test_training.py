@@ -29,6 +29,7 @@ from mmtool.tokenizers.table import TableTokenizer
 from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.config import resolve
 from mmtool.training.pretrain import pretrain
+from mmtool.training.run import open_run
 from mmtool.training.trainer import Trainer
 
 CLASSES = 4
@@ -133,6 +134,7 @@ sys.path.insert(0, sys.argv[4])
 from test_training import settings
 from mmtool.training import trainer
 from mmtool.training.pretrain import pretrain
+from mmtool.training.run import open_run
 step = trainer.Trainer._one_step
 def slow(self, window):
     step(self, window)
@@ -271,3 +273,19 @@ def test_without_a_compiler_it_says_so_and_runs(tmp_path):
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("without torch.compile") == 1
+
+
+def test_a_run_may_see_some_modalities_or_complete_samples_only(tmp_path):
+    shards = make_shards(tmp_path / "shards", ("ab", "b", "c"))
+    pretrain(settings(modalities="a+b"), shards, tmp_path / "some")
+    run = open_run(tmp_path / "some")
+    assert run.graph.combinations == {frozenset("ab"): 160, frozenset("b"): 160}
+    assert run.layout.names == ("a", "b", "c"), "the vocabulary is that of all, so that runs can be compared"
+    lines = [json.loads(line) for line in (tmp_path / "some/metrics.jsonl").read_text().splitlines()]
+    assert set(lines[-1]["validation"]) == {"a->b", "b->a"} and "c" not in lines[0].get("loss", {})
+    pretrain(settings(least_modalities=2), shards, tmp_path / "paired")
+    assert open_run(tmp_path / "paired").graph.combinations == {frozenset("ab"): 160}
+    with pytest.raises(UsageError, match="no modality 'z'"):
+        pretrain(settings(modalities="z"), shards, tmp_path / "wrong")
+    with pytest.raises(DataError, match="no sample holds 3"):
+        pretrain(settings(least_modalities=3), shards, tmp_path / "wrong")

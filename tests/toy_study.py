@@ -15,12 +15,14 @@ class CodesAsFeatures:
     """A run whose features are the mean one-hot codes of what it is given."""
 
     method, seed, has_likelihood, scores_by_token = "codes", 0, False, False
+    poolings: tuple[str, ...] = ("mean",)
+    target = None
 
     def __init__(self, train):
         self.graph = CoOccurrence.of(each.present for each in train)
         self.modalities = [modality(name) for name in "abc"]
 
-    def features(self, samples, have):
+    def features(self, samples, have, pooling=None):
         codes = np.stack([[each.tokens[name] for name in have] for each in samples]).astype(int)
         shifts = np.array([ord(name) for name in have])[None, :, None]
         aligned = (codes - shifts) % CLASSES

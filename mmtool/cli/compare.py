@@ -13,15 +13,20 @@ from mmtool.cli.options import (
     KeyColumn,
     Label,
     Limit,
+    MaskRatio,
     NumDraws,
+    Ood,
     OutputDirectory,
     Quiet,
     Raw,
+    Reconstructions,
     Seed,
     SurvivalLabels,
     Tasks,
     Temperature,
     TopK,
+    TrainLimit,
+    asked_tasks,
     examples,
     finish,
     hushed,
@@ -81,8 +86,12 @@ def compare(
     ] = None,
     label: Label = None,
     limit: Limit = 1000,
+    train_limit: TrainLimit = 2000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    ood: Ood = None,
+    reconstructions: Reconstructions = False,
+    mask_ratio: MaskRatio = None,
     raw: Raw = None,
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
@@ -113,9 +122,21 @@ def compare(
     from mmtool.compare import compare as train_and_judge
 
     judging = Judging(
-        names(task) or ("impute",), label, limit, samples, temperature, top_k, contact_samples, candidates, survival_labels(survival), seed,
-        split,
-    )  # fmt: skip
+        tasks=asked_tasks(task, reconstructions) or ("impute",),
+        label=label,
+        limit=limit,
+        train_limit=train_limit,
+        draws=samples,
+        temperature=temperature,
+        top_k=top_k,
+        contact_samples=contact_samples,
+        candidates=candidates,
+        survival=survival_labels(survival),
+        seed=seed,
+        ood=ood,
+        mask_ratio=mask_ratio,
+        split=split,
+    )
     with hushed(quiet):
         truth = raw_tables(raw, data, key_column)
         done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, force=force)

@@ -13,19 +13,23 @@ from mmtool.cli.options import (
     KeyColumn,
     Label,
     Limit,
+    MaskRatio,
     NumDraws,
+    Ood,
     OutputDirectory,
     Quiet,
     Raw,
+    Reconstructions,
     Seed,
     SurvivalLabels,
     Tasks,
     Temperature,
     TopK,
+    TrainLimit,
+    asked_tasks,
     examples,
     finish,
     hushed,
-    names,
     raw_tables,
     survival_labels,
 )
@@ -35,19 +39,26 @@ EXAMPLES = examples(
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
     "mmtool evaluate run/ shards/ --raw rppa=rppa.csv.gz --label cancer --survival time_days,event --samples 32 -o report/",
     "mmtool evaluate run/ shards/ --task retrieval,probe -o report/",
+    "mmtool evaluate run/ shards/ --task ood --ood digit=7,9 -o report/",
+    "mmtool evaluate run/ shards/ --task probe --reconstructions -o report/",
+    "mmtool evaluate finetuned/ shards/ -o report/",
 )
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What `mmtool pretrain` wrote; several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What pretrain or finetune wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
     task: Tasks = None,
     train: Annotated[Path | None, typer.Option(help="The training samples, for judges and baselines.", show_default="beside DATA")] = None,
     label: Label = None,
     limit: Limit = 1000,
+    train_limit: TrainLimit = 2000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    ood: Ood = None,
+    reconstructions: Reconstructions = False,
+    mask_ratio: MaskRatio = None,
     raw: Raw = None,
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
@@ -67,8 +78,10 @@ def evaluate(
     Imputed tables are means over draws. They are compared with --raw tables, beside practitioners' imputers (ridge, nearest
     neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
 
-    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
-    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
+    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that go
+    missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), ood (do features set strangers
+    apart), reconstruct (hidden tokens from visible ones, with a sheet of masked, reconstructed and original samples), predict (what
+    finetuned runs say); or all of them.
     """
     outcome = survival_labels(survival)
     from mmtool.evaluation.evaluate import evaluate as judge
@@ -79,15 +92,18 @@ def evaluate(
             runs,
             data,
             output,
-            tasks=names(task) or ("impute",),
+            tasks=asked_tasks(task, reconstructions),
             train=train,
             label=label,
             limit=limit,
+            train_limit=train_limit,
             draws=samples,
             temperature=temperature,
             top_k=top_k,
             contact_samples=contact_samples,
             candidates=candidates,
+            ood=ood,
+            mask_ratio=mask_ratio,
             raw=truth,
             survival=outcome,
             seed=seed,

@@ -40,8 +40,8 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, or all. Repeatable.",
-        show_default="impute",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, ood, reconstruct, predict, or all. Repeatable.",
+        show_default="impute; predict where runs are finetuned",
     ),
 ]
 Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]
@@ -54,7 +54,23 @@ SurvivalLabels = Annotated[
     typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
 ]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
+TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
+Ood = Annotated[
+    str | None,
+    typer.Option(
+        "--ood",
+        metavar="SHARDS|LABEL=VALUE,...",
+        help="Strangers of the task ood: other data, or some classes.",
+        show_default="each class in turn",
+    ),
+]
+Reconstructions = Annotated[
+    bool, typer.Option("--reconstructions", help="Also draw samples masked, reconstructed and as they are (the task reconstruct).")
+]
+MaskRatio = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of tokens hidden for reconstructions.", show_default="as in training")
+]
 ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
 NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
@@ -94,6 +110,12 @@ def names(values: Sequence[str] | None) -> tuple[str, ...]:
     """An option that may be repeated or comma separated, in the order given, each name once."""
     parts = [part.strip() for value in values or () for part in value.split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def asked_tasks(values: Sequence[str] | None, reconstructions: bool) -> tuple[str, ...]:
+    """The tasks of --task, and the one that --reconstructions adds to them or to the usual one; none where nothing was said."""
+    found = names(values)
+    return tuple(dict.fromkeys((*(found or ("impute",)), "reconstruct"))) if reconstructions else found
 
 
 def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -47,6 +47,25 @@ class Loader:
         return self.members[_permutation(self.seed, epoch, len(self.members))]
 
 
+@dataclass
+class SampleLoader:
+    """An endless stream of batches of `size` samples among `members` of a token set; see `Loader`."""
+
+    data: TokenSet
+    members: np.ndarray
+    size: int
+    seed: int
+    consumed: int = 0
+
+    def next(self) -> list[Sample]:
+        samples = []
+        for position in range(self.consumed, self.consumed + self.size):
+            epoch, place = divmod(position, len(self.members))
+            samples.append(self.data[int(self.members[_permutation(self.seed, epoch, len(self.members))[place]])])
+        self.consumed += self.size
+        return samples
+
+
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.data.packing import Batch, BatchShape, capacity_for, fill, place
+from mmtool.data.packing import Batch, BatchShape, fill, place
 from mmtool.data.sequence import NO_TARGET, Document
 
-ROWS_OF, LITTLE_PADDING = (1, 2, 3, 4, 6, 8), 0.1  # typical documents in a row that are tried, until rows pad so little
+LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,26 @@ def size_masked_rows(
     share = sum(map(len, seen)) / sum(map(len, documents))
     visible = _rows(seen, longest[0], share * (1 - _padding(documents, whole[1])) * whole[0] * whole[1], 0)
     mean = float(np.mean([len(document) for document in documents]))
-    window = math.ceil(whole[0] * whole[1] / mean)
-    rooms = [capacity_for(part, *size, len(widths)) for part, size in ((seen, visible), (documents, whole))]
+    window = math.ceil(whole[0] * whole[1] * (1 - _padding(documents, whole[1])) / mean) + 8
+    rooms = [_room(part, window, len(widths)) for part in (seen, documents)]
     shapes = [BatchShape(*size, room, widths) for size, room in zip((visible, whole), rooms, strict=True)]
-    return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(1.1 * window / 8), varying), window
+    return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(window / 8), varying), window
+
+
+def _room(documents: Sequence[Document], number: int, num_modalities: int) -> tuple[int, ...]:
+    """Targets per modality that so many documents have, three deviations above the mean; a fuller batch is closed early."""
+    counts = np.array([np.bincount(each.modality[each.targets != NO_TARGET], minlength=num_modalities) for each in documents])
+    wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), counts.max(0))
+    return tuple(int(64 * np.ceil(want / 64)) for want in wanted)
 
 
 def _rows(documents: Sequence[Document], longest: int, tokens: float, length: int) -> tuple[int, int]:
-    """(rows, length) for so many tokens: rows as short as pads little, since attention costs by their length."""
+    """(rows, length) for so many tokens, where `length` leaves it open the one that costs least: a long row costs more attention, a
+    short one more padding."""
     if not length:
-        typical = np.quantile([len(document) for document in documents], 0.9)
-        wanted = sorted({8 * math.ceil(max(longest, number * typical) / 8) for number in ROWS_OF})
-        padding = {size: _padding(documents, size) for size in wanted}
-        length = next((size for size in wanted if padding[size] <= LITTLE_PADDING), min(wanted, key=lambda size: padding[size]))
+        shortest = 8 * math.ceil(longest / 8)
+        wanted = range(shortest, max(shortest, LONG_ROW) + 1, 8)
+        length = min(wanted, key=lambda size: (1 + size / LONG_ROW) / (1 - _padding(documents, size)))
     return max(1, math.ceil(tokens / (length * (1 - _padding(documents, length))))), length
 
 

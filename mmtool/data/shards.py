@@ -8,7 +8,8 @@ The first shard of a split carries the tokenizers, so a directory, a file and a 
 import json
 import mmap
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -81,6 +82,25 @@ class TokenSet:
         """Names of the modalities that a sample holds; reads no tokens."""
         lengths = self.lengths[i].tolist()
         return tuple(modality.name for modality, length in zip(self.modalities, lengths, strict=True) if length != ABSENT)
+
+    def only(self, names: Collection[str] = (), least: int = 1) -> "TokenSet":
+        """The samples that hold at least `least` of the modalities `names` (none: all), which lack all others; the fingerprint stays.
+
+        Raises UsageError for a modality that the set does not know, DataError where no sample is left.
+        """
+        known = [modality.name for modality in self.modalities]
+        for name in names:
+            if name not in known:
+                raise UsageError(f"there is no modality {name!r} here.", where="modalities", fix=f"Choose from: {', '.join(known)}.")
+        lengths = np.where([not names or name in names for name in known], self.lengths, ABSENT)
+        rows = np.flatnonzero((lengths != ABSENT).sum(axis=1) >= least)
+        if not len(rows):
+            raise DataError(f"no sample holds {least} of {', '.join(names or known)}.", fix="Train on other modalities.")
+        part = copy(self)
+        part.lengths = lengths[rows]
+        part.keys, part.splits = [self.keys[i] for i in rows], [self.splits[i] for i in rows]
+        part._starts, part._records, part._shard = self._starts[rows], self._records[rows], self._shard[rows]
+        return part
 
     def counts(self) -> dict[str, int]:
         """Samples per modality."""

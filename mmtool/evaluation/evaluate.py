@@ -8,11 +8,24 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
-from mmtool.evaluation.reference import RawTables, Reference, Survival, choose_label, draw_test, draw_train, open_sides
+from mmtool.evaluation.predictions import write_predictions
+from mmtool.evaluation.reconstruction_sheet import write_sheets
+from mmtool.evaluation.reference import (
+    POOL_PER_COMBINATION,
+    RawTables,
+    Reference,
+    Survival,
+    choose_label,
+    draw_test,
+    draw_train,
+    open_sides,
+)
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
@@ -20,6 +33,7 @@ from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
+from mmtool.training.run import same_tokenizers
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,7 @@ def evaluate(
     data: Path,
     output: Path,
     *,
-    tasks: Sequence[str] = ("impute",),
+    tasks: Sequence[str] = (),
     names: Sequence[str] | None = None,
     train: Path | None = None,
     label: str | None = None,
@@ -49,6 +63,9 @@ def evaluate(
     top_k: int | None = None,
     contact_samples: int = 10,
     candidates: int = 100,
+    ood: str | None = None,
+    mask_ratio: float | None = None,
+    train_limit: int = POOL_PER_COMBINATION,
     raw: RawTables | None = None,
     survival: Survival = None,
     seed: int = 0,
@@ -57,12 +74,13 @@ def evaluate(
 ) -> EvaluationSummary:
     """Measure every run on held-out samples, and write one comparative report.
 
-    tasks: of the table TASKS, or `all`; names: of the runs in the report (default: their methods). data: held-out token set
-    (`shards/test`, or shards holding splits); train: the runs' training set (default: the split `train` beside or inside data), on which
-    judges and baselines are fitted. label: what judges classify by (default: the only categorical label). limit: held-out samples used
-    at most; candidates: in a retrieval. raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with these,
-    and tabular baselines learn from them. survival: labels that hold a time and its event (0 or 1). Raises DataError where a run's
-    tokenizers are not those of the data.
+    tasks: of the table TASKS, or `all`; none: `predict` where every run is finetuned, else `impute`. names: of the runs in the report
+    (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
+    the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
+    categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of modalities that judges,
+    probes and baselines learn from; candidates: in a retrieval. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
+    tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a
+    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -73,30 +91,62 @@ def evaluate(
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
-    reference = _reference(test_set, train_set, label, limit, seed, raw, survival)
-    chosen = possible_tasks(tasks, reference.label, reference.regression)
-    study = Study(reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates))
+    heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
+    tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
+    label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
+    reference = _reference(test_set, train_set, label, limit, train_limit, seed, raw, survival)
+    there = {
+        "head": any(imputer.target for imputer in imputers.values()),
+        "masks": any(imputer.reconstructs for imputer in imputers.values()),
+        "strangers": bool(ood or reference.classes),
+    }
+    chosen = possible_tasks(tasks, reference.label, reference.regression, [offer for offer, offered in there.items() if offered])
+    others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
+    study = Study(
+        reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio, train_limit), others
+    )
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
         raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
     meta = _meta(study, chosen, {"test": test_set, "train": train_set})
     with atomic_directory(output, force) as folder:
+        if "reconstruct" in chosen:
+            write_sheets(folder, study)
         write_report(folder, rows, meta, study.outcomes if "impute" in chosen else (), reference)
+        if "predict" in chosen:
+            write_predictions(folder, study)
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
     judges = {name: judge["value"] for name, judge in meta["judges"].items()}
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
 
 
 def _reference(
-    test_set: TokenSet, train_set: TokenSet, label: str | None, limit: int | None, seed: int, raw: RawTables | None, survival: Survival
+    test_set: TokenSet,
+    train_set: TokenSet,
+    label: str | None,
+    limit: int | None,
+    train_limit: int,
+    seed: int,
+    raw: RawTables | None,
+    survival: Survival,
 ) -> Reference:
-    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed)
+    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed, train_limit)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
     return Reference(*sides, tokenizers, graph, choose_label(test, label), seed, raw, survival)
+
+
+def _others(ood: str | None, imputers: Mapping[str, Imputer], reference: Reference, limit: int | None, seed: int) -> list[Sample] | None:
+    """Samples of the shards that `ood` names, made by the same tokenizers; None where it names none."""
+    found = other_shards(ood, limit, seed)
+    if found:
+        for imputer in imputers.values():
+            same_tokenizers(imputer.run, found[0], f"--ood {ood}")
+    find_strangers(ood, reference, found[1] if found else None)
+    return found[1] if found else None
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:

@@ -55,3 +55,13 @@ def crossed(values: np.ndarray, seed: int) -> Estimate:
     means = [values[random.integers(0, draws, draws)][:, random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate.around(values.mean(), low, high, n)
+
+
+def r_squared(truth: np.ndarray, said: np.ndarray, seed: int) -> Estimate:
+    """Share of the variance of (n,) numbers that predictions explain, by the bootstrap."""
+
+    def statistic(rows: np.ndarray) -> float:
+        spread = float(np.square(truth[rows] - truth[rows].mean()).sum())
+        return 1 - float(np.square(truth[rows] - said[rows]).sum()) / spread if spread else float("nan")
+
+    return bootstrap(statistic, len(truth), seed)

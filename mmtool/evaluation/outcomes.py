@@ -27,8 +27,9 @@ Shown = dict[int, tuple[Any, str | None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of
-    a retrieval."""
+    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of a
+    retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training), training samples
+    that probes learn from at most."""
 
     draws: int = 1
     temperature: float = 1.0
@@ -36,6 +37,9 @@ class Settings:
     seed: int = 0
     contact_samples: int = 10
     candidates: int = 100
+    ood: str | None = None
+    mask_ratio: float | None = None
+    train_limit: int = 2000
 
 
 @dataclass(frozen=True)

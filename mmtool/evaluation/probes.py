@@ -10,6 +10,9 @@ For a subset S the features are `Imputer.features(samples, S)`, of held-out samp
 
 Classes: multinomial logistic regression, the penalty chosen by cross-validation on the training part. Numbers: ridge regression.
 Few-shot probes are trained on k training samples per class, drawn several times, with the penalty fixed at 1.
+
+A run that has several poolings (the state of a CLS token, the mean of all states) is probed with each; the metric names those that are
+not its usual one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmtool.console import track
 from mmtool.evaluation.curves import Line, draw_curves
-from mmtool.evaluation.intervals import Estimate, bootstrap, crossed, share
+from mmtool.evaluation.intervals import crossed, r_squared, share
 from mmtool.evaluation.plots import colours, draw_bars
 from mmtool.evaluation.study import Row, Study, row
 from mmtool.evaluation.tables import by_direction, subset
@@ -40,25 +43,30 @@ MANY = 5  # with more modalities than this only subsets of one, two, all but one
 def measure(study: Study) -> Iterator[Row]:
     """Rows with given=subset and target=label; of every run, and of always saying the most frequent class."""
     assert study.reference.label is not None
-    todo = [(names, run) for names in subsets(study.names) for run in study.imputers]
-    for names, run in track(todo, "probing"):
-        imputer = study.imputers[run]
-        features, targets = training_part(study, run, names)
-        rows, queries = study.features(run, "test", names)
+    todo = [
+        (names, run, place, pooling)
+        for names in subsets(study.names)
+        for run, imputer in study.imputers.items()
+        for place, pooling in enumerate(imputer.poolings)
+    ]
+    for names, run, place, pooling in track(todo, "probing"):
+        imputer, way = study.imputers[run], f" ({pooling} pooling)" if place else ""
+        features, targets = training_part(study, run, names, pooling)
+        rows, queries = study.features(run, "test", names, pooling)
         if not len(rows) or len(set(targets)) < 2:
             continue
         truth, seen = study.targets("test", rows), imputer.graph.seen_together(names)
         where = (names, study.reference.label, seen)
         if study.reference.regression:
             said = fit_ridge(features, targets).predict(queries)
-            yield row(run, imputer, *where, R2, _r2(truth, said, study.settings.seed))
+            yield row(run, imputer, *where, R2 + way, r_squared(truth, said, study.settings.seed))
             continue
-        if run == next(iter(study.imputers)):
+        if run == next(iter(study.imputers)) and not place:
             yield row(MAJORITY, None, *where, ACCURACY, share(truth == most_frequent(targets)))
         probe = fit_classifier(features, targets, study.settings.seed)
-        yield row(run, imputer, *where, ACCURACY, share(probe.predict(queries) == truth))
+        yield row(run, imputer, *where, ACCURACY + way, share(probe.predict(queries) == truth))
         for shots, right in few_shots(features, targets, queries, truth, study.settings.seed):
-            yield row(run, imputer, *where, f"{ACCURACY}, {shots} shots", crossed(right, study.settings.seed), at=shots)
+            yield row(run, imputer, *where, f"{ACCURACY}{way}, {shots} shots", crossed(right, study.settings.seed), at=shots)
 
 
 def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -74,15 +82,20 @@ def views(present: Sequence[frozenset[str]], names: Sequence[str]) -> list[tuple
     return sorted(tuple(name for name in names if name in part) for part in largest)
 
 
-def training_part(study: Study, run: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def training_part(study: Study, run: str, names: Sequence[str], pooling: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(features (N, D), targets (N,)) of training samples, each seen through the part of `names` that occurs."""
-    parts = views([frozenset(sample.tokens) for sample in study.reference.train.samples], names)
-    found = [study.features(run, "train", part) for part in parts]
-    found = [(rows, matrix) for rows, matrix in found if len(rows)]
+    found = training_views(study, run, names, pooling)
     if not found:
         return np.zeros((0, 1)), np.zeros(0)
     targets = np.concatenate([study.targets("train", rows) for rows, _ in found])
     return np.concatenate([matrix for _, matrix in found]), targets
+
+
+def training_views(study: Study, run: str, names: Sequence[str], pooling: str | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(indices (n,), features (n, D)) of training samples for each part of `names` that occurs."""
+    parts = views([frozenset(sample.tokens) for sample in study.reference.train.samples], names)
+    found = [study.features(run, "train", part, pooling) for part in parts]
+    return [(rows, matrix) for rows, matrix in found if len(rows)]
 
 
 def fit_classifier(features: np.ndarray, classes: np.ndarray, seed: int) -> Any:
@@ -130,9 +143,11 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     draw_bars(folder / "probes", title, heads, {**meta, "baselines": [MAJORITY]})
     parts = ["## Linear probes", "Subsets in **bold** never occurred together in training; their probes were trained on their parts."]
     parts += ["![linear probes](probes.png)", by_direction(metric, heads, meta, "subset", subset)]
-    curves = [each for each in own if "at" in each]
+    ways = [name for name in dict.fromkeys(each["metric"] for each in own) if name.startswith(metric) and name.endswith("pooling)")]
+    parts += [by_direction(way, own, meta, f"subset{way.removeprefix(metric)}", subset) for way in ways]
+    curves = [each for each in own if each["metric"].endswith("shots")]
     if curves:
-        _draw_shots(folder / "few_shots", curves, meta)
+        _draw_shots(folder / "few_shots", [each for each in curves if "pooling" not in each["metric"]], meta)
         parts += ["### Few shots", f"Mean over {SHOT_DRAWS} draws of k labelled training samples per class."]
         parts += ["![few-shot probes](few_shots.png)"]
         names = dict.fromkeys(each["metric"] for each in curves)
@@ -151,11 +166,3 @@ def _draw_shots(stem: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> Non
     draw_curves(
         stem, f"few-shot probes of {meta['label']}", panels, colours(meta), "labelled samples per class", "accuracy", logarithmic=True
     )
-
-
-def _r2(truth: np.ndarray, said: np.ndarray, seed: int) -> Estimate:
-    def statistic(rows: np.ndarray) -> float:
-        spread = float(np.square(truth[rows] - truth[rows].mean()).sum())
-        return 1 - float(np.square(truth[rows] - said[rows]).sum()) / spread if spread else float("nan")
-
-    return bootstrap(statistic, len(truth), seed)

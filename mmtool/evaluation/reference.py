@@ -128,13 +128,18 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
     """
     data = Path(data)
     whole = data.is_file() or (data / "train").is_dir()
-    test = _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
+    test = open_held_out(data)
     if train is None:
         train = data if whole else data.resolve().parent / "train"
         if not train.exists():
             what = "judges and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
     return test, _open_split(Path(train), "train")
+
+
+def open_held_out(data: Path) -> TokenSet:
+    """A split such as `shards/test`, or of shards holding splits the test split, or the validation split where there is no other."""
+    return _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
 
 
 def _open_split(path: Path, split: str) -> TokenSet:
@@ -152,13 +157,13 @@ def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
     return [test[int(i)] for i in rows]
 
 
-def draw_train(train: TokenSet, seed: int) -> list[Sample]:
-    """Random training samples, up to a fixed number of every combination of modalities."""
+def draw_train(train: TokenSet, seed: int, limit: int = POOL_PER_COMBINATION) -> list[Sample]:
+    """Random training samples, at most `limit` of every combination of modalities."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i in range(len(train)):
         groups[tuple(sorted(train.present(i)))].append(i)
     random = np.random.default_rng(seed)
-    rows = [random.permutation(groups[names])[:POOL_PER_COMBINATION] for names in sorted(groups)]
+    rows = [random.permutation(groups[names])[:limit] for names in sorted(groups)]
     return [train[int(i)] for i in np.sort(np.concatenate(rows))] if rows else []
 
 

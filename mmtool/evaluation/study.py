@@ -16,16 +16,17 @@ from mmtool.impute import Imputer
 
 Row = dict[str, Any]
 Side = Literal["train", "test"]
-FEATURES_PER_SUBSET = 2000  # training samples whose features of one subset are taken: linear probes need no more
 
 
 class Study:
-    """The reference data, the runs by name, and how they are asked."""
+    """The reference data, the runs by name, and how they are asked; others: samples of other data, to be told from these."""
 
-    def __init__(self, reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> None:
-        self.reference, self.imputers, self.settings = reference, imputers, settings
+    def __init__(
+        self, reference: Reference, imputers: Mapping[str, Imputer], settings: Settings, others: Sequence[Sample] | None = None
+    ) -> None:
+        self.reference, self.imputers, self.settings, self.others = reference, imputers, settings, others
         self.names: list[str] = list(reference.tokenizers)
-        self._features: dict[tuple[str, Side, tuple[str, ...]], tuple[np.ndarray, np.ndarray]] = {}
+        self._features: dict[tuple[str, Side, tuple[str, ...], str | None], tuple[np.ndarray, np.ndarray]] = {}
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
@@ -38,19 +39,20 @@ class Study:
     def samples(self, side: Side, indices: np.ndarray) -> list[Sample]:
         return [self.side(side).samples[i] for i in indices]
 
-    def features(self, run: str, side: Side, subset: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, run: str, side: Side, subset: Sequence[str], pooling: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(indices (N,), features (N, D)) of the labelled samples of a side that hold all of `subset`, seen through these alone.
 
-        Of training samples there are at most `FEATURES_PER_SUBSET`, chosen by the seed.
+        Of training samples there are at most `settings.train_limit`, chosen by the seed. pooling: None for the run's usual one.
         """
-        key = (run, side, tuple(subset))
+        key = (run, side, tuple(subset), pooling)
         if key not in self._features:
             rows = self.side(side).having(*subset)
             if self.reference.label:
                 rows = self.side(side).labelled(self.reference.label, rows)
-            if side == "train" and len(rows) > FEATURES_PER_SUBSET:
-                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, FEATURES_PER_SUBSET, replace=False))
-            matrix = self.imputers[run].features(self.samples(side, rows), subset) if len(rows) else np.zeros((0, 1), np.float32)
+            if side == "train" and len(rows) > self.settings.train_limit:
+                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, self.settings.train_limit, replace=False))
+            samples = self.samples(side, rows)
+            matrix = self.imputers[run].features(samples, subset, pooling) if samples else np.zeros((0, 1), np.float32)
             self._features[key] = rows, matrix
         return self._features[key]
 

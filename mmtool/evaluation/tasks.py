@@ -4,23 +4,28 @@ A task is a generator of rows and a part of the report that is made from rows al
 report.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import UsageError
-from mmtool.evaluation import confidence, filling, probes, retrieval, robustness
+from mmtool.evaluation import confidence, filling, ood, predictions, probes, reconstruction, retrieval, robustness
 from mmtool.evaluation.study import Row, Study
 
 ALL = "all"
+OFFERS = {
+    "head": "a finetuned run (see `mmtool finetune`)",
+    "masks": "a run that tells hidden tokens (masked or m3ae)",
+    "strangers": "a label with classes, or other shards (--ood)",
+}
 
 
 @dataclass(frozen=True)
 class Task:
     """measure: rows of every run. section: writes its figures into a folder and gives its Markdown paragraphs.
-    needs: nothing, a `label`, or `classes` (a label that is no number to regress on)."""
+    needs: nothing, a `label`, `classes` (a label that is no number to regress on), or something of `OFFERS`."""
 
     measure: Callable[[Study], Iterator[Row]]
     section: Callable[[Path, Sequence[Row], Mapping[str, Any]], list[str]]
@@ -33,6 +38,9 @@ TASKS: dict[str, Task] = {
     "probe": Task(probes.measure, probes.section, needs="label"),
     "robustness": Task(robustness.measure, robustness.section, needs="classes"),
     "confidence": Task(confidence.measure, confidence.section, needs="classes"),
+    "ood": Task(ood.measure, ood.section, needs="strangers"),
+    "reconstruct": Task(reconstruction.measure, reconstruction.section, needs="masks"),
+    "predict": Task(predictions.measure, predictions.section, needs="head"),
 }
 
 
@@ -43,22 +51,28 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise UsageError(f"there is no task {name!r}.", where="--task", fix=f"Tasks: {', '.join((*TASKS, ALL))}.")
 
 
-def possible_tasks(tasks: Sequence[str], label: str | None, number: bool) -> list[str]:
-    """The tasks asked for, in the order of the table; `all` stands for those that the label allows (number: it has no classes).
+def possible_tasks(tasks: Sequence[str], label: str | None, number: bool, offers: Collection[str] = ()) -> list[str]:
+    """The tasks asked for, in the order of the table; `all` stands for those that the label allows (number: it has no classes) and for
+    which the runs offer what is needed.
 
-    Raises UsageError where a task was named for which the data lacks a label.
+    Raises UsageError where a task was named for which something lacks.
     """
     chosen = []
     for name, task in TASKS.items():
         if name not in tasks and ALL not in tasks:
             continue
-        lacking = (task.needs and not label) or (task.needs == "classes" and number)
+        lacking = _lacking(task.needs, label, number, offers)
         if lacking and name in tasks:
-            raise UsageError(
-                f"the task {name} needs a label with classes.", where="--task", fix="Choose one with --label, or another task."
-            )
-        if lacking:
-            talk(f"the task {name} is left out: it needs a label with classes.")
-        else:
+            raise UsageError(f"the task {name} needs {lacking}.", where="--task", fix="Choose one with --label, or another task.")
+        if lacking and task.needs not in ("head", "masks"):
+            talk(f"the task {name} is left out: it needs {lacking}.")
+        if not lacking:
             chosen.append(name)
     return chosen
+
+
+def _lacking(need: str | None, label: str | None, number: bool, offers: Collection[str]) -> str | None:
+    """What is needed and not there, in words."""
+    if need in OFFERS:
+        return None if need in offers else OFFERS[need]
+    return "a label with classes" if (need and not label) or (need == "classes" and number) else None

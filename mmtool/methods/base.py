@@ -22,7 +22,7 @@ from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
-from mmtool.model.decode import Generated, Sampling, generate, pooled_states, score
+from mmtool.model.decode import Generated, Sampling, generate, mean_states, score
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
 from mmtool.model.masks import View, attention_mask
@@ -45,8 +45,8 @@ class Method:
     """Base of all methods: one document per sample, made from the sample and its own random generator.
 
     view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
-    whether it imputes by choosing among training samples, which the run then keeps (`gallery`). poolings: what a sample's features can be,
-    the usual one first: `mean` of the states, or the state of the `cls` token that opens it (which the mean then leaves out).
+    whether it imputes by choosing among training samples, which the run then keeps (`gallery`). poolings: how hidden states become the
+    features of a sample, the usual way first. reconstructs: whether it tells hidden tokens from visible ones (`hidden`, `reconstruct`).
     """
 
     name: ClassVar[str]
@@ -57,6 +57,7 @@ class Method:
     scores_by_token: ClassVar[bool] = False
     has_gallery: ClassVar[bool] = False
     poolings: ClassVar[tuple[str, ...]] = ("mean",)
+    reconstructs: ClassVar[bool] = False
     gallery: Sequence[Sample] = ()
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
@@ -142,20 +143,35 @@ class Method:
         draws: int = 1,
     ) -> Generated:
         """Draw modality `want` of each sample given its modalities `have`; all draws of the first sample come first."""
-        prompts = [self.segments(sample, have, loss=()) for sample in samples]
+        prompts = [self.reading(sample, have) for sample in samples]
         return generate(model, prompts, self.layout.index(want), sampling=sampling, generator=generator, draws=draws)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """(negative log-likelihood in nats, number of tokens) of `target` given `have`, each (N,)."""
         return score(model, [conditional_document(self.layout, sample, have, target) for sample in samples])
 
-    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
-        """(N, D) representations of the samples from their modalities `have` alone."""
-        return pooled_states(model, [self.reading(sample, have) for sample in samples], self.view)
+    @torch.no_grad()
+    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
+        """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`."""
+        return self.represent(model, samples, have, pooling or self.poolings[0]).cpu().numpy()
+
+    def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
+        """What `features` gives, in fp32 and with gradients: what a head is finetuned on."""
+        return mean_states(model, [self.reading(sample, have) for sample in samples], self.view)
 
     def reading(self, sample: Sample, have: Sequence[str]) -> Document:
-        """The document that the modalities `have` of a sample are read from: for features, and by encoders."""
+        """What the transformer reads when it is given these modalities of a sample and asked for nothing; what encoders read, too."""
         return self.segments(sample, have, loss=())
+
+    def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """(L,) bool of each modality of the sample: the tokens to hide, as many as in training or a share of `ratio`."""
+        raise UsageError("this method hides no tokens.", where=self.name, fix="Ask a run of masked or m3ae.")
+
+    def reconstruct(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        """The tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
+        raise UsageError("this method hides no tokens.", where=self.name, fix="Ask a run of masked or m3ae.")
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

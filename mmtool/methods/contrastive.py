@@ -92,12 +92,11 @@ class Contrastive(Method):
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
 
-    @torch.no_grad()
-    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
+    def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) unit vectors: the mean of the embeddings of the given modalities."""
         parts = [samples[i : i + ENCODED_TOGETHER] for i in range(0, len(samples), ENCODED_TOGETHER)]
         means = [sum(self._embed(model, part, name) for name in have) for part in parts]
-        return F.normalize(torch.cat(means), dim=-1).cpu().numpy()  # type: ignore[arg-type]  # `have` is not empty
+        return F.normalize(torch.cat(means), dim=-1)  # type: ignore[arg-type]  # `have` is not empty
 
     def _embed(self, model: Transformer, samples: Sequence[Sample], name: str) -> Tensor:
         states, _ = hidden_states(model, [self.segments(sample, [name], loss=()) for sample in samples], self.view)

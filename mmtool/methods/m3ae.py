@@ -65,6 +65,7 @@ class M3AE(Method):
     shape_defaults = {"bias": True, "positions": "fixed"}  # noqa: RUF012
     scores_by_token = True
     poolings = ("cls", "mean")
+    reconstructs = True
 
     def __init__(self, layout: Any, graph: Any, options: M3AEOptions) -> None:
         super().__init__(layout, graph, options)
@@ -217,9 +218,29 @@ class M3AE(Method):
             found.append(hidden[given.cls] if pooling == "cls" else _means(hidden, batch))
         return torch.cat(found)
 
+    def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
+        shares = {name: self.ratios[self.layout.index(name)] if ratio is None else ratio for name in self.present(sample)}
+        return {name: self.hide(share, len(sample.tokens[name]), random) for name, share in shares.items()}
+
     @torch.no_grad()
-    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
-        return self.represent(model, samples, have, pooling or self.poolings[0]).cpu().numpy()
+    def reconstruct(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        assert isinstance(model, MaskedAutoencoder)
+        told = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
+        documents, done = [self.joined(sample, have, masks) for sample, masks in zip(samples, hidden, strict=True)], 0
+        for batch in self._packed(documents):
+            states = model.states(masked_inputs(batch, model.head.device))[1]
+            for start in batch.whole.starts:
+                place = start + 1
+                for name in have:
+                    masks, index = hidden[done][name], self.layout.index(name)
+                    own = states[to_device(place + np.flatnonzero(masks), states.device)]
+                    said = model.patch_values(own, index) if self.widths[index] else model.logits(own, index)[:, 1:].argmax(-1)
+                    told[done][name][masks] = said.cpu().numpy()
+                    place += len(masks)
+                done += 1
+        return told
 
     @torch.no_grad()
     def impute(

@@ -9,7 +9,7 @@ more than the longest segment of the data, so that the length is generated like 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
 from mmtool.model.confidence import fill_by_confidence
-from mmtool.model.decode import Generated, Sampling, pad_documents, score, trim
+from mmtool.model.decode import Generated, Sampling, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 
@@ -43,6 +43,7 @@ class Masked(Method):
     Options = MaskedOptions
     view = "document"
     scores_by_token = True
+    reconstructs = True
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
         names = self.present(sample)
@@ -111,6 +112,31 @@ class Masked(Method):
     def reading(self, sample: Sample, have: Sequence[str]) -> Document:
         return concatenate([self.canvas(name, sample.tokens[name]) for name in have])
 
+    def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
+        sizes = {name: len(sample.tokens[name]) for name in self.present(sample)}
+        shares = {name: self.options.mask_ratio or random.random() if ratio is None else ratio for name in sizes}
+        return {name: random.permutation(size) < math.ceil(shares[name] * size) for name, size in sizes.items()}
+
+    @torch.no_grad()
+    def reconstruct(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        told = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
+        documents = []
+        for sample, masks in zip(samples, hidden, strict=True):
+            locals_ = {name: self.local(name, sample.tokens[name]) for name in have}
+            parts = [self._segment(name, local, _padded(masks[name], len(local))) for name, local in locals_.items()]
+            documents.append(concatenate(parts))
+        for at in range(0, len(documents), SCORED_TOGETHER):
+            states, _ = hidden_states(model, documents[at : at + SCORED_TOGETHER], self.view)
+            for row, state in enumerate(states, at):
+                for name in have:
+                    index, places = self.layout.index(name), np.flatnonzero(documents[row].modality == self.layout.index(name))
+                    own = state[torch.from_numpy(places[1 : 1 + len(told[row][name])][hidden[row][name]]).to(state.device)]
+                    codes = model.logits(own, index)[:, 1:].argmax(-1)
+                    told[row][name][hidden[row][name]] = codes.cpu().numpy()
+        return told
+
 
 class _Canvas:
     """N documents whose last T places are being filled."""
@@ -135,3 +161,8 @@ class _Canvas:
         scores = self.model.logits(states.flatten(0, 1), self.index).view(*open_NT.shape, -1)
         scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
         return scores
+
+
+def _padded(hidden: np.ndarray, size: int) -> np.ndarray:
+    """(size,): what fills up a segment behind its end is visible."""
+    return np.concatenate((hidden, np.zeros(size - len(hidden), bool)))

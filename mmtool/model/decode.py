@@ -157,13 +157,12 @@ def score(model: Transformer, documents: Sequence[Document], view: View = "past"
     return total.cpu().numpy(), (targets >= 0).sum(1).cpu().numpy()
 
 
-@torch.no_grad()
-def pooled_states(model: Transformer, documents: Sequence[Document], view: View) -> np.ndarray:
-    """(N, D) mean of the last hidden states of each document: its features for probes."""
+def mean_states(model: Transformer, documents: Sequence[Document], view: View) -> Tensor:
+    """(N, D) mean of the last hidden states of each document, in fp32, with gradients."""
     hidden_NLD, _ = hidden_states(model, documents, view)
-    return (
-        torch.stack([hidden[: len(document)].float().mean(0) for hidden, document in zip(hidden_NLD, documents, strict=True)]).cpu().numpy()
-    )
+    lengths = torch.tensor([len(document) for document in documents], device=hidden_NLD.device)
+    filled = torch.arange(hidden_NLD.shape[1], device=lengths.device) < lengths[:, None]
+    return (hidden_NLD.float() * filled[..., None]).sum(1) / lengths[:, None]
 
 
 def hidden_states(model: Transformer, documents: Sequence[Document], view: View) -> tuple[Tensor, Tensor]:

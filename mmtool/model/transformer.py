@@ -78,6 +78,7 @@ class Transformer(nn.Module):
         self.final_norm = RMSNorm(shape.width)
         self.head = nn.Parameter(torch.empty(layout.size, shape.width))
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
+        self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
         self.fixed = FixedPositions(layout, shape.width) if shape.positions == "fixed" else None
         self.compute_dtype = torch.float32

@@ -29,16 +29,28 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int) -> Path:
-    """Write `folder/STEP`, then drop all but the newest `keep`."""
+    """Write `folder/STEP`, then drop all but the newest `keep` and those that a kept one calls the best (`best_step` in its state)."""
     path = folder / f"{state['step']:08d}"
     with atomic_directory(path, force=True) as partial:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
         save_file(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
         write_json(partial / STATE, {**state, "sha256": digests})
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    found = list_checkpoints(folder)
+    best = {best_of(kept) for kept in found[-keep:]}
+    for old in found[:-keep]:
+        if old not in best:
+            shutil.rmtree(old)
     return path
+
+
+def best_of(path: Path) -> Path:
+    """The checkpoint with the weights to use, as seen from the one at `path`: itself, unless its state names a better one."""
+    try:
+        step = json.loads((path / STATE).read_text()).get("best_step")
+    except (OSError, ValueError, AttributeError):
+        return path
+    return path if step is None else path.with_name(f"{step:08d}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

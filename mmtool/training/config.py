@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmtool.errors import DataError, UsageError
 
@@ -19,32 +19,19 @@ RUN_FORMAT = "mmtool-run/1"
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """All that decides the weights of a run, given the data.
+class Budget:
+    """What every training has: how long, how fast, and from which seed.
 
-    method: loretta, commutative, cm3, causal, masked, contrastive or m3ae. method_options: the method's own settings
-    (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
-    preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
-    batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     optimizer: muon (matrices of the blocks by Muon, the rest by AdamW) or adamw.
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
-    smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
-    value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
-    seed: of weights, order, masks and draws. precision: auto, fp32 or bf16. compile: auto, on or off.
-    validation_samples: held-out samples scored at every checkpoint. checkpoint_every: steps between checkpoints (0: only the end).
+    seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
     keep: checkpoints kept.
     """
 
-    method: str = "loretta"
-    method_options: Mapping[str, Any] = field(default_factory=dict)
-    preset: str = "small"
-    shape: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 2000
     minutes: float = 0.0
-    batch_tokens: int = 8192
-    row_length: int = 0
     optimizer: str = "muon"
     learning_rate: float = 0.0
     warmup_steps: int = 100
@@ -52,12 +39,8 @@ class PretrainConfig:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
-    smoothing: float = 0.0
-    value_dropout: float = 0.0
     seed: int = 0
     precision: str = "auto"
-    compile: str = "auto"
-    validation_samples: int = 256
     checkpoint_every: int = 500
     keep: int = 2
 
@@ -65,20 +48,92 @@ class PretrainConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
+@dataclass(frozen=True)
+class PretrainConfig(Budget):
+    """All that decides the weights of a run, given the data.
+
+    method: loretta, commutative, cm3, causal, masked, contrastive or m3ae. method_options: the method's own settings
+    (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
+    preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
+    modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
+    batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
+    smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
+    value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
+    compile: auto, on or off. validation_samples: held-out samples scored at every checkpoint.
+    """
+
+    method: str = "loretta"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "small"
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    modalities: str = ""
+    least_modalities: int = 1
+    batch_tokens: int = 8192
+    row_length: int = 0
+    smoothing: float = 0.0
+    value_dropout: float = 0.0
+    compile: str = "auto"
+    validation_samples: int = 256
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """The names in `modalities`."""
+        return tuple(name for name in self.modalities.split("+") if name)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(Budget):
+    """All that decides the weights of a finetuned run, given the pretrained one and the data.
+
+    label: what is predicted. kind: auto, classes or number. have: modalities it is predicted from (empty: all that a sample holds).
+    pooling: how the states of a sample become its features (auto: as the method does by itself).
+    batch_samples: samples in one step. layer_decay: each block learns at this share of the rate of the one above it (1: all alike, 0: the
+    head alone; Clark et al. 2020, arXiv 2003.10555). dropout: share of features hidden from the head.
+    class_weights: none, balanced (each class counts alike), or NAME=WEIGHT,... (1 for the others).
+    patience: checkpoints without progress on validation samples after which training stops (0: never).
+    """
+
+    label: str = ""
+    kind: str = "auto"
+    have: tuple[str, ...] = ()
+    pooling: str = "auto"
+    steps: int = 500
+    batch_samples: int = 64
+    layer_decay: float = 0.75
+    dropout: float = 0.1
+    class_weights: str = "none"
+    patience: int = 5
+    warmup_steps: int = 20
+    weight_decay: float = 0.05
+    checkpoint_every: int = 50
+
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "preset": PRESETS,
     "optimizer": ("muon", "adamw"),
     "precision": ("auto", "fp32", "bf16"),
     "compile": ("auto", "on", "off"),
+    "kind": ("auto", "classes", "number"),
 }
-POSITIVE = ("steps", "batch_tokens", "clip_norm", "keep")
+POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
-    *("validation_samples", "checkpoint_every", "seed"),
+    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience"),
 )
+Config = TypeVar("Config", bound=Budget)
 
 
 def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> PretrainConfig:
+    """The settings of a pretraining (see `resolve_as`)."""
+    return resolve_as(PretrainConfig, file, options, assignments)
+
+
+def check(values: Mapping[str, Any]) -> PretrainConfig:
+    """The settings of a pretraining from plain values (see `check_as`)."""
+    return check_as(PretrainConfig, values)
+
+
+def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> Config:
     """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
 
     Raises UsageError for unknown keys and impossible values, naming the key.
@@ -89,24 +144,22 @@ def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
         _assign(values, assignment)
-    return check(values)
+    return check_as(cls, values)
 
 
-def check(values: Mapping[str, Any]) -> PretrainConfig:
+def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """A config from plain values. Raises UsageError where a key is unknown, of the wrong type or out of range."""
     values = {"method_options" if name == "method" and isinstance(value, Mapping) else name: value for name, value in values.items()}
-    known = {item.name: item for item in dataclasses.fields(PretrainConfig)}
+    known, usual = {item.name: item for item in dataclasses.fields(cls)}, cls()
     for name, value in values.items():
         if name not in known:
             raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(known)}.")
-        _check_value(name, value)
-    if "betas" in values:
-        values["betas"] = tuple(values["betas"])
-    return PretrainConfig(**values)
+        _check_value(name, value, getattr(usual, name))
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(getattr(usual, name), tuple) else value for name, value in values.items()}
+    return cls(**plain)
 
 
-def _check_value(name: str, value: Any) -> None:
-    default = getattr(PretrainConfig(), name)
+def _check_value(name: str, value: Any, default: Any) -> None:
     wanted = {dict: (Mapping,), float: (int, float), tuple: (list, tuple)}.get(type(default), (type(default),))
     if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=name, fix=f"Write it like {default!r}.")

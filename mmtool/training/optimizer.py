@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.muon import MOMENTUM, orthogonal
-from mmtool.training.config import PretrainConfig
+from mmtool.training.config import Budget, PretrainConfig
 
 ADAMW_SIZE = 0.2  # root mean square of the entries of a typical step of AdamW
 
@@ -69,12 +69,12 @@ def _chosen(named: dict[str, nn.Parameter], names: set[str]) -> list[Tensor]:
     return [parameter for name, parameter in named.items() if name in names]
 
 
-def peak_rate(config: PretrainConfig, width: int) -> float:
+def peak_rate(config: Budget, width: int) -> float:
     """The set learning rate, or 3e-3 at a width of 128 falling with the width (muP's rule for matrices, arXiv 2203.03466)."""
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def rate_share(step: int, progress: float, config: PretrainConfig) -> float:
+def rate_share(step: int, progress: float, config: Budget) -> float:
     """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

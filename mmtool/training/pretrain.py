@@ -54,7 +54,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
     """
     with _spooled(data) as path:
-        train = open_token_set(path, split="train")
+        train = open_token_set(path, split="train").only(config.only, config.least_modalities)
         run = _begin_or_continue(config, train, output, force)
         held_out = _validation_samples(path, config)
     device = pick_device()
@@ -103,6 +103,8 @@ def _begin_or_continue(config: PretrainConfig, train: TokenSet, output: Path, fo
     """A new run directory, or the one that is there if it was begun with the same settings and data."""
     if (output / CONFIG).exists() and not force:
         run = open_run(output)
+        if run.target is not None:
+            raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
         _refuse_changes(run, config, train)
         return run
     record = _record(config, train)
@@ -177,8 +179,7 @@ def _resume(trainer: Trainer, run: Run) -> None:
         return
     trainer.model.load_state_dict(checkpoint.model)
     restore_optimizer(checkpoint.path, trainer.model, trainer.optimizer)
-    trainer.step, trainer.elapsed_s = checkpoint.state["step"], checkpoint.state["elapsed_s"]
-    trainer.loader.consumed = checkpoint.state["consumed"]
+    trainer.restore(checkpoint.state)
     talk(f"continuing {run.path} from step {trainer.step}")
 
 
@@ -186,7 +187,7 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
     """A fixed, seeded choice of held-out samples; none where the data has no validation split."""
     if data.is_dir() and not (data / "validation").is_dir():
         return []
-    held_out = open_token_set(data / "validation" if data.is_dir() else data)
+    held_out = open_token_set(data / "validation" if data.is_dir() else data).only(config.only)
     members = [i for i, split in enumerate(held_out.splits) if split == "validation"]
     return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
 

@@ -5,6 +5,8 @@ RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
+
+A finetuned run is one whose config.json also says what its head predicts, and whose checkpoints hold that head.
 """
 
 import json
@@ -17,15 +19,16 @@ import torch
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout, layout_of
 from mmtool.data.sample import Modality
-from mmtool.data.shards import open_token_set
+from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.storage import sha256_bytes
 from mmtool.tokenizers.base import Tokenizer, from_bytes
-from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
+from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
 from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
+from mmtool.training.target import Target
 
 CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
 
@@ -71,9 +74,16 @@ class Run:
             opened[modality.name] = from_bytes(data, where=path)
         return opened
 
+    @property
+    def target(self) -> Target | None:
+        """What the run was finetuned to predict; None for a pretrained one."""
+        return Target.from_json(self.record["finetune"]["target"]) if "finetune" in self.record else None
+
     def checkpoint(self, name: str | None = None) -> Checkpoint:
-        """The named checkpoint, or the newest that verifies. Raises DataError when there is none."""
+        """The named checkpoint, or the newest that verifies (of a finetuned run the best). Raises DataError when there is none."""
         found = open_checkpoint(self.checkpoints / name) if name else newest_checkpoint(self.checkpoints)
+        if found and not name and (best := best_of(found.path)) != found.path:
+            found = open_checkpoint(best)
         if found is None:
             raise DataError("the run has no usable checkpoint yet.", where=self.path, fix="Train it with `mmtool pretrain`.")
         return found
@@ -81,7 +91,10 @@ class Run:
     def model(self, device: torch.device) -> Transformer:
         """The untrained transformer of the run's shape, on a device."""
         with torch.device(device):
-            return make_method(self.config, self.layout, self.graph).model(Shape(**self.record["shape"]))
+            model = make_method(self.config, self.layout, self.graph).model(Shape(**self.record["shape"]))
+            if self.target is not None:
+                model.task_head = self.target.head(model.shape.width)
+            return model
 
     def method(self) -> Method:
         """The method as configured, with the gallery of training samples if it keeps one."""
@@ -113,3 +126,17 @@ def open_run(path: Path) -> Run:
     if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
         raise DataError(f"this is not a run this version can read (it reads {RUN_FORMAT}).", where=path)
     return Run(Path(path), record)
+
+
+def same_tokenizers(run: Run, data: TokenSet, where: object) -> None:
+    """Raise UsageError where `data` holds a modality that the run does not know, DataError where another tokenizer made one."""
+    own = {modality.name: modality.tokenizer for modality in run.layout.modalities}
+    for modality in data.modalities:
+        if modality.name not in own:
+            fix = f"It knows {', '.join(own)}; name the modality so in `mmtool tokenize --name`."
+            raise UsageError(f"the run {run.path} knows no modality {modality.name!r}.", where=where, fix=fix)
+        if modality.tokenizer != own[modality.name]:
+            theirs, ours = modality.tokenizer[:12], own[modality.name][:12]
+            what = f"its {modality.name} was made by the tokenizer {theirs}, but {run.path} was trained with {ours}."
+            fix = f"Tokenize the raw files again with `mmtool tokenize {modality.kind} PATH... --tokenizer {run.path}`."
+            raise DataError(what, where=where, fix=fix)

@@ -1,0 +1,53 @@
+#!/bin/sh
+# M3AE (arXiv 2205.14204) on MNIST: 28 x 28 pixels as 4 x 4 patches, each beside a sentence that names the digit. A linear probe reads the
+# digit of held-out images from frozen features, beside scikit-learn's logistic regression on the pixels of the same images.
+#
+#   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0] [--steps N] [--batch-tokens B] [--labelled N]
+#                                 [--split validation|test] [--smoke]
+#
+# DIR/mnist/train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz. --labelled: training images that probe and regression learn from.
+# Finished stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON
+# document with all results.
+set -eu
+data='' out='' seeds=0 steps=1000 batch=4096 labelled=10000 limit=5000 split=test smoke=
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        --smoke) smoke=1; shift; continue ;;
+        --data) data=$2 ;;
+        --out) out=$2 ;;
+        --seeds) seeds=$2 ;;
+        --steps) steps=$2 ;;
+        --batch-tokens) batch=$2 ;;
+        --labelled) labelled=$2 ;;
+        --split) split=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+[ -n "$data" ] && [ -n "$out" ] || usage
+[ -z "$smoke" ] || { seeds=0 steps=10 batch=1024 labelled=400 limit=200; }
+
+say() { # print a command as one would type it, then run it
+    printf '$'
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9_./,:=+~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    echo
+    "$@"
+}
+make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+here=$(dirname "$0") mnist=$data/mnist
+make "$out/sentences.tsv" python3 "$here/sentences.py" "$mnist/train-labels-idx1-ubyte.gz" "$out/sentences.tsv"
+make "$out/tokens/image.tar" mmtool tokenize image "$mnist/train-images-idx3-ubyte.gz" --fit --as patches --patch 4 --label digit=label \
+    -o "$out/tokens/image.tar"
+make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --text-column text --label digit -o "$out/tokens/text.tar"
+make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"
+
+say mmtool compare "$out/shards" --seeds "$seeds" --preset tiny --set shape.width=128 --steps "$steps" --batch-tokens "$batch" \
+    --set validation_samples=0 --set checkpoint_every=0 --methods m3ae --variant image-only:m3ae:modalities=image --label digit \
+    --task probe --reconstructions --contact-samples 12 --limit "$limit" --train-limit "$labelled" --split "$split" --json -o "$out/probe" \
+    | tee "$out/probe.log"
+tail -n 1 "$out/probe.log" > "$out/probe.json"
+say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
+python3 "$here/../m3ae_summary.py" --out "$out" probe pixels --difference probe:m3ae:image-only

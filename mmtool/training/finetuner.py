@@ -1,0 +1,158 @@
+"""Finetuning: a head on the features of a pretrained run, and the run itself with it, lower blocks the slower the deeper they lie."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtool.console import talk
+from mmtool.data.loader import SampleLoader, sample_seed
+from mmtool.data.sample import Sample
+from mmtool.errors import UsageError
+from mmtool.methods.base import Method
+from mmtool.model.transformer import Transformer
+from mmtool.training.config import FinetuneConfig
+from mmtool.training.loop import Loop, Window
+from mmtool.training.optimizer import peak_rate
+from mmtool.training.target import Target, head_outputs, predict
+
+RATE_SHARE = 0.5  # of the rate of pretraining at the same width
+
+
+class Finetuner(Loop):
+    """Steps on labelled samples; validates on held-out ones, keeps the best step in mind and stops when there is no progress.
+
+    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were asked last.
+    """
+
+    loader: SampleLoader
+
+    def __init__(
+        self, model: Transformer, method: Method, target: Target, loader: SampleLoader, held_out: Sequence[Sample], config: FinetuneConfig
+    ) -> None:
+        rate = RATE_SHARE * peak_rate(config, model.shape.width) if not config.learning_rate else config.learning_rate
+        optimizer = make_optimizer(model, config, rate)
+        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=(target.label,))
+        self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
+        self._patience_steps = config.patience * config.checkpoint_every
+        self.weights = torch.from_numpy(class_weights(config, loader, target)).to(self.device)
+        self.best: tuple[float, int] | None = None
+        self.judged = 0
+
+    @property
+    def progress(self) -> float:
+        return 1.0 if self.exhausted else super().progress
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many checkpoints in a row were no better than the best one that it is time to stop."""
+        return bool(self.best and self._patience_steps and self.judged - self.best[1] >= self._patience_steps)
+
+    def _one_step(self, window: Window) -> None:
+        samples = self.loader.next()
+        targets = torch.from_numpy(self.target.encode(samples)).to(self.device)
+        weights = self.weights[targets] if len(self.weights) else torch.ones(len(samples), device=self.device)
+        losses = self.target.losses(head_outputs(self.model, self.method, self.target, samples, self._dropped(len(samples))), targets)
+        total = (losses * weights).sum() / weights.sum()
+        total.backward()
+        self._update(total.detach()[None], [sample.key for sample in samples])
+        window.loss, window.targets = window.loss + total.detach()[None].cpu().numpy(), window.targets + np.ones(1)
+        sizes = [sum(len(sample.tokens[name]) for name in self.target.have if name in sample.tokens) for sample in samples]
+        window.tokens += sum(sizes)
+        window.flops += sum(sizes) * self.model.flops_per_token(max(sizes))
+
+    def _dropped(self, count: int) -> Tensor | None:
+        """(N, D) factors that hide a share of the features and keep their mean: a function of the seed and the step."""
+        if not self._dropout:
+            return None
+        generator = torch.Generator().manual_seed(sample_seed(self.config.seed, self.step, "dropout") >> 1)
+        assert self.model.task_head is not None
+        kept = torch.rand(count, self.model.task_head.in_features, generator=generator) >= self._dropout
+        return (kept / (1 - self._dropout)).to(self.device)
+
+    def validate(self) -> dict[str, float]:
+        """Loss and score on the held-out samples, remembered where they are the best so far."""
+        if not self.held_out:
+            return {}
+        measured = scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
+        score, self.judged = measured["r2" if self.target.is_number else "accuracy"], self.step
+        if self.best is None or score > self.best[0]:
+            self.best = score, self.step
+        elif self.exhausted:
+            talk(f"no progress since step {self.best[1]}: stopping early")
+        return measured
+
+    def state(self) -> dict[str, Any]:
+        found = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
+        return {**super().state(), **found}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        if "best_step" in state:
+            self.best, self.judged = (state["best_score"], state["best_step"]), state["judged"]
+
+
+def scores(target: Target, outputs: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
+    """Loss, and accuracy or R2; a class that training has not is always wrong and has no loss."""
+    truth = target.encode(samples)
+    if target.is_number:
+        error, spread = float(np.square(outputs[:, 0] - truth).mean()), float(truth.var())
+        return {"loss": error, "r2": 1 - error / spread if spread else 0.0}
+    known = truth >= 0
+    losses = target.losses(torch.from_numpy(outputs[known]), torch.from_numpy(truth[known]))
+    return {"loss": float(losses.mean()) if known.any() else 0.0, "accuracy": float((outputs.argmax(1) == truth).mean())}
+
+
+def make_optimizer(model: Transformer, config: FinetuneConfig, rate: float) -> torch.optim.AdamW:
+    """AdamW whose groups carry the `share` of the learning rate that their layer has; matrices decay, the rest does not."""
+    depth = model.shape.depth
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        share = config.layer_decay ** (depth + 1 - layer_of(name, depth))
+        if share:
+            groups.setdefault((share, parameter.ndim == 2 and "embedding" not in name), []).append(parameter)
+        else:
+            parameter.requires_grad_(False)
+    listed = [
+        {"params": found, "share": share, "weight_decay": config.weight_decay if decays else 0.0}
+        for (share, decays), found in groups.items()
+    ]
+    return torch.optim.AdamW(listed, lr=rate, betas=config.betas, eps=1e-8, fused=True)
+
+
+def layer_of(name: str, depth: int) -> int:
+    """0 for what embeds tokens, 1 ... depth for the blocks from below (the last norm counts as of the last), depth + 1 for the head."""
+    if name.startswith("task_head."):
+        return depth + 1
+    block = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+    if block:
+        return int(block[1]) + 1
+    return depth if "final_norm" in name else 0
+
+
+def class_weights(config: FinetuneConfig, loader: SampleLoader, target: Target) -> np.ndarray:
+    """(classes,) fp32 weights of the loss, empty where all are alike. Raises UsageError for classes that are not there."""
+    if config.class_weights == "none":
+        return np.zeros(0, np.float32)
+    where = "--class-weights"
+    if target.is_number:
+        raise UsageError(f"{target.label} is a number, which has no classes.", where=where, fix="Leave it out.")
+    if config.class_weights == "balanced":
+        names = [str(loader.data.record(int(i))["labels"][target.label]) for i in loader.members]
+        counts = np.array([names.count(name) for name in target.classes])
+        return (len(names) / (len(counts) * counts)).astype(np.float32)
+    weights = dict.fromkeys(target.classes, 1.0)
+    for pair in config.class_weights.split(","):
+        name, equals, text = pair.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if name not in weights or value < 0 or not equals:
+            fix = f"Write balanced, or NAME=WEIGHT,... with classes among {', '.join(target.classes[:10])}."
+            raise UsageError(f"{pair!r} is no class and its weight.", where=where, fix=fix)
+        weights[name] = value
+    return np.array(list(weights.values()), np.float32)

@@ -1,0 +1,174 @@
+"""The loop of every training: steps until the budget is spent, checkpoints, a report now and then, and a clean end on request."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtool.console import talk
+from mmtool.errors import DataError
+from mmtool.model.transformer import Transformer
+from mmtool.training.checkpoint import save_checkpoint
+from mmtool.training.config import Budget
+from mmtool.training.hardware import matmul_limit
+from mmtool.training.metrics import LiveLine, MetricsLog
+from mmtool.training.optimizer import rate_share
+
+REPORT_EVERY = 20  # steps between records in metrics.jsonl
+
+
+@dataclass
+class Window:
+    """What happened since the last report."""
+
+    start: float = field(default_factory=time.monotonic)
+    loss: np.ndarray | float = 0.0
+    targets: np.ndarray | float = 0.0
+    tokens: int = 0
+    flops: int = 0
+
+
+class Counting(Protocol):
+    """A loader: `consumed`, the samples used so far, is its whole state."""
+
+    consumed: int
+
+
+class Loop:
+    """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
+
+    peak_rate: of the learning rate. losses: what the entries of a loss vector are called. advice: what helps where a loss is not finite.
+    """
+
+    advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        loader: Counting,
+        config: Budget,
+        *,
+        peak_rate: float,
+        losses: Sequence[str],
+    ) -> None:
+        self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
+        self.peak_rate, self.losses = peak_rate, tuple(losses)
+        self.device = model.head.device
+        self.step, self.elapsed_s, self._saved = 0, 0.0, -1
+
+    @property
+    def progress(self) -> float:
+        """0 at the start, 1 when there is nothing left to do."""
+        if self.config.minutes:
+            return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+        return min(1.0, self.step / self.config.steps)
+
+    def train(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]]) -> None:
+        """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop saves and leaves."""
+        live, window = LiveLine(), Window()
+        with _stop_requests() as requests:
+            while self.progress < 1.0 and not requests:
+                started = time.monotonic()
+                self._one_step(window)
+                self.elapsed_s += time.monotonic() - started
+                if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
+                    record = self._report(window)
+                    log.append(record)
+                    live.show(record, self._left_s())
+                    window = Window()
+                if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
+                    self._checkpoint(folder, log, validate)
+                    window.start = time.monotonic()
+            live.end()
+            if self._saved != self.step:
+                self._checkpoint(folder, log, validate if not requests else None)
+        if requests:
+            talk(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
+            raise KeyboardInterrupt if requests[0] == signal.SIGINT else SystemExit(128 + requests[0])
+
+    def _one_step(self, window: Window) -> None:
+        raise NotImplementedError
+
+    def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
+        """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if not bool(torch.isfinite(norm) & torch.isfinite(sums).all()):
+            self._refuse(sums, keys)
+        rate = self.peak_rate * rate_share(self.step, self.progress, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _refuse(self, sums: Tensor, keys: Sequence[str]) -> None:
+        names = [name for name, value in zip(self.losses, sums.tolist(), strict=True) if not np.isfinite(value)]
+        culprit = f"modality {', '.join(names)}" if names else "every loss is finite, the gradient is not"
+        listed = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+        raise DataError(
+            f"loss or gradient is not a finite number at step {self.step} ({culprit}; samples: {listed}).",
+            fix=f"The step was refused and the last checkpoint is intact: {self.advice}",
+        )
+
+    def _report(self, window: Window) -> dict[str, Any]:
+        seconds, targets = time.monotonic() - window.start, np.asarray(window.targets)
+        loss = {
+            name: float(total / count) for name, total, count in zip(self.losses, np.asarray(window.loss), targets, strict=True) if count
+        }
+        limit = matmul_limit(self.device, self.model.compute_dtype)
+        return {
+            "step": self.step,
+            "progress": self.progress,
+            "elapsed_s": self.elapsed_s,
+            "loss": loss,
+            "tokens_per_s": window.tokens / seconds,
+            "hardware_share": window.flops / seconds / limit,
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+        }
+
+    def _left_s(self) -> float:
+        return self.elapsed_s * (1 - self.progress) / max(self.progress, 1e-9)
+
+    def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
+        if validate is not None and (measured := validate()):
+            log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
+        save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
+        self._saved = self.step
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {"step": self.step, "consumed": self.loader.consumed, "elapsed_s": self.elapsed_s, "progress": self.progress}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.step, self.elapsed_s, self.loader.consumed = state["step"], state["elapsed_s"], state["consumed"]
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; the second one acts as usual."""
+    requests: list[int] = []
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        requests.append(number)
+        talk("finishing the step and saving a checkpoint; once more to stop at once")
+        for each, handler in old.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in old:
+            signal.signal(number, note)
+        yield requests
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
