@@ -1,0 +1,112 @@
+"""Means and covariances of embeddings: what standardises them, and what the mean and ridge regression make of absent ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance; the one that predicts left-out rows best is taken
+LEFT_OUT = 5  # every fifth row chooses the penalty
+LEAST_DEVIATION = 1e-2  # of the root mean square deviation of a modality: dimensions that hardly vary are not blown up
+
+
+class Moments(nn.Module):
+    """Moments of the embeddings of training samples, (sum of W,) and, for ridge regression, (sum of W, sum of W).
+
+    `calibrate` fixes the scale in which predictions are made, once; `fit` follows the embeddings as the encoders are tuned. Covariances
+    between two modalities are those of the samples that hold both, so complete samples are not needed.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    means: Tensor
+    covariance: Tensor
+    penalty: Tensor
+
+    def __init__(self, widths: Sequence[int], covariances: bool) -> None:
+        super().__init__()
+        total = sum(widths)
+        starts = [sum(widths[:m]) for m in range(len(widths) + 1)]
+        self.places = [slice(start, stop) for start, stop in zip(starts, starts[1:], strict=False)]
+        self.register_buffer("centre", torch.zeros(total))
+        self.register_buffer("scale", torch.ones(total))
+        self.register_buffer("means", torch.zeros(total))
+        self.register_buffer("covariance", torch.zeros((total, total) if covariances else (0, 0)))
+        self.register_buffer("penalty", torch.tensor(1.0))
+        self._solved: dict[tuple[int, ...], Tensor] = {}
+
+    def calibrate(self, embeddings: Sequence[Tensor], present: Tensor) -> None:
+        """Centre and scale of each dimension, from (N, W) embeddings per modality and (N, M) presence; then `fit`."""
+        for m, place in enumerate(self.places):
+            own = embeddings[m][present[:, m]]
+            if len(own) > 1:
+                deviation = own.std(0)
+                self.centre[place] = own.mean(0)
+                self.scale[place] = deviation.clamp(min=float(LEAST_DEVIATION * deviation.square().mean().sqrt() + 1e-6))
+        self.fit(embeddings, present)
+
+    def fit(self, embeddings: Sequence[Tensor], present: Tensor) -> None:
+        """Means, and where they were asked for covariances and the penalty, of embeddings as they are now."""
+        joined = torch.cat(list(embeddings), dim=1)
+        self._solved = {}
+        for m, place in enumerate(self.places):
+            if present[:, m].any():
+                self.means[place] = embeddings[m][present[:, m]].mean(0)
+        if self.covariance.numel():
+            held = torch.arange(len(joined), device=joined.device) % LEFT_OUT == 0
+            self._fit_covariance(joined[~held], present[~held])
+            errors = []
+            for penalty in PENALTIES:
+                self.penalty.fill_(penalty)
+                self._solved = {}
+                errors.append(self._error([own[held] for own in embeddings], present[held]))
+            self.penalty.fill_(PENALTIES[min(range(len(errors)), key=errors.__getitem__)])
+            self._solved = {}
+            self._fit_covariance(joined, present)
+
+    def standardise(self, embedding: Tensor, m: int) -> Tensor:
+        return (embedding - self.centre[self.places[m]]) / self.scale[self.places[m]]
+
+    def restore(self, standard: Tensor, m: int) -> Tensor:
+        return standard * self.scale[self.places[m]] + self.centre[self.places[m]]
+
+    def mean(self, m: int) -> Tensor:
+        return self.means[self.places[m]]
+
+    def ridge(self, embeddings: Sequence[Tensor], visible: Tensor) -> list[Tensor]:
+        """The expectation of every modality given the visible others, one regression per set of them: (B, W) each."""
+        filled = [self.mean(m).expand_as(own).clone() for m, own in enumerate(embeddings)]
+        for pattern in visible.unique(dim=0):
+            rows = (visible == pattern).all(1)
+            for m in range(len(embeddings)):
+                given = [s for s in pattern.nonzero()[:, 0].tolist() if s != m]
+                if given:
+                    centred = torch.cat([embeddings[s][rows] - self.mean(s) for s in given], dim=1)
+                    filled[m][rows] = self.mean(m) + centred @ self._weights((m, *given))
+        return filled
+
+    def _weights(self, key: tuple[int, ...]) -> Tensor:
+        """(sum of W of the given, W of the target) of the regression of key[0] on key[1:]."""
+        if key not in self._solved:
+            at = torch.cat([torch.arange(self.places[s].start, self.places[s].stop, device=self.means.device) for s in key[1:]])
+            own = self.covariance[at][:, at]
+            damped = own + self.penalty * own.diagonal().mean().clamp(min=1e-12) * torch.eye(len(at), device=own.device)
+            self._solved[key] = torch.linalg.lstsq(damped, self.covariance[at][:, self.places[key[0]]]).solution
+        return self._solved[key]
+
+    def _fit_covariance(self, joined: Tensor, present: Tensor) -> None:
+        for a, first in enumerate(self.places):
+            for b, second in enumerate(self.places):
+                both = present[:, a] & present[:, b]
+                left, right = (joined[both][:, place] for place in (first, second))
+                left, right = (part - part.mean(0) if len(part) else part for part in (left, right))
+                self.covariance[first, second] = left.T @ right / max(1, len(left) - 1)
+
+    def _error(self, embeddings: Sequence[Tensor], present: Tensor) -> float:
+        """Squared error of what is known, predicted from all others, in units of the scale."""
+        total = 0.0
+        for m, filled in enumerate(self.ridge(embeddings, present)):
+            rows = present[:, m] & (present.sum(1) > 1)
+            error = (filled[rows] - embeddings[m][rows]) / self.scale[self.places[m]]
+            total += float(error.square().sum())
+        return total
