@@ -12,7 +12,7 @@ import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
-STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"}
+STAGES = {"training", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts", "encoders"}
 BELOW = {
     "tokenizers": set(),
     "data": {"tokenizers"},
@@ -20,6 +20,7 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
+    "encoders": {"training", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},

@@ -90,7 +90,11 @@ class Method:
 
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
         """(N, D) representations of the samples from their modalities `have` alone."""
-        return pooled_states(model, [self.segments(sample, have, loss=()) for sample in samples], self.view)
+        return pooled_states(model, [self.reading(sample, have) for sample in samples], self.view)
+
+    def reading(self, sample: Sample, have: Sequence[str]) -> Document:
+        """The document that the modalities `have` of a sample are read from: for features, and by encoders."""
+        return self.segments(sample, have, loss=())
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
-from mmtool.model.decode import Generated, Sampling, draw, expectation, pad_documents, pooled_states, score, trim
+from mmtool.model.decode import Generated, Sampling, draw, expectation, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
 
@@ -108,9 +108,8 @@ class Masked(Method):
         total = np.bincount(owners, np.concatenate(nll), len(samples))
         return total, np.bincount(owners, minlength=len(samples))
 
-    def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
-        documents = [concatenate([self.canvas(name, sample.tokens[name]) for name in have]) for sample in samples]
-        return pooled_states(model, documents, self.view)
+    def reading(self, sample: Sample, have: Sequence[str]) -> Document:
+        return concatenate([self.canvas(name, sample.tokens[name]) for name in have])
 
 
 class _Canvas:

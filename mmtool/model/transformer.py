@@ -78,10 +78,7 @@ class Transformer(nn.Module):
         slot: row of `slot_embedding` (see `slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
         query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S).
         """
-        x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
-        if self.ordinal is not None:
-            x = x + self.ordinal.embed(tokens_BL, slot_BL)
-        x = x.to(self.compute_dtype)
+        x = self.embed(tokens_BL, modality_BL, slot_BL)
         turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
@@ -89,6 +86,13 @@ class Transformer(nn.Module):
         if self.ordinal is None:
             return x
         return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
+
+    def embed(self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor) -> Tensor:
+        """(B, L, D): what enters the first block."""
+        x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
+        if self.ordinal is not None:
+            x = x + self.ordinal.embed(tokens_BL, slot_BL)
+        return x.to(self.compute_dtype)
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
         """Scores (N, W) of END and the codes of modality `index`, in fp32."""

@@ -1,0 +1,129 @@
+"""A run of this toolkit as an encoder of one of its modalities: the mean of the last hidden states, as in the run's own features."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtool.data.sample import Sample
+from mmtool.errors import DataError, UsageError
+from mmtool.methods.base import Method
+from mmtool.model.attention import rotation
+from mmtool.model.decode import pad_documents
+from mmtool.model.encoder import Encoded, Encoder, Inputs, read_only_mask
+from mmtool.model.masks import attention_mask
+from mmtool.model.transformer import Transformer
+from mmtool.storage import canonical_json, sha256_bytes
+from mmtool.tokenizers.base import Tokenizer
+from mmtool.training.checkpoint import MODEL
+from mmtool.training.run import Run, open_run
+
+FIELDS = ("tokens", "modality_index", "slot", "position", "length")
+
+
+class RunEncoder(Encoder):
+    """The transformer of a run, fed as its method feeds it when it is asked for features.
+
+    Inputs: tokens, modality_index, slot (B, L), position (B, L, 2) and length (B,), as in `data.sequence.Document`.
+    """
+
+    lora_sites = ("attention.qkv",)
+    adapter_sites = ("mlp.down",)
+
+    def __init__(self, model: Transformer, method: Method, modality: str, fingerprint: str, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.model, self.method, self.tokenizer = model, method, tokenizer
+        self.modality, self.fingerprint = modality, fingerprint
+        self.width, self.depth = model.shape.width, model.shape.depth
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.model.blocks
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.model.final_norm
+
+    def class_token(self) -> Tensor:
+        """The opening token of the modality."""
+        document = self.method.segments(self._empty(), [self.modality], loss=())
+        arrays = (document.tokens, document.modality, document.slot)
+        device = self.model.head.device
+        return self.model.embed(*(torch.from_numpy(array[None, :1]).to(device) for array in arrays))[0, 0].float()
+
+    def forward(self, inputs: Inputs, prompts: Tensor | None = None) -> Encoded:
+        model = self.model
+        tokens, modality, slot, position, lengths = (inputs[name].long() for name in FIELDS)
+        size = tokens.shape[1]
+        model.compute_dtype = self.compute_dtype
+        filled = torch.arange(size, device=tokens.device) < lengths[:, None]
+        own_mask = mask = attention_mask(filled.long(), modality, self.method.view)
+        x = model.embed(tokens, modality, slot)
+        deep: Sequence[Tensor] = ()
+        if prompts is not None:
+            first, *deep = prompts if prompts.ndim == 3 else prompts[None]
+            mask = read_only_mask(mask, filled, len(first))
+            x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
+            position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
+        turn = rotation(position, model.shape.head_width, model.shape.rope_base, x.dtype)
+        for depth, block in enumerate(model.blocks):
+            if depth and deep:
+                x = torch.cat((x[:, :size], x[:, size:] + deep[depth - 1].to(x.dtype)), 1)
+            x = block(x, turn, mask, None)
+        x = model.final_norm(x)
+        states = x[:, :size]
+        if model.ordinal is not None:
+            states = model.ordinal.read(states, slot, tokens, slot, own_mask)
+        embedding = (states.float() * filled[..., None]).sum(1) / lengths[:, None]
+        return Encoded(embedding, None if prompts is None else x[:, size:].float())
+
+    def prepare(self, samples: Sequence[Sample]) -> Inputs:
+        self.tokens(samples)
+        documents = [self.method.reading(sample, [self.modality]) for sample in samples]
+        length = max([self._usual_length(), *map(len, documents)])
+        arrays = pad_documents(documents, length)
+        return {name: torch.from_numpy(array).int() for name, array in zip(FIELDS, arrays, strict=True)}
+
+    def prepare_raw(self, values: Sequence[Any]) -> Inputs:
+        codes = self.tokenizer.encode(values)
+        return self.prepare([Sample(str(number), {self.modality: row}) for number, row in enumerate(codes)])
+
+    def _usual_length(self) -> int:
+        """Tokens of the longest sample of the run's data: inputs of all batches have this length unless a sample is longer."""
+        longest = self.model.layout.modalities[self.model.layout.index(self.modality)].max_length
+        return len(self.method.reading(self._empty(longest), [self.modality]))
+
+    def _empty(self, length: int = 0) -> Sample:
+        return Sample("", {self.modality: torch.zeros(length, dtype=torch.int64).numpy()})
+
+
+def open_run_encoder(path: Path, modality: str | None, tokenizer: bytes | None) -> RunEncoder:
+    """The newest checkpoint of a run that verifies, as the encoder of `modality` (None: its only one), frozen.
+
+    Raises UsageError where the run does not know the modality or has several, DataError where `tokenizer` is not the run's.
+    """
+    run = open_run(path)
+    names = run.layout.names
+    if modality is None and len(names) > 1:
+        raise UsageError(f"the run has the modalities {', '.join(names)}.", where=path, fix="Say which one to encode.")
+    name = names[0] if modality is None else modality
+    if name not in names:
+        fix = f"It knows {', '.join(names)}; name the modality so in `mmtool tokenize --name`."
+        raise UsageError(f"the run knows no modality {name!r}.", where=path, fix=fix)
+    own = run.layout.modalities[run.layout.index(name)].tokenizer
+    if tokenizer is not None and sha256_bytes(tokenizer) != own:
+        what = f"the data's {name} was made by the tokenizer {sha256_bytes(tokenizer)[:12]}, but the run was trained with {own[:12]}."
+        raise DataError(what, where=path, fix=f"Tokenize the raw files again with `mmtool tokenize KIND PATH... --tokenizer {path}`.")
+    checkpoint = run.checkpoint()
+    model = run.model(torch.device("cpu"))
+    model.load_state_dict(checkpoint.model)
+    encoder = RunEncoder(model, run.method(), name, _fingerprint(run, name, checkpoint.state["sha256"][MODEL]), run.tokenizers()[name])
+    encoder.eval().tune("none")
+    return encoder
+
+
+def _fingerprint(run: Run, modality: str, weights: str) -> str:
+    content = {name: run.record[name] for name in ("shape", "modalities", "method_options")}
+    return sha256_bytes(canonical_json({**content, "method": run.config.method, "modality": modality, "weights": weights}).encode())
