@@ -91,7 +91,8 @@ class Shuffled:
 
     def next(self) -> tuple[np.ndarray, list[int]]:
         """(indices of the samples, one seed for each)."""
-        indices, seeds = [], []
+        indices: list[int] = []
+        seeds: list[int] = []
         for position in range(self.consumed, self.consumed + self.size):
             epoch, place = divmod(position, len(self.data.samples))
             if place == 0 or not indices:
@@ -108,7 +109,7 @@ def encode(model: JointEmbedding, samples: Sequence[Sample], device: torch.devic
     inputs: list[Inputs] = []
     for encoder in model.encoders:
         held = [sample for sample in samples if encoder.modality in sample.tokens]
-        inputs.append({name: value.to(device) for name, value in encoder.prepare(held).items()} if held else {})  # type: ignore[operator, union-attr]
+        inputs.append({name: value.to(device) for name, value in encoder.prepare(held).items()} if held else {})  # type: ignore[operator]
     return model.encode(inputs, present)
 
 

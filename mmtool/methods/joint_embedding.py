@@ -26,7 +26,7 @@ from mmtool.model.encoder import Encoder, Inputs, Tuning
 
 @dataclass(frozen=True)
 class JointOptions:
-    """tune: bitfit, lora, adapter or none: what is trained inside the encoders. prompts: read-only prompts of each encoder (0: the predictor
+    """tune: bitfit, lora, adapter or none: what is trained in the encoders. prompts: read-only prompts of each encoder (0: the predictor
     reads the embeddings), deep: with new ones in every layer. predictor: mlp, linear or transformer, predictor_width its inner width.
     absent: what stands in for an absent embedding: predicted, zeros, mean, ridge, or left_out (of the mean of logits; zeros otherwise).
     objective: vicreg, mse, cosine or none, joint_weight: its weight beside the task loss; invariance, variance, covariance, gamma,

@@ -213,9 +213,9 @@ def suited(labels: Sequence[Label]) -> str:
     known = [label for label in labels if label is not None]
     if any(isinstance(label, list | tuple) for label in known):
         return MultiLabel.kind
-    if known and all(isinstance(label, int | float) and not isinstance(label, bool) for label in known):
-        if any(float(label) != int(label) for label in known) or len(set(known)) > MAX_CLASSES:
-            return Regression.kind
+    numbers = bool(known) and all(isinstance(label, int | float) and not isinstance(label, bool) for label in known)
+    if numbers and (any(float(label) != int(label) for label in known) or len(set(known)) > MAX_CLASSES):
+        return Regression.kind
     return Binary.kind if len({str(label) for label in known}) == 2 else SingleLabel.kind
 
 

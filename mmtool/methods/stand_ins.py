@@ -1,6 +1,7 @@
 """Means and covariances of embeddings: what standardises them, and what the mean and ridge regression make of absent ones."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Moments(nn.Module):
         super().__init__()
         total = sum(widths)
         starts = [sum(widths[:m]) for m in range(len(widths) + 1)]
-        self.places = [slice(start, stop) for start, stop in zip(starts, starts[1:], strict=False)]
+        self.places = [slice(start, stop) for start, stop in pairwise(starts)]
         self.register_buffer("centre", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
         self.register_buffer("means", torch.zeros(total))

@@ -1,11 +1,22 @@
 """AdamW with linear warm-up and cosine decay."""
 
 import math
+from typing import Protocol
 
 import torch
 
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
+
+
+class Schedule(Protocol):
+    """What the learning rate of any training depends on besides its progress."""
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+    @property
+    def min_lr_share(self) -> float: ...
 
 
 def make_optimizer(model: Transformer, config: PretrainConfig) -> torch.optim.AdamW:
@@ -22,7 +33,7 @@ def peak_rate(config: PretrainConfig, width: int) -> float:
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def rate_share(step: int, progress: float, config: PretrainConfig) -> float:
+def rate_share(step: int, progress: float, config: Schedule) -> float:
     """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
