@@ -23,7 +23,7 @@ from mmtool.errors import DataError, UsageError
 from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.methods.labelled import GOALS, Goal
 from mmtool.model.encoder import Encoder
-from mmtool.storage import write_bytes, write_json
+from mmtool.storage import sha256_file, write_bytes, write_json
 from mmtool.training.config import options_of
 from mmtool.training.hardware import pick_precision
 
@@ -128,7 +128,7 @@ def save(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
     """Write weights, then the record that names them; gives their size in bytes."""
     path = folder / WEIGHTS
     write_bytes(path, safetensors_bytes({name: value.detach().cpu().contiguous() for name, value in Kept(model).state_dict().items()}))
-    write_json(folder / RECORD, {**record, **count(model), "bytes": path.stat().st_size, "finished": True})
+    write_json(folder / RECORD, {**record, **count(model), "bytes": path.stat().st_size, "sha256": sha256_file(path), "finished": True})
     return path.stat().st_size
 
 
@@ -166,6 +166,8 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
             raise DataError(what, where=places[encoder.modality], fix=f"Give the right one with --encoder {encoder.modality}=PATH.")
     goal = GOALS[record["goal"]["kind"]](record["goal"]["state"])
     model = build(encoders, goal, config)
+    if sha256_file(Path(path) / WEIGHTS) != record["sha256"]:
+        raise DataError("the file's sha256 is not the one recorded.", where=Path(path) / WEIGHTS, fix="Adapt again.")
     try:
         tensors = load_file(Path(path) / WEIGHTS)
     except (OSError, SafetensorError) as error:

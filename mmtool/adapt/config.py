@@ -4,9 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mmtool.errors import UsageError
+from mmtool.training.config import overlaid
 
 ADAPTER_FORMAT = "mmtool-adapter/1"
 ALONE = "alone:"  # followed by the name of the only modality that is looked at
@@ -63,7 +65,7 @@ class AdaptConfig:
     train_samples: int = 0
     steps: int = 1000
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     min_lr_share: float = 0.05
     weight_decay: float = 0.01
@@ -109,6 +111,23 @@ class AdaptConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "AdaptConfig":
         return cls(**{**record, "missing": tuple(record["missing"]), "survival": tuple(record["survival"])})
+
+
+def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> AdaptConfig:
+    """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
+
+    Raises UsageError for unknown keys and impossible values, naming the key.
+    """
+    values, known = overlaid(file, options, assignments), {item.name: item.default for item in dataclasses.fields(AdaptConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(known)}.")
+        default = getattr(AdaptConfig(label="label"), name)
+        wanted = {dict: (Mapping,), float: (int, float), tuple: (list, tuple)}.get(type(default), (type(default),))
+        if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+            raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=name, fix=f"Write it like {default!r}.")
+        values[name] = tuple(value) if isinstance(default, tuple) else value
+    return AdaptConfig(**values)
 
 
 def recipe_of(method: str) -> Recipe:

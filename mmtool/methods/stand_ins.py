@@ -102,6 +102,9 @@ class Moments(nn.Module):
                 left, right = (joined[both][:, place] for place in (first, second))
                 left, right = (part - part.mean(0) if len(part) else part for part in (left, right))
                 self.covariance[first, second] = left.T @ right / max(1, len(left) - 1)
+        if len(self.places) > 2:  # blocks of different samples need not fit together: the nearest covariance that does
+            values, vectors = torch.linalg.eigh(self.covariance)
+            self.covariance.copy_((vectors * values.clamp(min=0)) @ vectors.T)
 
     def _error(self, embeddings: Sequence[Tensor], present: Tensor) -> float:
         """Squared error of what is known, predicted from all others, in units of the scale."""

@@ -75,13 +75,18 @@ def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence
 
     Raises UsageError for unknown keys and impossible values, naming the key.
     """
+    return check(overlaid(file, options, assignments))
+
+
+def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
     for name, value in [*_read(file).items(), *options.items()]:
         if value is not None:
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
         _assign(values, assignment)
-    return check(values)
+    return values
 
 
 def check(values: Mapping[str, Any]) -> PretrainConfig:
