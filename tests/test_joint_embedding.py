@@ -60,7 +60,9 @@ def losses_of(trainer):
     return trainer.losses(np.arange(len(trainer.train.samples)), list(range(len(trainer.train.samples))))
 
 
-@pytest.mark.parametrize("options", [{}, {"predictor": "transformer", "prompts": 16}, {"stop_gradient": False, "deep": True}, {"prompts": 0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"predictor": "transformer", "prompts": 16}, {"stop_gradient": False, "deep": True}, {"prompts": 0}]
+)
 def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_else(world, options):
     trainer = trainer_of(world, *some(["abc", "a", "bc"]), **options)
     model, before = trainer.model, {name: value.clone() for name, value in trainer.model.state_dict().items()}
@@ -147,9 +149,7 @@ def test_predictions_come_from_the_sources_alone(world):
     trainer = trainer_of(world, *some(["abc"]))
     encodings = encode_all(trainer.model.eval(), trainer.train.samples, CPU)
     other = encode_all(trainer.model, [sample(f"o{i}", (i + 1) % 4, "bc") for i in range(8)], CPU)
-    mixed = type(encodings)(
-        [encodings.embedding[0], *other.embedding[1:]], [encodings.reading[0], *other.reading[1:]], encodings.present
-    )
+    mixed = type(encodings)([encodings.embedding[0], *other.embedding[1:]], [encodings.reading[0], *other.reading[1:]], encodings.present)
     sources = torch.zeros(8, 3, 3, dtype=torch.bool)
     sources[:, 1:, 0] = True
     with torch.no_grad():
@@ -209,12 +209,13 @@ def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders
 
 
 def test_the_trained_share_is_small_at_the_base_preset():
-    from mmtool.data.layout import layout_of
+    from test_training import modality
+
     from mmtool.data.graph import CoOccurrence
+    from mmtool.data.layout import layout_of
     from mmtool.encoders.run_encoder import RunEncoder
     from mmtool.methods.masked import Masked, MaskedOptions
     from mmtool.model.transformer import PRESETS, Transformer
-    from test_training import modality
 
     made = []
     for name in ("a", "b", "c"):

@@ -45,16 +45,18 @@ class Adapter:
         return tuple(self.record["encoders"])
 
 
-def open_encoders(sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, precision: str) -> list[Encoder]:
+def open_encoders(
+    sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, precision: str, needed: bool = True
+) -> list[Encoder]:
     """The encoder of every modality, frozen, on a device.
 
-    Raises UsageError for a modality that the data lacks, and what `open_encoder` raises."""
+    needed: whether the data must know every modality, as in training. Raises UsageError for a modality that the data lacks, and what `open_encoder` raises."""
     opened = []
     for name, source in sources.items():
-        if name not in tokenizers:
+        if name not in tokenizers and needed:
             fix = f"The data holds {', '.join(tokenizers)}."
             raise UsageError(f"there is an encoder of {name!r}, but no such modality in the data.", where="--encoder", fix=fix)
-        encoder = open_encoder(Path(source), name, tokenizers[name]).to(device)
+        encoder = open_encoder(Path(source), name, tokenizers.get(name)).to(device)
         encoder.compute_dtype = pick_precision(precision, device)
         opened.append(encoder)
     return opened
@@ -158,7 +160,7 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
     if not record.get("finished"):
         raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
     places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}
-    encoders = open_encoders(places, tokenizers, device, config.precision)
+    encoders = open_encoders(places, tokenizers, device, config.precision, needed=False)
     for encoder in encoders:
         wanted = record["encoders"][encoder.modality]["fingerprint"]
         if encoder.fingerprint != wanted:

@@ -48,12 +48,17 @@ def presence(samples: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
     return np.array([[name in sample.tokens for name in names] for sample in samples], dtype=bool).reshape(-1, len(names))
 
 
-def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int = 0) -> Labelled:
+def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int = 0, whole: bool = False) -> Labelled:
     """The samples of a token set that hold any of the modalities, with their labels; `limit` of them, chosen by hash (0: all).
 
+    whole: only those that hold all of the modalities.
     Raises DataError where none carries the label.
     """
-    chosen = [i for i in range(len(tokens)) if set(tokens.present(i)) & set(names)]
+    least = len(names) if whole else 1
+    chosen = [i for i in range(len(tokens)) if len(set(tokens.present(i)) & set(names)) >= least]
+    if not chosen:
+        fix = "Train on all samples (whole=false), or name fewer encoders."
+        raise DataError(f"no sample holds {' and '.join(names) if whole else ' or '.join(names)}.", where="--encoder", fix=fix)
     if limit and len(chosen) > limit:
         order = sorted(chosen, key=lambda i: sample_seed(config.hole_seed, 0, f"limit/{tokens.keys[i]}"))
         chosen = sorted(order[:limit])

@@ -47,7 +47,7 @@ class AdaptConfig:
     event. balanced: rare classes weigh as much as frequent ones.
     eta: share of training samples that lose modalities, missing: which they may lose (none: any), lose: how many each loses, hole_seed:
     of the holes; they are drawn once and are the same for every seed.
-    train_samples: labelled samples trained on at most (0: all).
+    train_samples: samples trained on at most (0: all). whole: only on samples that held every modality before any was lost.
     steps, batch: optimiser steps and samples in each. learning_rate, warmup_steps, min_lr_share, weight_decay, clip_norm: AdamW with linear
     warm-up and cosine decay. seed: of weights, order and draws. precision: auto, fp32 or bf16. checkpoint_every: steps (0: only the end).
     """
@@ -63,6 +63,7 @@ class AdaptConfig:
     lose: int = 1
     hole_seed: int = 0
     train_samples: int = 0
+    whole: bool = False
     steps: int = 1000
     batch: int = 64
     learning_rate: float = 3e-3

@@ -70,12 +70,14 @@ def rows_of(
     candidates: int,
     seed: int,
 ) -> tuple[list[Row], int]:
-    """Rows of all adapters on the same held-out samples, and how many of these there are."""
+    """Rows of all adapters on the same held-out samples, and how many of these there are: samples that hold every modality, so that the
+    share with holes is what it says; where there are none, all samples."""
     device, samples = pick_device(), 0
     rows: list[Row] = []
     for path, name in zip(adapters, names, strict=True):
         adapter = open_adapter(path, tokens.tokenizers, device, sources)
-        held_out = labelled(tokens, adapter.names, adapter.config, limit or 0)
+        complete = any(set(adapter.names) <= set(tokens.present(i)) for i in range(len(tokens)))
+        held_out = labelled(tokens, adapter.names, adapter.config, limit or 0, whole=complete)
         samples = len(held_out.samples)
         talk(f"{name}: asking {samples} held-out samples")
         rows += curve(adapter, held_out, device, name, seed, etas)
