@@ -31,8 +31,12 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
+<<<<<<< HEAD
     "encoders": {"training", "methods", "model", "data", "tokenizers"},
     "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
+=======
+    "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
+>>>>>>> encoders
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
@@ -44,7 +48,7 @@ BELOW = {
 }
 VERBS = ("tokenize", "shard", "pretrain", "adapt", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py",)
+HEAVY += ("h5py", "transformers")
 
 
 def modules() -> list[Path]:

@@ -89,6 +89,8 @@ def test_padding_and_neighbours_change_nothing(source: Path) -> None:
 def test_raw_values_give_what_their_tokens_give(source: Path) -> None:
     encoder, samples = open_encoder(source), samples_of(source)
     values = encoder.tokenizer.decode(encoder.tokens(samples))
+    if encoder.tokenizer.kind == "table":
+        values = [(value, encoder.tokenizer.features) for value in values]
     raw = encoder(encoder.prepare_raw(values)).embedding
     assert difference(raw, encoder(encoder.prepare(samples)).embedding) < 1e-5
 
@@ -163,3 +165,15 @@ def test_what_does_not_fit_is_refused(runs: Path, project: Path, tmp_path: Path)
     assert open_encoder(project / "run", "lab", open_token_set(runs / "lab", "train").tokenizers["lab"]).modality == "lab"
     with pytest.raises(DataError, match="no encoder here"):
         open_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_in_bf16_prompts_are_read_by_nobody_either(source: Path, deep: bool) -> None:
+    encoder = open_encoder(source)
+    inputs, prompts = encoder.prepare(samples_of(source)), prompts_of(encoder, deep)
+    exact = encoder(inputs, prompts)
+    encoder.compute_dtype = torch.bfloat16
+    alone, together = encoder(inputs), encoder(inputs, prompts)
+    assert together.embedding.dtype == together.prompts.dtype == torch.float32
+    assert difference(alone.embedding, together.embedding) < 0.02 * float(alone.embedding.detach().abs().max())
+    assert difference(exact.prompts, together.prompts) < 0.1 * float(exact.prompts.detach().abs().max())

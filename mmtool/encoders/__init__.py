@@ -4,6 +4,6 @@ A run of this toolkit, or a local directory in Hugging Face format. Nothing is d
 """
 
 from mmtool.encoders.open import open_encoder
-from mmtool.model.encoder import Encoded, Encoder, Inputs, Tuning
+from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, Tuning
 
-__all__ = ["Encoded", "Encoder", "Inputs", "Tuning", "open_encoder"]
+__all__ = ["Encoded", "Encoder", "Inputs", "Pool", "Tuning", "open_encoder"]

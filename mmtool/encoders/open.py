@@ -2,28 +2,32 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
+from mmtool.encoders.open_hugging_face import open_hugging_face
 from mmtool.encoders.run_encoder import open_run_encoder
-from mmtool.errors import DataError
-from mmtool.model.encoder import Encoder
+from mmtool.errors import DataError, UsageError
+from mmtool.model.encoder import Encoder, Pool
 from mmtool.training.config import RUN_FORMAT
 
-CONFIG = "config.json"
 
-
-def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | None = None) -> Encoder:
-    """The frozen encoder of one modality (`tune("none")`) from a run of this toolkit.
+def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | None = None, pool: Pool = "auto") -> Encoder:
+    """The frozen encoder of one modality: a run of this toolkit, or a local directory in Hugging Face format.
 
     modality: its name in the data; may be left out where a run has one only. tokenizer: the file of the tokenizer that made its tokens in
-    the data (`TokenSet.tokenizers[modality]`), which a run must have been trained with.
-    Raises DataError where the directory is no encoder, UsageError where it does not know the modality.
+    the data (`TokenSet.tokenizers[modality]`): a run must have been trained with it, a Hugging Face model reads what it decodes.
+    Raises DataError where the directory is no encoder or does not fit, UsageError where it does not know the modality.
     """
     source = Path(source)
+    if pool not in get_args(Pool):
+        raise UsageError(f"there is no pooling {pool!r}.", where="pool", fix=f"Choose from: {', '.join(get_args(Pool))}.")
+    fix = "Give a run of `mmtool pretrain`, or a local directory in Hugging Face format (config.json and safetensors)."
     try:
-        record = json.loads((source / CONFIG).read_text())
+        record = json.loads((source / "config.json").read_text())
     except (OSError, ValueError) as error:
-        fix = "Give a run of `mmtool pretrain`."
         raise DataError(f"there is no encoder here (config.json: {error}).", where=source, fix=fix) from error
     if isinstance(record, dict) and record.get("format") == RUN_FORMAT:
-        return open_run_encoder(source, modality, tokenizer)
-    raise DataError("this config.json is not that of a run.", where=source, fix="Give a run of `mmtool pretrain`.")
+        return open_run_encoder(source, modality, tokenizer, pool)
+    if isinstance(record, dict) and "model_type" in record:
+        return open_hugging_face(source, modality, tokenizer, pool)
+    raise DataError("this config.json is neither that of a run nor of a Hugging Face model.", where=source, fix=fix)

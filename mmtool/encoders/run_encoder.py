@@ -1,4 +1,5 @@
-"""A run of this toolkit as an encoder of one of its modalities: the mean of the last hidden states, as in the run's own features."""
+"""A run of this toolkit as an encoder of one of its modalities: the mean of the last hidden states, as in the run's own features, or the
+state of the opening token."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +13,17 @@ from mmtool.errors import DataError, UsageError
 from mmtool.methods.base import Method
 from mmtool.model.attention import rotation
 from mmtool.model.decode import pad_documents
-from mmtool.model.encoder import Encoded, Encoder, Inputs, read_only_mask
+from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, read_only_mask
 from mmtool.model.masks import attention_mask
 from mmtool.model.transformer import Transformer
+from mmtool.preprocessing.prepare import Preparer
 from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.checkpoint import MODEL
 from mmtool.training.run import Run, open_run
 
 FIELDS = ("tokens", "modality_index", "slot", "position", "length")
+READING = ("token_embedding", "modality_embedding", "slot_embedding", "ordinal", "blocks", "final_norm")
 
 
 class RunEncoder(Encoder):
@@ -32,10 +35,11 @@ class RunEncoder(Encoder):
     lora_sites = ("attention.qkv",)
     adapter_sites = ("mlp.down",)
 
-    def __init__(self, model: Transformer, method: Method, modality: str, fingerprint: str, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Transformer, method: Method, modality: str, fingerprint: str, tokenizer: Tokenizer, pool: Pool) -> None:
         super().__init__()
         self.model, self.method, self.tokenizer = model, method, tokenizer
         self.modality, self.fingerprint = modality, fingerprint
+        self.by_class = pool == "class"
         self.width, self.depth = model.shape.width, model.shape.depth
 
     @property
@@ -47,8 +51,8 @@ class RunEncoder(Encoder):
         return self.model.final_norm
 
     def class_token(self) -> Tensor:
-        """The opening token of the modality."""
-        document = self.method.segments(self._empty(), [self.modality], loss=())
+        """The opening token."""
+        document = self.method.reading(self._empty(), [self.modality])
         arrays = (document.tokens, document.modality, document.slot)
         device = self.model.head.device
         return self.model.embed(*(torch.from_numpy(array[None, :1]).to(device) for array in arrays))[0, 0].float()
@@ -76,19 +80,28 @@ class RunEncoder(Encoder):
         states = x[:, :size]
         if model.ordinal is not None:
             states = model.ordinal.read(states, slot, tokens, slot, own_mask)
-        embedding = (states.float() * filled[..., None]).sum(1) / lengths[:, None]
+        embedding = states[:, 0].float() if self.by_class else (states.float() * filled[..., None]).sum(1) / lengths[:, None]
         return Encoded(embedding, None if prompts is None else x[:, size:].float())
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
         self.tokens(samples)
         documents = [self.method.reading(sample, [self.modality]) for sample in samples]
-        length = max([self._usual_length(), *map(len, documents)])
+        length = max([self._usual_length(), self.min_length, *map(len, documents)])
         arrays = pad_documents(documents, length)
         return {name: torch.from_numpy(array).int() for name, array in zip(FIELDS, arrays, strict=True)}
 
     def prepare_raw(self, values: Sequence[Any]) -> Inputs:
-        codes = self.tokenizer.encode(values)
+        prepare = Preparer(self.tokenizer)
+        codes = self.tokenizer.encode([prepare(value) for value in values])
         return self.prepare([Sample(str(number), {self.modality: row}) for number, row in enumerate(codes)])
+
+    def num_parameters(self) -> int:
+        """Of what reads: embeddings, blocks and final norm, without the head."""
+        parts = [module for name, module in self.model.named_children() if name in READING]
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+    def length_of(self, inputs: Inputs) -> int:
+        return inputs["tokens"].shape[1]
 
     def _usual_length(self) -> int:
         """Tokens of the longest sample of the run's data: inputs of all batches have this length unless a sample is longer."""
@@ -99,7 +112,7 @@ class RunEncoder(Encoder):
         return Sample("", {self.modality: torch.zeros(length, dtype=torch.int64).numpy()})
 
 
-def open_run_encoder(path: Path, modality: str | None, tokenizer: bytes | None) -> RunEncoder:
+def open_run_encoder(path: Path, modality: str | None, tokenizer: bytes | None, pool: Pool) -> RunEncoder:
     """The newest checkpoint of a run that verifies, as the encoder of `modality` (None: its only one), frozen.
 
     Raises UsageError where the run does not know the modality or has several, DataError where `tokenizer` is not the run's.
@@ -119,11 +132,13 @@ def open_run_encoder(path: Path, modality: str | None, tokenizer: bytes | None) 
     checkpoint = run.checkpoint()
     model = run.model(torch.device("cpu"))
     model.load_state_dict(checkpoint.model)
-    encoder = RunEncoder(model, run.method(), name, _fingerprint(run, name, checkpoint.state["sha256"][MODEL]), run.tokenizers()[name])
+    fingerprint = _fingerprint(run, name, pool, checkpoint.state["sha256"][MODEL])
+    encoder = RunEncoder(model, run.method(), name, fingerprint, run.tokenizers()[name], pool)
     encoder.eval().tune("none")
     return encoder
 
 
-def _fingerprint(run: Run, modality: str, weights: str) -> str:
+def _fingerprint(run: Run, modality: str, pool: Pool, weights: str) -> str:
     content = {name: run.record[name] for name in ("shape", "modalities", "method_options")}
-    return sha256_bytes(canonical_json({**content, "method": run.config.method, "modality": modality, "weights": weights}).encode())
+    content |= {"method": run.config.method, "modality": modality, "pool": pool, "weights": weights}
+    return sha256_bytes(canonical_json(content).encode())

@@ -22,6 +22,7 @@ from mmtool.model.tuning import add_adapters, add_lora, free_biases, is_wrapped
 
 Inputs = dict[str, Tensor]  # batch first, so that a prepared data set is cut into batches by indexing every tensor
 Tuning = Literal["none", "bitfit", "lora", "adapter"]
+Pool = Literal["auto", "mean", "class"]  # of all states, or the state of what opens every sample; auto: what the source is known for
 PROMPT_NOISE = 0.1
 
 
@@ -37,8 +38,9 @@ class Encoded:
 class Encoder(nn.Module, ABC):
     """modality: its name in the samples. width: W. depth: N. fingerprint: sha256 over weights and shape.
 
-    lora_sites, adapter_sites: how the names of the linear layers end, inside `layers`, that LoRA changes and that an adapter follows.
-    compute_dtype: of activations; weights and what comes out are fp32.
+    lora_sites, adapter_sites: names, inside a layer, of the linear layers that LoRA changes and that an adapter follows.
+    compute_dtype: of activations; weights and what comes out are fp32. min_length: of inputs whose length varies; set it to that of the
+    training data (`length_of`), and a step meets one shape only, also for a single sample.
     """
 
     modality: str
@@ -48,6 +50,7 @@ class Encoder(nn.Module, ABC):
     lora_sites: tuple[str, ...]
     adapter_sites: tuple[str, ...]
     compute_dtype: torch.dtype = torch.float32
+    min_length: int = 0
 
     @property
     @abstractmethod
@@ -74,7 +77,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def prepare_raw(self, values: Sequence[Any]) -> Inputs:
-        """Raw values of the modality, as its tokenizer takes them (`tokenizers/base.py`) -> inputs."""
+        """Raw values, as `preprocessing.sources.read_items` gives them -> inputs."""
+
+    def length_of(self, inputs: Inputs) -> int:
+        """What `min_length` is to be for inputs like these; 0 where all inputs have one length anyhow."""
+        return 0
 
     def tokens(self, samples: Sequence[Sample]) -> list[Any]:
         """The modality's tokens of every sample. Raises DataError where one lacks it."""

@@ -22,13 +22,13 @@ def free_biases(modules: Iterable[nn.Module]) -> None:
                 parameter.requires_grad_(True)
 
 
-def add_lora(layers: nn.Module, sites: Sequence[str], rank: int, generator: torch.Generator) -> None:
-    """A low-rank change on every linear layer whose name ends with one of `sites`."""
+def add_lora(layers: nn.ModuleList, sites: Sequence[str], rank: int, generator: torch.Generator) -> None:
+    """A low-rank change on every linear layer that lies at one of `sites` in its layer."""
     _wrap(layers, sites, lambda linear: LowRank(linear, rank, generator))
 
 
-def add_adapters(layers: nn.Module, sites: Sequence[str], width: int, generator: torch.Generator) -> None:
-    """An adapter behind every linear layer whose name ends with one of `sites`."""
+def add_adapters(layers: nn.ModuleList, sites: Sequence[str], width: int, generator: torch.Generator) -> None:
+    """An adapter behind every linear layer that lies at one of `sites` in its layer."""
     _wrap(layers, sites, lambda linear: Bottleneck(linear, width, generator))
 
 
@@ -66,10 +66,10 @@ class Bottleneck(nn.Module):
         return y + F.linear(inner, self.up.to(y.dtype), self.up_bias.to(y.dtype))
 
 
-def _wrap(layers: nn.Module, sites: Sequence[str], around: Callable[[nn.Linear], nn.Module]) -> None:
+def _wrap(layers: nn.ModuleList, sites: Sequence[str], around: Callable[[nn.Linear], nn.Module]) -> None:
     """Put `around` in the place of every linear layer at one of the sites."""
-    found = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear) and name.endswith(tuple(sites))]
-    assert found, f"no linear layer ends with {sites}"
+    found = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear) and name.partition(".")[2] in sites]
+    assert found, f"no linear layer at {sites}"
     for name in found:
         parent, _, own = name.rpartition(".")
         linear = layers.get_submodule(name)

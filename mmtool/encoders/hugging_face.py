@@ -1,0 +1,166 @@
+"""A model of `transformers` as an encoder.
+
+Read-only prompts need no change of a model: they join the tokens before its first layer, and its attention leaves their keys out. So one
+wrapping serves every architecture whose attention is chosen by name in `transformers`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmtool.data.sample import Sample
+from mmtool.encoders.readers import Reader
+from mmtool.errors import UsageError
+from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool
+from mmtool.tokenizers.base import Kind, Tokenizer
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """kind: what it reads. model: its class in `transformers`. class_tokens: how many tokens open each sample. norm: name of the module
+    behind the last layer, where there is one. settings: of its constructor."""
+
+    kind: Kind
+    model: str
+    class_tokens: int
+    norm: str | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+class HuggingFaceEncoder(Encoder):
+    """A model of `transformers` and what reads raw values for it.
+
+    Tokens of a sample are decoded by the tokenizer that made them: what the model sees is what the shards hold (all of it for text and
+    for images as patches, otherwise what the codec keeps). Inputs: values (B, ...), and length (B,) where it varies.
+    """
+
+    lora_sites = (
+        *("attention.q_proj", "attention.v_proj", "attention.self.query", "attention.self.value"),
+        *("attention.attention.query", "attention.attention.value"),  # of ViT and AST in transformers 5.0
+    )
+    adapter_sites = ("mlp.fc2", "output.dense", "feed_forward.output_dense")
+
+    def __init__(self, model: Any, architecture: Architecture, reader: Reader, modality: str, fingerprint: str, pool: Pool) -> None:
+        super().__init__()
+        self.model, self.architecture, self.reader = model, architecture, reader
+        self.modality, self.fingerprint = modality, fingerprint
+        self.width, self.depth = model.config.hidden_size, model.config.num_hidden_layers
+        self.by_class = pool == "class" or (pool == "auto" and architecture.class_tokens > 0)
+        self.tokenizer: Tokenizer | None = None
+        self._layers = _find_layers(model)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        found = self.model.get_submodule(self._layers)
+        assert isinstance(found, nn.ModuleList)
+        return found
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        name = self.architecture.norm
+        if name is None or (self.model.config.model_type == "wav2vec2" and not self.model.config.do_stable_layer_norm):
+            return None
+        return self.model.get_submodule(name)
+
+    @torch.no_grad()
+    def class_token(self) -> Tensor:
+        count = self.architecture.class_tokens
+        if count:
+            blank = self.reader.model_values(self.reader.blank().to(self.model.device))
+            return self.model.embeddings(blank)[0, :count].mean(0)
+        projection = self.model.feature_projection
+        mean = projection.projection(projection.layer_norm.bias)
+        return mean if self.model.config.do_stable_layer_norm else self.model.encoder.layer_norm(mean)
+
+    def forward(self, inputs: Inputs, prompts: Tensor | None = None) -> Encoded:
+        values, lengths = inputs["values"], inputs.get("length")
+        arguments = {self.model.main_input_name: self.reader.model_values(values)}
+        if lengths is not None and self.reader.masks:
+            arguments["attention_mask"] = (torch.arange(values.shape[1], device=values.device) < lengths[:, None]).long()
+        deep = [] if prompts is None else list(prompts if prompts.ndim == 3 else prompts[None])
+        count = len(deep[0]) if deep else 0
+        autocast = torch.autocast(values.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32)
+        with _joined(self.layers, deep, count), autocast:
+            states = self.model(**arguments).last_hidden_state.float()
+        own = states[:, : states.shape[1] - count]
+        return Encoded(self._pooled(own, lengths), states[:, own.shape[1] :] if count else None)
+
+    def prepare(self, samples: Sequence[Sample]) -> Inputs:
+        codes = self.tokens(samples)
+        if self.tokenizer is None:
+            fix = "Open the encoder with the tokenizer that made them."
+            raise UsageError(f"a {self.architecture.model} reads raw values, not tokens.", where=self.modality, fix=fix)
+        values = self.tokenizer.decode(codes)
+        if self.architecture.kind == "audio":
+            rate_hz = self.tokenizer.sample_rate_hz  # type: ignore[attr-defined]  # audio tokenizers have it
+            values = [(value, rate_hz) for value in values]
+        return self.prepare_raw(values)
+
+    def prepare_raw(self, values: Sequence[Any]) -> Inputs:
+        return self.reader(values, self.min_length)
+
+    def _pooled(self, states_BLW: Tensor, lengths: Tensor | None) -> Tensor:
+        """The class tokens, or the mean of all states that are no padding."""
+        if self.by_class:
+            return states_BLW[:, : self.architecture.class_tokens].mean(1)
+        if lengths is None:
+            return states_BLW.mean(1)
+        frames = lengths
+        for kernel, stride in zip(*(getattr(self.model.config, name, ()) for name in ("conv_kernel", "conv_stride")), strict=True):
+            frames = (frames - kernel) // stride + 1
+        filled = torch.arange(states_BLW.shape[1], device=frames.device) < frames[:, None]
+        return (states_BLW * filled[..., None]).sum(1) / frames[:, None]
+
+    def length_of(self, inputs: Inputs) -> int:
+        return inputs["values"].shape[1] if "length" in inputs else 0
+
+
+@contextmanager
+def _joined(layers: nn.ModuleList, deep: Sequence[Tensor], count: int) -> Iterator[None]:
+    """While it lasts, `count` prompts join the tokens before the first layer, deep ones are added to them before the further layers, and
+    attention leaves their keys out."""
+    attentions: list[Any] = [module for module in layers.modules() if hasattr(module, "is_causal")]
+    hooks = [
+        layer.register_forward_pre_hook(partial(_join, prompts, not i))
+        for i, (layer, prompts) in enumerate(zip(layers, deep, strict=False))
+    ]
+    try:
+        for module in attentions:
+            module.num_prompts = count
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _join(prompts: Tensor, first: bool, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    states = arguments[0]
+    prompts = prompts.to(states.dtype)
+    own = states.shape[1] - (0 if first else len(prompts))
+    behind = prompts.expand(len(states), -1, -1) if first else states[:, own:] + prompts
+    return (torch.cat((states[:, :own], behind), 1), *arguments[1:])
+
+
+def read_only_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Attention (B, H, L + P, K) in which the keys of the last P = `module.num_prompts` tokens are left out; all see the same keys."""
+    own = key.shape[2] - module.num_prompts
+    mask = None if attention_mask is None else attention_mask[:, :, :1, :own]
+    out = F.scaled_dot_product_attention(query, key[:, :, :own], value[:, :, :own], attn_mask=mask, scale=scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _find_layers(model: Any) -> str:
+    """Name of the list of layers: the one as long as the model is deep, whose members attend."""
+    for name, module in model.named_modules():
+        attends = any(hasattr(part, "is_causal") for part in module.modules())
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers and attends:
+            return name
+    raise AssertionError("no list of layers")

@@ -1,0 +1,309 @@
+"""Promises of encoders from Hugging Face directories: the library's own features, prompts that only read, no network, no pickle."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmtool.data.sample import Sample
+from mmtool.encoders import Encoder, open_encoder
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.prepare import resample
+from mmtool.tokenizers.base import to_bytes
+from mmtool.tokenizers.image import ImagePatchTokenizer
+from mmtool.tokenizers.text import TextTokenizer
+
+transformers = pytest.importorskip("transformers")
+
+TINY = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40, "hidden_act": "gelu"}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "green", "thing"]
+CONVOLUTIONS = {"conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 8), "num_conv_pos_embeddings": 8}
+CONVOLUTIONS |= {"num_conv_pos_embedding_groups": 2}
+MODELS = ("vit", "bert", "roberta", "wav2vec2", "wav2vec2-stable", "ast")
+
+
+def make_model(name: str, folder: Path) -> None:
+    """A tiny random model, saved as the library saves it, with the files its inputs are prepared by."""
+    torch.manual_seed(0)
+    if name == "vit":
+        model = transformers.ViTModel(transformers.ViTConfig(**TINY, image_size=16, patch_size=8))
+        settings = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 16, "width": 16}, "resample": 3}
+        folder.mkdir(parents=True)
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    elif name == "bert":
+        model = transformers.BertModel(transformers.BertConfig(**TINY, vocab_size=len(WORDS), max_position_embeddings=64))
+        transformers.BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
+    elif name == "roberta":
+        config = transformers.RobertaConfig(**TINY, vocab_size=300, max_position_embeddings=66, pad_token_id=1, type_vocab_size=1)
+        model = transformers.RobertaModel(config)
+        byte_level_tokenizer().save_pretrained(folder)
+    elif name == "ast":
+        model = transformers.ASTModel(transformers.ASTConfig(**TINY, max_length=48, num_mel_bins=32, patch_size=16))
+        transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=48).save_pretrained(folder)
+    else:
+        stable = name == "wav2vec2-stable"
+        norm = "layer" if stable else "group"
+        config = transformers.Wav2Vec2Config(**TINY, **CONVOLUTIONS, do_stable_layer_norm=stable, feat_extract_norm=norm)
+        model = transformers.Wav2Vec2Model(config)
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=stable).save_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+    model.save_pretrained(folder)
+
+
+def byte_level_tokenizer() -> Any:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
+    return transformers.RobertaTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[])
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("hugging-face")
+
+    def directory(name: str) -> Path:
+        if not (folder / name).exists():
+            make_model(name, folder / name)
+        return folder / name
+
+    return directory
+
+
+@pytest.fixture(params=MODELS)
+def source(request: pytest.FixtureRequest, directories: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    path = directories(request.param)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return path
+
+
+def values_for(source: Path, count: int = 4) -> list[Any]:
+    random = np.random.default_rng(0)
+    if source.name == "vit":
+        return list(random.integers(0, 256, (count, 20, 12, 3), np.uint8))
+    if source.name in ("bert", "roberta"):
+        return ["a red thing", "a", "green green thing a red", ""][:count]
+    return [(random.normal(0, 0.1, 1200 + 900 * i).astype(np.float32), 8000) for i in range(count)]
+
+
+def library_output(source: Path, values: list[Any]) -> torch.Tensor:
+    """States (B, L, W) by the library alone: its own processors and attention."""
+    model = transformers.AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+    if source.name == "vit":
+        processor = transformers.AutoImageProcessor.from_pretrained(source)
+        return model(processor(values, return_tensors="pt")["pixel_values"]).last_hidden_state
+    if source.name == "ast":
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+        waves = [resample(*value, 16000) for value in values]
+        return model(extractor(waves, sampling_rate=16000, return_tensors="pt")["input_values"]).last_hidden_state
+    if source.name in ("bert", "roberta"):
+        batch = transformers.AutoTokenizer.from_pretrained(source)(values, padding=True, return_tensors="pt")
+        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+    # one by one: where it gives no mask, the extractor of a batch takes the padding into the mean and variance of a recording
+    waves = [extractor(resample(*value, 16000), sampling_rate=16000)["input_values"][0] for value in values]
+    mask = torch.stack([torch.arange(8000) < len(wave) for wave in waves]).long() if extractor.return_attention_mask else None
+    batch = torch.stack([torch.from_numpy(np.pad(wave, (0, 8000 - len(wave)))) for wave in waves])
+    return model(batch, attention_mask=mask).last_hidden_state
+
+
+def prompts_of(encoder: Encoder, deep: bool = False) -> torch.Tensor:
+    prompts = encoder.prompt_init(4, torch.Generator().manual_seed(0), deep)
+    return (prompts + torch.randn(prompts.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+
+
+def difference(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
+    assert a is not None and b is not None
+    return float((a - b).detach().abs().max())
+
+
+def test_the_embedding_is_what_the_library_gives(source: Path) -> None:
+    values = values_for(source)
+    encoder = open_encoder(source)
+    embedding, states = encoder(encoder.prepare_raw(values)).embedding, library_output(source, values)
+    if encoder.architecture.class_tokens:
+        assert difference(embedding, states[:, : encoder.architecture.class_tokens].mean(1)) < 1e-5
+    else:
+        frames = [1 + ((len(wave) * 2 - 10) // 5 + 1 - 8) // 4 for wave, _ in values]
+        expected = torch.stack([row[:count].mean(0) for row, count in zip(states, frames, strict=True)])
+        assert difference(embedding, expected) < 1e-5
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_prompts_read_and_are_read_by_nobody(source: Path, deep: bool) -> None:
+    encoder = open_encoder(source)
+    inputs, prompts = encoder.prepare_raw(values_for(source)), prompts_of(encoder, deep)
+    alone, together = encoder(inputs), encoder(inputs, prompts)
+    assert alone.prompts is None and together.prompts.shape == (4, 4, 24)
+    assert difference(alone.embedding, together.embedding) < 1e-5
+    gradient = torch.autograd.grad(together.embedding.square().sum(), prompts, allow_unused=True, retain_graph=True)[0]
+    assert gradient is None or not gradient.any(), "the embedding knows nothing of the prompts"
+    weights = torch.randn(24, generator=torch.Generator().manual_seed(2))
+    own = torch.autograd.grad((together.prompts[:, 0] @ weights).sum(), prompts, retain_graph=True)[0]
+    assert own[..., 0, :].abs().amax(-1).all() and not own[..., 1:, :].any(), "a prompt knows nothing of the others"
+    assert difference(together.prompts[:, :1], encoder(inputs, prompts[..., :1, :]).prompts) < 1e-5
+    assert difference(together.prompts[:1], together.prompts[2:3]) > 1e-4, "prompts read the sample"
+    assert difference(alone.embedding, encoder(inputs).embedding) == 0, "nothing of the prompts stays behind"
+
+
+def test_prompts_do_not_read_padding(directories: Callable[[str], Path]) -> None:
+    for name in ("bert", "roberta", "wav2vec2-stable"):
+        encoder = open_encoder(directories(name))
+        prompts, values = prompts_of(encoder), values_for(directories(name), 1)
+        short = encoder.prepare_raw(values)
+        encoder.min_length = encoder.length_of(short) + 1
+        long = encoder.prepare_raw(values)
+        assert long["values"].shape[1] > short["values"].shape[1]
+        assert difference(encoder(short, prompts).prompts, encoder(long, prompts).prompts) < 1e-5
+        assert difference(encoder(short, prompts).embedding, encoder(long, prompts).embedding) < 1e-5
+
+
+@pytest.mark.parametrize("how", ["bitfit", "lora", "adapter"])
+def test_tuning_starts_at_the_frozen_function_and_trains_what_it_names(source: Path, how: str) -> None:
+    frozen, encoder = open_encoder(source), open_encoder(source)
+    inputs = encoder.prepare_raw(values_for(source))
+    count = encoder.tune(how, rank=2, adapter_width=3)
+    trained = encoder.trained()
+    sites = {"lora": 3 * 2 * 2 * (24 + 24), "adapter": 3 * (2 * 3 * 24 + 3 + 24)}
+    assert count == sites.get(how, sum(value.numel() for value in trained.values())) > 0
+    assert difference(frozen(inputs).embedding, encoder(inputs).embedding) < 1e-6
+    prompts = prompts_of(encoder)
+    encoded = encoder(inputs, prompts)
+    weights = torch.randn(24, generator=torch.Generator().manual_seed(2))
+    (encoded.prompts @ weights).square().sum().add((encoded.embedding @ weights).square().sum()).backward()
+    reached = {name for name, value in encoder.named_parameters() if value.grad is not None}
+    assert reached == set(trained) and prompts.grad is not None
+    words = {"bitfit": "bias", "lora": ("up", "down"), "adapter": ("up", "down", "up_bias", "down_bias")}[how]
+    assert all(name.rpartition(".")[2] in words for name in trained)
+    for value in trained.values():
+        value.data.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(3)))
+    assert difference(frozen(inputs).embedding, encoder(inputs).embedding) > 1e-4
+    other = open_encoder(source)
+    other.tune(how, rank=2, adapter_width=3)
+    other.load_trained({name: value.detach() for name, value in trained.items()})
+    assert difference(other(inputs).embedding, encoder(inputs).embedding) == 0
+
+
+def test_prompts_start_near_the_class_token(source: Path) -> None:
+    encoder = open_encoder(source)
+    prompts = encoder.prompt_init(300, torch.Generator().manual_seed(0))
+    assert difference(prompts.mean(0), encoder.class_token()) < 0.05 and abs(float(prompts.std(0).mean()) - 0.1) < 0.01
+
+
+def test_weights_of_a_larger_model_are_found_under_its_head(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    encoder = open_encoder(directories("bert"))
+    whole = transformers.BertForMaskedLM.from_pretrained(directories("bert"))
+    whole.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(directories("bert") / name, tmp_path)
+    inputs = encoder.prepare_raw(["a red thing"])
+    assert difference(encoder(inputs).embedding, open_encoder(tmp_path)(inputs).embedding) < 1e-6
+
+
+def test_shards_are_decoded_for_the_model(directories: Callable[[str], Path]) -> None:
+    texts, images = ["a red thing", "green thing"], list(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8))
+    made = TextTokenizer.fit(texts * 20, {"vocabulary_size": 300}, 0), ImagePatchTokenizer.fit(images, {"patch": 4}, 0)
+    for name, values, tokenizer in (("bert", texts, made[0]), ("vit", images, made[1])):
+        encoder = open_encoder(directories(name), "mine", to_bytes(tokenizer))
+        samples = [Sample(str(i), {"mine": codes}) for i, codes in enumerate(tokenizer.encode(values))]
+        assert difference(encoder(encoder.prepare(samples)).embedding, encoder(encoder.prepare_raw(values)).embedding) == 0
+    with pytest.raises(DataError, match="reads text, but mine is image"):
+        open_encoder(directories("bert"), "mine", to_bytes(made[1]))
+    with pytest.raises(UsageError, match="reads raw values"):
+        open_encoder(directories("vit"), "mine").prepare(samples)
+
+
+def test_grey_pictures_and_crops(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    shutil.copytree(directories("vit"), folder)
+    settings = {"size": {"shortest_edge": 18}, "do_center_crop": True, "crop_size": 16}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30, 1), np.uint8)
+    encoder = open_encoder(folder)
+    values = encoder.prepare_raw([grey, np.repeat(grey, 3, 2)])["values"]
+    assert values.shape == (2, 3, 16, 16) and (values[0] == values[1]).all()
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 18}))
+    with pytest.raises(DataError, match="gives pictures of 18 x 18, the model takes 16 x 16"):
+        open_encoder(folder).prepare_raw([grey])
+
+
+def test_texts_too_long_are_cut_and_said_so(directories: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("bert", "roberta"):
+        encoder = open_encoder(directories(name))
+        assert encoder.prepare_raw(["a red thing " * 40])["values"].shape == (1, 64)
+        assert "64 tokens are cut" in capfd.readouterr().err
+        assert torch.isfinite(encoder(encoder.prepare_raw(["a red thing " * 40])).embedding).all()
+
+
+def test_pooling_is_a_choice_and_part_of_the_fingerprint(directories: Callable[[str], Path]) -> None:
+    first, mean = open_encoder(directories("bert")), open_encoder(directories("bert"), pool="mean")
+    inputs, states = first.prepare_raw(["a red thing"]), library_output(directories("bert"), ["a red thing"])
+    assert difference(mean(inputs).embedding, states.mean(1)) < 1e-5 and difference(first(inputs).embedding, states[:, 0]) < 1e-5
+    assert first.fingerprint != mean.fingerprint and first.fingerprint == open_encoder(directories("bert")).fingerprint
+    with pytest.raises(UsageError, match="has no class token"):
+        open_encoder(directories("wav2vec2"), pool="class")
+
+
+def change(folder: Path, **entries: object) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **entries}))
+
+
+def drop_weights(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layer.1" not in name}, folder / "model.safetensors", {"format": "pt"})
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickled": (pickle_only, "pytorch_model.bin: pickled weights can run code"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "there are no weights here"),
+    "cut weights": (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08" * 100), "cannot be opened"),
+    "weights left out": (drop_weights, "weights are missing, the first is encoder.layer.1"),
+    "other sizes": (lambda folder: change(folder, intermediate_size=48), "cannot be opened"),
+    "another architecture": (lambda folder: change(folder, model_type="t5"), "'t5' is not supported. Supported: vit, bert, roberta"),
+    "a decoder": (lambda folder: change(folder, is_decoder=True), "the model is a decoder"),
+    "no tokenizer": (
+        lambda folder: [(folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")],
+        "tokenizer.json is missing",
+    ),
+    "no config": (lambda folder: (folder / "config.json").write_text("{}"), "neither that of a run nor of a Hugging Face model"),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "no encoder here"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_directories_are_refused(damage: str, directories: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(directories("bert"), tmp_path / "bert")
+    DAMAGES[damage][0](tmp_path / "bert")
+    with pytest.raises(DataError, match=DAMAGES[damage][1]):
+        open_encoder(tmp_path / "bert")
+
+
+def test_code_in_the_directory_is_not_run(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(directories("bert"), tmp_path / "bert")
+    (tmp_path / "bert/evil.py").write_text("raise SystemExit('remote code was run')")
+    change(tmp_path / "bert", auto_map={"AutoModel": "evil.Model", "AutoConfig": "evil.Config", "AutoTokenizer": ["evil.A", "evil.B"]})
+    assert open_encoder(tmp_path / "bert").fingerprint != open_encoder(directories("bert")).fingerprint
+
+
+def test_without_the_extra_it_says_what_to_install(directories: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = directories("bert")
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(UsageError, match=r"mmtool\[hf\]"):
+        open_encoder(path)
