@@ -31,12 +31,8 @@ BELOW = {
     "methods": {"model", "data", "tokenizers"},
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
-<<<<<<< HEAD
-    "encoders": {"training", "methods", "model", "data", "tokenizers"},
-    "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
-=======
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
->>>>>>> encoders
+    "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
