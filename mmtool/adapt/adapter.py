@@ -50,7 +50,9 @@ def open_encoders(
 ) -> list[Encoder]:
     """The encoder of every modality, frozen, on a device.
 
-    needed: whether the data must know every modality, as in training. Raises UsageError for a modality that the data lacks, and what `open_encoder` raises."""
+    needed: whether the data must know every modality, as in training. Raises UsageError for one that it lacks, and what `open_encoder`
+    raises.
+    """
     opened = []
     for name, source in sources.items():
         if name not in tokenizers and needed:
