@@ -40,7 +40,7 @@ def tokenizers(world):
 
 
 def encoders(world, names=NAMES):
-    return open_encoders({name: world / name for name in names}, tokenizers(world), CPU, "fp32")
+    return open_encoders({name: world / name for name in names}, tokenizers(world), CPU, AdaptConfig(**LABEL, precision="fp32"))
 
 
 def trainer_of(world, samples, labels, names=NAMES, **options):

@@ -46,7 +46,7 @@ class Adapter:
 
 
 def open_encoders(
-    sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, precision: str, needed: bool = True
+    sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, config: AdaptConfig, needed: bool = True
 ) -> list[Encoder]:
     """The encoder of every modality, frozen, on a device.
 
@@ -58,8 +58,8 @@ def open_encoders(
         if name not in tokenizers and needed:
             fix = f"The data holds {', '.join(tokenizers)}."
             raise UsageError(f"there is an encoder of {name!r}, but no such modality in the data.", where="--encoder", fix=fix)
-        encoder = open_encoder(Path(source), name, tokenizers.get(name)).to(device)
-        encoder.compute_dtype = pick_precision(precision, device)
+        encoder = open_encoder(Path(source), name, tokenizers.get(name), config.pool).to(device)
+        encoder.compute_dtype = pick_precision(config.precision, device)
         opened.append(encoder)
     return opened
 
@@ -162,7 +162,7 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
     if not record.get("finished"):
         raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
     places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}
-    encoders = open_encoders(places, tokenizers, device, config.precision, needed=False)
+    encoders = open_encoders(places, tokenizers, device, config, needed=False)
     for encoder in encoders:
         wanted = record["encoders"][encoder.modality]["fingerprint"]
         if encoder.fingerprint != wanted:

@@ -5,13 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mmtool.errors import UsageError
 from mmtool.training.config import overlaid
 
 ADAPTER_FORMAT = "mmtool-adapter/1"
 ALONE = "alone:"  # followed by the name of the only modality that is looked at
+Pool = Literal["auto", "mean", "class"]
+POOLS = get_args(Pool)
 TASKS = ("auto", "single", "multilabel", "binary", "regression", "survival")
 
 
@@ -42,6 +44,7 @@ RECIPES: dict[str, Recipe] = {
 class AdaptConfig:
     """All that decides an adapter, given encoders and data.
 
+    pool: how encoders pool their states: auto (as each is known for), mean or class.
     method: one of the table, or alone:NAME. method_options: settings that differ from the method's own (`--set method.prompts=16`).
     label: what is told. task: auto (by the label), single, multilabel, binary, regression or survival. survival: labels of a time and its
     event. balanced: rare classes weigh as much as frequent ones.
@@ -52,6 +55,7 @@ class AdaptConfig:
     warm-up and cosine decay. seed: of weights, order and draws. precision: auto, fp32 or bf16. checkpoint_every: steps (0: only the end).
     """
 
+    pool: Pool = "auto"
     method: str = JOINT
     method_options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
@@ -79,6 +83,8 @@ class AdaptConfig:
         recipe_of(self.method)
         if self.task not in TASKS:
             raise UsageError(f"there is no task {self.task!r}.", where="--task", fix=f"Choose from: {', '.join(TASKS)}.")
+        if self.pool not in POOLS:
+            raise UsageError(f"there is no pooling {self.pool!r}.", where="pool", fix=f"Choose from: {', '.join(POOLS)}.")
         if not self.label and not self.survival:
             raise UsageError("there is no label to learn.", where="--label", fix="Name one with --label, or times with --survival.")
         if self.survival and self.task not in ("auto", "survival"):

@@ -35,14 +35,14 @@ def evaluate_adapters(
     *,
     names: Sequence[str] | None = None,
     sources: Mapping[str, Path] | None = None,
-    etas: Sequence[float] = ETAS,
+    etas: Sequence[float] = (),
     limit: int | None = None,
     candidates: int = 100,
     seed: int = 0,
     force: bool = False,
 ) -> AdapterEvaluation:
     """Measure adapters on held-out samples. data: a split, or a shards directory (its test split). names: of the adapters in the report
-    (default: their methods). etas: shares of samples that lose modalities. limit: samples used at most.
+    (default: their methods). etas: shares of samples that lose modalities (none: from 0 to 1). limit: samples used at most.
 
     Raises UsageError where adapters were made for different labels.
     """
@@ -53,7 +53,7 @@ def evaluate_adapters(
     if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     called = list(names) if names else unique_names(configs)
-    rows, samples = rows_of(adapters, called, tokens, sources, etas, limit, candidates, seed)
+    rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed)
     with atomic_directory(output, force) as folder:
         runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(called, configs, strict=True)]
         write_report(folder, rows, {**meta_of(configs[0], records[0], samples, tokens), "runs": runs})

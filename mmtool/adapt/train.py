@@ -56,7 +56,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     tokens = open_token_set(data, split="train")
     device = pick_device()
     be_deterministic(device)
-    encoders = open_encoders(sources, tokens.tokenizers, device, config.precision)
+    encoders = open_encoders(sources, tokens.tokenizers, device, config)
     train = labelled(tokens, tuple(sources), config, config.train_samples, config.whole)
     goal = goal_of(train, config)
     model = build(encoders, goal, config)

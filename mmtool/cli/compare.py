@@ -167,7 +167,7 @@ def _adapters(
     }
 
 
-def read_variant(text: str, config: type = PretrainConfig) -> tuple[str, str, list[str]]:
+def read_variant(text: str, config: type[Any] = PretrainConfig) -> tuple[str, str, list[str]]:
     """`NAME:METHOD:KEY=VALUE,...` -> (name, method, assignments as for --set); a bare KEY is a setting of the method."""
     name, _, rest = text.partition(":")
     method, _, listed = rest.partition(":")
@@ -186,6 +186,6 @@ def read_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _assignment(pair: str, config: type) -> str:
+def _assignment(pair: str, config: type[Any]) -> str:
     key = pair.partition("=")[0]
     return pair if "." in key or key in config.__dataclass_fields__ else f"method.{pair}"

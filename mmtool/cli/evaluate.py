@@ -86,8 +86,7 @@ def evaluate(
         with hushed(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
             judged = evaluate_adapters(
-                runs, data, output, sources=sources, limit=limit, candidates=candidates, seed=seed, force=force,
-                **({"etas": sorted(etas)} if etas else {}),
+                runs, data, output, sources=sources, etas=sorted(etas or ()), limit=limit, candidates=candidates, seed=seed, force=force,
             )  # fmt: skip
         sentence = f"{judged.report}: {len(judged.rows)} results on {judged.samples:,} held-out samples; read report.md in it"
         return finish({"results": judged.rows, "samples": judged.samples, "report": judged.report}, sentence, as_json, quiet)
