@@ -85,7 +85,9 @@ def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_el
 def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
     trainer = trainer_of(world, *some(["abc"]))
     own = trainer.train.samples
-    plain = encode_all(build(encoders(world), trainer.goal, AdaptConfig(**LABEL, method="zeros")), own, CPU)
+    alone = build(encoders(world), trainer.goal, AdaptConfig(**LABEL, method="zeros"))
+    alone.scales.load_state_dict(trainer.model.scales.state_dict())
+    plain = encode_all(alone, own, CPU)
     read = encode_all(trainer.model, own, CPU)
     with torch.no_grad():
         for prompts in trainer.model.prompts:
@@ -187,7 +189,7 @@ def test_ridge_finds_a_linear_link_between_embeddings_without_a_complete_sample(
     present = torch.ones(400, 3, dtype=torch.bool)
     present[torch.arange(400), torch.arange(400) % 3] = False
     moments = Moments((4, 5, 6), covariances=True)
-    moments.calibrate([own * present[:, m, None] for m, own in enumerate(real)], present)
+    moments.fit([own * present[:, m, None] for m, own in enumerate(real)], present)
     for m, filled in enumerate(moments.ridge(real, present)):
         gone = ~present[:, m]
         error = (filled[gone] - real[m][gone]).square().mean() / real[m].var()

@@ -117,7 +117,7 @@ class Kept(nn.Module):
         self._names = {name.replace(".", "/"): name for name in model.trained()}
         for plain, name in self._names.items():
             self.register_parameter(plain, model.get_parameter(name))
-        self.moments = model.moments
+        self.moments, self.scales, self.reading_scales = model.moments, model.scales, model.reading_scales
 
     def restore(self, tensors: Mapping[str, Tensor], where: object) -> None:
         """Put saved tensors back. Raises DataError where they are not those of this model."""

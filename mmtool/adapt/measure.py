@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 
@@ -88,7 +89,7 @@ def _r2(answers: np.ndarray, targets: np.ndarray) -> float:
 
 @torch.no_grad()
 def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence[str], target: str) -> tuple[np.ndarray, Tensor]:
-    """(rows of the samples that hold all of `given`, their embeddings (N, W) of `target` as predicted from these alone)."""
+    """(rows of the samples that hold all of `given`, their embeddings (N, W) of `target` predicted from these alone, in standard units)."""
     model, m = adapter.model.eval(), adapter.model.names.index(target)
     wanted = torch.tensor([name in given for name in model.names], device=encodings.present.device)
     rows = (encodings.present[:, wanted].all(1)).nonzero()[:, 0]
@@ -102,7 +103,7 @@ def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence
 def retrieval(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, candidates: int) -> Iterator[Row]:
     """Predicted embeddings ask for real ones among as many candidates: the very sample, and where there are classes any of the same.
 
-    Similarity is the cosine of standardised embeddings. Only methods that predict from what is present are asked.
+    Similarity is the cosine in standard units. Only methods that predict from what is present are asked.
     """
     if adapter.model.options.absent not in ("predicted", "ridge"):
         return
@@ -116,14 +117,10 @@ def retrieval(adapter: Adapter, held_out: Labelled, device: torch.device, run: s
         rows = asked[both]
         if len(rows) < 2:
             continue
-        queries, real = (_directions(adapter, own, m) for own in (said[torch.from_numpy(both)], encodings.embedding[m][rows]))
+        queries, real = (F.normalize(own, dim=-1) for own in (said[torch.from_numpy(both)], encodings.embedding[m][rows]))
         for prefix, wanted in _hits(adapter.goal.kind, [labels[i] for i in rows]).items():
             for metric, found in estimates(ranks((queries @ real.T).cpu().numpy(), wanted), seed).items():
                 yield row(adapter, run, [given], target, prefix + metric, found)
-
-
-def _directions(adapter: Adapter, embedding: Tensor, m: int) -> Tensor:
-    return torch.nn.functional.normalize(adapter.model.moments.standardise(embedding, m), dim=-1)
 
 
 def _hits(kind: str, labels: Sequence[Any]) -> Mapping[str, np.ndarray]:

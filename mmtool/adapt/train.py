@@ -179,8 +179,11 @@ class AdaptTrainer:
         if not first and self.model.options.absent not in ("mean", "ridge"):
             return
         chosen = np.random.default_rng(self.config.seed).permutation(len(self.train.samples))[:TYPICAL_SAMPLES]
-        said = encode_all(self.model, [self.train.samples[int(i)] for i in chosen], self.device)
-        (self.model.moments.calibrate if first else self.model.moments.fit)(said.embedding, said.present)
+        samples = [self.train.samples[int(i)] for i in chosen]
+        if first:
+            self.model.calibrate(encode_all(self.model, samples, self.device))
+        said = encode_all(self.model, samples, self.device)
+        self.model.moments.fit(said.embedding, said.present)
 
     def _resume(self, folder: Path) -> None:
         checkpoint = newest_checkpoint(folder)

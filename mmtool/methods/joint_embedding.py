@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtool.methods.predictors import PREDICTORS
-from mmtool.methods.stand_ins import Moments
+from mmtool.methods.stand_ins import Moments, Scale
 from mmtool.model.encoder import Encoder, Inputs, Tuning
 
 
@@ -68,7 +68,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Encodings:
-    """What encoders said of B samples, modality by modality; rows of absent modalities are zeros.
+    """What encoders said of B samples, modality by modality, in standard units; rows of absent modalities are zeros.
 
     embedding: (B, W) each. reading: (B, P, W) each, what the predictor reads. present: (B, M).
     """
@@ -106,6 +106,8 @@ class JointEmbedding(nn.Module):
             build = PREDICTORS[options.predictor]
             self.predictor = build(self.widths, max(1, count), options.predictor_width) if predicts else None
             self.fusion: nn.Module = FUSIONS[options.fusion](self.widths, num_outputs, options)
+        self.scales = nn.ModuleList(Scale(width) for width in self.widths)
+        self.reading_scales = nn.ModuleList(Scale(count * width) for width in self.widths if count)
         self.moments = Moments(self.widths, options.absent == "ridge")
 
     def encode(self, inputs: Sequence[Inputs], present: Tensor) -> Encodings:
@@ -118,14 +120,32 @@ class JointEmbedding(nn.Module):
             said = read.new_zeros(len(present), self.widths[place])
             if len(rows):
                 found = encoder(own, prompts)
-                said = said.index_copy(0, rows, found.embedding.float())
-                read = read.index_copy(0, rows, found.embedding[:, None].float() if prompts is None else found.prompts.float())
+                standard = self.scales[place](found.embedding)
+                said = said.index_copy(0, rows, standard)
+                reading_of = standard if prompts is None else self.reading_scales[place](found.prompts.flatten(1))
+                read = read.index_copy(0, rows, reading_of.view(len(rows), *read.shape[1:]))
             embedding.append(said)
             reading.append(read)
         return Encodings(embedding, reading, present)
 
+    def calibrate(self, encodings: Encodings) -> None:
+        """Fix the standard units, from what the encoders say of training samples before any training."""
+        for m in range(len(self.names)):
+            held = encodings.present[:, m]
+            self.scale(m).calibrate(encodings.embedding[m][held])
+            if len(self.reading_scales):
+                reading_scale = self.reading_scales[m]
+                assert isinstance(reading_scale, Scale)
+                reading_scale.calibrate(encodings.reading[m][held].flatten(1))
+
+    def scale(self, m: int) -> Scale:
+        """The standard units of one modality's embeddings."""
+        found = self.scales[m]
+        assert isinstance(found, Scale)
+        return found
+
     def forward(self, encodings: Encodings, masks: Masks) -> tuple[Tensor, list[Tensor]]:
-        """Outputs (B, K) of the fusion, and the standardised predictions (B, W) of every modality (none: an empty list)."""
+        """Outputs (B, K) of the fusion, and the predictions (B, W) of every modality (none: an empty list)."""
         predicted = self.predictor(encodings.reading, masks.sources) if self.predictor is not None else []
         stand_ins = self.stand_ins(encodings, masks, predicted)
         if self.training and self.options.incomplete == "left_out":
@@ -142,7 +162,7 @@ class JointEmbedding(nn.Module):
         """(B, W) embeddings to use where a modality is not visible; the training mean where nothing is there to predict from."""
         if predicted:
             known = masks.sources.any(-1)
-            return [torch.where(known[:, m, None], self.moments.restore(z, m), self.moments.mean(m)) for m, z in enumerate(predicted)]
+            return [torch.where(known[:, m, None], z, self.moments.mean(m)) for m, z in enumerate(predicted)]
         if self.options.absent == "mean" or (self.options.absent == "predicted"):
             return [self.moments.mean(m).expand_as(real) for m, real in enumerate(encodings.embedding)]
         if self.options.absent == "ridge":
@@ -162,7 +182,7 @@ class JointEmbedding(nn.Module):
             known, present = masks.sources[:, m].any(-1), encodings.present[:, m]
             if not (known & present).any():
                 continue
-            real = self.moments.standardise(encodings.embedding[m], m)
+            real = encodings.embedding[m]
             fixed = real.detach() if self.options.stop_gradient else real
             terms = {"invariance": distance(z[known & present], fixed[known & present], self.options.objective)}
             if self.options.objective == "vicreg":

@@ -1,4 +1,4 @@
-"""Means and covariances of embeddings: what standardises them, and what the mean and ridge regression make of absent ones."""
+"""Scales, means and covariances of embeddings: what standardises them, and what the mean and ridge regression make of absent ones."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,15 +11,38 @@ LEFT_OUT = 5  # every fifth row chooses the penalty
 LEAST_DEVIATION = 1e-2  # of the root mean square deviation of a modality: dimensions that hardly vary are not blown up
 
 
-class Moments(nn.Module):
-    """Moments of the embeddings of training samples, (sum of W,) and, for ridge regression, (sum of W, sum of W).
-
-    `calibrate` fixes the scale in which predictions are made, once; `fit` follows the embeddings as the encoders are tuned. Covariances
-    between two modalities are those of the samples that hold both, so complete samples are not needed.
-    """
+class Scale(nn.Module):
+    """Centre and deviation of each of W dimensions over training samples, taken once, before training: the units of all that follows."""
 
     centre: Tensor
-    scale: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def calibrate(self, rows: Tensor) -> None:
+        """rows: (N, W). With fewer than two, units stay as they are."""
+        if len(rows) > 1:
+            own = rows.std(0)
+            self.centre.copy_(rows.mean(0))
+            self.deviation.copy_(own.clamp(min=float(LEAST_DEVIATION * own.square().mean().sqrt() + 1e-6)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return (rows - self.centre) / self.deviation
+
+    def restore(self, standard: Tensor) -> Tensor:
+        return standard * self.deviation + self.centre
+
+
+class Moments(nn.Module):
+    """Moments of the standardised embeddings of training samples, (sum of W,) and, for ridge regression, (sum of W, sum of W).
+
+    `fit` follows the embeddings as the encoders are tuned. Covariances between two modalities are those of the samples that hold both, so
+    complete samples are not needed.
+    """
+
     means: Tensor
     covariance: Tensor
     penalty: Tensor
@@ -29,25 +52,13 @@ class Moments(nn.Module):
         total = sum(widths)
         starts = [sum(widths[:m]) for m in range(len(widths) + 1)]
         self.places = [slice(start, stop) for start, stop in pairwise(starts)]
-        self.register_buffer("centre", torch.zeros(total))
-        self.register_buffer("scale", torch.ones(total))
         self.register_buffer("means", torch.zeros(total))
         self.register_buffer("covariance", torch.zeros((total, total) if covariances else (0, 0)))
         self.register_buffer("penalty", torch.tensor(1.0))
         self._solved: dict[tuple[int, ...], Tensor] = {}
 
-    def calibrate(self, embeddings: Sequence[Tensor], present: Tensor) -> None:
-        """Centre and scale of each dimension, from (N, W) embeddings per modality and (N, M) presence; then `fit`."""
-        for m, place in enumerate(self.places):
-            own = embeddings[m][present[:, m]]
-            if len(own) > 1:
-                deviation = own.std(0)
-                self.centre[place] = own.mean(0)
-                self.scale[place] = deviation.clamp(min=float(LEAST_DEVIATION * deviation.square().mean().sqrt() + 1e-6))
-        self.fit(embeddings, present)
-
     def fit(self, embeddings: Sequence[Tensor], present: Tensor) -> None:
-        """Means, and where they were asked for covariances and the penalty, of embeddings as they are now."""
+        """Means, and where they were asked for covariances and the penalty, of (N, W) embeddings per modality, present where (N, M)."""
         joined = torch.cat(list(embeddings), dim=1)
         self._solved = {}
         for m, place in enumerate(self.places):
@@ -64,12 +75,6 @@ class Moments(nn.Module):
             self.penalty.fill_(PENALTIES[min(range(len(errors)), key=errors.__getitem__)])
             self._solved = {}
             self._fit_covariance(joined, present)
-
-    def standardise(self, embedding: Tensor, m: int) -> Tensor:
-        return (embedding - self.centre[self.places[m]]) / self.scale[self.places[m]]
-
-    def restore(self, standard: Tensor, m: int) -> Tensor:
-        return standard * self.scale[self.places[m]] + self.centre[self.places[m]]
 
     def mean(self, m: int) -> Tensor:
         return self.means[self.places[m]]
@@ -107,10 +112,9 @@ class Moments(nn.Module):
             self.covariance.copy_((vectors * values.clamp(min=0)) @ vectors.T)
 
     def _error(self, embeddings: Sequence[Tensor], present: Tensor) -> float:
-        """Squared error of what is known, predicted from all others, in units of the scale."""
+        """Squared error of what is known, predicted from all others."""
         total = 0.0
         for m, filled in enumerate(self.ridge(embeddings, present)):
             rows = present[:, m] & (present.sum(1) > 1)
-            error = (filled[rows] - embeddings[m][rows]) / self.scale[self.places[m]]
-            total += float(error.square().sum())
+            total += float((filled[rows] - embeddings[m][rows]).square().sum())
         return total
