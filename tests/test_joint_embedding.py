@@ -210,6 +210,18 @@ def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders
         open_adapter(tmp_path / "adapter", tokenizers(world), CPU, {"a": tmp_path / "other"})
 
 
+@pytest.mark.parametrize("tune", ["lora", "adapter", "none"])
+def test_other_ways_of_tuning_train_what_they_name_and_are_stored(world, tmp_path, tune):
+    sources = {name: world / name for name in ("a", "b")}
+    config = AdaptConfig(**LABEL, steps=3, batch=8, eta=0.5, method_options={"tune": tune})
+    adapt(config, sources, world / "shards", tmp_path / "adapter")
+    adapter = open_adapter(tmp_path / "adapter", tokenizers(world), CPU)
+    inside = [name for name in adapter.model.trained() if name.startswith("encoders")]
+    assert bool(inside) == (tune != "none") and not any(name.endswith("qkv.bias") for name in inside)
+    if tune == "lora":
+        assert any(adapter.model.get_parameter(name).abs().sum() > 0 for name in inside if name.endswith("up"))
+
+
 def test_the_trained_share_is_small_at_the_base_preset():
     from test_training import modality
 
@@ -226,7 +238,7 @@ def test_the_trained_share_is_small_at_the_base_preset():
             model = Transformer(PRESETS["base"], layout)
         model = model.to_empty(device="cpu")
         method = Masked(layout, CoOccurrence({frozenset(name): 1}), MaskedOptions())
-        made.append(RunEncoder(model, method, name, name * 64, None))
+        made.append(RunEncoder(model, method, name, name * 64, None, "mean"))
     goal = GOALS["single"].of(list(range(10)), balanced=False)
     for number in (2, 3):
         counted = count(build(made[:number], goal, AdaptConfig(**LABEL)))

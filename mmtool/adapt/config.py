@@ -101,7 +101,7 @@ class AdaptConfig:
     @property
     def target(self) -> str:
         """What is told, as reports call it."""
-        return self.label or self.survival[0]
+        return self.survival[0] if self.survival else self.label
 
     def modalities(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of `names` that the method looks at. Raises UsageError where it names none of them."""

@@ -101,8 +101,8 @@ def _rows(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, hav
     rows = np.array(sorted([*real, *(i for chosen in given.values() for i in chosen)]), np.int64)
     key = np.array([samples[i].key for i in rows], dtype=str)
     units = adapter.model.scale(m)
-    own = units.restore(torch.from_numpy(embedding[rows]).to(units.centre)).cpu().numpy()
-    return {"key": key, "embedding": own, "predicted": via[rows] != "", "given": via[rows].astype(str)}
+    restored = units.restore(torch.from_numpy(embedding[rows]).to(units.centre)).cpu().numpy()
+    return {"key": key, "embedding": restored, "predicted": via[rows] != "", "given": via[rows].astype(str)}
 
 
 def _write(stem: Path, found: Mapping[str, Any], format: Format) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-PERCENT = ("accuracy", "recall", "robustness", "calibration error", "coverage")
+PERCENT = ("accuracy", "macro f1", "auroc", "recall", "robustness", "calibration error", "coverage")
 
 
 def is_share(metric: str) -> bool:
