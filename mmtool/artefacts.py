@@ -14,7 +14,15 @@ from mmtool.storage import sha256_file
 from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, FILLED = "tokenizer", "token set", "run", "checkpoint", "report", "filled holes"
-MARKS = {"config.json": RUN, "state.json": CHECKPOINT, "report.json": REPORT, "imputed.jsonl": FILLED, INDEX: TOKENS}
+ADAPTER = "adapter"
+MARKS = {
+    "adapter.json": ADAPTER,
+    "config.json": RUN,
+    "state.json": CHECKPOINT,
+    "report.json": REPORT,
+    "imputed.jsonl": FILLED,
+    INDEX: TOKENS,
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ def recognise(path: Path) -> str:
         return TOKENS
     elif path.name in MARKS:
         return recognise(path.parent)
-    fix = "Artefacts are tokenizers (.safetensors), token sets (.tar, shards), runs, checkpoints, filled holes and reports."
+    fix = "Artefacts are tokenizers (.safetensors), token sets (.tar, shards), runs, adapters, checkpoints, filled holes and reports."
     raise DataError("this is no artefact of mmtool.", where=path, fix=fix)
 
 
@@ -164,6 +172,25 @@ def _check_run(path: Path) -> Iterator[str]:
             yield f"{path / METRICS}: line {number} is not JSON. It is dropped when the training continues."
 
 
+def _describe_adapter(path: Path) -> dict[str, Any]:
+    from mmtool.adapt.adapter import read_record
+
+    record = read_record(path)
+    return {name: value for name, value in record.items() if name != "format"}
+
+
+def _check_adapter(path: Path) -> Iterator[str]:
+    from mmtool.adapt.adapter import WEIGHTS, read_record
+
+    record = read_record(path)
+    if not record.get("finished"):
+        yield f"{path}: the adapter is not trained to its end. Run the same `mmtool adapt` command again."
+    elif not (path / WEIGHTS).is_file():
+        yield f"{path / WEIGHTS}: the file is missing. Adapt again."
+    elif sha256_file(path / WEIGHTS) != record["sha256"]:
+        yield f"{path / WEIGHTS}: the file's sha256 is not the one recorded. Adapt again."
+
+
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
     state = _read_json(path / "state.json")
     return {**state, "bytes": sum(file.stat().st_size for file in path.iterdir())}
@@ -229,6 +256,7 @@ ARTEFACTS = {
     TOKENIZER: Artefact(_describe_tokenizer, _check_tokenizer),
     TOKENS: Artefact(_describe_token_set, _check_token_set),
     RUN: Artefact(_describe_run, _check_run),
+    ADAPTER: Artefact(_describe_adapter, _check_adapter),
     CHECKPOINT: Artefact(_describe_checkpoint, _check_checkpoint),
     REPORT: Artefact(_describe_report, _check_report),
     FILLED: Artefact(_describe_filled, _check_filled),

@@ -14,7 +14,7 @@ PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
 STAGES = {
     *("training", "finetune", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"),
-    "encoders",
+    *("encoders", "adapt"),
 }
 BELOW = {
     "tokenizers": set(),
@@ -24,17 +24,18 @@ BELOW = {
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers"},
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
+    "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
     "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
     "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},
     "compare": {"evaluation", "training", "methods", "data"},
-    "artefacts": {"training", "data", "tokenizers"},
+    "artefacts": {"adapt", "training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},
 }
-VERBS = ("tokenize", "shard", "pretrain", "finetune", "impute", "evaluate", "compare", "info", "lint")
+VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers")
 

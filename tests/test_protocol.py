@@ -361,3 +361,29 @@ def test_nothing_is_written_before_all_is_checked(inputs: list[Path], tmp_path: 
         shard(inputs, tmp_path / "out", samples_per_shard=0)
     shard(inputs, tmp_path / "taken", force=True)
     assert len(open_token_set(tmp_path / "taken")) > 0 and not (tmp_path / "taken/file").exists()
+
+
+@given(share=st.floats(0, 1), higher=st.floats(0, 1), names=subsets, missing=st.sets(st.sampled_from(NAMES)), lose=st.integers(1, 3))
+def test_a_share_of_samples_loses_what_may_be_lost_and_nested_shares_lose_the_same(
+    share: float, higher: float, names: set[str], missing: set[str], lose: int
+) -> None:
+    low, high = sorted((share, higher))
+    few, many = (HoleProtocol(holes=rate, missing=tuple(sorted(missing)), lose=lose) for rate in (low, high))
+    for key in KEYS[:50]:
+        kept = few.kept(key, names, "train")
+        lost = names - set(kept)
+        assert kept and lost <= (missing or names)
+        assert len(lost) in (0, min(lose, len(names) - 1, len((missing or names) & names)))
+        assert not lost or lost == names - set(many.kept(key, names, "train"))
+
+
+def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -> None:
+    named, both = HoleProtocol(holes=0.7, missing=("text",)), HoleProtocol(holes=0.7)
+    pair = ("image", "text")
+    assert within_bounds(sum(named.kept(key, pair, "train") == ("image",) for key in KEYS), len(KEYS), 0.7)
+    assert all("image" in named.kept(key, pair, "train") for key in KEYS)
+    for name in pair:
+        assert within_bounds(sum(both.kept(key, pair, "train") == (name,) for key in KEYS), len(KEYS), 0.35)
+    assert "missing" not in both.to_json() and named.to_json()["missing"] == ["text"]
+    with pytest.raises(UsageError, match="share"):
+        HoleProtocol(missing=("text",))

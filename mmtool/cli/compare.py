@@ -1,10 +1,13 @@
 """`mmtool compare`: methods and seeds, trained and judged in one command."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.config import resolve as resolve_adapter
+from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encoder_sources, shared_options
 from mmtool.cli.options import (
     Candidates,
     ContactSamples,
@@ -41,6 +44,7 @@ from mmtool.training.config import PretrainConfig, resolve
 GRID = "What is compared"
 EXAMPLES = examples(
     "mmtool compare shards/ --methods causal,commutative,loretta --seeds 0,1,2 --minutes 10 -o comparison/",
+    "mmtool compare shards/ --encoder image=run-a/ --encoder text=run-b/ --label digit --eta 0.7 --methods joint,zeros,ridge -o curves/",
     "mmtool compare shards/ --methods loretta --variant half:loretta:transitive_share=0.5 --steps 2000 -o ablation/",
 )
 
@@ -98,6 +102,11 @@ def compare(
     samples: NumDraws = 1,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
+    encoders: EncoderSources = None,
+    kind: TaskKind = None,
+    eta: Eta = None,
+    missing: Missing = None,
+    lose: Lose = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -108,7 +117,21 @@ def compare(
     Every method (and variant) is pretrained with every seed on the train split, evaluated on the held-out split and averaged over seeds,
     with 95 % intervals over seeds. The same command continues an interrupted comparison; more methods and seeds may be added to a
     finished one, which keeps its runs. --seed is that of the evaluation.
+
+    With --encoder, methods of `mmtool adapt` are trained on these frozen encoders instead, and measured while a growing share of held-out
+    samples loses modalities.
     """
+    if encoders:
+        wanted_adapters = _adapters(methods, variants, config, settings, shared_options(label, kind, survival, eta, missing, lose), steps)
+        from mmtool.adapt.compare import compare_adapters
+
+        with hushed(quiet):
+            curves = compare_adapters(
+                wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=limit,
+                candidates=candidates, seed=seed, force=force,
+            )  # fmt: skip
+        sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
+        return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
     options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
     wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
     for text in variants or ():
@@ -144,7 +167,28 @@ def compare(
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 
 
-def read_variant(text: str) -> tuple[str, str, list[str]]:
+def _adapters(
+    methods: list[str] | None,
+    variants: list[str] | None,
+    config: Path | None,
+    settings: list[str] | None,
+    options: dict[str, Any],
+    steps: int | None,
+) -> dict[str, AdaptConfig]:
+    """Columns of a comparison of adapters: name -> settings."""
+    chosen = {name: (name, list[str]()) for name in names(methods)}
+    for text in variants or ():
+        name, method, assigned = read_variant(text, AdaptConfig)
+        if name in chosen:
+            raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
+        chosen[name] = method, assigned
+    return {
+        name: resolve_adapter(config, {**options, "steps": steps, "method": method}, [*(settings or ()), *assigned])
+        for name, (method, assigned) in chosen.items()
+    }
+
+
+def read_variant(text: str, config: type[Any] = PretrainConfig) -> tuple[str, str, list[str]]:
     """`NAME:METHOD:KEY=VALUE,...` -> (name, method, assignments as for --set); a bare KEY is a setting of the method."""
     name, _, rest = text.partition(":")
     method, _, listed = rest.partition(":")
@@ -152,7 +196,7 @@ def read_variant(text: str) -> tuple[str, str, list[str]]:
     if not name or not method or any("=" not in pair for pair in pairs):
         fix = "For example half:loretta:transitive_share=0.5."
         raise UsageError(f"{text!r} is not NAME:METHOD:KEY=VALUE,...", where="--variant", fix=fix)
-    return name, method, [_assignment(pair) for pair in pairs]
+    return name, method, [_assignment(pair, config) for pair in pairs]
 
 
 def read_seeds(text: str) -> list[int]:
@@ -163,6 +207,6 @@ def read_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _assignment(pair: str) -> str:
+def _assignment(pair: str, config: type[Any]) -> str:
     key = pair.partition("=")[0]
-    return pair if "." in key or key in PretrainConfig.__dataclass_fields__ else f"method.{pair}"
+    return pair if "." in key or key in config.__dataclass_fields__ else f"method.{pair}"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
     Candidates,
     ContactSamples,
@@ -27,6 +28,7 @@ from mmtool.cli.options import (
     TopK,
     TrainLimit,
     asked_tasks,
+    assignments,
     examples,
     finish,
     hushed,
@@ -65,6 +67,11 @@ def evaluate(
     samples: NumDraws = 1,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
+    encoders: EncoderSources = None,
+    etas: Annotated[
+        list[float] | None,
+        typer.Option("--eta", min=0, max=1, help="Of adapters: shares of samples that lose modalities. Repeatable.", show_default="0 to 1"),
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -82,7 +89,22 @@ def evaluate(
     missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), ood (do features set strangers
     apart), reconstruct (hidden tokens from visible ones, with a sheet of masked, reconstructed and original samples), predict (what
     finetuned runs say); or all of them.
+    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
+    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
+
+    Adapters (`mmtool adapt`) are measured by their label while a growing share of held-out samples loses modalities, and by how well the
+    embeddings that they predict retrieve real ones; --encoder says where their encoders lie if they were moved.
     """
+    if any((run / "adapter.json").exists() for run in runs):
+        from mmtool.adapt.evaluate import evaluate_adapters
+
+        with hushed(quiet):
+            sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
+            judged = evaluate_adapters(
+                runs, data, output, sources=sources, etas=sorted(etas or ()), limit=limit, candidates=candidates, seed=seed, force=force,
+            )  # fmt: skip
+        sentence = f"{judged.report}: {len(judged.rows)} results on {judged.samples:,} held-out samples; read report.md in it"
+        return finish({"results": judged.rows, "samples": judged.samples, "report": judged.report}, sentence, as_json, quiet)
     outcome = survival_labels(survival)
     from mmtool.evaluation.evaluate import evaluate as judge
 

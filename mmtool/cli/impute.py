@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
     DRAWING,
     READING,
@@ -28,15 +29,17 @@ from mmtool.cli.options import (
 from mmtool.errors import UsageError
 from mmtool.preprocessing.entries import SourceOptions
 
+EMBEDDINGS = "Embeddings"
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o filled/",
     "mmtool impute run/ shards/ --split test --samples 8 --temperature 0.8 -o filled/",
+    "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o filled/",
 )
 
 
 def impute(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` wrote.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or `adapt`) wrote.")],
     output: OutputDirectory,
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set with holes; '-' is standard input.")] = None,
     have: Annotated[
@@ -65,6 +68,12 @@ def impute(
     confidence: Annotated[
         bool, typer.Option(help="Rank draws by how well the given can be told from them.", rich_help_panel=DRAWING)
     ] = True,
+    space: Annotated[
+        Literal["raw", "embedding"],
+        typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
+    ] = "raw",
+    format: Annotated[Literal["npz", "parquet"], typer.Option(help="Of embeddings.", rich_help_panel=EMBEDDINGS)] = "npz",
+    encoders: EncoderSources = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -73,7 +82,23 @@ def impute(
     """Fill holes: any modalities from any others, pairs never seen together included.
 
     Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each hole its files and how much to trust them.
+
+    With --space embedding, RUN is an adapter and each modality becomes one table of embeddings, real and predicted ones; --encoder says
+    where its encoders lie if they were moved.
     """
+    if space == "embedding":
+        if raw or data is None:
+            raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards, without --raw.")
+        from mmtool.adapt.embeddings import impute_embeddings
+
+        sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
+        with hushed(quiet):
+            filled = impute_embeddings(
+                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources, format=format,
+                force=force,
+            )  # fmt: skip
+        made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
+        return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import mmtool
-from mmtool.cli import compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
+from mmtool.cli import adapt, compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
 from mmtool.cli.options import examples, help_text
 from mmtool.console import talk
 from mmtool.errors import MmtoolError
@@ -51,6 +51,7 @@ VERBS = (
     (STAGES, shard.shard, shard.EXAMPLES),
     (STAGES, pretrain.pretrain, pretrain.EXAMPLES),
     (STAGES, finetune.finetune, finetune.EXAMPLES),
+    (STAGES, adapt.adapt, adapt.EXAMPLES),
     (STAGES, impute.impute, impute.EXAMPLES),
     (STAGES, evaluate.evaluate, evaluate.EXAMPLES),
     (STAGES, compare.compare, compare.EXAMPLES),

@@ -30,6 +30,7 @@ EXAMPLES = examples(
     "mmtool shard tokens/image.tar tokens/text.tar tokens/speech.tar -o shards/",
     "mmtool shard tokens/*.tar --pair image,text --pair image,speech -o shards/",
     "mmtool shard tokens/*.tar --holes image=0.5 --holes text=0.2 -o shards/",
+    "mmtool shard tokens/*.tar --holes 0.7 --missing text --apply-to train,test -o shards/",
     "mmtool shard mnist.tar fsdd.tar --align digit --pair image,speech -o shards/",
     "mmtool tokenize text notes.csv --fit -o - | mmtool shard tokens/image.tar - -o - | mmtool pretrain - -o run/",
 )
@@ -54,6 +55,11 @@ def shard(
             rich_help_panel=HOLES,
         ),
     ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Which of them --holes RATE may take; repeatable.", show_default="any", rich_help_panel=HOLES),
+    ] = None,
+    lose: Annotated[int, typer.Option(min=1, help="How many modalities each sample with holes loses.", rich_help_panel=HOLES)] = 1,
     apply_to: Annotated[
         list[str] | None, typer.Option(metavar="SPLIT", help="Splits that lose modalities.", show_default="train", rich_help_panel=HOLES)
     ] = None,
@@ -96,7 +102,9 @@ def shard(
         done = join(
             sources,
             target,
-            protocol=HoleProtocol(tuple(map(_pair, pair or ())), _rates(holes), names(apply_to) or ("train",), keep_unpaired, seed),
+            protocol=HoleProtocol(
+                tuple(map(_pair, pair or ())), _rates(holes), names(apply_to) or ("train",), keep_unpaired, seed, names(missing), lose
+            ),
             split=Split(fractions, seed),
             alignment=Alignment(align, pairs_per_class, aligned_per_class) if align else None,
             labels=labels,

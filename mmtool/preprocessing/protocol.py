@@ -1,8 +1,9 @@
 """Protocols that remove modalities: which ones a sample keeps is a pure function of the seed and the sample's key.
 
 Pairs: every training sample serves one of the given pairs and loses all other modalities, so the pools of the pairs are disjoint
-(LoReTTa, arXiv 2305.14243). Holes: a share of the samples loses exactly one modality (missing-aware prompts, Lee et al., CVPR
-2023), or every modality is lost independently at its own rate.
+(LoReTTa, arXiv 2305.14243). Holes: a share of the samples loses exactly one modality, a named one or any of them in equal parts
+(missing-aware prompts, Lee et al., CVPR 2023), or every modality is lost independently at its own rate. A sample that has a hole at
+one share has the same hole at every higher share.
 """
 
 import hashlib
@@ -22,7 +23,8 @@ class HoleProtocol:
 
     pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, or with `keep_unpaired`
     keep a single modality, chosen by hash.
-    holes: share of the samples that lose exactly one modality, or a rate per modality; the last one is never lost.
+    holes: share of the samples that lose modalities, or a rate per modality; the last one is never lost.
+    missing: with a share, the modalities that may be lost (none named: all, in equal parts). lose: how many each such sample loses.
     apply_to: splits that lose anything; validation and test stay complete unless named. seed: of all choices.
     """
 
@@ -31,6 +33,8 @@ class HoleProtocol:
     apply_to: tuple[str, ...] = ("train",)
     keep_unpaired: bool = False
     seed: int = 0
+    missing: tuple[str, ...] = ()
+    lose: int = 1
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
@@ -41,6 +45,10 @@ class HoleProtocol:
         for rate in _rates(self.holes):
             if not 0 <= rate <= 1:
                 raise UsageError(f"{rate} is no rate.", where="--holes", fix="Give a number from 0 to 1.")
+        if self.missing and not isinstance(self.holes, float | int):
+            raise UsageError("--missing names what a share of samples loses.", where="--missing", fix="Give the share, e.g. --holes 0.7.")
+        if self.lose < 1:
+            raise UsageError(f"{self.lose} modalities cannot be lost.", where="lose", fix="Give a number from 1 on.")
         if not set(self.apply_to) <= set(SPLITS):
             raise UsageError(f"unknown split in {self.apply_to}.", where="apply_to", fix=f"Choose from: {', '.join(SPLITS)}.")
 
@@ -48,7 +56,7 @@ class HoleProtocol:
     def named(self) -> set[str]:
         """Every modality that the protocol speaks of."""
         rates = self.holes if isinstance(self.holes, Mapping) else {}
-        return {name for pair in self.pairs for name in pair} | set(rates)
+        return {name for pair in self.pairs for name in pair} | set(rates) | set(self.missing)
 
     def kept(self, key: str, present: Collection[str], split: str) -> tuple[str, ...]:
         """The modalities that a sample keeps, in order of their names; none of them: the sample is left out."""
@@ -59,12 +67,13 @@ class HoleProtocol:
             names = self._one_pair(key, names)
         if isinstance(self.holes, Mapping):
             return self._independent(key, names, self.holes)
-        return self._one_lost(key, names, self.holes or 0.0)
+        return self._some_lost(key, names, self.holes or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         holes = dict(self.holes) if isinstance(self.holes, Mapping) else self.holes
         pairs = [list(pair) for pair in self.pairs]
-        return {"pairs": pairs, "holes": holes, "apply_to": list(self.apply_to), "keep_unpaired": self.keep_unpaired, "seed": self.seed}
+        record = {"pairs": pairs, "holes": holes, "apply_to": list(self.apply_to), "keep_unpaired": self.keep_unpaired, "seed": self.seed}
+        return {**record, **({"missing": list(self.missing)} if self.missing else {}), **({"lose": self.lose} if self.lose > 1 else {})}
 
     def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
         served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
@@ -72,11 +81,15 @@ class HoleProtocol:
             return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired and names else ()
         return served[int(uniform(self.seed, "pair", key) * len(served))]
 
-    def _one_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:
+    def _some_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:
+        losable = [name for name in names if not self.missing or name in self.missing]
         if len(names) < 2 or uniform(self.seed, "holes", key) >= share:
             return names
-        lost = int(uniform(self.seed, "lost", key) * len(names))
-        return names[:lost] + names[lost + 1 :]
+        kept = list(names)
+        for turn in range(min(self.lose, len(names) - 1, len(losable))):
+            words = ("lost", key, str(turn)) if turn else ("lost", key)
+            kept.remove(losable.pop(int(uniform(self.seed, *words) * len(losable))))
+        return tuple(kept)
 
     def _independent(self, key: str, names: tuple[str, ...], rates: Mapping[str, float]) -> tuple[str, ...]:
         kept = tuple(name for name in names if uniform(self.seed, "holes", key, name) >= rates.get(name, 0.0))

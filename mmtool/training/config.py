@@ -138,13 +138,18 @@ def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any],
 
     Raises UsageError for unknown keys and impossible values, naming the key.
     """
+    return check_as(cls, overlaid(file, options, assignments))
+
+
+def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
     for name, value in [*_read(file).items(), *options.items()]:
         if value is not None:
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
         _assign(values, assignment)
-    return check_as(cls, values)
+    return values
 
 
 def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:

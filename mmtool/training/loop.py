@@ -75,7 +75,7 @@ class Loop:
     def train(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]]) -> None:
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop saves and leaves."""
         live, window = LiveLine(), Window()
-        with _stop_requests() as requests:
+        with stop_requests() as requests:
             while self.progress < 1.0 and not requests:
                 started = time.monotonic()
                 self._one_step(window)
@@ -154,7 +154,7 @@ class Loop:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[list[int]]:
+def stop_requests() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM instead of dying of them; the second one acts as usual."""
     requests: list[int] = []
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -5,7 +5,7 @@ serves both (Liu et al. 2025, arXiv 2502.16982, equation 4).
 """
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,16 @@ from mmtool.tokenizers.muon import MOMENTUM, orthogonal
 from mmtool.training.config import Budget, PretrainConfig
 
 ADAMW_SIZE = 0.2  # root mean square of the entries of a typical step of AdamW
+
+
+class Schedule(Protocol):
+    """What the learning rate of any training depends on besides its progress."""
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+    @property
+    def min_lr_share(self) -> float: ...
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -74,7 +84,7 @@ def peak_rate(config: Budget, width: int) -> float:
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def rate_share(step: int, progress: float, config: Budget) -> float:
+def rate_share(step: int, progress: float, config: Schedule) -> float:
     """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

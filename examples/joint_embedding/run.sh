@@ -1,0 +1,106 @@
+#!/bin/sh
+# Missing modalities by joint embedding of frozen unimodal encoders (Kim and Kim, arXiv 2407.12616). Encoders are pretrained here, each on one
+# modality alone, by masked modelling. On top of them `mmtool compare --encoder` trains the method and what it is compared with on samples of
+# which a share has lost a modality, and measures all of them while a growing share of held-out samples loses modalities.
+#
+#   svl    images of MNIST, speech of the Free Spoken Digit Dataset and queries of CLINC150, aligned by digit -> the digit
+#   tcga   messenger RNA, micro RNA and proteins (RPPA) of patients who have all three -> the type of cancer
+#
+#   sh examples/joint_embedding/run.sh --data DIR --out DIR [--tasks svl,tcga] [--seeds 0,1,2] [--steps N] [--encoder-steps N] [--eta SHARE]
+#                                      [--lose N] [--methods NAME,...] [--split validation|test] [--smoke]
+#
+# DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv; DIR/tcga/{mrna,mirna,rppa}.csv.gz with
+# a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
+# interrupted one. The last line of standard output is one JSON document with all results.
+set -eu
+data='' out='' tasks=svl,tcga seeds=0,1,2 steps=600 encoder_steps=1500 eta=0.7 lose=1 split=validation smoke=
+methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        --smoke) smoke=1; shift; continue ;;
+        --data) data=$2 ;;
+        --out) out=$2 ;;
+        --tasks) tasks=$2 ;;
+        --seeds) seeds=$2 ;;
+        --steps) steps=$2 ;;
+        --encoder-steps) encoder_steps=$2 ;;
+        --eta) eta=$2 ;;
+        --lose) lose=$2 ;;
+        --methods) methods=$2 alone= ;;
+        --split) split=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+[ -n "$data" ] && [ -n "$out" ] || usage
+codec='' limit=1000 per_class=200
+if [ -n "$smoke" ]; then
+    seeds=0 steps=20 encoder_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone=
+fi
+fractions='0.7 0.1 0.2'
+
+say() { # print a command as one would type it, then run it
+    printf '$'
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    echo
+    "$@"
+}
+make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+
+encoder() { # encoder FOLDER NAME: pretrain on the training split of one modality
+    say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=96 --set shape.bias=true \
+        --steps "$encoder_steps" --batch-tokens 4096 -o "$1/encoders/$2"
+}
+
+curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders of these modalities
+    folder=$1 label=$2 columns=$methods options=
+    shift 2
+    for name in "$@"; do
+        options="$options --encoder $name=$folder/encoders/$name"
+        [ -z "$alone" ] || columns=$columns,alone:$name
+    done
+    say mmtool compare "$folder/shards" $options --label "$label" --kind single --eta "$eta" --lose "$lose" --methods "$columns" \
+        --seeds "$seeds" --steps "$steps" --set batch=32 --set whole=true --split "$split" --limit "$limit" --json \
+        -o "$folder/curves" | tee "$folder/log"
+    tail -n 1 "$folder/log" >"$folder/results.json"
+}
+
+svl() {
+    folder=$out/svl tokens=$out/svl/tokens
+    make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \
+        --codebook 64 $codec -o "$tokens/image.tar"
+    make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech \
+        --label-pattern '^(?P<digit>[0-9])_(?P<speaker>[a-z]+)_' $codec -o "$tokens/speech.tar"
+    make "$tokens/text.tar" mmtool tokenize text "$data/clinc150/train.tsv" "$data/clinc150/val.tsv" --fit \
+        --columns digit,domain,intent,text --text-column text --label digit -o "$tokens/text.tar"
+    make "$folder/shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit \
+        --pairs-per-class "$per_class" --aligned-per-class 100 -o "$folder/shards"
+    for name in image speech text; do encoder "$folder" "$name"; done
+    curves "$folder" digit image speech text
+}
+
+tcga() {
+    folder=$out/tcga tokens=$out/tcga/tokens
+    for table in mrna:48 mirna:32 rppa:32; do
+        name=${table%:*}
+        make "$tokens/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
+            --set components="${table#*:}" --n-bins 16 --set min_present=0.9 --key-column patient --fractions $fractions -o "$tokens/$name.tar"
+    done
+    make "$folder/shards" mmtool shard "$tokens/mrna.tar" "$tokens/mirna.tar" "$tokens/rppa.tar" --labels "$data/tcga/clinical.csv" \
+        --fractions $fractions -o "$folder/shards"
+    for name in mrna mirna rppa; do encoder "$folder" "$name"; done
+    curves "$folder" cancer mrna mirna rppa
+}
+
+for task in $(echo "$tasks" | tr , ' '); do
+    case $task in svl | tcga) "$task" ;; *) usage ;; esac
+done
+python3 - "$out" $(echo "$tasks" | tr , ' ') <<'EOF'
+import json, sys
+out, *tasks = sys.argv[1:]
+results = [{**row, "task": task} for task in tasks for row in json.load(open(f"{out}/{task}/results.json"))["results"]]
+print(json.dumps({"results": results, "report": [f"{out}/{task}/curves" for task in tasks]}))
+EOF

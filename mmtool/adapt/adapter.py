@@ -1,0 +1,180 @@
+"""The adapter: what was trained on top of frozen encoders, and which encoders these are.
+
+ADAPTER/adapter.json          format, settings, encoders (source and fingerprint), task, what was trained and how much
+ADAPTER/adapter.safetensors   trained parameters and the moments of embeddings, under 5 MB at usual sizes
+ADAPTER/metrics.jsonl
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from mmtool.adapt.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.encoders import open_encoder
+from mmtool.errors import DataError, UsageError
+from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
+from mmtool.methods.labelled import GOALS, Goal
+from mmtool.model.encoder import Encoder
+from mmtool.storage import sha256_file, write_bytes, write_json
+from mmtool.training.config import options_of
+from mmtool.training.hardware import pick_precision
+
+RECORD, WEIGHTS, METRICS = "adapter.json", "adapter.safetensors", "metrics.jsonl"
+
+
+@dataclass
+class Adapter:
+    """A model with its task. record: adapter.json."""
+
+    model: JointEmbedding
+    goal: Goal
+    config: AdaptConfig
+    record: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every modality that has an encoder, whether the method looks at it or not."""
+        return tuple(self.record["encoders"])
+
+
+def open_encoders(
+    sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, config: AdaptConfig, needed: bool = True
+) -> list[Encoder]:
+    """The encoder of every modality, frozen, on a device.
+
+    needed: whether the data must know every modality, as in training. Raises UsageError for one that it lacks, and what `open_encoder`
+    raises.
+    """
+    opened = []
+    for name, source in sources.items():
+        if name not in tokenizers and needed:
+            fix = f"The data holds {', '.join(tokenizers)}."
+            raise UsageError(f"there is an encoder of {name!r}, but no such modality in the data.", where="--encoder", fix=fix)
+        encoder = open_encoder(Path(source), name, tokenizers.get(name), config.pool).to(device)
+        encoder.compute_dtype = pick_precision(config.precision, device)
+        opened.append(encoder)
+    return opened
+
+
+def options_for(config: AdaptConfig) -> JointOptions:
+    """The method's options with those of the configuration over them. Raises UsageError for names and values that do not exist."""
+    options = options_of(JointOptions, {**config.recipe.options, **config.method_options}, f"--set method ({config.method})")
+    for name, choices in CHOICES.items():
+        if getattr(options, name) not in choices:
+            fix = f"Choose from: {', '.join(choices)}."
+            raise UsageError(f"{getattr(options, name)!r} is not possible.", where=f"method.{name}", fix=fix)
+    for name in ("replace", "dropout"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(f"{getattr(options, name)} is no share.", where=f"method.{name}", fix="Give a number from 0 to 1.")
+    if options.prompts < 0 or min(options.predictor_width, options.hidden) < 1:
+        raise UsageError("sizes must be positive.", where="--set method", fix="Prompts may be 0.")
+    return options
+
+
+def build(encoders: list[Encoder], goal: Goal, config: AdaptConfig) -> JointEmbedding:
+    """The untrained model of a method on the encoders that it looks at."""
+    names = config.modalities([encoder.modality for encoder in encoders])
+    own = [encoder for encoder in encoders if encoder.modality in names]
+    return JointEmbedding(own, goal.num_outputs, options_for(config), config.seed).to(next(own[0].parameters()).device)
+
+
+def describe(config: AdaptConfig, goal: Goal, encoders: list[Encoder], sources: Mapping[str, Path], data: str) -> dict[str, Any]:
+    """adapter.json as it is known before training."""
+    named = {encoder.modality: {"source": str(sources[encoder.modality]), "fingerprint": encoder.fingerprint} for encoder in encoders}
+    return {
+        "format": ADAPTER_FORMAT,
+        "config": config.to_json(),
+        "encoders": named,
+        "goal": {"kind": goal.kind, "state": goal.state},
+        "data": data,
+    }
+
+
+def count(model: JointEmbedding) -> dict[str, Any]:
+    """How much is trained, in all and beside the parameters of the encoders."""
+    trained = {name: parameter.numel() for name, parameter in model.trained().items()}
+    frozen = model.num_frozen()
+    parts: dict[str, int] = {}
+    for name, number in trained.items():
+        part = name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + number
+    return {"trained": sum(trained.values()), "frozen": frozen, "share": sum(trained.values()) / max(1, frozen), "parts": parts}
+
+
+class Kept(nn.Module):
+    """What an adapter stores of a model, as a module of its own: its trained parameters and its buffers outside the encoders."""
+
+    def __init__(self, model: JointEmbedding) -> None:
+        super().__init__()
+        self._names = {name.replace(".", "/"): name for name in model.trained()}
+        for plain, name in self._names.items():
+            self.register_parameter(plain, model.get_parameter(name))
+        self.moments, self.scales, self.reading_scales = model.moments, model.scales, model.reading_scales
+
+    def restore(self, tensors: Mapping[str, Tensor], where: object) -> None:
+        """Put saved tensors back. Raises DataError where they are not those of this model."""
+        own = self.state_dict()
+        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in tensors.items()}:
+            fix = "Use the encoders it was trained on, or adapt again."
+            raise DataError("the stored parameters do not fit the encoders.", where=where, fix=fix)
+        self.load_state_dict(dict(tensors))
+
+
+def save(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
+    """Write weights, then the record that names them; gives their size in bytes."""
+    path = folder / WEIGHTS
+    write_bytes(path, safetensors_bytes({name: value.detach().cpu().contiguous() for name, value in Kept(model).state_dict().items()}))
+    write_json(folder / RECORD, {**record, **count(model), "bytes": path.stat().st_size, "sha256": sha256_file(path), "finished": True})
+    return path.stat().st_size
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """adapter.json of a directory. Raises DataError where it is none or of another format."""
+    fix = "Give what `mmtool adapt -o` wrote."
+    try:
+        record = json.loads((Path(path) / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"this is no adapter ({error}).", where=path, fix=fix) from error
+    if not isinstance(record, dict) or record.get("format") != ADAPTER_FORMAT:
+        raise DataError(f"this is not an adapter this version can read (it reads {ADAPTER_FORMAT}).", where=path)
+    return record
+
+
+def is_adapter(path: Path) -> bool:
+    return (Path(path) / RECORD).is_file()
+
+
+def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.device, sources: Mapping[str, Path] | None = None) -> Adapter:
+    """A finished adapter on its encoders. tokenizers: of the data it will see. sources: where encoders lie now, if they were moved.
+
+    Raises DataError where the encoders are not those it was trained on, and names both fingerprints.
+    """
+    record = read_record(path)
+    config = AdaptConfig.from_json(record["config"])
+    if not record.get("finished"):
+        raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
+    places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}
+    encoders = open_encoders(places, tokenizers, device, config, needed=False)
+    for encoder in encoders:
+        wanted = record["encoders"][encoder.modality]["fingerprint"]
+        if encoder.fingerprint != wanted:
+            what = f"the encoder of {encoder.modality} is {encoder.fingerprint[:12]}, the adapter {path} was trained on {wanted[:12]}."
+            raise DataError(what, where=places[encoder.modality], fix=f"Give the right one with --encoder {encoder.modality}=PATH.")
+    goal = GOALS[record["goal"]["kind"]](record["goal"]["state"])
+    model = build(encoders, goal, config)
+    if sha256_file(Path(path) / WEIGHTS) != record["sha256"]:
+        raise DataError("the file's sha256 is not the one recorded.", where=Path(path) / WEIGHTS, fix="Adapt again.")
+    try:
+        tensors = load_file(Path(path) / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"the adapter cannot be read ({error}).", where=Path(path) / WEIGHTS, fix="Adapt again.") from error
+    Kept(model).restore(tensors, path)
+    return Adapter(model.eval(), goal, config, record)

@@ -1,0 +1,138 @@
+"""Labelled samples with holes, and batches of them as encoders take them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtool.adapt.config import AdaptConfig
+from mmtool.data.loader import sample_seed
+from mmtool.data.sample import SPLITS, Sample
+from mmtool.data.shards import TokenSet
+from mmtool.errors import DataError
+from mmtool.evaluation.survival import outcomes_of
+from mmtool.methods.joint_embedding import Encodings, JointEmbedding
+from mmtool.model.encoder import Inputs
+from mmtool.preprocessing.protocol import HoleProtocol
+
+ENCODED_TOGETHER = 256
+
+
+def holes(config: AdaptConfig, eta: float, missing: Sequence[str]) -> HoleProtocol:
+    """The protocol by which a share `eta` of samples loses modalities: a function of (seed, protocol, eta, key) alone."""
+    return HoleProtocol(holes=eta, apply_to=SPLITS, seed=config.hole_seed, missing=tuple(missing), lose=config.lose)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples that hold at least one of the modalities `names`: present (N, M), labels (N,), None where unknown."""
+
+    names: tuple[str, ...]
+    samples: list[Sample]
+    labels: list[Any]
+
+    @property
+    def present(self) -> np.ndarray:
+        return presence(self.samples, self.names)
+
+    def with_holes(self, protocol: HoleProtocol) -> "Labelled":
+        """The same samples without what the protocol takes."""
+        return Labelled(self.names, [_without(sample, self.names, protocol) for sample in self.samples], self.labels)
+
+
+def presence(samples: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
+    """(N, M) whether each sample holds each modality."""
+    return np.array([[name in sample.tokens for name in names] for sample in samples], dtype=bool).reshape(-1, len(names))
+
+
+def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int = 0, whole: bool = False) -> Labelled:
+    """The samples of a token set that hold any of the modalities, with their labels; `limit` of them, chosen by hash (0: all).
+
+    whole: only those that hold all of the modalities.
+    Raises DataError where none carries the label.
+    """
+    least = len(names) if whole else 1
+    chosen = [i for i in range(len(tokens)) if len(set(tokens.present(i)) & set(names)) >= least]
+    if not chosen:
+        fix = "Train on all samples (whole=false), or name fewer encoders."
+        raise DataError(f"no sample holds {' and '.join(names) if whole else ' or '.join(names)}.", where="--encoder", fix=fix)
+    if limit and len(chosen) > limit:
+        order = sorted(chosen, key=lambda i: sample_seed(config.hole_seed, 0, f"limit/{tokens.keys[i]}"))
+        chosen = sorted(order[:limit])
+    samples = [tokens[i] for i in chosen]
+    labels = labels_of(samples, config)
+    if all(label is None for label in labels):
+        known = sorted({name for sample in samples[:100] for name in sample.labels})
+        fix = f"Labels here: {', '.join(known) or 'none'}; `mmtool shard --labels FILE` adds more."
+        raise DataError(f"no sample with {' or '.join(names)} carries the label {config.target!r}.", where="--label", fix=fix)
+    return Labelled(tuple(names), samples, labels)
+
+
+def labels_of(samples: Sequence[Sample], config: AdaptConfig) -> list[Any]:
+    """The label of each sample, (time, event) where survival is asked for; None where it is unknown."""
+    if not config.survival:
+        return [sample.labels.get(config.label) for sample in samples]
+    time, event = config.survival
+    found = outcomes_of([sample.labels for sample in samples], time, event)
+    return [None if np.isnan(row).any() else tuple(row.tolist()) for row in found]
+
+
+def _without(sample: Sample, names: tuple[str, ...], protocol: HoleProtocol) -> Sample:
+    kept = protocol.kept(sample.key, [name for name in names if name in sample.tokens], sample.split)
+    return replace(sample, tokens={name: sample.tokens[name] for name in kept})
+
+
+@dataclass
+class Shuffled:
+    """An endless stream of batches: their order and randomness are functions of (seed, epoch, key), its state is `consumed`."""
+
+    data: Labelled
+    size: int
+    seed: int
+    consumed: int = 0
+
+    def next(self) -> tuple[np.ndarray, list[int]]:
+        """(indices of the samples, one seed for each)."""
+        indices: list[int] = []
+        seeds: list[int] = []
+        for position in range(self.consumed, self.consumed + self.size):
+            epoch, place = divmod(position, len(self.data.samples))
+            if place == 0 or not indices:
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.data.samples))
+            indices.append(int(order[place]))
+            seeds.append(sample_seed(self.seed, epoch, self.data.samples[indices[-1]].key))
+        self.consumed += self.size
+        return np.array(indices), seeds
+
+
+def encode(model: JointEmbedding, samples: Sequence[Sample], device: torch.device) -> Encodings:
+    """What the model's encoders say of whatever these samples hold."""
+    present = torch.from_numpy(presence(samples, model.names)).to(device)
+    inputs: list[Inputs] = []
+    for encoder in model.encoders:
+        held = [sample for sample in samples if encoder.modality in sample.tokens]
+        inputs.append({name: value.to(device) for name, value in encoder.prepare(held).items()} if held else {})  # type: ignore[operator]
+    return model.encode(inputs, present)
+
+
+@torch.no_grad()
+def encode_all(model: JointEmbedding, samples: Sequence[Sample], device: torch.device) -> Encodings:
+    """The same for any number of samples, batch by batch, on the device and without gradients."""
+    parts = [encode(model, part, device) for part in _chunks(samples)]
+    columns = range(len(model.names))
+    return Encodings(
+        [torch.cat([part.embedding[m] for part in parts]) for m in columns],
+        [torch.cat([part.reading[m] for part in parts]) for m in columns],
+        torch.cat([part.present for part in parts]),
+    )
+
+
+def _chunks(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    return (samples[start : start + ENCODED_TOGETHER] for start in range(0, len(samples), ENCODED_TOGETHER))
+
+
+def as_tensor(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)

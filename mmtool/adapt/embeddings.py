@@ -1,0 +1,138 @@
+"""The stage `impute --space embedding`: embeddings of absent modalities, as an adapter predicts them, for downstream use.
+
+OUT/MODALITY.npz         key (N,), embedding (N, W) float32, predicted (N,) bool, given (N,) as `a+b`: of every sample that has or gets one
+OUT/MODALITY.parquet     the same as a table, where that was asked for
+OUT/imputed.jsonl        one line per predicted embedding: key, modality, given, files
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mmtool.adapt.adapter import Adapter, open_adapter
+from mmtool.adapt.batches import encode_all
+from mmtool.adapt.measure import predicted_embeddings
+from mmtool.data.sample import Sample
+from mmtool.data.shards import open_token_set, split_directories
+from mmtool.errors import UsageError
+from mmtool.methods.joint_embedding import Encodings
+from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
+from mmtool.training.hardware import pick_device
+
+Format = Literal["npz", "parquet"]
+
+
+@dataclass(frozen=True)
+class EmbeddingSummary:
+    """samples: that got an embedding they lacked; skipped: the others; imputed: modality -> predicted embeddings."""
+
+    output: str
+    samples: int
+    skipped: int
+    imputed: dict[str, int]
+
+
+def impute_embeddings(
+    path: Path,
+    data: Path,
+    output: Path,
+    *,
+    have: Sequence[str] = (),
+    want: Sequence[str] = (),
+    split: str | None = None,
+    limit: int | None = None,
+    sources: Mapping[str, Path] | None = None,
+    format: Format = "npz",
+    force: bool = False,
+) -> EmbeddingSummary:
+    """Predict the embeddings `want` (none named: whatever a sample lacks) from `have` (none named: whatever it holds).
+
+    What a sample holds is written as it is, unless `have` leaves it out. Raises UsageError where nothing can be predicted.
+    """
+    refuse_overwrite(output, force)
+    parts = [open_token_set(data, name) for name in ([split] if split else split_directories(data))]
+    device = pick_device()
+    adapter = open_adapter(path, parts[0].tokenizers, device, sources)
+    names = adapter.model.names
+    for name in (*have, *want):
+        if name not in names:
+            fix = f"Choose from: {', '.join(names)}."
+            raise UsageError(f"the adapter has no encoder of {name!r}.", where="--have/--want", fix=fix)
+    samples = [part[i] for part in parts for i in range(len(part)) if set(part.present(i)) & set(have or names)][:limit]
+    encodings = encode_all(adapter.model, samples, device) if samples else None
+    rows = {target: _rows(adapter, samples, encodings, have, target) for target in want or names} if encodings else {}
+    made = {target: int(found["predicted"].sum()) for target, found in rows.items()}
+    if not any(made.values()):
+        held = ", ".join(sorted({name for sample in samples for name in sample.tokens})) or "nothing"
+        raise UsageError("no sample lacks what is asked for and has what it takes.", where="--have/--want", fix=f"Samples hold {held}.")
+    with atomic_directory(output, force) as partial:
+        files = {target: _write(partial / target, found, format) for target, found in rows.items() if made[target]}
+        lines = [line for target, name in files.items() for line in _lines(rows[target], target, name)]
+        write_bytes(partial / "imputed.jsonl", "".join(line + "\n" for line in lines).encode())
+    used = {key for target in files for key in rows[target]["key"][rows[target]["predicted"]]}
+    return EmbeddingSummary(str(output), len(used), len(samples) - len(used), {name: count for name, count in made.items() if count})
+
+
+def _rows(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, have: Sequence[str], target: str) -> dict[str, Any]:
+    """Key, embedding, predicted and given of every sample that holds `target` or has what it takes to predict it."""
+    m, names = adapter.model.names.index(target), adapter.model.names
+    given: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        sources = tuple(name for name in names if name in sample.tokens and name != target and (not have or name in have))
+        if (target not in sample.tokens or (have and target not in have)) and sources:
+            given[sources].append(i)
+        elif target in sample.tokens:
+            given[()].append(i)
+    embedding = np.zeros((len(samples), adapter.model.widths[m]), np.float32)
+    via = np.full(len(samples), "", dtype=object)
+    real = given.pop((), [])
+    embedding[real] = encodings.embedding[m][real].cpu().numpy()
+    for sources, chosen in given.items():
+        at = torch.tensor(chosen, device=encodings.present.device)
+        own = Encodings([each[at] for each in encodings.embedding], [each[at] for each in encodings.reading], encodings.present[at])
+        embedding[chosen] = predicted_embeddings(adapter, own, sources, target)[1].cpu().numpy()
+        via[chosen] = "+".join(sources)
+    rows = np.array(sorted([*real, *(i for chosen in given.values() for i in chosen)]), np.int64)
+    key = np.array([samples[i].key for i in rows], dtype=str)
+    units = adapter.model.scale(m)
+    restored = units.restore(torch.from_numpy(embedding[rows]).to(units.centre)).cpu().numpy()
+    return {"key": key, "embedding": restored, "predicted": via[rows] != "", "given": via[rows].astype(str)}
+
+
+def _write(stem: Path, found: Mapping[str, Any], format: Format) -> str:
+    """MODALITY.npz or MODALITY.parquet; gives its name."""
+    file = BytesIO()
+    if format == "npz":
+        np.savez_compressed(file, **found)
+    else:
+        _parquet(found, file)
+    path = stem.with_name(f"{stem.name}.{format}")
+    write_bytes(path, file.getvalue())
+    return path.name
+
+
+def _parquet(found: Mapping[str, Any], file: BytesIO) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        fix = "Install it with `pip install 'mmtool[parquet]'`, or write npz."
+        raise UsageError("Parquet needs pyarrow.", where="--format", fix=fix) from error
+    width = found["embedding"].shape[1]
+    values = pa.FixedSizeListArray.from_arrays(pa.array(found["embedding"].reshape(-1)), width)
+    columns = {name: pa.array(found[name].tolist()) for name in ("key", "predicted", "given")}
+    parquet.write_table(pa.table({**columns, "embedding": values}), file)
+
+
+def _lines(found: Mapping[str, Any], target: str, name: str) -> list[str]:
+    return [
+        canonical_json({"modality": target, "key": key, "given": given.split("+"), "files": [name]})
+        for key, given, predicted in zip(found["key"].tolist(), found["given"].tolist(), found["predicted"].tolist(), strict=True)
+        if predicted
+    ]

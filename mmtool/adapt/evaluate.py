@@ -1,0 +1,123 @@
+"""The stage `evaluate` for adapters: robustness curves and retrieval of one or more adapters on one held-out set, in one report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtool.adapt.adapter import open_adapter, read_record
+from mmtool.adapt.batches import labelled
+from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.measure import ETAS, Row, curve, retrieval
+from mmtool.adapt.report import write_report
+from mmtool.console import talk
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.errors import DataError, UsageError
+from mmtool.storage import atomic_directory, refuse_overwrite
+from mmtool.training.hardware import pick_device
+
+
+@dataclass(frozen=True)
+class AdapterEvaluation:
+    """report: its directory; rows: one per adapter, share, kind of holes and metric; samples: held-out ones used."""
+
+    report: Path
+    rows: list[Row]
+    samples: int
+
+
+def evaluate_adapters(
+    adapters: Sequence[Path],
+    data: Path,
+    output: Path,
+    *,
+    names: Sequence[str] | None = None,
+    sources: Mapping[str, Path] | None = None,
+    etas: Sequence[float] = (),
+    limit: int | None = None,
+    candidates: int = 100,
+    seed: int = 0,
+    force: bool = False,
+) -> AdapterEvaluation:
+    """Measure adapters on held-out samples. data: a split, or a shards directory (its test split). names: of the adapters in the report
+    (default: their methods). etas: shares of samples that lose modalities (none: from 0 to 1). limit: samples used at most.
+
+    Raises UsageError where adapters were made for different labels.
+    """
+    refuse_overwrite(output, force)
+    tokens = held_out_set(data)
+    records = [read_record(path) for path in adapters]
+    configs = [AdaptConfig.from_json(record["config"]) for record in records]
+    if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
+        raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
+    called = list(names) if names else unique_names(configs)
+    rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed)
+    with atomic_directory(output, force) as folder:
+        runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(called, configs, strict=True)]
+        write_report(folder, rows, {**meta_of(configs[0], records[0], samples, tokens), "runs": runs})
+    return AdapterEvaluation(output, rows, samples)
+
+
+def rows_of(
+    adapters: Sequence[Path],
+    names: Sequence[str],
+    tokens: TokenSet,
+    sources: Mapping[str, Path] | None,
+    etas: Sequence[float],
+    limit: int | None,
+    candidates: int,
+    seed: int,
+) -> tuple[list[Row], int]:
+    """Rows of all adapters on the same held-out samples, and how many of these there are: samples that hold every modality, so that the
+    share with holes is what it says; where there are none, all samples."""
+    device, samples = pick_device(), 0
+    rows: list[Row] = []
+    for path, name in zip(adapters, names, strict=True):
+        adapter = open_adapter(path, tokens.tokenizers, device, sources)
+        complete = any(set(adapter.names) <= set(tokens.present(i)) for i in range(len(tokens)))
+        held_out = labelled(tokens, adapter.names, adapter.config, limit or 0, whole=complete)
+        samples = len(held_out.samples)
+        talk(f"{name}: asking {samples} held-out samples")
+        rows += curve(adapter, held_out, device, name, seed, etas)
+        rows += retrieval(adapter, held_out, device, name, seed, candidates)
+        del adapter
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    if not rows:
+        raise DataError("no held-out sample can be judged.", where="DATA", fix="Evaluate on samples that carry the label.")
+    return rows, samples
+
+
+def held_out_set(data: Path, split: str | None = None) -> TokenSet:
+    """The held-out split of shards: the named one, else test, else validation; or the split that `data` is."""
+    data = Path(data)
+    for name in (split,) if split else ("test", "validation"):
+        if (data / name).is_dir():
+            return open_token_set(data, split=name)
+    if split or (data / "train").is_dir():
+        fix = "Give a directory that `mmtool shard` wrote with such a split."
+        raise DataError(f"there is no held-out split ({split or 'test or validation'}).", where=data, fix=fix)
+    return open_token_set(data)
+
+
+def unique_names(configs: Sequence[AdaptConfig]) -> list[str]:
+    """The methods, with the seed where that is needed to tell adapters apart, else with a number."""
+    methods = [config.method for config in configs]
+    named = [config.method if methods.count(config.method) == 1 else f"{config.method} (seed {config.seed})" for config in configs]
+    return [name if named.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(named, 1)]
+
+
+def meta_of(config: AdaptConfig, record: Mapping[str, Any], samples: int, tokens: TokenSet) -> dict[str, Any]:
+    """What the rows of a report rest on."""
+    protocol = {"eta": config.eta, "missing": list(config.missing), "lose": config.lose, "hole_seed": config.hole_seed}
+    return {
+        "label": config.target,
+        "kind": record["goal"]["kind"],
+        "modalities": list(record["encoders"]),
+        "samples": {"test": samples},
+        "trained_with": protocol,
+        "data": {"test": tokens.fingerprint},
+        "baselines": [],
+    }
