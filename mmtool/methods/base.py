@@ -7,6 +7,7 @@ features; what is written here holds for every method that predicts the next tok
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,8 @@ from mmtool.model.losses import loss_sums
 from mmtool.model.masks import View
 from mmtool.model.transformer import Transformer
 
+READ_TOGETHER = 512  # samples whose hidden states are held at once
+
 
 @dataclass(frozen=True)
 class Step:
@@ -32,6 +35,23 @@ class Step:
     progress: float
     seed: int
     model: Transformer
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a sample can teach: predict its real `target` given the ends of `paths`, each generated link by link from a real start."""
+
+    target: str
+    paths: tuple[tuple[str, ...], ...]
+
+    @property
+    def pseudo(self) -> list[str]:
+        return [path[-1] for path in self.paths]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """(from, to) in the order they are walked, each once."""
+        return list(dict.fromkeys(link for path in self.paths for link in pairwise(path)))
 
 
 class Method:
@@ -67,6 +87,10 @@ class Method:
         """Sum of losses of each modality, (M,), in fp32; the loop divides by the number of targets."""
         return loss_sums(model, hidden_BLD, places, targets)
 
+    def routes(self, present: frozenset[str]) -> list[Route]:
+        """What samples holding `present` can teach of pairs that never met; nothing, unless the method is transitive."""
+        return []
+
     def forget(self) -> None:
         """Drop whatever is kept between steps: called at every checkpoint, so that a resumed run goes on as an uninterrupted one."""
 
@@ -91,6 +115,11 @@ class Method:
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str]) -> np.ndarray:
         """(N, D) representations of the samples from their modalities `have` alone."""
         return pooled_states(model, [self.segments(sample, have, loss=()) for sample in samples], self.view)
+
+    def states(self, model: Transformer, have: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
+        """(N, D) float32 features of any number of samples, in batches; `have` counts as a set."""
+        parts = [samples[at : at + READ_TOGETHER] for at in range(0, len(samples), READ_TOGETHER)]
+        return np.concatenate([self.features(model, part, sorted(have)) for part in parts]).astype(np.float32)
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

@@ -30,6 +30,7 @@ class PretrainConfig:
     linear warm-up and cosine decay.
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
+    value_epochs: passes over the samples in which, after the last step, networks learn to tell expected values of tables (0: none).
     seed: of weights, order, masks and draws. precision: auto, fp32 or bf16. compile: auto, on or off.
     validation_samples: held-out samples scored at every checkpoint. checkpoint_every: steps between checkpoints (0: only the end).
     keep: checkpoints kept.
@@ -51,6 +52,7 @@ class PretrainConfig:
     clip_norm: float = 1.0
     smoothing: float = 0.0
     value_dropout: float = 0.0
+    value_epochs: int = 40
     seed: int = 0
     precision: str = "auto"
     compile: str = "auto"
@@ -66,6 +68,7 @@ CHOICES: dict[str, tuple[str, ...]] = {"preset": PRESETS, "precision": ("auto", 
 POSITIVE = ("steps", "batch_tokens", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
+    "value_epochs",
     *("validation_samples", "checkpoint_every", "seed"),
 )
 
