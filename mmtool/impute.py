@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,7 @@ class Imputer:
     def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
         """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""
         if self._values is not None and self._values.knows(have, want):
-            known, states = self._values.joined(have, samples), self._method.states(self.model, have, samples)
-            return list(self._values.directions[tuple(sorted(have)), want](known, states))
+            return list(self._values.expected(have, want, samples, partial(self._method.states, self.model)))
         return [None] * len(samples) if drawn is None else list(drawn.reshape(len(samples), -1, drawn.shape[1]).mean(1))
 
     def _index(self, name: str) -> int:

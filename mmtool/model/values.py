@@ -5,7 +5,7 @@ that. A network of two hidden layers, trained with squared error on the same sam
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor, nn
 
+from mmtool.data.sample import Sample
 from mmtool.errors import DataError
 from mmtool.storage import canonical_json
 from mmtool.tokenizers.base import METADATA_KEY, Tokenizer, ValueCodes
+
+States = Callable[[Sequence[str], Sequence[Sample]], np.ndarray]  # given modalities, samples -> (N, D) hidden states
 
 HIDDEN = 384
 NETWORKS = 3  # whose mean is the answer: with one, R2 and rank correlation on TCGA are about 0.005 lower
@@ -75,6 +78,10 @@ class Direction:
             network.init_weights(torch.Generator().manual_seed(seed))
         return cls(networks, {name: scale.astype(np.float32) for name, scale in scales.items()})
 
+    @property
+    def reads_states(self) -> bool:
+        return len(self.scales["state_mean"]) > 0
+
     def standard(self, name: str, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(((rows - self.scales[f"{name}_mean"]) / self.scales[f"{name}_scale"]).astype(np.float32))
 
@@ -93,9 +100,9 @@ class Direction:
         sizes = [len(tensors[f"{name}_mean"]) for name in cls.SCALED]
         own = {name.removeprefix("networks."): torch.from_numpy(array) for name, array in tensors.items() if name.startswith("networks.")}
         count = 1 + max(int(name.partition(".")[0]) for name in own)
-        networks = nn.ModuleList(ValueNetwork(*sizes) for _ in range(count))
-        networks.load_state_dict(own)
-        return cls(list(networks), {name: array for name, array in tensors.items() if not name.startswith("networks.")})
+        networks = [ValueNetwork(*sizes) for _ in range(count)]
+        nn.ModuleList(networks).load_state_dict(own)
+        return cls(networks, {name: array for name, array in tensors.items() if not name.startswith("networks.")})
 
 
 class ValueDecoder:
@@ -114,12 +121,19 @@ class ValueDecoder:
         found = table[np.arange(len(table)), np.stack(codes).astype(np.int64)]
         return np.where(np.isnan(found), np.nanmean(table, 1), found).astype(np.float32)
 
-    def joined(self, given: Sequence[str], samples: Sequence[Any]) -> np.ndarray:
+    def joined(self, given: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """(N, P) values of several modalities of samples, side by side in the order of their names."""
         return np.hstack([self.values(name, [sample.tokens[name] for sample in samples]) for name in sorted(given)])
 
+    def expected(self, given: Sequence[str], target: str, samples: Sequence[Sample], states: States) -> np.ndarray:
+        """(N, K) expected code values of a direction that is known; hidden states are computed where they are read."""
+        direction = self.directions[tuple(sorted(given)), target]
+        read = states(given, samples) if direction.reads_states else np.zeros((len(samples), 0), np.float32)
+        return direction(self.joined(given, samples), read)
+
     def to_bytes(self) -> bytes:
-        names, tensors = [], {}
+        names: list[dict[str, Any]] = []
+        tensors: dict[str, np.ndarray] = {}
         for number, ((given, target), direction) in enumerate(sorted(self.directions.items())):
             names.append({"given": list(given), "target": target})
             tensors |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in direction.tensors().items()}

@@ -29,7 +29,8 @@ MAX_SAMPLES = 20_000  # of each combination of modalities
 MIN_SAMPLES = 16  # fewer teach nothing
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 0.05
 WARMUP_STEPS = 50
-AT_ONCE = 512  # samples whose hidden states are computed together
+HELD_OUT_EVERY = 10  # every tenth row decides whether hidden states are read
+AT_ONCE = 512  # samples drawn together
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ class _Teacher:
             if len(samples) < MIN_SAMPLES or self.decoder.knows(given, target):
                 continue
             talk(f"learning values of {target} given {' and '.join(given)} from {len(samples):,} samples")
-            known, states = self.decoder.joined(given, samples), self.states(given, samples)
-            values = np.concatenate([lesson.values for lesson in own])
-            self.decoder.directions[given, target] = _fit(known, states, values, self.epochs, self.seed)
+            rows = self.decoder.joined(given, samples), self.states(given, samples), np.concatenate([lesson.values for lesson in own])
+            self.decoder.directions[given, target] = _fit(*_useful(*rows, self.epochs, self.seed), self.epochs, self.seed)
 
     def real_lessons(self, groups: dict[frozenset[str], list[Sample]]) -> list[Lesson]:
         """Each table given every set of others that occurs with it."""
@@ -111,8 +111,7 @@ class _Teacher:
         """Expected values of the end of a path; what lies between is drawn."""
         *before, end = path
         start = self.drawn(before, samples)
-        given = (before[-1],)
-        return self.decoder.directions[given, end](self.decoder.joined(given, start), self.states(given, start))
+        return self.decoder.expected((before[-1],), end, start, self.states)
 
     def drawn(self, path: Sequence[str], samples: Sequence[Sample]) -> list[Sample]:
         """The samples with what the transformer draws along the path, link by link."""
@@ -133,18 +132,31 @@ def _subsets(names: frozenset[str]) -> Iterator[tuple[str, ...]]:
         yield from combinations(sorted(names), size)
 
 
-def _fit(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int, seed: int) -> Direction:
-    direction = Direction.begin(given, states, target, range(NETWORKS * seed, NETWORKS * (seed + 1)))
+def _useful(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows, without their hidden states where these do not help to tell every tenth row, which two first fits do not see.
+
+    States of a transformer that had little time rather disturb: R2 of mirna given rppa on TCGA .072 with those of 240 steps, .096 without.
+    """
+    held = np.arange(len(given)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    errors = []
+    for read in (states[:, :0], states):
+        trial = _fit(given[~held], read[~held], target[~held], epochs, seed, networks=1)
+        errors.append(float(np.square(trial(given[held], read[held]) - target[held]).mean()))
+    return given, states if errors[1] < errors[0] else states[:, :0], target
+
+
+def _fit(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int, seed: int, networks: int = NETWORKS) -> Direction:
+    direction = Direction.begin(given, states, target, range(networks * seed, networks * (seed + 1)))
     rows = direction.standard("given", given), direction.standard("state", states), direction.standard("target", target)
     for number, network in enumerate(direction.networks):
-        _train(network, *rows, steps=max(1, epochs * len(given) // BATCH), seed=NETWORKS * seed + number)
+        _train(network, *rows, steps=max(1, epochs * len(given) // BATCH), seed=networks * seed + number)
     return direction
 
 
 def _train(network: ValueNetwork, given: Tensor, states: Tensor, target: Tensor, steps: int, seed: int) -> None:
     """Squared error by AdamW with warm-up and cosine decay to 0."""
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):  # dropout knows the global generator only
         torch.manual_seed(seed)
