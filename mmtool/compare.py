@@ -30,7 +30,6 @@ from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
 from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
-from mmtool.training.checkpoint import newest_checkpoint
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import CONFIG, open_run
@@ -173,8 +172,7 @@ def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
     run = open_run(path)
     if run.record["config"] != settings.to_json() or run.record["data"] != fingerprint:
         return False
-    checkpoint = newest_checkpoint(run.checkpoints)
-    return checkpoint is not None and checkpoint.state["progress"] >= 1
+    return run.complete
 
 
 def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, judging: Judging, raw: RawTables | None) -> dict[str, Any]:

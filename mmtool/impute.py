@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Imputation:
 
     tokens: codes or patches, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
     consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
-    expected: (L,) mean over draws of the expected code values, None for modalities whose codes have no values.
+    expected: (L,) expected code values: told directly, or their mean over draws; None for modalities whose codes have no values.
     """
 
     tokens: list[np.ndarray]
@@ -57,6 +58,7 @@ class Imputer:
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
         self.graph: CoOccurrence = run.graph
         self.target, self.poolings = run.target, self._method.poolings
+        self._values = run.values()
 
     @classmethod
     def open(cls, path: Path, *, checkpoint: str | None = None, device: str | None = None) -> "Imputer":
@@ -93,7 +95,7 @@ class Imputer:
             codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
             likely_given = [name for name in have if self.can_score(name)] if consistency else []
             back = self._consistency(part, likely_given, want, codes) if likely_given else [None] * len(part)
-            means = [None] * len(part) if made.expected is None else list(made.expected.reshape(len(part), draws, -1).mean(1))
+            means = self._expected(part, have, want, made.expected)
             done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
         return done
 
@@ -170,6 +172,12 @@ class Imputer:
         total = [-sum(nll for nll, _ in row) / sum(count for _, count in row) for row in zip(*scored, strict=True)]
         draws = len(codes[0])
         return [total[i : i + draws] for i in range(0, len(total), draws)]
+
+    def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
+        """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""
+        if self._values is not None and self._values.knows(have, want):
+            return list(self._values.expected(have, want, samples, partial(self._method.states, self.model)))
+        return [None] * len(samples) if drawn is None else list(drawn.reshape(len(samples), -1, drawn.shape[1]).mean(1))
 
     def _index(self, name: str) -> int:
         return self.run.layout.index(name)

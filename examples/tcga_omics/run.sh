@@ -47,7 +47,7 @@ fractions='0.7 0.1 0.2'
 encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     folder=$1
     shift
-    for table in mrna:48 mirna:32 rppa:32; do
+    for table in mrna:96 mirna:96 rppa:64; do
         name=${table%:*}
         make "$folder/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
             --set components="${table#*:}" --n-bins "$levels" --set min_present=0.9 --key-column patient --fractions $fractions "$@" \

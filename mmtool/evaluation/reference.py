@@ -19,9 +19,11 @@ from mmtool.evaluation.intervals import Estimate, share
 from mmtool.evaluation.judges import Judge
 from mmtool.evaluation.risks import Risks
 from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.table_rows import quantiles
 
 POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
 MAX_CLASSES = 100
+CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
 
 RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
 Survival = tuple[str, str] | None  # labels that hold a time and its event
@@ -55,11 +57,23 @@ class Reference:
         self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
         self._seed, self._survival = seed, survival
         self._train_verdicts: dict[str, dict[int, str]] = {}
+        self._bounds: dict[str, np.ndarray] = {}
 
     def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
-        """(n, F) rows of a table as they really are; where no raw table was given, as the tokenizer holds them."""
+        """(n, F) rows of a table as they really are, the most extreme values clipped; where no raw table was given, as the tokenizer
+        holds them."""
         if name not in self.raw:
             return np.stack(side.values(name, indices))
+        return np.clip(self._raw_rows(side, name, indices), *self._raw_bounds(name))
+
+    def _raw_bounds(self, name: str) -> np.ndarray:
+        """(2, F) values that all but a thousandth of training values on either side lie between."""
+        if name not in self._bounds:
+            rows = self._raw_rows(self.train, name, self.train.having(name))
+            self._bounds[name] = np.nan_to_num(quantiles(rows, np.array([CLIP, 1 - CLIP])))
+        return self._bounds[name]
+
+    def _raw_rows(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
         known = self.raw[name]
         keys = [side.samples[int(i)].key for i in indices]
         lost = next((key for key in keys if key not in known), None)

@@ -70,7 +70,10 @@ def _of_tables(meta: Mapping[str, Any]) -> list[str]:
         ceilings = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
         parts.append(f"Concordance of survival with the risk of real held-out data, the ceiling (chance 0.5): {ceilings}.")
     if meta.get("truth"):
-        parts.append(f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold.")
+        parts.append(
+            f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold; "
+            "values beyond the 0.1 % and 99.9 % quantiles of the training samples count as these."
+        )
     return parts
 
 

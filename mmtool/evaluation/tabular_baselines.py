@@ -141,8 +141,10 @@ def chained_equations(train: TrainingTables, direction: Direction, given: Tables
         known = np.where(train.held[name][:, None], reduced[name].transform(rows), np.nan)
         own = reduced[name].transform(asked[name]) if name in asked else np.full((count, known.shape[1]), np.nan)
         blocks.append(np.vstack([known, own]))
-    imputer = IterativeImputer(BayesianRidge(), max_iter=CHAINED_ROUNDS, tol=1e-2, random_state=0, skip_complete=True)
-    filled = imputer.fit_transform(np.hstack(blocks))[-count:]
+    table = np.hstack(blocks)
+    bounds = {"min_value": np.nanmin(table, 0), "max_value": np.nanmax(table, 0)}  # without them rounds run away from each other
+    imputer = IterativeImputer(BayesianRidge(), max_iter=CHAINED_ROUNDS, tol=1e-2, random_state=0, skip_complete=True, **bounds)
+    filled = imputer.fit_transform(table)[-count:]
     place = dict(zip(train.standard, np.cumsum([0, *(block.shape[1] for block in blocks)]), strict=False))
     width = reduced[direction.target].n_components_
     own = filled[:, place[direction.target] : place[direction.target] + width]

@@ -8,7 +8,7 @@ features; what is written here holds for every method that predicts the next tok
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,8 @@ from mmtool.model.transformer import Shape, Transformer
 
 Pack = Callable[[Sequence[Document]], AnyBatch]
 
+READ_TOGETHER = 512  # samples whose hidden states are held at once
+
 
 @dataclass(frozen=True)
 class Step:
@@ -39,6 +41,23 @@ class Step:
     progress: float
     seed: int
     model: Transformer
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a sample can teach: predict its real `target` given the ends of `paths`, each generated link by link from a real start."""
+
+    target: str
+    paths: tuple[tuple[str, ...], ...]
+
+    @property
+    def pseudo(self) -> list[str]:
+        return [path[-1] for path in self.paths]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """(from, to) in the order they are walked, each once."""
+        return list(dict.fromkeys(link for path in self.paths for link in pairwise(path)))
 
 
 class Method:
@@ -129,6 +148,10 @@ class Method:
         """Whether `score` is defined for a modality: patches have no likelihood."""
         return self.has_likelihood and not self.layout.modalities[self.layout.index(name)].continuous
 
+    def routes(self, present: frozenset[str]) -> list[Route]:
+        """What samples holding `present` can teach of pairs that never met; nothing, unless the method is transitive."""
+        return []
+
     def forget(self) -> None:
         """Drop whatever is kept between steps: called at every checkpoint, so that a resumed run goes on as an uninterrupted one."""
 
@@ -172,6 +195,11 @@ class Method:
     ) -> list[dict[str, np.ndarray]]:
         """The tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
         raise UsageError("this method hides no tokens.", where=self.name, fix="Ask a run of masked or m3ae.")
+
+    def states(self, model: Transformer, have: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
+        """(N, D) float32 features of any number of samples, in batches; `have` counts as a set."""
+        parts = [samples[at : at + READ_TOGETHER] for at in range(0, len(samples), READ_TOGETHER)]
+        return np.concatenate([self.features(model, part, sorted(have)) for part in parts]).astype(np.float32)
 
     def segments(self, sample: Sample, names: Sequence[str], loss: Sequence[str]) -> Document:
         """The sample's modalities in this order; only those in `loss` are predicted."""

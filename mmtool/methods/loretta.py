@@ -15,7 +15,7 @@ other. What the authors left open is an option here.
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
-from mmtool.methods.base import Step
+from mmtool.methods.base import Route, Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
 from mmtool.model.decode import Sampling
 
@@ -48,23 +48,6 @@ class LoReTTaOptions(CommutativeOptions):
     temperature: float = 1.0
     top_k: int = 0
     refresh: int = 0
-
-
-@dataclass(frozen=True)
-class Route:
-    """What a sample can teach: predict its real `target` given the ends of `paths`, each generated link by link from a real start."""
-
-    target: str
-    paths: tuple[tuple[str, ...], ...]
-
-    @property
-    def pseudo(self) -> list[str]:
-        return [path[-1] for path in self.paths]
-
-    @property
-    def links(self) -> list[tuple[str, str]]:
-        """(from, to) in the order they are walked, each once."""
-        return list(dict.fromkeys(link for path in self.paths for link in pairwise(path)))
 
 
 class LoReTTa(Commutative):

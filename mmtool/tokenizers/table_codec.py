@@ -33,7 +33,7 @@ SETTINGS = {
 HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
 FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012)
 LLOYD_ROUNDS = 30
-GUIDED_SHARE = 0.75  # of the components, where there are guides; the rest follow the variance that is left
+GUIDED_SHARE = 0.5  # of the components, where there are guides; the rest follow the variance that is left
 GUIDED_AMONG = 256  # principal components within which directions that tell a guide are sought
 TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
 
@@ -74,7 +74,7 @@ class TableCodecTokenizer(TableRows):
         Settings: `features` (names of the columns of `values`, required), `components` (tokens per row, default 32; fewer where the
         rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
         default 0.001), `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row has none:
-        three quarters of the components are those that tell these best). Nothing is random. The report's R2 is that of rows
+        half of the components are those that tell these best). Nothing is random. The report's R2 is that of rows
         kept from a fit. Raises UsageError for settings that make no sense.
         """
         check_settings(settings, SETTINGS, "table codec")

@@ -59,6 +59,7 @@ class PretrainConfig(Budget):
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
+    value_epochs: passes over the samples in which, after the last step, networks learn to tell expected values of tables (0: none).
     compile: auto, on or off. validation_samples: held-out samples scored at every checkpoint.
     """
 
@@ -72,6 +73,7 @@ class PretrainConfig(Budget):
     row_length: int = 0
     smoothing: float = 0.0
     value_dropout: float = 0.0
+    value_epochs: int = 40
     compile: str = "auto"
     validation_samples: int = 256
 
@@ -118,7 +120,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
-    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience"),
+    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience", "value_epochs"),
 )
 Config = TypeVar("Config", bound=Budget)
 

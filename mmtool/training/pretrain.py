@@ -28,10 +28,11 @@ from mmtool.model.transformer import PRESETS, Shape, Transformer
 from mmtool.storage import atomic_directory, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.config import RUN_FORMAT, PretrainConfig, options_of
+from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import make_optimizer
-from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, Run, make_method, open_run
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, VALUES, Run, make_method, open_run
 from mmtool.training.trainer import Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
@@ -76,6 +77,10 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
         trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), validation)
     else:
         talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+    if run.teaches_values and not run.complete:
+        model.eval()
+        decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
+        write_bytes(run.path / VALUES, decoder.to_bytes())
     return PretrainSummary(
         str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), validation.last or validation()
     )

@@ -5,6 +5,7 @@ RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
+RUN/values.safetensors                 networks that tell values of tables, learned at the end (see model/values.py)
 
 A finetuned run is one whose config.json also says what its head predicts, and whose checkpoints hold that head.
 """
@@ -24,6 +25,7 @@ from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Shape, Transformer
+from mmtool.model.values import ValueDecoder, code_values
 from mmtool.storage import sha256_bytes
 from mmtool.tokenizers.base import Tokenizer, from_bytes
 from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
@@ -31,6 +33,7 @@ from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
 from mmtool.training.target import Target
 
 CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
+VALUES = "values.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,26 @@ class Run:
             if self.target is not None:
                 model.task_head = self.target.head(model.shape.width)
             return model
+
+    @property
+    def teaches_values(self) -> bool:
+        """Whether networks for values of tables belong to the run: where at least two of its modalities are tables."""
+        return (
+            bool(self.config.value_epochs)
+            and sum(modality.ordered > 0 and modality.fixed_length for modality in self.layout.modalities) > 1
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was trained to the end, with everything that follows the last step."""
+        checkpoint = newest_checkpoint(self.checkpoints)
+        done = checkpoint is not None and checkpoint.state["progress"] >= 1
+        return done and (not self.teaches_values or (self.path / VALUES).exists())
+
+    def values(self) -> ValueDecoder | None:
+        """The networks that tell values of tables, None where the run has none (yet). Raises DataError where they are damaged."""
+        path = self.path / VALUES
+        return ValueDecoder.from_bytes(path.read_bytes(), code_values(self.tokenizers()), path) if path.exists() else None
 
     def method(self) -> Method:
         """The method as configured, with the gallery of training samples if it keeps one."""

@@ -1,0 +1,116 @@
+"""Networks tell expected values of tables: what was seen together and, where the method is transitive, what never was."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import layout_of
+from mmtool.data.sample import Modality, Sample
+from mmtool.errors import DataError
+from mmtool.methods import METHODS
+from mmtool.methods.base import Method
+from mmtool.model.transformer import Shape, Transformer
+from mmtool.model.values import ValueDecoder, code_values
+from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.table_codec import TableCodecTokenizer
+from mmtool.training.fit_values import _useful, fit_values
+
+COUNT, EPOCHS, PAIRS = 400, 25, (("a", "b"), ("b", "c"))
+
+
+class Samples(list):
+    """What a token set gives of its samples."""
+
+    def present(self, i: int) -> tuple[str, ...]:
+        return self[i].present
+
+
+def rows(name: str, count: int, seed: int) -> np.ndarray:
+    """Three tables of the same two factors."""
+    factors = np.random.default_rng(seed).normal(size=(count, 2))
+    mixing = np.random.default_rng(ord(name)).normal(size=(2, 6))
+    noise = np.random.default_rng(seed + ord(name)).normal(size=(count, 6))
+    return (factors @ mixing + 0.3 * noise).astype(np.float32)
+
+
+def world() -> tuple[dict[str, Tokenizer], Samples]:
+    settings = {"features": [f"f{i}" for i in range(6)], "components": 3, "n_bins": 16}
+    tokenizers: dict[str, Tokenizer] = {name: TableCodecTokenizer.fit(list(rows(name, COUNT, 1)), settings, 0) for name in "abc"}
+    codes = {name: tokenizer.encode(list(rows(name, COUNT, 1))) for name, tokenizer in tokenizers.items()}
+    held = [PAIRS[i % len(PAIRS)] for i in range(COUNT)]
+    return tokenizers, Samples(Sample(f"{i:04d}", {name: codes[name][i] for name in held[i]}) for i in range(COUNT))
+
+
+@pytest.fixture(autouse=True)
+def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of three: seconds of work."""
+    monkeypatch.setattr("mmtool.training.fit_values._fit.__defaults__", (1,))
+
+
+@cache
+def learned(name: str) -> tuple[ValueDecoder, Method, Transformer, dict[str, Tokenizer]]:
+    tokenizers, samples = world()
+    layout = layout_of([Modality(name, "table", 16, (3,), "set", name * 64, 3, 16) for name in tokenizers])
+    method = METHODS[name](layout, CoOccurrence.of(sample.present for sample in samples), METHODS[name].Options())
+    model = Transformer(Shape(depth=1, width=32), layout)
+    model.init_weights(torch.Generator().manual_seed(0))
+    return fit_values(model.eval(), method, tokenizers, samples, EPOCHS, 0), method, model, tokenizers  # type: ignore[arg-type]
+
+
+def r2(made: tuple, given: Sequence[str], target: str) -> float:
+    """Of expected values of samples that training never saw."""
+    decoder, method, model, tokenizers = made
+    codes = {name: tokenizer.encode(list(rows(name, 200, 2))) for name, tokenizer in tokenizers.items()}
+    held_out = [Sample(f"{i}", {name: codes[name][i] for name in codes}) for i in range(200)]
+    expected = decoder.expected(given, target, held_out, partial(method.states, model))
+    told = tokenizers[target].from_code_values(expected)  # type: ignore[attr-defined]
+    true = rows(target, 200, 2)
+    return float(1 - ((true - told) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
+
+
+def test_what_was_seen_together_is_told_by_every_method() -> None:
+    for name in ("commutative", "contrastive"):
+        made = learned(name)
+        assert sorted(made[0].directions) == [(("a",), "b"), (("b",), "a"), (("b",), "c"), (("c",), "b")]
+        assert min(r2(made, ["a"], "b"), r2(made, ["b"], "c")) > 0.6
+
+
+def test_what_never_met_is_told_through_the_link() -> None:
+    made = learned("loretta")
+    assert len(made[0].directions) == 9
+    assert min(r2(made, ["a"], "c"), r2(made, ["c"], "a"), r2(made, ["a", "b"], "c"), r2(made, ["a", "c"], "b")) > 0.6
+
+
+def test_a_file_holds_all_of_it_and_the_same_seed_gives_the_same_file() -> None:
+    decoder, _, _, tokenizers = learned("commutative")
+    data = decoder.to_bytes()
+    learned.cache_clear()
+    assert data == learned("commutative")[0].to_bytes()
+    again = ValueDecoder.from_bytes(data, code_values(tokenizers), "values")
+    assert again.to_bytes() == data
+    assert again.knows(["a"], "b") and not again.knows(["a"], "c")
+
+
+def test_a_damaged_file_is_named() -> None:
+    decoder, _, _, tokenizers = learned("commutative")
+    with pytest.raises(DataError, match="damaged"):
+        ValueDecoder.from_bytes(decoder.to_bytes()[:-100], code_values(tokenizers), Path("run/values.safetensors"))
+
+
+def test_a_missing_value_counts_as_the_mean_of_its_place() -> None:
+    table = np.array([[1.0, 3.0, np.nan], [5.0, 7.0, np.nan]])
+    found = ValueDecoder({"a": table}).values("a", [np.array([2, 1], np.uint16)])
+    np.testing.assert_allclose(found, [[2.0, 7.0]])
+
+
+def test_hidden_states_are_read_only_where_they_help() -> None:
+    random = np.random.default_rng(0)
+    given, telling = random.normal(size=(300, 2)).astype(np.float32), random.normal(size=(300, 2)).astype(np.float32)
+    target = given + 2 * telling
+    assert _useful(given, telling, target, EPOCHS, 0)[1].shape == (300, 2)
+    assert _useful(given, random.normal(size=(300, 30)).astype(np.float32), given, EPOCHS, 0)[1].shape == (300, 0)
