@@ -1,6 +1,6 @@
 """Write short clips of Atari games: what was seen, what was heard, and what was done, of the same second.
 
-    python examples/atari/make_clips.py OUT --clips 6000 --seed 0
+    python examples/atari/make_clips.py OUT --clips 8000 --seed 0
 
     OUT/frames/KEY.png     a long exposure of the clip, 32 x 32 RGB: of every pixel its brightest moment, so that what moves leaves a streak
     OUT/audio/KEY.wav      the game's sound, 7,680 Hz mono 16 bit, 1 s
@@ -46,7 +46,7 @@ SAMPLE_RATE_HZ, KEPT_RATE_HZ, SILENCE = 512 * 60, 128 * 60, 128  # of the emulat
 ROWS, BLOCK = slice(12, 204), (6, 5)  # of the screen (210 x 160): those that are kept; what becomes one pixel
 
 FIRING_RATE, TAP_RATE = 0.6, 0.4  # shares of steps with the button pressed, where the player fires, and with a tap
-WARM_UP_STEPS, PAUSE_STEPS = (12, 48), 18  # idle steps before an episode, and after a lost life
+WARM_UP_STEPS, BETWEEN_STEPS, PAUSE_STEPS = (12, 48), 6, 18  # idle: before an episode, between clips (old shots fly off), after a lost life
 SURFACE, DEEP, LITTLE_OXYGEN = 30, 95, 14  # seaquest: depths, and when to come up
 DEPTH, OXYGEN, COLUMN = 97, 102, 70  # its places in RAM
 LEFT_EDGE, RIGHT_EDGE = 26, 128  # its columns
@@ -67,7 +67,7 @@ class Clip:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write")
-    parser.add_argument("--clips", type=int, default=6000, help="how many, dealt evenly among the games (default 6000)")
+    parser.add_argument("--clips", type=int, default=8000, help="how many, dealt evenly among the games (default 8000)")
     parser.add_argument("--games", default=",".join(GAMES), help=f"default {','.join(GAMES)}")
     parser.add_argument("--seed", type=int, default=0, help="decides what the player does (default 0)")
     parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
@@ -135,6 +135,7 @@ class Player:
                 return
             if self.ale.lives() == lives:
                 yield clip
+                self._idle(BETWEEN_STEPS)
             else:
                 self._idle(PAUSE_STEPS)
 

@@ -11,7 +11,7 @@
 # same command continues an interrupted one. The last line of standard output is one JSON document with all results.
 # On 2 cores the default (one seed, six methods, 4 minutes each) ends within 45 minutes.
 set -eu
-data='' out='' clips=6000 seeds=0 budget='--minutes 4' preset=tiny batch=2048 split=validation task=impute,retrieval,probe smoke=
+data='' out='' clips=8000 seeds=0 budget='--minutes 4' preset=tiny batch=2048 split=validation task=impute,retrieval,probe smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
