@@ -15,6 +15,7 @@ Nothing is downloaded: the games come with the package `ale-py`. The same seed g
 import argparse
 import csv
 import io
+import itertools
 import json
 import sys
 import wave
@@ -103,13 +104,9 @@ def write_clips(folder: Path, games: list[str], count: int, seed: int) -> dict[s
 
 
 def clips_of(game: str, count: int, seed: int) -> Iterator[tuple[int, Clip]]:
-    """(episode, clip), `count` times."""
-    made = episode = 0
-    while made < count:
-        for clip in Player(game, seed, episode).play(min(CLIPS_PER_EPISODE, count - made)):
-            yield episode, clip
-            made += 1
-        episode += 1
+    """(episode, clip), `count` times: the first ones are the same for every count."""
+    endless = ((episode, clip) for episode in itertools.count() for clip in Player(game, seed, episode).play())
+    return itertools.islice(endless, count)
 
 
 class Player:
@@ -124,11 +121,11 @@ class Player:
         self.ale.loadROM(roms.get_rom_path(game))
         self.actions = {action.name: action for action in self.ale.getLegalActionSet()}
 
-    def play(self, count: int) -> Iterator[Clip]:
-        """Up to `count` clips; those in which a life is lost are left out, and the episode ends with the game."""
+    def play(self) -> Iterator[Clip]:
+        """Clips, some of them left out because a life was lost; the episode ends with the game at the latest."""
         self.ale.reset_game()
         self._idle(int(self.random.integers(*WARM_UP_STEPS)))
-        for _ in range(count):
+        for _ in range(CLIPS_PER_EPISODE):
             lives = self.ale.lives()
             clip = self._clip()
             if self.ale.game_over():
