@@ -16,6 +16,7 @@ pytest.importorskip("ale_py", reason="the clips need the package ale-py")
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "atari" / "make_clips.py"
 SHOOTING = frozenset((1, *range(10, 18)))  # ALE's actions with the button pressed
+DIVING = frozenset((2, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17))  # up or down
 NUM_CLIPS = 40
 
 
@@ -45,11 +46,11 @@ def test_every_clip_has_its_three_files_and_a_label(clips: Path) -> None:
     assert len(rows(clips)) == NUM_CLIPS
     for row in rows(clips):
         with np.load(clips / "actions" / f"{row['key']}.npz") as arrays:
-            assert arrays["actions"].shape == arrays["rewards"].shape == (16,)
+            assert arrays["actions"].shape == arrays["rewards"].shape == (12,)
             assert set(arrays["actions"].tolist()) <= set(range(18))
-        assert np.asarray(Image.open(clips / "frames" / f"{row['key']}.png")).shape == (40, 40, 3)
-        assert len(sound(clips, row["key"])) == 8192
-    assert len({row["episode"] for row in rows(clips)}) > 1 and len({row["steering"] for row in rows(clips)}) == 3
+        assert np.asarray(Image.open(clips / "frames" / f"{row['key']}.png")).shape == (32, 32, 3)
+        assert len(sound(clips, row["key"])) == 7680
+    assert len({row["episode"] for row in rows(clips)}) > 1 and len({row["scene"] for row in rows(clips)}) == 2
 
 
 def test_a_seed_decides_every_byte(clips: Path, tmp_path: Path) -> None:
@@ -77,6 +78,16 @@ def test_clips_are_read_as_trajectories_of_their_episodes(clips: Path) -> None:
     items = list(read_items("trajectory", [clips / "actions"], options))
     assert [item.key for item in items] == [row["key"] for row in rows(clips)]
     assert [item.group for item in items] == [row["episode"] for row in rows(clips)]
+
+
+def test_every_game_has_actions_of_its_own(tmp_path: Path) -> None:
+    assert write(tmp_path / "clips", "--clips", "48").returncode == 0
+    pressed: dict[str, set[int]] = {}
+    for row in rows(tmp_path / "clips"):
+        with np.load(tmp_path / "clips" / "actions" / f"{row['key']}.npz") as arrays:
+            pressed.setdefault(row["game"], set()).update(arrays["actions"].tolist())
+    assert pressed["atlantis"] <= {0} | SHOOTING and not pressed["beam_rider"] & DIVING
+    assert pressed["seaquest"] & DIVING and pressed["chopper_command"] >= {3, 4}
 
 
 def test_a_game_without_a_player_is_refused(tmp_path: Path) -> None:

@@ -1,37 +1,44 @@
 #!/bin/sh
-# Atari: what is seen (a long exposure of a second of play), what is heard, and what is done (actions and rewards) of three games.
-# The pairs are true ones, moments of the same play: training holds (frames, audio) and (frames, actions), never (audio, actions).
-# Every method trains for the same wall time and is judged on held-out episodes by the scene: which game, and whether shots are fired.
+# Atari: what is seen (a long exposure of a second of play), what is heard, and what is done (actions and rewards) of four games.
+# The pairs are true ones, moments of the same play: training holds (frames, audio) and (frames, actions) of disjoint clips, never
+# (audio, actions). Every method trains for the same wall time and is judged on held-out episodes by the scene: which game, and whether
+# shots are fired.
 #
-#   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seed N] [--minutes M] [--preset P] [--batch-tokens B]
-#                            [--methods "causal cm3 loretta"] [--label scene|game|steering] [--split validation|test] [--smoke]
+#   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--minutes M | --steps N] [--preset P] [--batch-tokens B]
+#                            [--methods causal,loretta] [--task impute,retrieval,...] [--split validation|test] [--smoke]
 #
-# Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages are kept: the same command continues
-# an interrupted one. The last line of standard output is one JSON document with all results.
+# Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
+# same command continues an interrupted one. The last line of standard output is one JSON document with all results.
+# On 2 cores the default (one seed, six methods, 4 minutes each) ends within 45 minutes.
 set -eu
-data='' out='' clips=6000 seed=0 minutes=6 preset=tiny batch=2048 methods='causal cm3 loretta' label=scene split=validation smoke=
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data='' out='' clips=8000 seeds=0 budget='--minutes 4' preset=tiny batch=2048 split=validation task=impute,retrieval,probe smoke=
+methods=causal,masked,contrastive,cm3,commutative,loretta
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
+    esac
+    [ $# -gt 1 ] || usage
+    case $1 in
         --data) data=$2 ;;
         --out) out=$2 ;;
         --clips) clips=$2 ;;
-        --seed) seed=$2 ;;
-        --minutes) minutes=$2 ;;
+        --seeds) seeds=$2 ;;
+        --minutes) budget="--minutes $2" ;;
+        --steps) budget="--steps $2" ;;
         --preset) preset=$2 ;;
         --batch-tokens) batch=$2 ;;
         --methods) methods=$2 ;;
-        --label) label=$2 ;;
+        --task) task=$2 ;;
         --split) split=$2 ;;
         *) usage ;;
     esac
     shift 2
 done
 [ -n "$data" ] && [ -n "$out" ] || usage
-codec='' limit=1000
+codec='' limit=1000 candidates=100
 if [ -n "$smoke" ]; then
-    clips=600 preset=tiny minutes=0.3 codec='--set steps=60' limit=100 methods='cm3 loretta'
+    clips=640 preset=tiny budget='--minutes 0.3' codec='--set steps=60' limit=100 candidates=20 methods=commutative,loretta
 fi
 
 say() { # print a command as one would type it, then run it
@@ -44,21 +51,16 @@ say() { # print a command as one would type it, then run it
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
 
-tokens=$out/tokens shards=$out/shards-$seed
+tokens=$out/tokens shards=$out/shards
 known="--labels $data/labels.csv --group-column episode"
 make "$data/labels.csv" python "$(dirname "$0")/make_clips.py" "$data" --clips "$clips"
-make "$tokens/frames.tar" mmtool tokenize image "$data/frames" --fit --name frames $known --patch 8 $codec -o "$tokens/frames.tar"
+make "$tokens/frames.tar" mmtool tokenize image "$data/frames" --fit --name frames $known --patch 8 --codebook 1024 $codec \
+    -o "$tokens/frames.tar"
 make "$tokens/audio.tar" mmtool tokenize audio "$data/audio" --fit $known --patch 8 --set trim_db=0 --set normalise=false $codec \
     -o "$tokens/audio.tar"
 make "$tokens/actions.tar" mmtool tokenize trajectory "$data/actions" --fit --name actions $known --set streams=actions,rewards \
     --set num_actions=18 --set binning=quantile -o "$tokens/actions.tar"
-make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions \
-    --seed "$seed" -o "$shards"
+make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions -o "$shards"
 
-set --
-for method in $methods; do
-    run=$out/$method-$seed
-    say mmtool pretrain "$shards" --method "$method" --preset "$preset" --batch-tokens "$batch" --minutes "$minutes" --seed "$seed" -o "$run"
-    set -- "$@" "$run"
-done
-say mmtool evaluate "$@" "$shards/$split" --label "$label" --limit "$limit" --seed "$seed" --force -o "$out/report-$seed" --json
+say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --batch-tokens "$batch" $budget \
+    --task "$task" --split "$split" --label scene --limit "$limit" --candidates "$candidates" --json -o "$out/comparison"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from mmtool.evaluation.plots import FAINT, INK, save
+from mmtool.evaluation.plots import FAINT, INK, legend_columns, save
 
 COLUMNS = 4
 SPARE = "#64748b"
@@ -48,7 +48,8 @@ def draw_curves(
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = 3.1 if columns > 1 else 6.5
-    figure = Figure(figsize=(max(6.5, width * columns + 0.6), (2.6 if rows > 1 else 3.6) * rows + 1.1), layout="constrained")
+    inches = max(6.5, width * columns + 0.6)
+    figure = Figure(figsize=(inches, (2.6 if rows > 1 else 3.6) * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     handles: dict[str, Any] = {}
     for axis, (name, lines) in zip(axes.flat, panels, strict=False):
@@ -66,7 +67,8 @@ def draw_curves(
             axis.set_ylabel(y_label, fontsize=9.5, color=INK)
     _scales(axes[0, 0], panels, logarithmic, percent_x)
     figure.suptitle(title[0].upper() + title[1:], fontsize=12, fontweight="bold", color=INK)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=9)
+    columns = legend_columns(list(handles), inches)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     save(figure, stem)
 
 

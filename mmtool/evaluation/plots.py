@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
@@ -16,8 +18,9 @@ from mmtool.storage import write_bytes
 RUN_COLOURS = (
     "#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#7c2d12", "#4f46e5", "#be123c", "#0d9488", "#334155",
 )  # fmt: skip
-LEGEND_CHARACTERS = 105  # in one line of the legend
+LEGEND_CHARACTERS, MAX_LEGEND_COLUMNS, LEGEND_MARK = 12, 7, 6  # that fit in an inch of it; columns; characters that a mark takes
 BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c")
+WIDTH = 9  # of the figures, in inches
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 TITLES = {
@@ -47,14 +50,31 @@ def colours(meta: Mapping[str, Any]) -> dict[str, str]:
     return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=False))
 
 
-def draw_bars(stem: Path, title: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
-    """Write STEM.png and STEM.svg of rows of one metric: directions from top to bottom, runs and baselines of `meta` side by side."""
+def paler(colour: str) -> str:
+    """Halfway to white: for a second thing of the same method."""
+    return to_hex([(1 + band) / 2 for band in to_rgb(colour)])
+
+
+def legend_columns(names: Sequence[str], inches: float) -> int:
+    """As many as fit into the width, evenly filled."""
+    room = int(inches * LEGEND_CHARACTERS) // (max(map(len, names)) + LEGEND_MARK)
+    lines = ceil(len(names) / max(1, min(MAX_LEGEND_COLUMNS, room)))
+    return ceil(len(names) / lines)
+
+
+def draw_bars(
+    stem: Path, title: str, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], palette: Mapping[str, str] | None = None
+) -> None:
+    """Write STEM.png and STEM.svg of rows of one metric: directions from top to bottom, runs and baselines of `meta` side by side.
+
+    palette: name -> colour of runs in their order, where these are not the ones of `meta`.
+    """
     metric = rows[0]["metric"]
-    palette = {name: colour for name, colour in colours(meta).items() if any(row["run"] == name for row in rows)}
+    palette = {name: colour for name, colour in (palette or colours(meta)).items() if any(row["run"] == name for row in rows)}
     panels = [(heading, part) for seen, heading in PANELS if (part := [row for row in rows if row["seen"] is seen])]
     sizes = [len({_direction(row) for row in part}) for _, part in panels]
     inches = sum(sizes) * (0.25 + 0.19 * len(palette)) + 0.55 * len(panels) + 1.3
-    figure = Figure(figsize=(9, inches), layout="constrained")
+    figure = Figure(figsize=(WIDTH, inches), layout="constrained")
     axes = figure.subplots(len(panels), 1, height_ratios=sizes, sharex=True, squeeze=False)
     for axis, (heading, part) in zip(axes[:, 0], panels, strict=True):
         _panel(axis, metric, part, palette, meta)
@@ -63,7 +83,7 @@ def draw_bars(stem: Path, title: str, rows: Sequence[Mapping[str, Any]], meta: M
     figure.suptitle(title[0].upper() + title[1:], fontsize=13, fontweight="bold", color=INK)
     handles = {text: handle for axis in axes[:, 0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     order = sorted(handles, key=[*palette, *handles].index)
-    columns = max(1, min(6, len(order), LEGEND_CHARACTERS // (max(map(len, order)) + 6)))
+    columns = legend_columns(order, WIDTH)
     figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
     save(figure, stem)
 

@@ -15,12 +15,14 @@ A run that has several poolings (the state of a CLS token, the mean of all state
 not its usual one.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -103,9 +105,9 @@ def fit_classifier(features: np.ndarray, classes: np.ndarray, seed: int) -> Any:
     folds = min(FOLDS, int(np.unique(classes, return_counts=True)[1].min()))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     if folds < 2:
-        return model.fit(features, classes)
+        return _fit(model, features, classes)
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return GridSearchCV(model, {"logisticregression__C": list(PENALTIES)}, cv=split).fit(features, classes)
+    return _fit(GridSearchCV(model, {"logisticregression__C": list(PENALTIES)}, cv=split), features, classes)
 
 
 def fit_ridge(features: np.ndarray, numbers: np.ndarray) -> Any:
@@ -124,7 +126,14 @@ def few_shots(
         random = np.random.default_rng((seed, shots))
         drawn = [np.concatenate([random.permutation(place)[:shots] for place in places]) for _ in range(SHOT_DRAWS)]
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-        yield shots, np.stack([model.fit(features[rows], classes[rows]).predict(queries) == truth for rows in drawn]).astype(float)
+        yield shots, np.stack([_fit(model, features[rows], classes[rows]).predict(queries) == truth for rows in drawn]).astype(float)
+
+
+def _fit(model: Any, features: np.ndarray, classes: np.ndarray) -> Any:
+    """Weak penalties may use up their iterations: such a probe is judged as it is, and nobody need read of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(features, classes)
 
 
 def most_frequent(classes: np.ndarray) -> str:

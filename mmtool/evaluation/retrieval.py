@@ -18,7 +18,7 @@ import numpy as np
 from mmtool.console import talk, track
 from mmtool.data.sample import Sample
 from mmtool.evaluation.intervals import Estimate, bootstrap, share
-from mmtool.evaluation.plots import draw_bars
+from mmtool.evaluation.plots import colours, draw_bars, paler
 from mmtool.evaluation.study import Row, Study, row
 from mmtool.evaluation.tables import direction, table
 from mmtool.impute import Imputer
@@ -85,14 +85,19 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
         if chosen:
             stem = f"retrieval-{kind.strip() or 'sample'}"
             heads = [each for each in chosen if each["metric"] == f"{kind}recall@1"]
-            drawn = {**meta, "runs": [{"name": name} for name in names], "baselines": [CHANCE]}
-            draw_bars(folder / stem, f"recall@1 of retrieval: the first hit is {title}", heads, drawn)
+            draw_bars(folder / stem, f"recall@1 of retrieval: the first hit is {title}", heads, meta, _palette(meta))
             parts += [f"### A hit is {title}", f"![{stem}]({stem}.png)"]
         for metric in (f"{kind}recall@1", f"{kind}recall@10", f"{kind}median rank"):
             if any(each["metric"] == metric for each in chosen):
                 part = [each for each in chosen if each["metric"] == metric]
                 parts.append(table(part, metric, direction, lambda each: each["run"], names))
     return parts
+
+
+def _palette(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Both ways of ranking of a run beside each other, the one by likelihood in a paler tone."""
+    own = colours({**meta, "baselines": [CHANCE]})
+    return {name + way: paler(own[name]) if way else own[name] for name in own for way in ("", LIKELIHOOD)}
 
 
 def _renamed(each: Row) -> Row:
