@@ -5,7 +5,7 @@ RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
-RUN/values.safetensors                 networks that tell values of tables, learned at the end (see model/values.py)
+RUN/values.safetensors                networks that tell values of tables, learned at the end (see model/values.py)
 
 A finetuned run is one whose config.json also says what its head predicts, and whose checkpoints hold that head.
 """
