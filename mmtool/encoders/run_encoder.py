@@ -75,7 +75,7 @@ class RunEncoder(Encoder):
             mask = read_only_mask(mask, filled, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
             position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
-        turn = model.turn(position, x.dtype)
+        turn = model.shape.turn(position, x.dtype)
         for depth, block in enumerate(model.blocks):
             if depth and deep:
                 x = torch.cat((x[:, :size], x[:, size:] + deep[depth - 1].to(x.dtype)), 1)

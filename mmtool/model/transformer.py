@@ -30,7 +30,7 @@ class Shape:
 
     depth: number of blocks. width: D. head_width: K. hidden: inner width of SwiGLU (0: 8/3 of the width, rounded up to 64).
     bias: biases in the linear layers (on for encoders that BitFit tunes). rope_base: longest wavelength of the rotary positions.
-    positions: rotary, or fixed (sines and cosines added to the inputs, Vaswani et al. 2017).
+    positions: rotary, fixed (sines and cosines added to the inputs, Vaswani et al. 2017), or both.
     """
 
     depth: int
@@ -48,6 +48,10 @@ class Shape:
     @property
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
+
+    def turn(self, position_BL2: Tensor, dtype: torch.dtype) -> Turn:
+        """Rotary positions as attention takes them, None where there are none."""
+        return None if self.positions == "fixed" else rotation(position_BL2, self.head_width, self.rope_base, dtype)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +84,7 @@ class Transformer(nn.Module):
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
         self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
-        self.fixed = FixedPositions(layout, shape.width) if shape.positions == "fixed" else None
+        self.fixed = FixedPositions(layout, shape.width) if shape.positions != "rotary" else None
         self.compute_dtype = torch.float32
 
     def forward(
@@ -99,7 +103,7 @@ class Transformer(nn.Module):
         query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
         """
         x = self.embed(tokens_BL, modality_BL, slot_BL, position_BL2, patches)
-        turn = self.turn(position_BL2, x.dtype)
+        turn = self.shape.turn(position_BL2, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
@@ -119,10 +123,6 @@ class Transformer(nn.Module):
         if self.fixed is not None:
             x = x + self.fixed(position_BL2)
         return x.to(self.compute_dtype)
-
-    def turn(self, position_BL2: Tensor, dtype: torch.dtype) -> Turn:
-        """How far queries and keys are turned by their positions; None where positions are fixed."""
-        return rotation(position_BL2, self.shape.head_width, self.shape.rope_base, dtype) if self.fixed is None else None
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
         """Scores (N, W) of END and the codes of modality `index`, in fp32."""
