@@ -102,6 +102,7 @@ class MaskedAutoencoder(Transformer):
         """As every transformer; patches enter as large as other embeddings do."""
         super().init_weights(generator)
         if self.patches is not None:
+            linear: Any
             for linear in self.patches.linears.values():
                 nn.init.normal_(linear.weight, std=0.02 / math.sqrt(linear.in_features), generator=generator)
 

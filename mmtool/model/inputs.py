@@ -53,8 +53,8 @@ def masked_inputs(batch: MaskedBatch, device: torch.device) -> MaskedInputs:
             home = np.where(seen.targets[index] == NO_TARGET, -1, seen.places[index])
             patches.append(Patches(index, to_device(values, device), to_device(home, device)))
     for index, (places, codes) in enumerate(zip(whole.places, whole.targets, strict=True)):
-        values = to_device(whole.values[index], device) if index in whole.values else None
-        targets.append(Targets(to_device(places, device), to_device(codes, device), values))
+        told = to_device(whole.values[index], device) if index in whole.values else None
+        targets.append(Targets(to_device(places, device), to_device(codes, device), told))
     shaped = (batch.origin.reshape(whole.tokens.shape), batch.home.reshape(seen.tokens.shape))
     origin, back, cls, lengths = (to_device(array, device) for array in (*shaped, batch.cls, batch.lengths))
     return MaskedInputs(_rows(seen, device), patches, _rows(whole, device), origin, back, targets, cls, lengths)

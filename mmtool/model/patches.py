@@ -13,9 +13,9 @@ LONGEST_WAVELENGTH = 10_000.0
 
 
 class Patches(NamedTuple):
-    """Patches of one continuous modality in a batch. values: (N, W) uint8; home: (N,) flat index of each token, -1 where padded."""
+    """Patches of one continuous modality (its index). values: (N, W) uint8; home: (N,) flat index of each token, -1 where padded."""
 
-    index: int
+    modality: int
     values: Tensor
     home: Tensor
 
@@ -60,7 +60,7 @@ class PatchEmbedding(nn.Module):
         """(B, L, D): the embedding of every patch at its token, 0 elsewhere."""
         tokens, total = tokens_BL.flatten(), None
         for index, values, home in patches:
-            linear = self.linears[f"m{index}"]
+            linear: Any = self.linears[f"m{index}"]
             content = nn.functional.linear(self.standard(index, values).to(dtype), linear.weight.to(dtype), linear.bias.to(dtype))
             own = tokens == self.layout.patch_id(index)
             placed = exchange(content, torch.where(own, own.cumsum(0) - 1, -1), home)
@@ -106,7 +106,7 @@ def exchange(x_ND: Tensor, origin_S: Tensor, home_N: Tensor) -> Tensor:
 
     Each row has one taker at most, so the gradient is gathered as well: no scatter, whose order would have to be fixed.
     """
-    return _Exchange.apply(x_ND, origin_S, home_N)  # type: ignore[no-untyped-call]
+    return _Exchange.apply(x_ND, origin_S, home_N)
 
 
 def _gathered(x_ND: Tensor, source_S: Tensor) -> Tensor:
