@@ -99,7 +99,7 @@ def examples(study: Study, imputer: Imputer) -> tuple[list[Sample], list[dict[st
     """(samples, what is hidden of each, all of its tokens as told) for the sheet: the most complete held-out samples, of many classes."""
     reference, random = study.reference, np.random.default_rng(study.settings.seed)
     met: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, int, Sample]] = []
     for i in random.permutation(len(reference.test)):
         sample, label = reference.test.samples[int(i)], reference.class_of(int(i)) or ""
         ranked.append((-len(sample.tokens), met.get(label, 0), len(ranked), sample))

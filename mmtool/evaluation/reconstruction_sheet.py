@@ -3,6 +3,7 @@
 Hidden parts are grey in the masked version. In a completed text, what was told right is green and what is wrong is red.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mmtool.tokenizers.base import Tokenizer
 
 CELL, GAP, TEXT_WIDTH, LABEL, MARGIN, BANNER, HEADER = 132, 6, 470, 92, 26, 78, 30
 PAPER, INK, SOFT, HOLE, RIGHT, WRONG, LINE = "#ffffff", "#0f172a", "#64748b", "#cbd5e1", "#15803d", "#dc2626", "#e2e8f0"
-POINTS, STEP = 15, 20
+POINTS, STEP, HOLE_WIDTH = 15, 20, 26
 STAGES = ("masked", "reconstructed", "original")
 Words = list[tuple[str, str | None]]  # text and its colour; None: a hole
 
@@ -91,8 +92,9 @@ def _pictures(
     told: Sequence[Mapping[str, np.ndarray]],
 ) -> Iterator[Image.Image | None]:
     """Three thumbnails side by side of each sample that has the modality."""
-    held = [i for i, tokens in enumerate(columns) if tokens is not None]
-    real = dict(zip(held, tokenizer.decode([columns[i] for i in held]), strict=True))
+    tokens = {i: each for i, each in enumerate(columns) if each is not None}
+    held = list(tokens)
+    real = dict(zip(held, tokenizer.decode(list(tokens.values())), strict=True))
     made = dict(zip(held, tokenizer.decode([told[i][modality.name] for i in held]), strict=True))
     draw = Thumbnails(tokenizer, list(real.values()), (CELL, CELL))
     for i, masks in enumerate(hidden):
@@ -177,7 +179,7 @@ def _write(draw: ImageDraw.ImageDraw, left: int, top: int, words: Words, max_lin
     """Pieces one after the other, each in its colour, over at most `max_lines` lines."""
     face, x, line = font(POINTS), left, 0
     for text, colour in words:
-        width = 26 if colour is None else face.getlength(text)
+        width = HOLE_WIDTH if colour is None else math.ceil(face.getlength(text))
         if x + width > left + TEXT_WIDTH:
             x, line = left, line + 1
             if line >= max(1, max_lines):

@@ -26,7 +26,7 @@ from mmtool.methods.base import Method, Pack
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, Sampling, draw, trim
-from mmtool.model.inputs import MaskedInputs, Targets, masked_inputs, to_device
+from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
@@ -215,7 +215,7 @@ class M3AE(Method):
         for batch in self._packed([self.reading(sample, have) for sample in samples]):
             given = masked_inputs(batch, model.head.device)
             hidden = model.encode(given.visible, given.patches).flatten(0, 1).float()
-            found.append(hidden[given.cls] if pooling == "cls" else _means(hidden, batch))
+            found.append(hidden[given.cls] if pooling == "cls" else document_means(hidden, batch.visible, CLS_TOKEN))
         return torch.cat(found)
 
     def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -348,14 +348,3 @@ class M3AE(Method):
         """All documents, `TOGETHER` in a batch, in rows just long enough."""
         for at in range(0, len(documents), TOGETHER):
             yield pack_all(documents[at : at + TOGETHER], self.widths, self.varying)
-
-
-def _means(hidden: Tensor, batch: MaskedBatch) -> Tensor:
-    """(N, D) mean of the states (L, D) of each document, CLS left out."""
-    starts, size = batch.visible.starts, batch.visible.tokens.size
-    order = np.argsort(starts)
-    owner = order[np.searchsorted(starts[order], np.arange(size), side="right") - 1]
-    real = (batch.visible.document.reshape(-1) > 0) & (batch.visible.tokens.reshape(-1) != CLS_TOKEN)
-    shares = (owner == np.arange(len(starts))[:, None]) & real
-    shares = shares / np.maximum(shares.sum(1, keepdims=True), 1)
-    return to_device(shares.astype(np.float32), hidden.device) @ hidden

@@ -70,3 +70,14 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """The array as a tensor there; the copy to a GPU does not wait."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def document_means(hidden_LD: Tensor, rows: Batch, skipped: int) -> Tensor:
+    """(N, D) mean of the states of each document, without those of the token `skipped`; L counts over all rows."""
+    starts, size = rows.starts, rows.tokens.size
+    order = np.argsort(starts)
+    owner = order[np.searchsorted(starts[order], np.arange(size), side="right") - 1]
+    real = (rows.document.reshape(-1) > 0) & (rows.tokens.reshape(-1) != skipped)
+    shares = (owner == np.arange(len(starts))[:, None]) & real
+    shares = shares / np.maximum(shares.sum(1, keepdims=True), 1)
+    return to_device(shares.astype(np.float32), hidden_LD.device) @ hidden_LD
