@@ -12,6 +12,7 @@ from mmtool.adapt.batches import holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
+from mmtool.errors import DataError
 from mmtool.training.pretrain import pretrain
 
 
@@ -161,5 +162,7 @@ def test_encoders_may_have_been_moved(world, tmp_path):
     adapt(AdaptConfig(label="class", steps=2, batch=8), moved, world / "shards", tmp_path / "adapter")
     for path in moved.values():
         path.unlink()
+    with pytest.raises(DataError, match="--encoder a=PATH"):
+        open_adapter(tmp_path / "adapter", tokenizers, torch.device("cpu"))
     adapter = open_adapter(tmp_path / "adapter", tokenizers, torch.device("cpu"), {name: world / name for name in "ab"})
     assert adapter.names == ("a", "b") and sample("x", 0, "a").tokens

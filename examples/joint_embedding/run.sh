@@ -34,9 +34,9 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -n "$data" ] && [ -n "$out" ] || usage
-codec='' limit=1000 per_class=200
+codec='' limit=1000 per_class=200 compile=--compile
 if [ -n "$smoke" ]; then
-    seeds=0 steps=20 encoder_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone=
+    seeds=0 steps=20 encoder_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
 fi
 fractions='0.7 0.1 0.2'
 
@@ -52,7 +52,7 @@ make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unle
 
 encoder() { # encoder FOLDER NAME: pretrain on the training split of one modality
     say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=96 --set shape.bias=true \
-        --steps "$encoder_steps" --batch-tokens 4096 -o "$1/encoders/$2"
+        --steps "$encoder_steps" --batch-tokens 4096 $compile -o "$1/encoders/$2"
 }
 
 curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders of these modalities
@@ -63,7 +63,7 @@ curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders 
         [ -z "$alone" ] || columns=$columns,alone:$name
     done
     say mmtool compare "$folder/shards" $options --label "$label" --kind single --eta "$eta" --lose "$lose" --methods "$columns" \
-        --seeds "$seeds" --steps "$steps" --set batch=32 --set whole=true --split "$split" --limit "$limit" --json \
+        --seeds "$seeds" --steps "$steps" --set batch=32 --set learning_rate=0.005 --set whole=true --split "$split" --limit "$limit" --json \
         -o "$folder/curves" | tee "$folder/log"
     tail -n 1 "$folder/log" >"$folder/results.json"
 }

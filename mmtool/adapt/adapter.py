@@ -88,7 +88,10 @@ def build(encoders: list[Encoder], goal: Goal, config: AdaptConfig) -> JointEmbe
 
 def describe(config: AdaptConfig, goal: Goal, encoders: list[Encoder], sources: Mapping[str, Path], data: str) -> dict[str, Any]:
     """adapter.json as it is known before training."""
-    named = {encoder.modality: {"source": str(sources[encoder.modality]), "fingerprint": encoder.fingerprint} for encoder in encoders}
+    named = {
+        encoder.modality: {"source": str(Path(sources[encoder.modality]).absolute()), "fingerprint": encoder.fingerprint}
+        for encoder in encoders
+    }
     return {
         "format": ADAPTER_FORMAT,
         "config": config.to_json(),
@@ -162,6 +165,9 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
     if not record.get("finished"):
         raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
     places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}
+    for name, place in places.items():
+        if not place.is_dir():
+            raise DataError(f"the encoder of {name} is no longer here.", where=place, fix=f"Say where it is with --encoder {name}=PATH.")
     encoders = open_encoders(places, tokenizers, device, config, needed=False)
     for encoder in encoders:
         wanted = record["encoders"][encoder.modality]["fingerprint"]
