@@ -42,10 +42,15 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
         "shard", *(tables / f"{name}.tar" for name in SIZES), "--pair", "genes,proteins", "--pair", "genes,sugars",
         "--labels", tables / "clinical.csv", "--fractions", 0.6, 0.1, 0.3, "-o", tables / "shards",
     ).code == 0  # fmt: skip
-    assert mmtool(
+    training = (
         "pretrain", tables / "shards", "--method", "loretta", "--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=64",
-        "--steps", 60, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
-    ).code == 0  # fmt: skip
+        "--set", "value_epochs=5", "--steps", 60, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
+    )  # fmt: skip
+    assert mmtool(*training).code == 0
+    learned = tables / "run/values.safetensors"
+    values = learned.read_bytes()
+    learned.unlink()
+    assert mmtool(*training).code == 0 and learned.read_bytes() == values  # what was interrupted before it is learned again
     done = mmtool(
         "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--samples", 12,
         "-o", tables / "filled",
@@ -73,7 +78,8 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
     assert meta["truth"] == sorted(SIZES) and meta["risks"]["genes"]["value"] > 0.6
     compared = mmtool(
         "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
-        "--set", "shape.width=64", "--set", "compile=off", "--steps", 10, "--batch-tokens", 1024, "--label", "cancer",
+        "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=2", "--steps", 10,
+        "--batch-tokens", 1024, "--label", "cancer",
         "--survival", "days,event", "--key-column", "patient", "--raw",
         f"proteins={tables / 'proteins.csv'}", "--samples", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
     )  # fmt: skip

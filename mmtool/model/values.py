@@ -69,7 +69,7 @@ class Direction:
     @classmethod
     def begin(cls, given: np.ndarray, states: np.ndarray, target: np.ndarray, seeds: Sequence[int]) -> "Direction":
         """Untrained networks for these rows."""
-        scales = {}
+        scales: dict[str, np.ndarray] = {}
         for name, rows in zip(cls.SCALED, (given, states, target), strict=True):
             deviation = rows.std(0) if name != "target" else np.full(rows.shape[1], np.sqrt(rows.var(0).mean()))
             scales |= {f"{name}_mean": rows.mean(0), f"{name}_scale": np.maximum(deviation, 1e-6)}
