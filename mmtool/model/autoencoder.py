@@ -16,6 +16,7 @@ from mmtool.model.inputs import MaskedInputs, Rows
 from mmtool.model.patches import FixedPositions, Patches, exchange
 from mmtool.model.transformer import Block, Linear, RMSNorm, Shape, Transformer, num_slots
 
+DECODER_POSITION_SCALE = 1.0  # hidden tokens are alike but for their places: with 0.3, texts wholly hidden came out in disorder
 PIXEL_NORM = 1e-2  # added to the variance of a patch that is normalised
 
 
@@ -36,7 +37,7 @@ class MaskedAutoencoder(Transformer):
         self.mask_embedding = nn.Embedding(kinds, decoder.width)
         self.decoder_type_embedding = nn.Embedding(kinds, decoder.width)
         self.decoder_slot_embedding = nn.Embedding(num_slots(layout), decoder.width)
-        self.decoder_fixed = FixedPositions(layout, decoder.width) if decoder.positions != "rotary" else None
+        self.decoder_fixed = FixedPositions(layout, decoder.width, DECODER_POSITION_SCALE) if decoder.positions != "rotary" else None
         self.decoder_blocks = nn.ModuleList(Block(decoder) for _ in range(decoder.depth))
         self.decoder_norm = RMSNorm(decoder.width)
         self.head = nn.Parameter(torch.empty(layout.size, decoder.width))
@@ -97,7 +98,7 @@ class MaskedAutoencoder(Transformer):
         return self.length_heads[f"m{index}"](cls_ND).float()
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """As every transformer; a patch enters ten times as large as other embeddings, whatever its width."""
+        """As every transformer; a patch enters about as large as its place, whatever its width."""
         super().init_weights(generator)
         if self.patches is not None:
             linear: Any

@@ -19,7 +19,7 @@ from mmtool.data.layout import VocabularyLayout
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered
-from mmtool.model.patches import FixedPositions, PatchEmbedding, Patches, has_patches
+from mmtool.model.patches import POSITION_SCALE, FixedPositions, PatchEmbedding, Patches, has_patches
 
 Turn = tuple[Tensor, Tensor] | None  # cosines and sines of rotary positions
 
@@ -84,7 +84,7 @@ class Transformer(nn.Module):
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
         self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
-        self.fixed = FixedPositions(layout, shape.width) if shape.positions != "rotary" else None
+        self.fixed = FixedPositions(layout, shape.width, POSITION_SCALE) if shape.positions != "rotary" else None
         self.compute_dtype = torch.float32
 
     def forward(
