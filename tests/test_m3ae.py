@@ -27,7 +27,7 @@ LAYOUT = layout_of([IMAGE, SOUND, TABLE, TEXT])
 GRAPH = CoOccurrence({frozenset(LAYOUT.names): 1})
 NAMES = LAYOUT.names
 LENGTHS = {"image": 6, "table": 3}
-TINY = Shape(depth=2, width=32, head_width=16, bias=True, positions="fixed")
+TINY = Shape(depth=2, width=32, head_width=16, bias=True, positions="both")
 
 
 def a_sample(seed, names=NAMES, words=None):
@@ -110,7 +110,7 @@ def test_features_do_not_depend_on_the_batch_and_hidden_tokens_reach_no_encoder(
 
 
 def test_the_mask_ratio_holds_per_sample_and_modality_and_at_least_one_token_is_on_each_side():
-    own = method(mask_ratio=0.75, mask_ratios={"text": 0.5})
+    own = method(mask_ratio=0.75, mask_ratios={"text": 0.5}, hide_share=0.0)
     counts = {name: [] for name in NAMES}
     for seed in range(200):
         sample = a_sample(seed)
@@ -127,7 +127,7 @@ def test_the_mask_ratio_holds_per_sample_and_modality_and_at_least_one_token_is_
 
 
 def test_a_caption_of_one_word_trains():
-    own = method()
+    own = method(hide_share=0.0)
     model = untrained(own)
     alone = [document(own, a_sample(i, ("text",), words=1), i) for i in range(5)]
     assert all((each.targets != NO_TARGET).sum() == 1 for each in alone), "told from nothing, as there is nothing else"
@@ -239,5 +239,5 @@ def test_sizes_of_the_paper():
         shape = PRESETS[name]
         assert (shape.width, shape.depth, shape.heads, shape.bias) == (width, depth, heads, True)
     with torch.device("meta"):
-        big = own.model(Shape(**{**PRESETS["vit-b"].to_json(), "positions": "fixed"}))
+        big = own.model(Shape(**{**PRESETS["vit-b"].to_json(), "positions": "both"}))
     assert (big.decoder_shape.depth, big.decoder_shape.width, big.decoder_shape.heads) == (8, 512, 16)

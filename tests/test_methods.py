@@ -99,10 +99,11 @@ def test_segments_of_a_contrastive_document_do_not_see_each_other():
         method.score(model, [one], ["short"], "grid")
 
 
-@pytest.mark.parametrize("method", ["masked", "contrastive", "commutative"])
+@pytest.mark.parametrize("method", ["masked", "contrastive", "commutative", "m3ae"])
 def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     shards = make_shards(tmp_path / "shards")
-    pretrain(settings(method=method, steps=60, learning_rate=0.01), shards, tmp_path / "run")
+    steps = 200 if method == "m3ae" else 60
+    pretrain(settings(method=method, steps=steps, learning_rate=0.01), shards, tmp_path / "run")
     imputer = Imputer.open(tmp_path / "run")
     given = [sample(f"x{i}", i % 4, "a") for i in range(80)]
     made = imputer.impute(given, ["a"], "b", draws=2, consistency=True)

@@ -44,7 +44,8 @@ class Document:
             own = self.modality == index
             number = np.cumsum(own) - 1
             values[index] = rows[number[order][own[order]]]
-        return Document(*(each[order] for each in fields), values)
+        tokens, targets, modality, slot, position = (each[order] for each in fields)
+        return Document(tokens, targets, modality, slot, position, values)
 
 
 def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bool = True) -> Document:
@@ -98,7 +99,8 @@ def concatenate(documents: Sequence[Document]) -> Document:
     fields = ("tokens", "targets", "modality", "slot", "position")
     held = sorted({index for document in documents for index in document.values})
     values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
-    return Document(*(np.concatenate([getattr(document, name) for document in documents]) for name in fields), values)
+    joined = [np.concatenate([getattr(document, name) for document in documents]) for name in fields]
+    return Document(joined[0], joined[1], joined[2], joined[3], joined[4], values)
 
 
 def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: VocabularyLayout) -> Document:

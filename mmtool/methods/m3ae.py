@@ -37,7 +37,7 @@ PAPER_WIDTH, PAPER_DECODER = 384, (8, 512, 32)  # encoders from this width on ha
 @dataclass(frozen=True)
 class M3AEOptions:
     """mask_ratio: share of tokens hidden in every modality; mask_ratios: of single ones (`mask_ratios.text=0.5`).
-    hide_share: share of samples of several modalities in which one of them is hidden whole (the paper: none), as when it is imputed.
+    hide_share: share of samples of several modalities in which one of them is hidden whole, as when it is imputed (the paper: 0).
     norm_pix: patches are predicted less their own mean, divided by their deviation.
     continuous_weight, discrete_weight: of the losses of patches and codes; weights: of single modalities (`weights.text=0.5`).
     length_weight: of telling how many tokens a modality of varying length has.
@@ -46,7 +46,7 @@ class M3AEOptions:
 
     mask_ratio: float = 0.75
     mask_ratios: Mapping[str, float] = field(default_factory=dict)
-    hide_share: float = 0.0
+    hide_share: float = 0.2
     norm_pix: bool = False
     continuous_weight: float = 1.0
     discrete_weight: float = 0.5
@@ -62,7 +62,7 @@ class M3AE(Method):
     name = "m3ae"
     Options = M3AEOptions
     view = "document"
-    shape_defaults = {"bias": True, "positions": "fixed"}  # noqa: RUF012
+    shape_defaults = {"bias": True, "positions": "both"}  # noqa: RUF012
     scores_by_token = True
     poolings = ("cls", "mean")
     reconstructs = True

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtool.data.layout import VocabularyLayout
-from mmtool.model.attention import rotation
 from mmtool.model.inputs import MaskedInputs, Rows
 from mmtool.model.patches import FixedPositions, Patches, exchange
 from mmtool.model.transformer import Block, Linear, RMSNorm, Shape, Transformer, num_slots
 
+DECODER_POSITION_SCALE = 1.0  # hidden tokens are alike but for their places: with 0.3, texts wholly hidden came out in disorder
 PIXEL_NORM = 1e-2  # added to the variance of a patch that is normalised
 
 
@@ -37,7 +37,7 @@ class MaskedAutoencoder(Transformer):
         self.mask_embedding = nn.Embedding(kinds, decoder.width)
         self.decoder_type_embedding = nn.Embedding(kinds, decoder.width)
         self.decoder_slot_embedding = nn.Embedding(num_slots(layout), decoder.width)
-        self.decoder_fixed = FixedPositions(layout, decoder.width) if decoder.positions == "fixed" else None
+        self.decoder_fixed = FixedPositions(layout, decoder.width, DECODER_POSITION_SCALE) if decoder.positions != "rotary" else None
         self.decoder_blocks = nn.ModuleList(Block(decoder) for _ in range(decoder.depth))
         self.decoder_norm = RMSNorm(decoder.width)
         self.head = nn.Parameter(torch.empty(layout.size, decoder.width))
@@ -64,9 +64,8 @@ class MaskedAutoencoder(Transformer):
         x = masks + self.decoder_type_embedding(whole.modality) + self.decoder_slot_embedding(whole.slot)
         if self.decoder_fixed is not None:
             x = x + self.decoder_fixed(whole.position)
-        x, turn = brought + x.to(self.compute_dtype), None
-        if self.decoder_fixed is None:
-            turn = rotation(whole.position, self.decoder_shape.head_width, self.decoder_shape.rope_base, x.dtype)
+        x = brought + x.to(self.compute_dtype)
+        turn = self.decoder_shape.turn(whole.position, x.dtype)
         for block in self.decoder_blocks:
             x = block(x, turn, whole.mask, None)
         return self.decoder_norm(x)
@@ -99,12 +98,12 @@ class MaskedAutoencoder(Transformer):
         return self.length_heads[f"m{index}"](cls_ND).float()
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """As every transformer; patches enter as large as other embeddings do."""
+        """As every transformer; a patch enters about as large as its place, whatever its width."""
         super().init_weights(generator)
         if self.patches is not None:
             linear: Any
             for linear in self.patches.linears.values():
-                nn.init.normal_(linear.weight, std=0.02 / math.sqrt(linear.in_features), generator=generator)
+                nn.init.normal_(linear.weight, std=0.2 / math.sqrt(linear.in_features), generator=generator)
 
     def batch_flops(self, batch: Any) -> int:
         """6 per weight and token that meets it, plus attention: the encoder meets visible tokens only."""

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from mmtool.data.layout import VocabularyLayout
 
-POSITION_SCALE = 0.02 * 2**0.5  # of sines and cosines: as large as the embeddings they are added to
+POSITION_SCALE = 0.3  # of sines and cosines that are added to embeddings
 LONGEST_WAVELENGTH = 10_000.0
 
 
@@ -73,16 +73,18 @@ class PatchEmbedding(nn.Module):
 
 
 class FixedPositions(nn.Module):
-    """Sines and cosines of the place: half of the width for the row of the grid, half for the column (both the same place on a line)."""
+    """Sines and cosines of the place, times `scale`: half of the width for the row of the grid, half for the column (on a line both are the
+    same place); nothing is added at place 0, where members of a set stand."""
 
     table: Tensor
 
-    def __init__(self, layout: VocabularyLayout, width: int) -> None:
+    def __init__(self, layout: VocabularyLayout, width: int, scale: float) -> None:
         super().__init__()
         places = 2 + max((modality.max_length for modality in layout.modalities), default=0)
         quarter = width // 4
         angles = torch.arange(places)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(quarter) / quarter)
-        self.register_buffer("table", POSITION_SCALE * torch.cat((angles.sin(), angles.cos()), 1), persistent=False)
+        waves = torch.cat((angles.sin(), angles.cos()), 1)
+        self.register_buffer("table", scale * (waves - waves[0]), persistent=False)
 
     def forward(self, position_BL2: Tensor) -> Tensor:
         """(B, L, D)."""

@@ -19,7 +19,7 @@ from mmtool.data.layout import VocabularyLayout
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered
-from mmtool.model.patches import FixedPositions, PatchEmbedding, Patches, has_patches
+from mmtool.model.patches import POSITION_SCALE, FixedPositions, PatchEmbedding, Patches, has_patches
 
 Turn = tuple[Tensor, Tensor] | None  # cosines and sines of rotary positions
 
@@ -30,7 +30,7 @@ class Shape:
 
     depth: number of blocks. width: D. head_width: K. hidden: inner width of SwiGLU (0: 8/3 of the width, rounded up to 64).
     bias: biases in the linear layers (on for encoders that BitFit tunes). rope_base: longest wavelength of the rotary positions.
-    positions: rotary, or fixed (sines and cosines added to the inputs, Vaswani et al. 2017).
+    positions: rotary, fixed (sines and cosines added to the inputs, Vaswani et al. 2017), or both.
     """
 
     depth: int
@@ -48,6 +48,10 @@ class Shape:
     @property
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
+
+    def turn(self, position_BL2: Tensor, dtype: torch.dtype) -> Turn:
+        """Rotary positions as attention takes them, None where there are none."""
+        return None if self.positions == "fixed" else rotation(position_BL2, self.head_width, self.rope_base, dtype)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +84,7 @@ class Transformer(nn.Module):
         self.ordinal = OrdinalPath(layout, shape.width, num_slots(layout)) if has_ordered(layout) else None
         self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
-        self.fixed = FixedPositions(layout, shape.width) if shape.positions == "fixed" else None
+        self.fixed = FixedPositions(layout, shape.width, POSITION_SCALE) if shape.positions != "rotary" else None
         self.compute_dtype = torch.float32
 
     def forward(
@@ -106,7 +110,7 @@ class Transformer(nn.Module):
         if self.fixed is not None:
             x = x + self.fixed(position_BL2)
         x = x.to(self.compute_dtype)
-        turn = rotation(position_BL2, self.shape.head_width, self.shape.rope_base, x.dtype) if self.fixed is None else None
+        turn = self.shape.turn(position_BL2, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
