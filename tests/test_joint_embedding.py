@@ -196,14 +196,22 @@ def test_ridge_finds_a_linear_link_between_embeddings_without_a_complete_sample(
         assert error < 0.2
 
 
-def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders(world, tmp_path):
-    sources = {name: world / name for name in ("a", "b")}
+def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders(world, tmp_path, monkeypatch):
+    sources = {name: world / name for name in ("b", "a")}
     config = AdaptConfig(**LABEL, steps=6, batch=16, eta=0.7)
+    trained = []
+    run = AdaptTrainer.run
+    monkeypatch.setattr(AdaptTrainer, "run", lambda self, output: (trained.append(self.model), run(self, output))[1])
     done = adapt(config, sources, world / "shards", tmp_path / "adapter")
     assert done.bytes < 5e6 and (tmp_path / "adapter" / "adapter.safetensors").stat().st_size == done.bytes
     one, two = (open_adapter(tmp_path / "adapter", tokenizers(world), CPU) for _ in range(2))
     held = [sample(f"t{i}", i % 4, "a") for i in range(5)]
     said = [predicted_embeddings(each, encode_all(each.model, held, CPU), ["a"], "b")[1] for each in (one, two)]
+    known = encode_all(trained[0], held, CPU)
+    assert trained[0].names == one.model.names == ("a", "b"), "whatever the order in which encoders were named"
+    with torch.no_grad():
+        wanted, given = (model(known, masks_of(known.present))[0] for model in (trained[0], one.model))
+    assert torch.equal(wanted, given)
     assert torch.equal(*said) and said[0].shape == (5, 32)
     with pytest.raises(Exception, match=r"encoder of a is \w+, the adapter .* was trained on"):
         pretrain(settings(method="masked", steps=2, checkpoint_every=0), world / "only-a", tmp_path / "other")

@@ -42,19 +42,19 @@ class Adapter:
     @property
     def names(self) -> tuple[str, ...]:
         """Every modality that has an encoder, whether the method looks at it or not."""
-        return tuple(self.record["encoders"])
+        return tuple(sorted(self.record["encoders"]))
 
 
 def open_encoders(
     sources: Mapping[str, Path], tokenizers: Mapping[str, bytes], device: torch.device, config: AdaptConfig, needed: bool = True
 ) -> list[Encoder]:
-    """The encoder of every modality, frozen, on a device.
+    """The encoder of every modality in order of their names, frozen, on a device.
 
     needed: whether the data must know every modality, as in training. Raises UsageError for one that it lacks, and what `open_encoder`
     raises.
     """
     opened = []
-    for name, source in sources.items():
+    for name, source in sorted(sources.items()):
         if name not in tokenizers and needed:
             fix = f"The data holds {', '.join(tokenizers)}."
             raise UsageError(f"there is an encoder of {name!r}, but no such modality in the data.", where="--encoder", fix=fix)

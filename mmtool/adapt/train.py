@@ -57,7 +57,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     device = pick_device()
     be_deterministic(device)
     encoders = open_encoders(sources, tokens.tokenizers, device, config)
-    train = labelled(tokens, tuple(sources), config, config.train_samples, config.whole)
+    train = labelled(tokens, tuple(sorted(sources)), config, config.train_samples, config.whole)
     goal = goal_of(train, config)
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
