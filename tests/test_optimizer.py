@@ -33,14 +33,14 @@ def moved(model: Transformer, config: PretrainConfig) -> dict[str, torch.Tensor]
 
 
 def test_muon_moves_a_matrix_equally_in_all_directions(model: Transformer) -> None:
-    steps = moved(model, PretrainConfig(learning_rate=RATE, weight_decay=DECAY))
+    steps = moved(model, PretrainConfig(learning_rate=RATE, weight_decay=DECAY, optimizer="muon"))
     step = steps["blocks.0.attention.qkv.weight"]
     sizes = torch.linalg.svdvals(step) / (RATE * ADAMW_SIZE * max(step.shape) ** 0.5)
     assert sizes.min() > 0.5 and sizes.max() < 1.3
 
 
 def test_its_steps_are_as_large_as_those_of_adamw(model: Transformer) -> None:
-    step = moved(model, PretrainConfig(learning_rate=RATE, weight_decay=DECAY))["blocks.1.mlp.down.weight"]
+    step = moved(model, PretrainConfig(learning_rate=RATE, weight_decay=DECAY, optimizer="muon"))["blocks.1.mlp.down.weight"]
     assert step.square().mean().sqrt() == pytest.approx(RATE * ADAMW_SIZE, rel=0.25)
 
 
@@ -57,5 +57,5 @@ def test_adamw_moves_everything_else(model: Transformer, optimizer: str) -> None
 def test_a_parameter_without_gradient_stays(model: Transformer) -> None:
     idle = model.blocks[0].attention.out.weight
     idle.grad, before = None, idle.detach().clone()
-    make_optimizer(model, PretrainConfig()).step()
+    make_optimizer(model, PretrainConfig(optimizer="muon")).step()
     assert torch.equal(idle, before)

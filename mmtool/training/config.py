@@ -23,7 +23,7 @@ class Budget:
     """What every training has: how long, how fast, and from which seed.
 
     steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
-    optimizer: muon (matrices of the blocks by Muon, the rest by AdamW) or adamw.
+    optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
     seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
@@ -32,7 +32,7 @@ class Budget:
 
     steps: int = 2000
     minutes: float = 0.0
-    optimizer: str = "muon"
+    optimizer: str = "adamw"
     learning_rate: float = 0.0
     warmup_steps: int = 100
     min_lr_share: float = 0.05
@@ -112,7 +112,7 @@ class FinetuneConfig(Budget):
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "preset": PRESETS,
-    "optimizer": ("muon", "adamw"),
+    "optimizer": ("adamw", "muon"),
     "precision": ("auto", "fp32", "bf16"),
     "compile": ("auto", "on", "off"),
     "kind": ("auto", "classes", "number"),
