@@ -33,7 +33,7 @@ def test_hidden_tokens_are_told_and_visible_ones_kept(runs: Path, method: str) -
     told = imputer.reconstruct(samples, ["a", "b"], hidden)
     for each, masks, said in zip(samples, hidden, told, strict=True):
         assert all((said[name][~masks[name]] == each.tokens[name][~masks[name]]).all() for name in "ab")
-    assert judge(samples, told, hidden, "a", 0)["masked accuracy"].value > 0.5
+    assert judge(samples, told, hidden, "a", 0)["masked accuracy"].value > 0.4, "chance is 0.25, and two of five codes are noise"
     blind = [sample(f"x{i}", i % CLASSES, "ab") for i in range(40)]
     for each, masks in zip(blind, hidden, strict=True):
         each.tokens = {name: np.where(masks[name], 0, codes).astype(codes.dtype) for name, codes in each.tokens.items()}

@@ -20,7 +20,8 @@ def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     done = mmtool(*command, "-o", tmp_path / "report", "--json")
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["meta"]["tasks"] == [name for name in TASKS if name != "predict"], "which needs a finetuned run"
+    left_out = ("reconstruct", "predict")  # which need runs that hide tokens, or have a head
+    assert report["meta"]["tasks"] == [name for name in TASKS if name not in left_out]
     assert report["rows"] == json.loads(done.out.splitlines()[-1])["results"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in report["rows"])
     text = (tmp_path / "report" / "report.md").read_text()

@@ -11,7 +11,7 @@
 # DIR/emoji/emoji32.npz holds images, name, tags and group. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' seeds=0,1,2 steps=1000 batch=4096 split=test smoke=
+data='' out='' seeds=0,1,2 steps=1500 batch=2048 split=test smoke=
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -42,7 +42,7 @@ compare() { # compare SHARDS NAME OPTIONS...: trainings of one question, judged 
     shards=$1 name=$2
     shift 2
     say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --steps "$steps" --batch-tokens "$batch" \
-        --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
+        --set learning_rate=0.001 --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
     tail -n 1 "$out/$name.log" > "$out/$name.json"
 }
 
@@ -50,14 +50,17 @@ emoji=$data/emoji/emoji32.npz fractions='0.7 0.1 0.2'
 make "$out/tokens/image.tar" mmtool tokenize image "$emoji" --fit --as patches --patch 4 --label group --label tags --fractions $fractions \
     -o "$out/tokens/image.tar"
 make "$out/tokens/text.tar" mmtool tokenize text "$emoji" --fit --text-column name --label group --label tags --fractions $fractions \
-    -o "$out/tokens/text.tar"
+    --set algorithm=bpe --vocabulary-size 1024 -o "$out/tokens/text.tar"
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --fractions $fractions -o "$out/shards"
 make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.75 --fractions $fractions -o "$out/shards-holes"
 
 compare "$out/shards" ratios --task probe --reconstructions --contact-samples 12 \
-    --variant text-15:m3ae:method.mask_ratios.text=0.15 --variant text-50:m3ae:method.mask_ratios.text=0.5 \
-    --variant text-75:m3ae:method.mask_ratios.text=0.75 --variant text-90:m3ae:method.mask_ratios.text=0.9 \
+    --variant text-15:m3ae:hide_share=0,method.mask_ratios.text=0.15 \
+    --variant text-50:m3ae:hide_share=0,method.mask_ratios.text=0.5 \
+    --variant text-75:m3ae:hide_share=0,method.mask_ratios.text=0.75 \
+    --variant text-90:m3ae:hide_share=0,method.mask_ratios.text=0.9 \
     --variant image-only:m3ae:modalities=image
-compare "$out/shards-holes" unpaired --task probe --variant paired-and-unpaired:m3ae --variant paired-alone:m3ae:least_modalities=2
+compare "$out/shards-holes" unpaired --task probe --variant paired-and-unpaired:m3ae:hide_share=0 \
+    --variant paired-alone:m3ae:hide_share=0,least_modalities=2
 python3 "$(dirname "$0")/../m3ae_summary.py" --out "$out" ratios unpaired --difference ratios:text-75:image-only \
     --difference ratios:text-75:text-15 --difference unpaired:paired-and-unpaired:paired-alone
