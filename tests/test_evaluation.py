@@ -16,6 +16,7 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation import evaluate as stage
+from mmtool.evaluation.contact_sheet import name_lines
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.intervals import perplexity, share
 from mmtool.evaluation.regression import compare_tables
@@ -281,3 +282,12 @@ def test_table_scores_ignore_missing_truth() -> None:
     assert perfect["r2"].value == pytest.approx(1) and perfect["spearman"].value == pytest.approx(1)
     assert compare_tables(true, np.zeros_like(true), seed=0)["spearman"].value == 0
     assert compare_tables(np.ones((5, 2)), np.ones((5, 2)), seed=0) == {}
+
+
+def test_long_names_of_classes_are_broken_before_they_are_cut():
+    def lines(text):
+        return name_lines(text, (15, 12, 10), 104)[1]
+
+    assert lines("seven") == ["seven"]
+    assert lines("chopper_command-firing") == ["chopper_", "command-firing"]
+    assert lines("w" * 40)[0].endswith("…")

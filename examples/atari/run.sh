@@ -5,15 +5,17 @@
 # shots are fired.
 #
 #   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--minutes M | --steps N] [--preset P] [--batch-tokens B]
-#                            [--methods causal,loretta] [--task impute,retrieval,...] [--split validation|test] [--smoke]
+#                            [--methods causal,loretta] [--task impute,retrieval,...] [--label scene|game]
+#                            [--split validation|test] [--smoke]
 #
 # Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
 # same command continues an interrupted one. The last line of standard output is one JSON document with all results.
 # On 2 cores the default (one seed, six methods, 4 minutes each) ends within 45 minutes.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--minutes 4' preset=tiny batch=2048 split=validation task=impute,retrieval,probe smoke=
+data='' out='' clips=8000 seeds=0 budget='--minutes 4' preset=tiny batch=2048
+task=impute,retrieval,probe label=scene split=validation smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
@@ -30,6 +32,7 @@ while [ $# -gt 0 ]; do
         --batch-tokens) batch=$2 ;;
         --methods) methods=$2 ;;
         --task) task=$2 ;;
+        --label) label=$2 ;;
         --split) split=$2 ;;
         *) usage ;;
     esac
@@ -60,7 +63,8 @@ make "$tokens/audio.tar" mmtool tokenize audio "$data/audio" --fit $known --patc
     -o "$tokens/audio.tar"
 make "$tokens/actions.tar" mmtool tokenize trajectory "$data/actions" --fit --name actions $known --set streams=actions,rewards \
     --set num_actions=18 --set binning=quantile -o "$tokens/actions.tar"
-make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions -o "$shards"
+make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions \
+    -o "$shards"
 
 say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --batch-tokens "$batch" $budget \
-    --task "$task" --split "$split" --label scene --limit "$limit" --candidates "$candidates" --json -o "$out/comparison"
+    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --json -o "$out/comparison"

@@ -1,5 +1,6 @@
 """One picture of everything: what was given, what is true, what every method made of it, framed by the judge's verdict."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmtool.evaluation.thumbnails import Thumbnails, font, wrap
 from mmtool.storage import atomic_file
 
 CELL, GAP, GUTTER, TITLE, HEADER, MARGIN, BANNER = (104, 76), 5, 132, 38, 24, 28, 84
+NAME_SIZES, TAG_SIZES = (15, 12, 10), (12, 10, 9)  # of the type for the names of classes
 COLUMNS_OF_BLOCKS, MAX_BLOCKS = 2, 40
 RIGHT, WRONG, PLAIN = "#16a34a", "#dc2626", "#cbd5e1"
 PAPER, INK, SOFT, NEVER, SEEN = "#ffffff", "#0f172a", "#64748b", "#4338ca", "#94a3b8"
@@ -119,7 +121,7 @@ def _draw_block(sheet: Image.Image, left: int, top: int, block: Block, drawers: 
     if any(block.classes):
         for place, name in enumerate(block.classes):
             centre = left + GUTTER + place * (CELL[0] + GAP) + CELL[0] // 2
-            draw.text((centre, top + HEADER // 2), _cut(name or "?", 15, CELL[0]), font=font(15, bold=True), fill=INK, anchor="mm")
+            _name(draw, centre, top + HEADER // 2, name or "?", NAME_SIZES, CELL[0], INK)
         top += HEADER
     for strip in block.strips:
         _draw_strip(sheet, left, top, strip, block.classes, drawers[strip.modality])
@@ -161,16 +163,37 @@ def _frame(draw: ImageDraw.ImageDraw, x: int, y: int, verdict: str | None, right
         return
     draw.rectangle(box, outline=RIGHT if verdict == right else WRONG, width=4)
     if verdict != right:
-        name = _cut(verdict, 12, CELL[0] - 16)
-        width = int(font(12, bold=True).getlength(name)) + 10
-        draw.rectangle((box[2] - width, box[3] - 18, box[2], box[3]), fill=WRONG)
-        draw.text((box[2] - width / 2, box[3] - 9), name, font=font(12, bold=True), fill=PAPER, anchor="mm")
+        points, lines = name_lines(verdict, TAG_SIZES, CELL[0] - 16)
+        width = int(max(font(points, bold=True).getlength(line) for line in lines)) + 10
+        height = len(lines) * (points + 2) + 4
+        draw.rectangle((box[2] - width, box[3] - height, box[2], box[3]), fill=WRONG)
+        _name(draw, box[2] - width // 2, box[3] - height // 2, verdict, TAG_SIZES, CELL[0] - 16, PAPER)
+
+
+def _name(draw: ImageDraw.ImageDraw, x: int, y: int, text: str, sizes: Sequence[int], width: int, colour: str) -> None:
+    """The name of a class, centred at (x, y)."""
+    points, lines = name_lines(text, sizes, width)
+    for number, line in enumerate(lines):
+        height = y + (number - (len(lines) - 1) / 2) * (points + 2)
+        draw.text((x, height), line, font=font(points, bold=True), fill=colour, anchor="mm")
+
+
+def name_lines(text: str, sizes: Sequence[int], width: int) -> tuple[int, list[str]]:
+    """The largest type in which the name fits into one line, or else two (broken after a space, a hyphen or an underscore), and its
+    lines; in the smallest type, with an ellipsis, where it does not."""
+    parts = re.findall(r"[^-_ ]*[-_ ]?", text)[:-1] if text else []
+    broken = [[text], *(["".join(parts[:place]).rstrip(), "".join(parts[place:])] for place in range(1, len(parts)))]
+    for most in (1, 2):
+        for points in sizes:
+            face = font(points, bold=True)
+            fitting = [lines for lines in broken if len(lines) == most and all(face.getlength(line) <= width for line in lines)]
+            if fitting:
+                return points, min(fitting, key=lambda lines: max(map(face.getlength, lines)))
+    return sizes[-1], [_cut(text, sizes[-1], width)]
 
 
 def _cut(text: str, points: int, width: int) -> str:
     """The first line that fits, with an ellipsis where something is lost."""
-    if font(points, bold=True).getlength(text) <= width:
-        return text
     while text and font(points, bold=True).getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
