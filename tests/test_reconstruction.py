@@ -10,7 +10,10 @@ from test_training import CLASSES, make_shards, sample, settings
 from toy_study import found
 
 from mmtool.evaluation.reconstruction import judge
+from mmtool.evaluation.reconstruction_sheet import pieces
+from mmtool.evaluation.thumbnails import font
 from mmtool.impute import Imputer
+from mmtool.tokenizers.text import TextTokenizer
 from mmtool.training.pretrain import pretrain
 
 
@@ -77,3 +80,10 @@ def test_the_sheet_and_the_table_are_in_the_report(mmtool, runs: Path, tmp_path:
         assert f"({name})" in text and Image.open(tmp_path / "report" / name).width > 300
     refused = mmtool("evaluate", runs / "cm3", runs / "shards", "--reconstructions", "--label", "class", "-o", tmp_path / "none")
     assert refused.code == 2 and "hidden tokens" in refused.err
+
+
+def test_every_byte_that_a_model_may_say_can_be_drawn() -> None:
+    tokenizer = TextTokenizer.fit(["face with tears", "red face"], {}, 0)
+    said = pieces(tokenizer, np.arange(256))
+    assert said[ord("\n")] == "↵"
+    assert all(font(12).getlength(text) >= 0 for text in said)

@@ -159,8 +159,8 @@ def _texts(
 
 
 def pieces(tokenizer: Tokenizer, codes: np.ndarray) -> list[str]:
-    """The text of each code; bytes that are part of a character show as a replacement character."""
-    return tokenizer.decode([codes[i : i + 1] for i in range(len(codes))])
+    """The text of each code; bytes that are part of a character show as a replacement character, line breaks as ↵."""
+    return [text.replace("\n", "↵") for text in tokenizer.decode([codes[i : i + 1] for i in range(len(codes))])]
 
 
 def _text_cell(stages: Sequence[Words]) -> Image.Image:

@@ -98,9 +98,9 @@ class Thumbnails:
 
 @cache
 def font(points: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The type that matplotlib ships, so that pictures are the same on every machine."""
+    """The type that matplotlib ships, set without optional libraries, so that pictures are the same on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, points)
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, points, layout_engine=ImageFont.Layout.BASIC)
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
