@@ -38,10 +38,11 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-compare() { # compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json
+# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json (compiling would take as long as it saves)
+compare() {
     shards=$1 name=$2
     shift 2
-    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --steps "$steps" --batch-tokens "$batch" \
+    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$steps" --batch-tokens "$batch" \
         --set learning_rate=0.001 --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
     tail -n 1 "$out/$name.log" > "$out/$name.json"
 }
