@@ -52,7 +52,8 @@ def colours(meta: Mapping[str, Any]) -> dict[str, str]:
 
 def paler(colour: str) -> str:
     """Halfway to white: for a second thing of the same method."""
-    return to_hex([(1 + band) / 2 for band in to_rgb(colour)])
+    red, green, blue = ((1 + band) / 2 for band in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def legend_columns(names: Sequence[str], inches: float) -> int:
