@@ -10,12 +10,11 @@
 #
 # Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
 # same command continues an interrupted one. The last line of standard output is one JSON document with all results.
-# On 2 cores the default (one seed, six methods, 4 minutes each) ends within 45 minutes.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--minutes 4' preset=tiny batch=2048
+data='' out='' clips=8000 seeds=0 budget='--minutes 3.5' preset=tiny batch=2048
 task=impute,retrieval,probe label=scene split=validation smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
