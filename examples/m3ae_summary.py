@@ -33,20 +33,19 @@ def main() -> None:
 
 
 def differences(results: list[dict[str, Any]], name: str, one: str, other: str) -> list[dict[str, Any]]:
-    """A row for each pooling and subset of modalities that both columns have been probed with."""
-    own = [row for row in results if row["comparison"] == name and row["metric"].startswith(METRIC) and "at" not in row]
-    found = []
-    for given, metric in dict.fromkeys((tuple(row["given"]), row["metric"]) for row in own if row["run"] == one):
-        sides = [
-            {row["seed"]: row["value"] for row in own if (row["run"], tuple(row["given"]), row["metric"]) == (run, given, metric)}
-            for run in (one, other)
-        ]
-        seeds = sorted(set(sides[0]) & set(sides[1]))
-        if seeds:
-            gaps = [sides[0][seed] - sides[1][seed] for seed in seeds]
+    """A row for each subset of modalities, pooling and number of shots that both columns have been probed with."""
+    found: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
+    for row in results:
+        if row["comparison"] == name and row["metric"].startswith(METRIC) and row["run"] in (one, other):
+            asked = tuple(row["given"]), row["metric"], row.get("at")
+            found.setdefault(asked, {one: {}, other: {}})[row["run"]][row["seed"]] = row["value"]
+    rows = []
+    for (given, metric, at), sides in found.items():
+        gaps = [sides[one][seed] - sides[other][seed] for seed in sorted(sides[one].keys() & sides[other].keys())]
+        if gaps:
             where = {"comparison": name, "run": f"{one} - {other}", "method": "m3ae", "seed": None, "given": list(given)}
-            found.append({**where, "target": "difference", "metric": metric, **interval(gaps), "n": len(seeds)})
-    return found
+            rows.append({**where, "target": "difference", "metric": metric, "at": at, **interval(gaps), "n": len(gaps)})
+    return rows
 
 
 def interval(values: list[float]) -> dict[str, float | None]:

@@ -105,10 +105,10 @@ def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(world, tmp_path,
     adapt(config, sources, world / "shards", tmp_path / "whole")
     step = AdaptTrainer._one_step
 
-    def until_six(self):
+    def until_six(self, window):
         if self.step == 6:
             raise MemoryError
-        return step(self)
+        return step(self, window)
 
     monkeypatch.setattr(AdaptTrainer, "_one_step", until_six)
     with pytest.raises(MemoryError):

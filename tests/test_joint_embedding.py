@@ -17,6 +17,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.methods.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
 from mmtool.methods.labelled import GOALS
 from mmtool.methods.stand_ins import Moments
+from mmtool.training.loop import Window
 from mmtool.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def trainer_of(world, samples, labels, names=NAMES, **options):
     config = AdaptConfig(**{**LABEL, "batch": len(samples), "method_options": options})
     goal = GOALS["single"].of([0, 1, 2, 3], balanced=False)
     trainer = AdaptTrainer(build(encoders(world, names), goal, config), goal, Labelled(names, samples, labels), config, CPU)
-    trainer._moments(first=True)
+    trainer.fit_moments(first=True)
     return trainer
 
 
@@ -56,8 +57,8 @@ def some(kinds, number=8):
 
 
 def losses_of(trainer):
-    trainer.model.train()
-    return trainer.losses(np.arange(len(trainer.train.samples)), list(range(len(trainer.train.samples))))
+    trainer.joint.train()
+    return trainer.losses_of(np.arange(len(trainer.data.samples)), list(range(len(trainer.data.samples))))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def losses_of(trainer):
 )
 def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_else(world, options):
     trainer = trainer_of(world, *some(["abc", "a", "bc"]), **options)
-    model, before = trainer.model, {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    model, before = trainer.joint, {name: value.clone() for name, value in trainer.joint.state_dict().items()}
     losses_of(trainer)[0].backward()
     reached = {name for name, value in model.named_parameters() if value.grad is not None and value.grad.abs().sum() > 0}
     trained = set(model.trained())
@@ -77,22 +78,22 @@ def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_el
         assert any(name.startswith(start) for name in reached), start
     for place in range(len(NAMES)):
         assert any(name.startswith(f"encoders.{place}.") for name in reached)
-    trainer._one_step()
+    trainer._one_step(Window())
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed <= trained and changed & reached
 
 
 def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
     trainer = trainer_of(world, *some(["abc"]))
-    own = trainer.train.samples
+    own = trainer.data.samples
     alone = build(encoders(world), trainer.goal, AdaptConfig(**LABEL, method="zeros"))
-    alone.scales.load_state_dict(trainer.model.scales.state_dict())
+    alone.scales.load_state_dict(trainer.joint.scales.state_dict())
     plain = encode_all(alone, own, CPU)
-    read = encode_all(trainer.model, own, CPU)
+    read = encode_all(trainer.joint, own, CPU)
     with torch.no_grad():
-        for prompts in trainer.model.prompts:
+        for prompts in trainer.joint.prompts:
             prompts.add_(3.0)
-    moved = encode_all(trainer.model, own, CPU)
+    moved = encode_all(trainer.joint, own, CPU)
     for m in range(len(NAMES)):
         assert torch.allclose(plain.embedding[m], read.embedding[m], atol=1e-5) and torch.equal(read.embedding[m], moved.embedding[m])
         assert not torch.allclose(read.reading[m], moved.reading[m], atol=1e-3)
@@ -101,12 +102,12 @@ def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
 def test_a_stopped_gradient_leaves_the_predicted_side_alone(world):
     for stop in (True, False):
         trainer = trainer_of(world, *some(["ab"]), names=("a", "b"), stop_gradient=stop, replace=0.0)
-        encodings = encode(trainer.model, trainer.train.samples, CPU)
+        encodings = encode(trainer.joint, trainer.data.samples, CPU)
         leaves = [own.detach().requires_grad_() for own in encodings.embedding]
         encodings.embedding[:] = leaves
         masks = masks_of(encodings.present)
-        _, predicted = trainer.model(encodings, masks)
-        trainer.model.weigh(trainer.model.joint_loss(encodings, masks, predicted)).backward()
+        _, predicted = trainer.joint(encodings, masks)
+        trainer.joint.weigh(trainer.joint.joint_loss(encodings, masks, predicted)).backward()
         assert all((own.grad is None or not own.grad.any()) == stop for own in leaves)
 
 
@@ -118,7 +119,7 @@ def test_no_pattern_of_absence_gives_nan_and_one_sample_is_enough(world, kinds, 
         loss, parts = losses_of(trainer)
         loss.backward()
         assert torch.isfinite(loss) and all(torch.isfinite(part) for part in parts.values())
-        for value in trainer.model.trained().values():
+        for value in trainer.joint.trained().values():
             assert value.grad is None or torch.isfinite(value.grad).all()
         assert ("invariance" in parts) == (absent == "predicted" and any(len(kind) > 1 for kind in kinds))
 
@@ -127,8 +128,8 @@ def test_a_batch_without_a_complete_sample_still_trains_on_its_task(world):
     trainer = trainer_of(world, *some(["a", "b"]), names=("a", "b"))
     first = float(losses_of(trainer)[0].detach())
     for _ in range(20):
-        trainer._one_step()
-    trainer.model.eval()
+        trainer._one_step(Window())
+    trainer.joint.eval()
     assert float(losses_of(trainer)[1]["task"].detach()) < first
 
 
@@ -137,11 +138,11 @@ def test_a_class_that_never_shows_a_modality_in_training_is_told_from_it_or_from
     train = [one if label else sample(one.key, label, "a") for one, label in zip(train, labels, strict=True)]
     trainer = trainer_of(world, train, labels, names=("a", "b"))
     for _ in range(60):
-        trainer._one_step()
+        trainer._one_step(Window())
     held = [sample(f"t{i}", 0, kind) for i in range(20) for kind in ("a", "ab", "b")]
-    encodings = encode_all(trainer.model.eval(), held, CPU)
+    encodings = encode_all(trainer.joint.eval(), held, CPU)
     with torch.no_grad():
-        outputs = trainer.model(encodings, masks_of(encodings.present))[0]
+        outputs = trainer.joint(encodings, masks_of(encodings.present))[0]
     assert torch.isfinite(outputs).all()
     assert (outputs.argmax(1) == 0)[0::3].float().mean() > 0.8, "from the modality it was seen with"
     assert (outputs.argmax(1) == 0)[1::3].float().mean() > 0.5
@@ -149,13 +150,13 @@ def test_a_class_that_never_shows_a_modality_in_training_is_told_from_it_or_from
 
 def test_predictions_come_from_the_sources_alone(world):
     trainer = trainer_of(world, *some(["abc"]))
-    encodings = encode_all(trainer.model.eval(), trainer.train.samples, CPU)
-    other = encode_all(trainer.model, [sample(f"o{i}", (i + 1) % 4, "bc") for i in range(8)], CPU)
+    encodings = encode_all(trainer.joint.eval(), trainer.data.samples, CPU)
+    other = encode_all(trainer.joint, [sample(f"o{i}", (i + 1) % 4, "bc") for i in range(8)], CPU)
     mixed = type(encodings)([encodings.embedding[0], *other.embedding[1:]], [encodings.reading[0], *other.reading[1:]], encodings.present)
     sources = torch.zeros(8, 3, 3, dtype=torch.bool)
     sources[:, 1:, 0] = True
     with torch.no_grad():
-        one, two = (trainer.model.predictor(each.reading, sources) for each in (encodings, mixed))
+        one, two = (trainer.joint.predictor(each.reading, sources) for each in (encodings, mixed))
     assert all(torch.equal(one[m], two[m]) for m in (1, 2))
 
 
@@ -200,8 +201,8 @@ def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders
     sources = {name: world / name for name in ("b", "a")}
     config = AdaptConfig(**LABEL, steps=6, batch=16, eta=0.7)
     trained = []
-    run = AdaptTrainer.run
-    monkeypatch.setattr(AdaptTrainer, "run", lambda self, output: (trained.append(self.model), run(self, output))[1])
+    train = AdaptTrainer.train
+    monkeypatch.setattr(AdaptTrainer, "train", lambda self, *rest: (trained.append(self.joint), train(self, *rest))[1])
     done = adapt(config, sources, world / "shards", tmp_path / "adapter")
     assert done.bytes < 5e6 and (tmp_path / "adapter" / "adapter.safetensors").stat().st_size == done.bytes
     one, two = (open_adapter(tmp_path / "adapter", tokenizers(world), CPU) for _ in range(2))
@@ -262,7 +263,7 @@ def test_the_masks_of_inference_use_all_that_is_there():
 
 
 def test_encoders_stay_in_evaluation_mode(world):
-    model = trainer_of(world, *some(["abc"])).model
+    model = trainer_of(world, *some(["abc"])).joint
     model.train()
     assert model.training and not any(encoder.training for encoder in model.encoders)
     assert isinstance(model.fusion.dropout, nn.Dropout) and model.fusion.dropout.training

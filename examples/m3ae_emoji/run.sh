@@ -11,7 +11,7 @@
 # DIR/emoji/emoji32.npz holds images, name, tags and group. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' seeds=0,1,2 steps=1500 batch=2048 split=test smoke=
+data='' out='' seeds=0,1,2 steps=1000 batch=4096 split=test smoke=
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -43,7 +43,7 @@ compare() {
     shards=$1 name=$2
     shift 2
     say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$steps" --batch-tokens "$batch" \
-        --set learning_rate=0.001 --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
+        --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
     tail -n 1 "$out/$name.log" > "$out/$name.json"
 }
 

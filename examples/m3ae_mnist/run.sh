@@ -1,17 +1,18 @@
 #!/bin/sh
 # M3AE (arXiv 2205.14204) on MNIST: 28 x 28 pixels as 4 x 4 patches, each beside a sentence that names the digit. A linear probe reads the
 # digit of held-out images from frozen features, beside scikit-learn's logistic regression on the pixels of the same images, beside a
-# training on images alone, and, where 95 % of the training samples lack image or sentence, beside a training on the others alone.
+# training on images alone, and, where 95 % of the training samples lack image or sentence, beside a training on the others alone (both for
+# half of the steps).
 #
-#   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0] [--steps N] [--batch-tokens B] [--labelled N]
+#   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2] [--steps N] [--batch-tokens B] [--labelled N]
 #                                 [--split validation|test] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz. --labelled: training images that probe and regression learn from.
 # Finished stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON
 # document with all results.
 set -eu
-data='' out='' seeds=0 steps=3000 batch=2048 labelled=10000 limit=5000 split=test smoke=
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data='' out='' seeds=0,1,2 steps=3000 batch=4096 labelled=10000 limit=5000 split=test smoke=
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
@@ -38,12 +39,12 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json (compiling would take as long as it saves)
+# compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json (compiling would take as long as it saves)
 compare() {
-    shards=$1 name=$2
-    shift 2
-    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$steps" --batch-tokens "$batch" \
-        --set learning_rate=0.0015 --set validation_samples=0 --set checkpoint_every=0 --label digit --task probe --limit "$limit" \
+    shards=$1 name=$2 length=$3
+    shift 3
+    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$length" --batch-tokens "$batch" \
+        --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label digit --task probe --limit "$limit" \
         --train-limit "$labelled" --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
     tail -n 1 "$out/$name.log" > "$out/$name.json"
 }
@@ -57,9 +58,9 @@ make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --te
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"
 make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.95 -o "$out/shards-holes"
 
-compare "$out/shards" probe --reconstructions --contact-samples 12 --variant multimodal:m3ae:hide_share=0 \
+compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:hide_share=0 \
     --variant image-only:m3ae:modalities=image
-compare "$out/shards-holes" unpaired --variant paired-and-unpaired:m3ae:hide_share=0 \
+compare "$out/shards-holes" unpaired $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0 \
     --variant paired-alone:m3ae:hide_share=0,least_modalities=2
 say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
 python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired pixels --difference probe:multimodal:image-only \

@@ -24,7 +24,7 @@ from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.methods.labelled import GOALS, Goal
 from mmtool.model.encoder import Encoder
 from mmtool.storage import sha256_file, write_bytes, write_json
-from mmtool.training.config import options_of
+from mmtool.training.config import check_as, options_of
 from mmtool.training.hardware import pick_precision
 
 RECORD, WEIGHTS, METRICS = "adapter.json", "adapter.safetensors", "metrics.jsonl"
@@ -161,7 +161,7 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
     Raises DataError where the encoders are not those it was trained on, and names both fingerprints.
     """
     record = read_record(path)
-    config = AdaptConfig.from_json(record["config"])
+    config = check_as(AdaptConfig, record["config"])
     if not record.get("finished"):
         raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
     places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}

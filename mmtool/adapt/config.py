@@ -1,14 +1,11 @@
 """The settings of an adaptation, and the methods that can be compared, light enough for the command line to import (no torch)."""
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mmtool.errors import UsageError
-from mmtool.training.config import overlaid
+from mmtool.training.config import Budget
 
 ADAPTER_FORMAT = "mmtool-adapter/1"
 ALONE = "alone:"  # followed by the name of the only modality that is looked at
@@ -41,7 +38,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 @dataclass(frozen=True)
-class AdaptConfig:
+class AdaptConfig(Budget):
     """All that decides an adapter, given encoders and data.
 
     pool: how encoders pool their states: auto (as each is known for), mean or class.
@@ -51,8 +48,7 @@ class AdaptConfig:
     eta: share of training samples that lose modalities, missing: which they may lose (none: any), lose: how many each loses, hole_seed:
     of the holes; they are drawn once and are the same for every seed.
     train_samples: samples trained on at most (0: all). whole: only on samples that held every modality before any was lost.
-    steps, batch: optimiser steps and samples in each. learning_rate, warmup_steps, min_lr_share, weight_decay, clip_norm: AdamW with linear
-    warm-up and cosine decay. seed: of weights, order and draws. precision: auto, fp32 or bf16. checkpoint_every: steps (0: only the end).
+    batch: samples in one step.
     """
 
     pool: Pool = "auto"
@@ -72,12 +68,8 @@ class AdaptConfig:
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 50
-    min_lr_share: float = 0.05
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    seed: int = 0
-    precision: str = "auto"
-    checkpoint_every: int = 500
+    keep: int = 1
 
     def __post_init__(self) -> None:
         recipe_of(self.method)
@@ -91,8 +83,8 @@ class AdaptConfig:
             raise UsageError(f"--survival is no task {self.task!r}.", where="--task", fix="Leave one of the two out.")
         if not 0 <= self.eta <= 1:
             raise UsageError(f"{self.eta} is no share.", where="--eta", fix="Give a number from 0 to 1.")
-        if min(self.steps, self.batch) < 1 or self.learning_rate <= 0:
-            raise UsageError("steps, batch and learning rate must be above 0.", where="config", fix="Give positive numbers.")
+        if self.learning_rate <= 0:
+            raise UsageError("the learning rate must be above 0.", where="learning_rate", fix="Give a positive number.")
 
     @property
     def recipe(self) -> Recipe:
@@ -111,30 +103,6 @@ class AdaptConfig:
         if only not in names:
             raise UsageError(f"there is no encoder of {only!r}.", where="--method", fix=f"Encoders: {', '.join(names)}.")
         return (only,)
-
-    def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "AdaptConfig":
-        return cls(**{**record, "missing": tuple(record["missing"]), "survival": tuple(record["survival"])})
-
-
-def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> AdaptConfig:
-    """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
-
-    Raises UsageError for unknown keys and impossible values, naming the key.
-    """
-    values, known = overlaid(file, options, assignments), {item.name: item.default for item in dataclasses.fields(AdaptConfig)}
-    for name, value in values.items():
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(known)}.")
-        default = getattr(AdaptConfig(label="label"), name)
-        wanted = {dict: (Mapping,), float: (int, float), tuple: (list, tuple)}.get(type(default), (type(default),))
-        if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
-            raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=name, fix=f"Write it like {default!r}.")
-        values[name] = tuple(value) if isinstance(default, tuple) else value
-    return AdaptConfig(**values)
 
 
 def recipe_of(method: str) -> Recipe:

@@ -16,6 +16,7 @@ from mmtool.console import talk
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import atomic_directory, refuse_overwrite
+from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
 
 
@@ -49,7 +50,7 @@ def evaluate_adapters(
     refuse_overwrite(output, force)
     tokens = held_out_set(data)
     records = [read_record(path) for path in adapters]
-    configs = [AdaptConfig.from_json(record["config"]) for record in records]
+    configs = [check_as(AdaptConfig, record["config"]) for record in records]
     if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     called = list(names) if names else unique_names(configs)

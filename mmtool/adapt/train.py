@@ -1,9 +1,7 @@
 """The stage `adapt`: frozen encoders and labelled shards with holes in, an adapter out; the same command continues an interrupted one."""
 
 import shutil
-import signal
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,19 @@ from mmtool.adapt.config import AdaptConfig
 from mmtool.console import talk
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError, UsageError
+from mmtool.errors import UsageError
 from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.methods.labelled import GOALS, Goal, suited
 from mmtool.storage import atomic_directory, write_json
-from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer, save_checkpoint
+from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
-from mmtool.training.loop import REPORT_EVERY, stop_requests
+from mmtool.training.loop import Loop, Window
 from mmtool.training.metrics import MetricsLog
-from mmtool.training.optimizer import rate_share
 
 CHECKPOINTS = "checkpoints"
 TYPICAL_SAMPLES = 2000  # training samples that moments of embeddings are taken from
 REFIT_EVERY = 100  # steps after which means and regressions follow the tuned encoders
-TALK_EVERY_S = 10.0
+PARTS = ("task", "invariance", "variance", "covariance")  # of the loss
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,14 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     talk(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
     held = train if config.recipe.complete else train.with_holes(holes(config, config.eta, config.missing))
     trainer = AdaptTrainer(model, goal, held, config, device)
-    loss = trainer.run(output)
+    trainer.resume(output / CHECKPOINTS)
+    trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
+    trainer.fit_moments(first=False)
+    model.eval()
     size = save(output, model, record)
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, counted["trained"], counted["share"], size, loss)
+    trained, share = counted["trained"], counted["share"]
+    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)
 
 
 def goal_of(train: Labelled, config: AdaptConfig) -> Goal:
@@ -106,112 +107,64 @@ def _plain(value: Any) -> Any:
     return {name: own["fingerprint"] if isinstance(own, Mapping) and "fingerprint" in own else own for name, own in value.items()}
 
 
-class AdaptTrainer:
-    """The loop: `step`, `elapsed_s` and the batches' `consumed` are its whole state besides the tensors."""
+class AdaptTrainer(Loop):
+    """Steps on the trained parameters of a model, which are all that its checkpoints hold."""
+
+    loader: Shuffled
 
     def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
-        self.model, self.goal, self.train, self.config, self.device = model, goal, train, config, device
+        loader = Shuffled(train, config.batch, config.seed)
+        super().__init__(
+            Kept(model), _optimizer(model, config), loader, config, device=device, peak_rate=config.learning_rate, losses=PARTS
+        )
+        self.joint, self.goal, self.data = model, goal, train
         self.targets = goal.targets(train.labels)
-        self.batches = Shuffled(train, config.batch, config.seed)
-        self.kept = Kept(model)
-        self.optimizer = _optimizer(model, config)
-        self.step, self.elapsed_s = 0, 0.0
 
-    def run(self, output: Path) -> dict[str, float]:
-        """Train to the end, with checkpoints under `output`; the first signal to stop saves and leaves. Gives the mean losses of the
-        last report."""
-        folder = output / CHECKPOINTS
-        self._resume(folder)
-        if self.step == 0:
-            self._moments(first=True)
-        log, window, last, spoken = MetricsLog(output / METRICS, self.step), _Window(), {}, time.monotonic()
-        with stop_requests() as requests:
-            while self.step < self.config.steps and not requests:
-                started = time.monotonic()
-                if self.step and self.step % REFIT_EVERY == 0:
-                    self._moments(first=False)
-                window.add(self._one_step())
-                self.elapsed_s += time.monotonic() - started
-                if self.step % REPORT_EVERY == 0 or self.step == self.config.steps:
-                    last, window = window.means(), _Window()
-                    log.append({"step": self.step, "elapsed_s": self.elapsed_s, "loss": last})
-                    spoken = _say(self.step, self.config.steps, last, spoken)
-                if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
-                    self._checkpoint(folder)
-        if requests:
-            self._checkpoint(folder)
-            talk(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
-            raise KeyboardInterrupt if requests[0] == signal.SIGINT else SystemExit(128 + requests[0])
-        self._moments(first=False)
-        self.model.eval()
-        return last
-
-    def losses(self, indices: np.ndarray, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and its parts."""
-        encodings = encode(self.model, [self.train.samples[int(i)] for i in indices], self.device)
-        masks = draw_masks(encodings.present.cpu().numpy(), seeds, self.model.options.replace)
-        masks = Masks(masks.visible.to(self.device), masks.sources.to(self.device))
-        outputs, predicted = self.model(encodings, masks)
-        task = self.goal.loss(outputs, as_tensor(self.targets[indices], self.device))
-        terms = self.model.joint_loss(encodings, masks, predicted)
-        return task + self.model.weigh(terms), {"task": task, **terms}
-
-    def _one_step(self) -> dict[str, float]:
-        self.model.train()
-        torch.manual_seed(sample_seed(self.config.seed, self.step, "step"))
-        indices, seeds = self.batches.next()
-        loss, parts = self.losses(indices, seeds)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.trained().values(), self.config.clip_norm)
-        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
-            keys = ", ".join(self.train.samples[int(i)].key for i in indices[:5])
-            what = f"loss or gradient is not a finite number at step {self.step} (samples: {keys}, ...)."
-            raise DataError(what, fix="The step was refused: lower --learning-rate, or try --precision fp32.")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate_share(self.step, self.step / self.config.steps, self.config)
-        self.optimizer.step()
-        self.step += 1
-        return {name: float(part.detach()) for name, part in parts.items()}
-
-    def _moments(self, first: bool) -> None:
-        """Moments of the embeddings as they are now: at the start for every method, later for those that fill with them."""
-        if not first and self.model.options.absent not in ("mean", "ridge"):
-            return
-        chosen = np.random.default_rng(self.config.seed).permutation(len(self.train.samples))[:TYPICAL_SAMPLES]
-        samples = [self.train.samples[int(i)] for i in chosen]
-        if first:
-            self.model.calibrate(encode_all(self.model, samples, self.device))
-        said = encode_all(self.model, samples, self.device)
-        self.model.moments.fit(said.embedding, said.present)
-
-    def _resume(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
+        """Go on from the newest checkpoint under `folder`; without one, take the moments of the embeddings as they are."""
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
+            self.fit_moments(first=True)
             return
-        self.kept.restore(checkpoint.model, checkpoint.path)
-        restore_optimizer(checkpoint.path, self.kept, self.optimizer)
-        self.step, self.elapsed_s = checkpoint.state["step"], checkpoint.state["elapsed_s"]
-        self.batches.consumed = checkpoint.state["consumed"]
+        assert isinstance(self.model, Kept)
+        self.model.restore(checkpoint.model, checkpoint.path)
+        restore_optimizer(checkpoint.path, self.model, self.optimizer)
+        self.restore(checkpoint.state)
         talk(f"continuing from step {self.step}")
 
-    def _checkpoint(self, folder: Path) -> None:
-        state = {"step": self.step, "consumed": self.batches.consumed, "elapsed_s": self.elapsed_s}
-        save_checkpoint(folder, self.kept, self.optimizer, state, keep=1)
+    def losses_of(self, indices: np.ndarray, seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and its parts."""
+        encodings = encode(self.joint, [self.data.samples[int(i)] for i in indices], self.device)
+        masks = draw_masks(encodings.present.cpu().numpy(), seeds, self.joint.options.replace)
+        masks = Masks(masks.visible.to(self.device), masks.sources.to(self.device))
+        outputs, predicted = self.joint(encodings, masks)
+        task = self.goal.loss(outputs, as_tensor(self.targets[indices], self.device))
+        terms = self.joint.joint_loss(encodings, masks, predicted)
+        return task + self.joint.weigh(terms), {"task": task, **terms}
 
+    def _one_step(self, window: Window) -> None:
+        if self.step and self.step % REFIT_EVERY == 0:
+            self.fit_moments(first=False)
+        self.joint.train()
+        torch.manual_seed(sample_seed(self.config.seed, self.step, "step"))
+        indices, seeds = self.loader.next()
+        loss, parts = self.losses_of(indices, seeds)
+        loss.backward()
+        said = torch.stack([parts[name].detach() if name in parts else loss.new_zeros(()) for name in self.losses])
+        self._update(said, [self.data.samples[int(i)].key for i in indices])
+        window.loss, window.targets = window.loss + said.cpu().numpy(), window.targets + np.array([name in parts for name in self.losses])
+        window.samples += len(indices)
 
-class _Window:
-    """Sums of losses since the last report; a part counts in the steps that had it."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[float]] = {}
-
-    def add(self, parts: Mapping[str, float]) -> None:
-        for name, value in parts.items():
-            self._found.setdefault(name, []).append(value)
-
-    def means(self) -> dict[str, float]:
-        return {name: float(np.mean(values)) for name, values in self._found.items()}
+    def fit_moments(self, first: bool) -> None:
+        """Moments of the embeddings as they are now: at the start for every method, later for those that fill with them."""
+        if not first and self.joint.options.absent not in ("mean", "ridge"):
+            return
+        chosen = np.random.default_rng(self.config.seed).permutation(len(self.data.samples))[:TYPICAL_SAMPLES]
+        samples = [self.data.samples[int(i)] for i in chosen]
+        if first:
+            self.joint.calibrate(encode_all(self.joint, samples, self.device))
+        said = encode_all(self.joint, samples, self.device)
+        self.joint.moments.fit(said.embedding, said.present)
 
 
 def _optimizer(model: JointEmbedding, config: AdaptConfig) -> torch.optim.AdamW:
@@ -221,11 +174,3 @@ def _optimizer(model: JointEmbedding, config: AdaptConfig) -> torch.optim.AdamW:
     plain = [value for name, value in trained.items() if not (value.ndim == 2 and name.startswith(("fusion", "predictor")))]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
-def _say(step: int, steps: int, losses: Mapping[str, float], spoken: float) -> float:
-    """A line every ten seconds."""
-    if time.monotonic() - spoken < TALK_EVERY_S:
-        return spoken
-    talk(f"step {step}/{steps} | loss {' '.join(f'{name} {value:.3f}' for name, value in losses.items())}")
-    return time.monotonic()

@@ -7,6 +7,7 @@ import typer
 
 from mmtool.cli.options import Force, Json, OutputDirectory, Quiet, assignments, examples, finish, hushed, names, survival_labels
 from mmtool.errors import UsageError
+from mmtool.training.config import resolve_as
 
 ENCODERS, TASK, MISSING, BUDGET = "Encoders and method", "What is told", "What is missing in training", "Budget and optimiser"
 BOTH = ("both", "any")
@@ -94,9 +95,9 @@ def adapt(
         "learning_rate": learning_rate,
         "seed": seed,
     }
-    from mmtool.adapt.config import resolve
+    from mmtool.adapt.config import AdaptConfig
 
-    resolved, sources = resolve(config, options, settings or ()), encoder_sources(encoders)
+    resolved, sources = resolve_as(AdaptConfig, config, options, settings or ()), encoder_sources(encoders)
     from mmtool.adapt.train import adapt as train
 
     with hushed(quiet):

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.config import resolve as resolve_adapter
 from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encoder_sources, shared_options
 from mmtool.cli.options import (
     Candidates,
@@ -39,7 +38,7 @@ from mmtool.cli.options import (
 )
 from mmtool.cli.pretrain import BUDGET, CONFIG, MODEL, USUAL, Preset
 from mmtool.errors import UsageError
-from mmtool.training.config import PretrainConfig, resolve
+from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
 GRID = "What is compared"
 EXAMPLES = examples(
@@ -183,7 +182,7 @@ def _adapters(
             raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
         chosen[name] = method, assigned
     return {
-        name: resolve_adapter(config, {**options, "steps": steps, "method": method}, [*(settings or ()), *assigned])
+        name: resolve_as(AdaptConfig, config, {**options, "steps": steps, "method": method}, [*(settings or ()), *assigned])
         for name, (method, assigned) in chosen.items()
     }
 

@@ -23,7 +23,6 @@ class Budget:
     """What every training has: how long, how fast, and from which seed.
 
     steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
-    optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
     seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
@@ -32,7 +31,6 @@ class Budget:
 
     steps: int = 2000
     minutes: float = 0.0
-    optimizer: str = "adamw"
     learning_rate: float = 0.0
     warmup_steps: int = 100
     min_lr_share: float = 0.05
@@ -54,6 +52,7 @@ class PretrainConfig(Budget):
 
     method: loretta, commutative, cm3, causal, masked, contrastive or m3ae. method_options: the method's own settings
     (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
+    optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
@@ -65,6 +64,7 @@ class PretrainConfig(Budget):
 
     method: str = "loretta"
     method_options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "adamw"
     preset: str = "small"
     shape: Mapping[str, Any] = field(default_factory=dict)
     modalities: str = ""
@@ -117,7 +117,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("auto", "on", "off"),
     "kind": ("auto", "classes", "number"),
 }
-POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "clip_norm", "keep")
+POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "batch", "clip_norm", "keep")
 NOT_NEGATIVE = (
     *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
     *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience", "value_epochs"),
@@ -157,13 +157,17 @@ def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequenc
 def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """A config from plain values. Raises UsageError where a key is unknown, of the wrong type or out of range."""
     values = {"method_options" if name == "method" and isinstance(value, Mapping) else name: value for name, value in values.items()}
-    known, usual = {item.name: item for item in dataclasses.fields(cls)}, cls()
+    usual = {item.name: _default(item) for item in dataclasses.fields(cls)}
     for name, value in values.items():
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(known)}.")
-        _check_value(name, value, getattr(usual, name))
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(getattr(usual, name), tuple) else value for name, value in values.items()}
+        if name not in usual:
+            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(usual)}.")
+        _check_value(name, value, usual[name])
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(usual[name], tuple) else value for name, value in values.items()}
     return cls(**plain)
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def _check_value(name: str, value: Any, default: Any) -> None:
@@ -228,8 +232,7 @@ def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
     for name, value in values.items():
         if name not in known:
             raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(known) or 'none'}.")
-        factory = known[name].default_factory
-        default = known[name].default if factory is dataclasses.MISSING else factory()
+        default = _default(known[name])
         if default is not dataclasses.MISSING and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
             raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
     return cls(**values)

@@ -15,14 +15,14 @@ from mmtool.errors import UsageError
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import FinetuneConfig
-from mmtool.training.loop import Loop, Window
+from mmtool.training.loop import TransformerLoop, Window
 from mmtool.training.optimizer import peak_rate
 from mmtool.training.target import Target, head_outputs, predict
 
 RATE_SHARE = 0.5  # of the rate of pretraining at the same width
 
 
-class Finetuner(Loop):
+class Finetuner(TransformerLoop):
     """Steps on labelled samples; validates on held-out ones, keeps the best step in mind and stops when there is no progress.
 
     best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were asked last.

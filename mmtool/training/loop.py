@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtool.console import talk
 from mmtool.errors import DataError
@@ -32,6 +32,7 @@ class Window:
     start: float = field(default_factory=time.monotonic)
     loss: np.ndarray | float = 0.0
     targets: np.ndarray | float = 0.0
+    samples: int = 0
     tokens: int = 0
     flops: int = 0
 
@@ -45,25 +46,27 @@ class Counting(Protocol):
 class Loop:
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
-    peak_rate: of the learning rate. losses: what the entries of a loss vector are called. advice: what helps where a loss is not finite.
+    model: what is trained, and what checkpoints hold. peak_rate: of the learning rate. losses: names of the entries of a loss vector.
+    said: their means in the last report. advice: what helps where a loss is not finite.
     """
 
     advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
 
     def __init__(
         self,
-        model: Transformer,
+        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loader: Counting,
         config: Budget,
         *,
+        device: torch.device,
         peak_rate: float,
         losses: Sequence[str],
     ) -> None:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
-        self.peak_rate, self.losses = peak_rate, tuple(losses)
-        self.device = model.head.device
+        self.device, self.peak_rate, self.losses = device, peak_rate, tuple(losses)
         self.step, self.elapsed_s, self._saved = 0, 0.0, -1
+        self.said: dict[str, float] = {}
 
     @property
     def progress(self) -> float:
@@ -112,7 +115,7 @@ class Loop:
 
     def _refuse(self, sums: Tensor, keys: Sequence[str]) -> None:
         names = [name for name, value in zip(self.losses, sums.tolist(), strict=True) if not np.isfinite(value)]
-        culprit = f"modality {', '.join(names)}" if names else "every loss is finite, the gradient is not"
+        culprit = f"loss of {', '.join(names)}" if names else "every loss is finite, the gradient is not"
         listed = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
         raise DataError(
             f"loss or gradient is not a finite number at step {self.step} ({culprit}; samples: {listed}).",
@@ -120,20 +123,21 @@ class Loop:
         )
 
     def _report(self, window: Window) -> dict[str, Any]:
-        seconds, targets = time.monotonic() - window.start, np.asarray(window.targets)
-        loss = {
-            name: float(total / count) for name, total, count in zip(self.losses, np.asarray(window.loss), targets, strict=True) if count
-        }
-        limit = matmul_limit(self.device, self.model.compute_dtype)
+        targets = np.asarray(window.targets)
+        sums = zip(self.losses, np.asarray(window.loss), targets, strict=True)
+        self.said = {name: float(total / count) for name, total, count in sums if count}
         return {
             "step": self.step,
             "progress": self.progress,
             "elapsed_s": self.elapsed_s,
-            "loss": loss,
-            "tokens_per_s": window.tokens / seconds,
-            "hardware_share": window.flops / seconds / limit,
+            "loss": self.said,
+            **self._speed(window, time.monotonic() - window.start),
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
         }
+
+    def _speed(self, window: Window, seconds: float) -> dict[str, float]:
+        """How fast it goes, as reports tell it."""
+        return {"samples_per_s": window.samples / seconds}
 
     def _left_s(self) -> float:
         return self.elapsed_s * (1 - self.progress) / max(self.progress, 1e-9)
@@ -151,6 +155,28 @@ class Loop:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.step, self.elapsed_s, self.loader.consumed = state["step"], state["elapsed_s"], state["consumed"]
+
+
+class TransformerLoop(Loop):
+    """The same for a transformer, whose speed is told in tokens."""
+
+    model: Transformer
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        loader: Counting,
+        config: Budget,
+        *,
+        peak_rate: float,
+        losses: Sequence[str],
+    ) -> None:
+        super().__init__(model, optimizer, loader, config, device=model.head.device, peak_rate=peak_rate, losses=losses)
+
+    def _speed(self, window: Window, seconds: float) -> dict[str, float]:
+        limit = matmul_limit(self.device, self.model.compute_dtype)
+        return {"tokens_per_s": window.tokens / seconds, "hardware_share": window.flops / seconds / limit}
 
 
 @contextmanager

@@ -41,8 +41,7 @@ class LiveLine:
 
     def show(self, record: dict[str, Any], left_s: float) -> None:
         losses = " ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
-        speed = f"{record['tokens_per_s']:,.0f} tokens/s ({record['hardware_share']:.0%} of the limit)"
-        line = f"step {record['step']} | {100 * record['progress']:.0f}% | {_clock(left_s)} left | {speed} | loss {losses}"
+        line = f"step {record['step']} | {100 * record['progress']:.0f}% | {_clock(left_s)} left | {_speed(record)} | loss {losses}"
         if self._terminal:
             print(f"\r\033[2K{line}", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self._last > PLAIN_EVERY_S:
@@ -52,6 +51,12 @@ class LiveLine:
     def end(self) -> None:
         if self._terminal:
             print(file=sys.stderr)
+
+
+def _speed(record: dict[str, Any]) -> str:
+    if "samples_per_s" in record:
+        return f"{record['samples_per_s']:,.0f} samples/s"
+    return f"{record['tokens_per_s']:,.0f} tokens/s ({record['hardware_share']:.0%} of the limit)"
 
 
 def _clock(seconds: float) -> str:

@@ -15,12 +15,12 @@ from mmtool.data.masking import AnyBatch
 from mmtool.methods.base import Method, Step
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
-from mmtool.training.loop import Loop, Window
+from mmtool.training.loop import TransformerLoop, Window
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import peak_rate
 
 
-class Trainer(Loop):
+class Trainer(TransformerLoop):
     """Packs the documents of a method and asks its loss at their targets."""
 
     loader: Loader
