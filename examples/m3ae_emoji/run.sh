@@ -38,7 +38,8 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json (compiling would take as long as it saves)
+# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it saves; hide_share and
+# length_weight are 0 as in the paper, which imputes nothing whole (and CLS, which tells lengths, is a better feature without)
 compare() {
     shards=$1 name=$2
     shift 2
@@ -56,12 +57,12 @@ make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -
 make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.75 --fractions $fractions -o "$out/shards-holes"
 
 compare "$out/shards" ratios --task probe --reconstructions --contact-samples 12 \
-    --variant text-15:m3ae:hide_share=0,method.mask_ratios.text=0.15 \
-    --variant text-50:m3ae:hide_share=0,method.mask_ratios.text=0.5 \
-    --variant text-75:m3ae:hide_share=0,method.mask_ratios.text=0.75 \
-    --variant text-90:m3ae:hide_share=0,method.mask_ratios.text=0.9 \
+    --variant text-15:m3ae:hide_share=0,length_weight=0,method.mask_ratios.text=0.15 \
+    --variant text-50:m3ae:hide_share=0,length_weight=0,method.mask_ratios.text=0.5 \
+    --variant text-75:m3ae:hide_share=0,length_weight=0,method.mask_ratios.text=0.75 \
+    --variant text-90:m3ae:hide_share=0,length_weight=0,method.mask_ratios.text=0.9 \
     --variant image-only:m3ae:modalities=image
-compare "$out/shards-holes" unpaired --task probe --variant paired-and-unpaired:m3ae:hide_share=0 \
-    --variant paired-alone:m3ae:hide_share=0,least_modalities=2
+compare "$out/shards-holes" unpaired --task probe --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
+    --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2
 python3 "$(dirname "$0")/../m3ae_summary.py" --out "$out" ratios unpaired --difference ratios:text-75:image-only \
     --difference ratios:text-75:text-15 --difference unpaired:paired-and-unpaired:paired-alone

@@ -39,7 +39,8 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-# compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json (compiling would take as long as it saves)
+# compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it saves; hide_share and
+# length_weight are 0 as in the paper, which imputes nothing whole (and CLS, which tells lengths, is a better feature without)
 compare() {
     shards=$1 name=$2 length=$3
     shift 3
@@ -58,10 +59,10 @@ make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --te
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"
 make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.95 -o "$out/shards-holes"
 
-compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:hide_share=0 \
+compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:hide_share=0,length_weight=0 \
     --variant image-only:m3ae:modalities=image
-compare "$out/shards-holes" unpaired $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0 \
-    --variant paired-alone:m3ae:hide_share=0,least_modalities=2
+compare "$out/shards-holes" unpaired $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
+    --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2
 say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
 python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired pixels --difference probe:multimodal:image-only \
     --difference unpaired:paired-and-unpaired:paired-alone
