@@ -11,6 +11,7 @@ from mmtool.evaluation.tabular_baselines import (
     Scaler,
     TrainingTables,
     chained_equations,
+    kernel_ridge_chain,
     mean_of_training,
     nearest_neighbours,
     ridge_chain,
@@ -45,13 +46,28 @@ def r2(direction: Direction, answer: np.ndarray | None) -> float:
 
 @pytest.mark.parametrize(
     ("imputer", "least"),
-    [(ridge_chain, 0.8), (nearest_neighbours, 0.6), (mean_of_training, -0.1)],
+    [(ridge_chain, 0.8), (kernel_ridge_chain, 0.75), (nearest_neighbours, 0.6), (mean_of_training, -0.1)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_linear_structure_is_found_directly_and_through_the_link(imputer, least) -> None:
     given = world(200, 2)
     assert r2(A_TO_B, imputer(training(), A_TO_B, given)) > least
     assert r2(A_TO_C, imputer(training(), A_TO_C, given)) > least - 0.15
+
+
+def test_the_kernel_bends_where_ridge_is_straight() -> None:
+    random = np.random.default_rng(0)
+    a = random.normal(size=(600, 3)).astype(np.float32)
+    tables = {"a": a, "b": np.square(a) + 0.1 * random.normal(size=a.shape).astype(np.float32)}
+    train, held = (
+        TrainingTables({name: rows[:400] for name, rows in tables.items()}, CoOccurrence.of([("a", "b")] * 400)),
+        tables["a"][400:],
+    )
+    told = {
+        imputer: compare_tables(tables["b"][400:], imputer(train, A_TO_B, {"a": held}), seed=0)["r2"].value
+        for imputer in (ridge_chain, kernel_ridge_chain)
+    }
+    assert told[kernel_ridge_chain] > 0.8 > 0.3 > told[ridge_chain]
 
 
 def test_chained_equations_find_what_was_seen_together() -> None:
@@ -80,7 +96,8 @@ def test_holes_inside_rows_are_borne() -> None:
 
 def test_unlinked_tables_have_no_answer() -> None:
     train = training((("a",), ("b", "c")))
-    assert ridge_chain(train, A_TO_C, world(5, 2)) is None and nearest_neighbours(train, A_TO_C, world(5, 2)) is None
+    assert all(chain(train, A_TO_C, world(5, 2)) is None for chain in (ridge_chain, kernel_ridge_chain))
+    assert nearest_neighbours(train, A_TO_C, world(5, 2)) is None
 
 
 def test_an_outlier_does_not_decide_the_scale() -> None:

@@ -8,7 +8,7 @@ from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.directions import Direction
 from mmtool.evaluation.reference import Reference
 
-TABULAR_NAMES = ("training mean", "ridge (chain)", "k nearest (chain)", "chained equations")
+TABULAR_NAMES = ("training mean", "ridge (chain)", "kernel ridge (chain)", "k nearest (chain)", "chained equations")
 
 
 class TabularBaselines:
