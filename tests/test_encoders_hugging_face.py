@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmtool.data.sample import Sample
 from mmtool.encoders import Encoder, open_encoder
@@ -307,3 +308,33 @@ def test_without_the_extra_it_says_what_to_install(directories: Callable[[str], 
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UsageError, match=r"mmtool\[hf\]"):
         open_encoder(path)
+
+
+def test_models_of_the_library_are_adapted_from_raw_files_on(directories: Callable[[str], Path], tmp_path: Path, mmtool: Any) -> None:
+    """Pictures and words of two classes, a tiny ViT and a tiny BERT, half of the samples with a hole: the verbs from files to a report."""
+    random, colours = np.random.default_rng(0), ("red", "green")
+    (tmp_path / "images").mkdir()
+    lines = ["key\tcolour\ttext"]
+    for i in range(160):
+        colour = colours[i % 2]
+        pixels = random.integers(0, 60, (16, 16, 3)).astype(np.uint8)
+        pixels[..., i % 2] += 150
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{colour}-{i:03d}.png")
+        lines.append(f"{colour}-{i:03d}\t{colour}\ta {colour} thing")
+    (tmp_path / "texts.tsv").write_text("\n".join(lines) + "\n")
+    labelled = ["--label-pattern", "^(?P<colour>[a-z]+)-"]
+    commands = [
+        ["tokenize", "image", tmp_path / "images", "--fit", "--scheme", "patches", "--patch", 4, *labelled, "-o", tmp_path / "image.tar"],
+        ["tokenize", "text", tmp_path / "texts.tsv", "--fit", "--text-column", "text", "--label", "colour", "-o", tmp_path / "text.tar"],
+        ["shard", tmp_path / "image.tar", tmp_path / "text.tar", "-o", tmp_path / "shards"],
+    ]
+    sources = ["--encoder", f"image={directories('vit')}", "--encoder", f"text={directories('bert')}", "--label", "colour"]
+    adapt = ["adapt", tmp_path / "shards", *sources, "--eta", 0.5, "--steps", 60, "--set", "learning_rate=0.01"]
+    for command in [*commands, [*adapt, "-o", tmp_path / "adapter"]]:
+        done = mmtool(*command)
+        assert done.code == 0, done.err
+    done = mmtool("evaluate", tmp_path / "adapter", tmp_path / "shards", "--json", "-o", tmp_path / "report")
+    assert done.code == 0, done.err
+    values = {(row["metric"], row.get("at")): row["value"] for row in json.loads(done.out.splitlines()[-1])["results"]}
+    assert values["auroc, any missing", 0.0] > 0.9 and values["auroc, any missing", 1.0] > 0.8
+    assert (tmp_path / "adapter" / "adapter.safetensors").stat().st_size < 5e6
