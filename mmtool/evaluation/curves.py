@@ -85,9 +85,11 @@ def _panel(axis: Axes, lines: Mapping[str, Line], palette: Mapping[str, str], ha
 
 
 def _scales(axis: Axes, panels: Sequence[tuple[str, Mapping[str, Line]]], logarithmic: bool, percent_x: bool) -> None:
-    """Shared by all panels."""
-    axis.set_ylim(0, 1.02)
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    """Shared by all panels: shares from 0 to 1, unless a score (an R2) lies below 0."""
+    lowest = min((value for _, lines in panels for line in lines.values() for value in line.y), default=0.0)
+    axis.set_ylim(min(0.0, 1.1 * lowest), 1.02)
+    if lowest >= 0:
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     places = sorted({x for _, lines in panels for line in lines.values() for x in line.x})
     if logarithmic:
         axis.set_xscale("log")
