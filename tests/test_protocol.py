@@ -387,3 +387,12 @@ def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -
     assert "missing" not in both.to_json() and named.to_json()["missing"] == ["text"]
     with pytest.raises(UsageError, match="share"):
         HoleProtocol(missing=("text",))
+
+
+def test_samples_with_too_few_modalities_are_left_out_of_every_split() -> None:
+    protocol = HoleProtocol(holes=0.5, least=2)
+    assert protocol.to_json()["least"] == 2 and "least" not in HoleProtocol().to_json()
+    assert {protocol.kept(f"k{i}", {"a"}, split) for i in range(20) for split in SPLITS} == {()}
+    assert {len(protocol.kept(f"k{i}", {"a", "b"}, "train")) for i in range(50)} == {1, 2}
+    with pytest.raises(UsageError, match="no sample holds 0"):
+        HoleProtocol(least=0)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Missing modalities by joint embedding of frozen unimodal encoders (Kim and Kim, arXiv 2407.12616). Encoders are pretrained here, each on one
 # modality alone, by masked modelling. On top of them `mmtool compare --encoder` trains the method and what it is compared with on samples of
-# which a share has lost a modality, and measures all of them while a growing share of held-out samples loses modalities.
+# which a share has lost a modality, and measures all of them while a growing share of held-out samples loses modalities. LoReTTa and M3AE,
+# pretrained on the same samples with the same holes, are asked through linear probes.
 #
 #   svl    images of MNIST, speech of the Free Spoken Digit Dataset and queries of CLINC150, aligned by digit -> the digit
 #   tcga   messenger RNA, micro RNA and proteins (RPPA) of patients who have all three -> the type of cancer
@@ -13,9 +14,9 @@
 # a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' tasks=svl,tcga seeds=0,1,2 steps=600 encoder_steps=1500 eta=0.7 lose=1 split=validation smoke=
-methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data='' out='' tasks=svl,tcga seeds=0,1,2 steps=600 encoder_steps=1500 generative_steps=1500 eta=0.7 lose=1 split=validation smoke=
+methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='loretta m3ae'
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
@@ -27,7 +28,7 @@ while [ $# -gt 0 ]; do
         --encoder-steps) encoder_steps=$2 ;;
         --eta) eta=$2 ;;
         --lose) lose=$2 ;;
-        --methods) methods=$2 alone= ;;
+        --methods) methods=$2 alone= generative= ;;
         --split) split=$2 ;;
         *) usage ;;
     esac
@@ -36,7 +37,7 @@ done
 [ -n "$data" ] && [ -n "$out" ] || usage
 codec='' limit=1000 per_class=200 compile=--compile
 if [ -n "$smoke" ]; then
-    seeds=0 steps=20 encoder_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
+    seeds=0 steps=20 encoder_steps=20 generative_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
 fi
 fractions='0.7 0.1 0.2'
 
@@ -63,9 +64,24 @@ curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders 
         [ -z "$alone" ] || columns=$columns,alone:$name
     done
     say mmtool compare "$folder/shards" $options --label "$label" --kind single --eta "$eta" --lose "$lose" --methods "$columns" \
-        --seeds "$seeds" --steps "$steps" --set batch=32 --set learning_rate=0.005 --set whole=true --split "$split" --limit "$limit" --json \
+        --seeds "$seeds" --steps "$steps" --set batch=32 --set learning_rate=0.005 --split "$split" --limit "$limit" --json \
         -o "$folder/curves" | tee "$folder/log"
     tail -n 1 "$folder/log" >"$folder/results.json"
+}
+
+generate() { # generate FOLDER LABEL TOKENS...: LoReTTa and M3AE on the same holes, with every seed
+    folder=$1 label=$2 runs=
+    shift 2
+    make "$folder/shards-holes" mmtool shard "$@" --holes "$eta" --lose "$lose" -o "$folder/shards-holes"
+    for method in $generative; do
+        for seed in $(echo "$seeds" | tr , ' '); do
+            run=$folder/generative/$method-$seed runs="$runs --run $method=$folder/generative/$method-$seed"
+            say mmtool pretrain "$folder/shards-holes" --method "$method" --preset tiny --set shape.width=128 --set optimizer=muon --set value_epochs=0 \
+                --steps "$generative_steps" --batch-tokens 4096 --seed "$seed" $compile -o "$run"
+        done
+    done
+    [ -z "$runs" ] || say python3 "$(dirname "$0")/generative.py" "$folder/shards" $runs --label "$label" --eta "$eta" --lose "$lose" \
+        --split "$split" --limit "$limit" --out "$folder/generative.json"
 }
 
 svl() {
@@ -76,10 +92,11 @@ svl() {
         --label-pattern '^(?P<digit>[0-9])_(?P<speaker>[a-z]+)_' $codec -o "$tokens/speech.tar"
     make "$tokens/text.tar" mmtool tokenize text "$data/clinc150/train.tsv" "$data/clinc150/val.tsv" --fit \
         --columns digit,domain,intent,text --text-column text --label digit -o "$tokens/text.tar"
-    make "$folder/shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit \
-        --pairs-per-class "$per_class" --aligned-per-class 100 -o "$folder/shards"
+    set -- "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit --pairs-per-class "$per_class" --aligned-per-class 100
+    make "$folder/shards" mmtool shard "$@" -o "$folder/shards"
     for name in image speech text; do encoder "$folder" "$name"; done
     curves "$folder" digit image speech text
+    generate "$folder" digit "$@"
 }
 
 tcga() {
@@ -89,18 +106,20 @@ tcga() {
         make "$tokens/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
             --set components="${table#*:}" --n-bins 16 --set min_present=0.9 --key-column patient --fractions $fractions -o "$tokens/$name.tar"
     done
-    make "$folder/shards" mmtool shard "$tokens/mrna.tar" "$tokens/mirna.tar" "$tokens/rppa.tar" --labels "$data/tcga/clinical.csv" \
-        --fractions $fractions -o "$folder/shards"
+    set -- "$tokens/mrna.tar" "$tokens/mirna.tar" "$tokens/rppa.tar" --labels "$data/tcga/clinical.csv" --fractions $fractions --least 3
+    make "$folder/shards" mmtool shard "$@" -o "$folder/shards"
     for name in mrna mirna rppa; do encoder "$folder" "$name"; done
     curves "$folder" cancer mrna mirna rppa
+    generate "$folder" cancer "$@"
 }
 
 for task in $(echo "$tasks" | tr , ' '); do
     case $task in svl | tcga) "$task" ;; *) usage ;; esac
 done
 python3 - "$out" $(echo "$tasks" | tr , ' ') <<'EOF'
-import json, sys
+import json, os, sys
 out, *tasks = sys.argv[1:]
-results = [{**row, "task": task} for task in tasks for row in json.load(open(f"{out}/{task}/results.json"))["results"]]
+files = [(task, f"{out}/{task}/{name}.json") for task in tasks for name in ("results", "generative")]
+results = [{**row, "task": task} for task, file in files if os.path.exists(file) for row in json.load(open(file))["results"]]
 print(json.dumps({"results": results, "report": [f"{out}/{task}/curves" for task in tasks]}))
 EOF

@@ -60,6 +60,9 @@ def shard(
         typer.Option(metavar="NAME", help="Which of them --holes RATE may take; repeatable.", show_default="any", rich_help_panel=HOLES),
     ] = None,
     lose: Annotated[int, typer.Option(min=1, help="How many modalities each sample with holes loses.", rich_help_panel=HOLES)] = 1,
+    least: Annotated[
+        int, typer.Option(min=1, help="Leave out samples that hold fewer modalities than this from the start.", rich_help_panel=HOLES)
+    ] = 1,
     apply_to: Annotated[
         list[str] | None, typer.Option(metavar="SPLIT", help="Splits that lose modalities.", show_default="train", rich_help_panel=HOLES)
     ] = None,
@@ -103,7 +106,14 @@ def shard(
             sources,
             target,
             protocol=HoleProtocol(
-                tuple(map(_pair, pair or ())), _rates(holes), names(apply_to) or ("train",), keep_unpaired, seed, names(missing), lose
+                pairs=tuple(map(_pair, pair or ())),
+                holes=_rates(holes),
+                apply_to=names(apply_to) or ("train",),
+                keep_unpaired=keep_unpaired,
+                seed=seed,
+                missing=names(missing),
+                lose=lose,
+                least=least,
             ),
             split=Split(fractions, seed),
             alignment=Alignment(align, pairs_per_class, aligned_per_class) if align else None,

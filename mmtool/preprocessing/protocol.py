@@ -25,6 +25,7 @@ class HoleProtocol:
     keep a single modality, chosen by hash.
     holes: share of the samples that lose modalities, or a rate per modality; the last one is never lost.
     missing: with a share, the modalities that may be lost (none named: all, in equal parts). lose: how many each such sample loses.
+    least: samples that hold fewer modalities from the start are left out of every split.
     apply_to: splits that lose anything; validation and test stay complete unless named. seed: of all choices.
     """
 
@@ -35,6 +36,7 @@ class HoleProtocol:
     seed: int = 0
     missing: tuple[str, ...] = ()
     lose: int = 1
+    least: int = 1
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
@@ -49,6 +51,8 @@ class HoleProtocol:
             raise UsageError("--missing names what a share of samples loses.", where="--missing", fix="Give the share, e.g. --holes 0.7.")
         if self.lose < 1:
             raise UsageError(f"{self.lose} modalities cannot be lost.", where="lose", fix="Give a number from 1 on.")
+        if self.least < 1:
+            raise UsageError(f"no sample holds {self.least} modalities.", where="least", fix="Give a number from 1 on.")
         if not set(self.apply_to) <= set(SPLITS):
             raise UsageError(f"unknown split in {self.apply_to}.", where="apply_to", fix=f"Choose from: {', '.join(SPLITS)}.")
 
@@ -61,6 +65,8 @@ class HoleProtocol:
     def kept(self, key: str, present: Collection[str], split: str) -> tuple[str, ...]:
         """The modalities that a sample keeps, in order of their names; none of them: the sample is left out."""
         names = tuple(sorted(present))
+        if len(names) < self.least:
+            return ()
         if split not in self.apply_to:
             return names
         if self.pairs:
@@ -73,7 +79,8 @@ class HoleProtocol:
         holes = dict(self.holes) if isinstance(self.holes, Mapping) else self.holes
         pairs = [list(pair) for pair in self.pairs]
         record = {"pairs": pairs, "holes": holes, "apply_to": list(self.apply_to), "keep_unpaired": self.keep_unpaired, "seed": self.seed}
-        return {**record, **({"missing": list(self.missing)} if self.missing else {}), **({"lose": self.lose} if self.lose > 1 else {})}
+        further = {"missing": list(self.missing), "lose": self.lose, "least": self.least}
+        return {**record, **{name: value for name, value in further.items() if value and value != 1}}
 
     def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
         served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
