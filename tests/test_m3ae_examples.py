@@ -25,7 +25,7 @@ def test_every_image_has_a_sentence_that_names_its_digit(tmp_path: Path) -> None
     texts = {item.key: item.value for item in read_items("text", [tmp_path / "sentences.tsv"], SourceOptions(text_column="text"))}
     pictures = {item.key: item.labels["label"] for item in read_items("image", [images], SourceOptions())}
     assert texts.keys() == pictures.keys()
-    assert all(sentences.DIGITS[int(pictures[key])] in text for key, text in texts.items())
+    assert all(sentences.DIGITS["english"][int(pictures[key])] in text for key, text in texts.items())
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -1,6 +1,6 @@
 """A sentence for each MNIST image that names its digit, under the key that `mmtool tokenize` gives the image.
 
-python examples/m3ae_mnist/sentences.py train-labels-idx1-ubyte.gz sentences.tsv
+python examples/m3ae_mnist/sentences.py train-labels-idx1-ubyte.gz sentences.tsv [english|german]
 """
 
 import gzip
@@ -11,22 +11,34 @@ import numpy as np
 
 from mmtool.storage import atomic_file
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEMPLATES = ("a handwritten {}", "somebody wrote the digit {}", "this is a {}", "the number {} on black", "a white {} by hand", "digit {}")
+DIGITS = {
+    "english": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    "german": ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"),
+}
+TEMPLATES = {
+    "english": (
+        "a handwritten {}",
+        "somebody wrote the digit {}",
+        "this is a {}",
+        "the number {} on black",
+        "a white {} by hand",
+        "digit {}",
+    ),
+    "german": ("eine {}", "hier steht die Ziffer {}", "das ist die {}", "die Zahl {} also", "man sagt {} dazu", "Ziffer {}"),
+}
 
 
-def main(labels: Path, output: Path) -> None:
+def main(labels: Path, output: Path, language: str = "english") -> None:
+    words, templates = DIGITS[language], TEMPLATES[language]
     digits = np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8)
-    templates = np.random.default_rng(0).integers(len(TEMPLATES), size=len(digits))
+    chosen = np.random.default_rng(0).integers(len(templates), size=len(digits))
     stem = labels.name.split("-idx")[0].replace("labels", "images")
     with atomic_file(output, force=True) as file:
         lines = [("key", "digit", "text")]
-        lines += [
-            (f"{stem}-{i:06d}", str(d), TEMPLATES[k].format(DIGITS[d])) for i, (d, k) in enumerate(zip(digits, templates, strict=True))
-        ]
+        lines += [(f"{stem}-{i:06d}", str(d), templates[k].format(words[d])) for i, (d, k) in enumerate(zip(digits, chosen, strict=True))]
         text = "".join("\t".join(line) + "\n" for line in lines)
         file.write(text.encode())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
