@@ -210,6 +210,6 @@ def _report(summary: ShardSummary) -> None:
         if count:
             talk(f"{count} samples have no {name}")
     if summary.left_out:
-        talk(f"{summary.left_out} samples were left out: they hold none of the pairs")
+        talk(f"{summary.left_out} samples were left out: they hold none of the pairs, or fewer modalities than --least")
     if summary.unlabelled:
         talk(f"{summary.unlabelled} samples are not named in the labels file")
