@@ -168,8 +168,9 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
 
 def _draw_shots(stem: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> None:
     panels = []
-    for names, seen in dict.fromkeys((tuple(each["given"]), each["seen"]) for each in rows):
+    for names in dict.fromkeys(tuple(each["given"]) for each in rows):
         own = [each for each in rows if tuple(each["given"]) == names]
+        seen = any(each["seen"] for each in own)
         lines = {run["name"]: Line.of([each for each in own if each["run"] == run["name"]]) for run in meta["runs"]}
         panels.append((" + ".join(names) + ("" if seen else " (never seen)"), {name: line for name, line in lines.items() if line.x}))
     draw_curves(
