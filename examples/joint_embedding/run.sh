@@ -14,7 +14,7 @@
 # a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' tasks=svl,tcga seeds=0,1,2 steps=600 encoder_steps=1500 generative_steps=1500 eta=0.7 lose=1 split=validation smoke=
+data='' out='' tasks=svl,tcga seeds=0,1,2 steps=600 encoder_steps=1500 generative_steps=750 eta=0.7 lose=1 split=validation smoke=
 methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='loretta m3ae'
 usage() { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -52,8 +52,8 @@ say() { # print a command as one would type it, then run it
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
 
 encoder() { # encoder FOLDER NAME: pretrain on the training split of one modality
-    say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=96 --set shape.bias=true \
-        --steps "$encoder_steps" --batch-tokens 4096 $compile -o "$1/encoders/$2"
+    say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=128 --set shape.bias=true \
+        --set optimizer=muon --set value_epochs=0 --steps "$encoder_steps" --batch-tokens 4096 $compile -o "$1/encoders/$2"
 }
 
 curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders of these modalities
