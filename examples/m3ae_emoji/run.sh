@@ -38,8 +38,8 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it saves; hide_share and
-# length_weight are 0 as in the paper, which imputes nothing whole (and CLS, which tells lengths, is a better feature without)
+# compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it
+# saves; nothing is hidden whole and no length told (hide_share, length_weight), as in the paper
 compare() {
     shards=$1 name=$2
     shift 2

@@ -1,8 +1,8 @@
 #!/bin/sh
 # M3AE (arXiv 2205.14204) on MNIST: 28 x 28 pixels as 4 x 4 patches, each beside a sentence that names the digit. A linear probe reads the
 # digit of held-out images from frozen features, beside scikit-learn's logistic regression on the pixels of the same images, beside a
-# training on images alone, and, where 95 % of the training samples lack image or sentence, beside a training on the others alone (both for
-# half of the steps).
+# training on images alone (and one without `hide_share`, which hides a whole modality in a fifth of the samples), and, where 95 % or 99 % of
+# the training samples lack image or sentence, beside a training on the others alone (both for half of the steps).
 #
 #   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2] [--steps N] [--batch-tokens B] [--labelled N]
 #                                 [--split validation|test] [--smoke]
@@ -39,8 +39,8 @@ say() { # print a command as one would type it, then run it
     "$@"
 }
 make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
-# compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it saves; hide_share and
-# length_weight are 0 as in the paper, which imputes nothing whole (and CLS, which tells lengths, is a better feature without)
+# compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as
+# it saves; CLS, which tells lengths, is a better feature where it need not (length_weight=0)
 compare() {
     shards=$1 name=$2 length=$3
     shift 3
@@ -57,12 +57,17 @@ make "$out/tokens/image.tar" mmtool tokenize image "$mnist/train-images-idx3-uby
 make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --text-column text --label digit \
     --set algorithm=bpe --vocabulary-size 400 -o "$out/tokens/text.tar"
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"
-make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.95 -o "$out/shards-holes"
+for share in 95 99; do
+    make "$out/shards-holes-$share" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes "0.$share" -o "$out/shards-holes-$share"
+done
 
-compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:hide_share=0,length_weight=0 \
-    --variant image-only:m3ae:modalities=image
-compare "$out/shards-holes" unpaired $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
-    --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2
+compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:length_weight=0 \
+    --variant never-whole:m3ae:hide_share=0,length_weight=0 --variant image-only:m3ae:modalities=image
+for share in 95 99; do
+    compare "$out/shards-holes-$share" "unpaired-$share" $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
+        --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2
+done
 say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
-python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired pixels --difference probe:multimodal:image-only \
-    --difference unpaired:paired-and-unpaired:paired-alone
+python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired-95 unpaired-99 pixels --difference probe:multimodal:image-only \
+    --difference probe:never-whole:image-only --difference unpaired-95:paired-and-unpaired:paired-alone \
+    --difference unpaired-99:paired-and-unpaired:paired-alone
