@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from safetensors.numpy import load_file
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
+from mmtool.data.loader import Loader, mixture, sample_seed
 from mmtool.data.sample import Modality, Sample
-from mmtool.data.shards import write_split
+from mmtool.data.shards import open_token_set, write_split
 from mmtool.errors import DataError, UsageError
 from mmtool.impute import Imputer
 from mmtool.methods.base import Step
@@ -289,3 +291,36 @@ def test_a_run_may_see_some_modalities_or_complete_samples_only(tmp_path):
         pretrain(settings(modalities="z"), shards, tmp_path / "wrong")
     with pytest.raises(DataError, match="no sample holds 3"):
         pretrain(settings(least_modalities=3), shards, tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(("pairs", "share"), [(40, 0.5), (40, 0.1), (300, 0.5), (300, 0.9)])
+def test_paired_samples_make_up_the_share_that_was_asked_for(pairs, share):
+    paired = np.arange(340) % 340 < pairs
+    members = mixture(paired, share)
+    assert paired[members].mean() == pytest.approx(share, abs=0.02)
+    assert set(members) == set(range(340)), "every sample occurs"
+    counts = np.bincount(members)
+    assert counts[paired].max() - counts[paired].min() <= 1 and counts[~paired].max() - counts[~paired].min() <= 1
+    assert (mixture(paired, 0.0) == np.arange(340)).all() and (mixture(np.ones(5, bool), share) == np.arange(5)).all()
+
+
+def test_repeated_samples_are_drawn_anew(tmp_path):
+    tokens = open_token_set(make_shards(tmp_path / "shards", ("ab", "a")), split="train")
+    paired = np.array([len(tokens.present(i)) > 1 for i in range(len(tokens))])
+    seen = []
+
+    def make(samples, seeds):
+        seen.extend(zip((sample.key for sample in samples), seeds, strict=True))
+        return []
+
+    def pack(documents):
+        return SimpleNamespace(num_documents=640)
+
+    Loader(tokens, mixture(paired, 0.75), pack, 640, seed=0).next(make)
+    assert len(seen) == 640 == len(set(seen)), "a sample of one epoch that occurs again has another seed"
+    assert sum(key.startswith("ab") for key, _ in seen) == 480
+    alone = []
+    Loader(tokens, np.arange(320), pack, 320, seed=0).next(lambda samples, seeds: alone.extend(seeds) or [])
+    assert alone == [sample_seed(0, 0, tokens.keys[i]) for i in np.random.default_rng([0, 0]).permutation(320)]
+    with pytest.raises(UsageError, match="no share below 1"):
+        settings(paired_share=1.0)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -18,7 +18,7 @@ Pack = Callable[[Sequence[Document]], AnyBatch]
 
 @dataclass
 class Loader:
-    """An endless stream of packed batches over the samples `members` of a token set.
+    """An endless stream of packed batches over the samples `members` of a token set, of which some may occur several times.
 
     pack: puts as many documents as fit into rows. consumed: samples used so far, over all epochs; set it to resume.
     window: samples offered to each batch, a little more than fit; those that do not fit open the next batch.
@@ -36,15 +36,33 @@ class Loader:
         indices, seeds = [], []
         for position in range(self.consumed, self.consumed + self.window):
             epoch, place = divmod(position, len(self.members))
-            indices.append(int(self.order(epoch)[place]))
-            seeds.append(sample_seed(self.seed, epoch, self.data.keys[indices[-1]]))
+            member = _permutation(self.seed, epoch, len(self.members))[place]
+            indices.append(int(self.members[member]))
+            key, turn = self.data.keys[indices[-1]], self._turns[member]
+            seeds.append(sample_seed(self.seed, epoch, f"{key}/{turn}" if turn else key))
         samples = [self.data[i] for i in indices]
         batch = self.pack(make_documents(samples, seeds))
         self.consumed += batch.num_documents
         return batch, [sample.key for sample in samples[: batch.num_documents]]
 
-    def order(self, epoch: int) -> np.ndarray:
-        return self.members[_permutation(self.seed, epoch, len(self.members))]
+    @cached_property
+    def _turns(self) -> np.ndarray:
+        """How often each member has occurred before in `members`, whose repetitions stand together."""
+        first = np.r_[True, np.diff(self.members) != 0]
+        return np.arange(len(self.members)) - np.maximum.accumulate(np.where(first, np.arange(len(self.members)), 0))
+
+
+def mixture(paired: np.ndarray, share: float) -> np.ndarray:
+    """Indices of samples, some of them several times, among which the `paired` ones (N,) make up `share` (0: each sample once)."""
+    count, others = int(paired.sum()), int((~paired).sum())
+    if not share or not count or not others:
+        return np.arange(len(paired))
+    more = share / (1 - share) * others / count  # repetitions of paired samples for one of each other
+    times = np.where(paired, max(1.0, more), max(1.0, 1 / more))
+    within = np.empty(len(paired), np.int64)
+    for kind in (paired, ~paired):
+        within[kind] = np.diff(np.floor(np.arange(kind.sum() + 1) * times[kind][0] + 1e-9)).astype(np.int64)
+    return np.repeat(np.arange(len(paired)), within)
 
 
 @dataclass

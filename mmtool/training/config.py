@@ -55,6 +55,7 @@ class PretrainConfig(Budget):
     optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
+    paired_share: of the samples drawn, those that hold several modalities; they, or the others, are repeated (0: as the data is).
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
@@ -69,6 +70,7 @@ class PretrainConfig(Budget):
     shape: Mapping[str, Any] = field(default_factory=dict)
     modalities: str = ""
     least_modalities: int = 1
+    paired_share: float = 0.0
     batch_tokens: int = 8192
     row_length: int = 0
     smoothing: float = 0.0
@@ -179,6 +181,8 @@ def _check_value(name: str, value: Any, default: Any) -> None:
     if (name in POSITIVE and value <= 0) or (name in NOT_NEGATIVE and value < 0):
         least = "above 0" if name in POSITIVE else "from 0 on"
         raise UsageError(f"{value!r} is too small.", where=name, fix=f"Give a number {least}.")
+    if name == "paired_share" and not 0 <= value < 1:
+        raise UsageError(f"{value!r} is no share below 1.", where=name, fix="Give e.g. 0.5; for pairs alone set least_modalities=2.")
 
 
 def _read(file: Path | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mmtool import __version__
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
-from mmtool.data.loader import Loader
+from mmtool.data.loader import Loader, mixture
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.errors import DataError, UsageError
@@ -168,13 +168,18 @@ def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
 
 def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
     """A seeded choice of training samples."""
-    chosen = np.random.default_rng(config.seed).permutation(len(train))[:TYPICAL_SAMPLES]
+    chosen = np.random.default_rng(config.seed).permutation(_members(config, train))[:TYPICAL_SAMPLES]
     return [train[int(i)] for i in chosen]
 
 
 def _loader(run: Run, method: Method, train: TokenSet) -> Loader:
     batch = run.record["batch"]
-    return Loader(train, np.arange(len(train)), method.packer(batch), batch["window"], run.config.seed)
+    return Loader(train, _members(run.config, train), method.packer(batch), batch["window"], run.config.seed)
+
+
+def _members(config: PretrainConfig, train: TokenSet) -> np.ndarray:
+    """Indices of the samples of an epoch."""
+    return mixture(np.array([len(train.present(i)) > 1 for i in range(len(train))]), config.paired_share)
 
 
 def _resume(trainer: Trainer, run: Run) -> None:
