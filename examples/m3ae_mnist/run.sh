@@ -5,14 +5,14 @@
 # the training samples lack image or sentence, beside a training on the others alone, and one in which pairs are repeated until they are half
 # of what is drawn (for half of the steps).
 #
-#   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2] [--steps N] [--batch-tokens B] [--labelled N]
+#   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2,3,4] [--steps N] [--batch-tokens B] [--labelled N]
 #                                 [--split validation|test] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz. --labelled: training images that probe and regression learn from.
 # Finished stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON
 # document with all results.
 set -eu
-data='' out='' seeds=0,1,2 steps=3000 batch=4096 labelled=10000 limit=5000 split=test smoke=
+data='' out='' seeds=0,1,2,3,4 steps=3000 batch=4096 labelled=10000 limit=5000 split=test smoke=
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
