@@ -18,14 +18,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
+. "$root/examples/steps.sh"
 
 mkdir -p "$out"
 if [ ! -x "$out/venv/bin/mmtool" ]; then

@@ -43,15 +43,7 @@ if [ -n "$smoke" ]; then
     clips=640 preset=tiny budget='--minutes 0.3' codec='--set steps=60' limit=100 candidates=20 methods=commutative,loretta
 fi
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 
 tokens=$out/tokens shards=$out/shards
 known="--labels $data/labels.csv --group-column episode"

@@ -30,15 +30,7 @@ if [ -n "$smoke" ]; then
     steps=20 codec='--set steps=60' limit=60
 fi
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 
 tokens=$out/tokens labels=$data/mnist/train-labels-idx1-ubyte.gz sentences=$(dirname "$0")/../m3ae_mnist/sentences.py
 make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \

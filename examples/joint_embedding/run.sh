@@ -41,15 +41,7 @@ if [ -n "$smoke" ]; then
 fi
 fractions='0.7 0.1 0.2'
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 
 encoder() { # encoder FOLDER NAME: pretrain on the training split of one modality
     say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=128 --set shape.bias=true \

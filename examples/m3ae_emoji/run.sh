@@ -29,15 +29,7 @@ done
 [ -n "$data" ] && [ -n "$out" ] || usage
 [ -z "$smoke" ] || { seeds=0 steps=10 batch=1024; }
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=+~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 # compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it
 # saves; nothing is hidden whole and no length told (hide_share, length_weight), as in the paper
 compare() {

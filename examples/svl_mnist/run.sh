@@ -42,15 +42,7 @@ if [ -n "$smoke" ]; then
     preset=tiny minutes=0.3 codec='--set steps=60' limit=100 methods=commutative,loretta
 fi
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 
 tokens=$out/tokens shards=$out/shards-$link
 make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \

@@ -34,15 +34,7 @@ done
 [ -n "$data" ] && [ -n "$out" ] || usage
 [ -z "$smoke" ] || { minutes=0.2 samples=10 limit=60; }
 
-say() { # print a command as one would type it, then run it
-    printf '$'
-    for word in "$@"; do
-        case $word in *[!A-Za-z0-9_./,:=~-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
-    done
-    echo
-    "$@"
-}
-make() { [ -e "$1" ] || { shift; say "$@"; }; }   # make TARGET COMMAND...: unless the target is there
+. "$(dirname "$0")/../steps.sh"
 fractions='0.7 0.1 0.2'
 encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     folder=$1
