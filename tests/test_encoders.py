@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Raw
+from encoder_checks import check_prompts, difference, prompts_of
 
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
@@ -50,16 +51,6 @@ def samples_of(source: Path) -> list[Sample]:
     return list(open_token_set(source.with_name(source.name.split("-")[0]), "train"))[:6]
 
 
-def prompts_of(encoder: Encoder, deep: bool = False) -> torch.Tensor:
-    prompts = encoder.prompt_init(4, torch.Generator().manual_seed(0), deep)
-    return (prompts + torch.randn(prompts.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
-
-
-def difference(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
-    assert a is not None and b is not None
-    return float((a - b).detach().abs().max())
-
-
 def test_the_embedding_is_the_feature_of_the_run(source: Path) -> None:
     encoder, samples = open_encoder(source), samples_of(source)
     expected = Imputer.open(source, device="cpu").features(samples, [encoder.modality])
@@ -70,16 +61,7 @@ def test_the_embedding_is_the_feature_of_the_run(source: Path) -> None:
 @pytest.mark.parametrize("deep", [False, True])
 def test_prompts_read_and_are_read_by_nobody(source: Path, deep: bool) -> None:
     encoder = open_encoder(source)
-    inputs, prompts = encoder.prepare(samples_of(source)), prompts_of(encoder, deep)
-    alone, together = encoder(inputs), encoder(inputs, prompts)
-    assert alone.prompts is None and together.prompts.shape == (6, 4, 32)
-    assert difference(alone.embedding, together.embedding) < 1e-5
-    gradient = torch.autograd.grad(together.embedding.square().sum(), prompts, allow_unused=True, retain_graph=True)[0]
-    assert gradient is None or not gradient.any(), "the embedding knows nothing of the prompts"
-    own = torch.autograd.grad(together.prompts[:, 0].square().sum(), prompts, retain_graph=True)[0]
-    assert own[..., 0, :].any() and not own[..., 1:, :].any(), "a prompt knows nothing of the others"
-    assert difference(together.prompts[:, :1], encoder(inputs, prompts[..., :1, :]).prompts) < 1e-5
-    assert difference(together.prompts[:1], together.prompts[1:2]) > 1e-4, "prompts read the sample"
+    check_prompts(encoder, encoder.prepare(samples_of(source)), deep, (0, 1))
 
 
 def test_padding_and_neighbours_change_nothing(source: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from encoder_checks import check_prompts, difference, prompts_of
 from PIL import Image
 
 from mmtool.data.sample import Sample
-from mmtool.encoders import Encoder, open_encoder
+from mmtool.encoders import open_encoder
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.prepare import resample
 from mmtool.tokenizers.base import to_bytes
@@ -118,16 +119,6 @@ def library_output(source: Path, values: list[Any]) -> torch.Tensor:
     return model(batch, attention_mask=mask).last_hidden_state
 
 
-def prompts_of(encoder: Encoder, deep: bool = False) -> torch.Tensor:
-    prompts = encoder.prompt_init(4, torch.Generator().manual_seed(0), deep)
-    return (prompts + torch.randn(prompts.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
-
-
-def difference(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
-    assert a is not None and b is not None
-    return float((a - b).detach().abs().max())
-
-
 def test_the_embedding_is_what_the_library_gives(source: Path) -> None:
     values = values_for(source)
     encoder = open_encoder(source)
@@ -143,18 +134,7 @@ def test_the_embedding_is_what_the_library_gives(source: Path) -> None:
 @pytest.mark.parametrize("deep", [False, True])
 def test_prompts_read_and_are_read_by_nobody(source: Path, deep: bool) -> None:
     encoder = open_encoder(source)
-    inputs, prompts = encoder.prepare_raw(values_for(source)), prompts_of(encoder, deep)
-    alone, together = encoder(inputs), encoder(inputs, prompts)
-    assert alone.prompts is None and together.prompts.shape == (4, 4, 24)
-    assert difference(alone.embedding, together.embedding) < 1e-5
-    gradient = torch.autograd.grad(together.embedding.square().sum(), prompts, allow_unused=True, retain_graph=True)[0]
-    assert gradient is None or not gradient.any(), "the embedding knows nothing of the prompts"
-    weights = torch.randn(24, generator=torch.Generator().manual_seed(2))
-    own = torch.autograd.grad((together.prompts[:, 0] @ weights).sum(), prompts, retain_graph=True)[0]
-    assert own[..., 0, :].abs().amax(-1).all() and not own[..., 1:, :].any(), "a prompt knows nothing of the others"
-    assert difference(together.prompts[:, :1], encoder(inputs, prompts[..., :1, :]).prompts) < 1e-5
-    assert difference(together.prompts[:1], together.prompts[2:3]) > 1e-4, "prompts read the sample"
-    assert difference(alone.embedding, encoder(inputs).embedding) == 0, "nothing of the prompts stays behind"
+    check_prompts(encoder, encoder.prepare_raw(values_for(source)), deep, (0, 2))
 
 
 def test_prompts_do_not_read_padding(directories: Callable[[str], Path]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,3 +189,13 @@ def test_the_command_line_finetunes_evaluates_and_predicts(mmtool, base: Path, t
     assert "predicts" in mmtool("info", out).out
     refused = mmtool("evaluate", base / "masked", base / "shards", "--task", "predict", "-o", tmp_path / "none")
     assert refused.code == 2 and "mmtool finetune" in refused.err
+
+
+def test_settings_of_a_file_hold_unless_an_option_says_otherwise(base: Path, tmp_path: Path, mmtool: Any) -> None:
+    (tmp_path / "own.toml").write_text("seed = 3\nsteps = 2\ncheckpoint_every = 0\n")
+    common = ["finetune", base / "cm3", base / "shards", "--label", "class", "--config", tmp_path / "own.toml"]
+    assert mmtool(*common, "-o", tmp_path / "file").code == 0
+    assert mmtool(*common, "--seed", 5, "-o", tmp_path / "option").code == 0
+    assert [json.loads((tmp_path / name / "config.json").read_text())["finetune"]["config"]["seed"] for name in ("file", "option")] == [3, 5]
+    refused = mmtool(*common, "--set", "optimizer=muon", "-o", tmp_path / "muon")
+    assert refused.code == 2 and "no setting 'optimizer'" in refused.err

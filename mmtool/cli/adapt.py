@@ -5,11 +5,25 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmtool.cli.options import Force, Json, OutputDirectory, Quiet, assignments, examples, finish, hushed, names, survival_labels
+from mmtool.cli.options import (
+    BUDGET,
+    ConfigFile,
+    Force,
+    Json,
+    OutputDirectory,
+    Quiet,
+    TrainingSeed,
+    assignments,
+    examples,
+    finish,
+    hushed,
+    names,
+    survival_labels,
+)
 from mmtool.errors import UsageError
 from mmtool.training.config import resolve_as
 
-ENCODERS, TASK, MISSING, BUDGET = "Encoders and method", "What is told", "What is missing in training", "Budget and optimiser"
+ENCODERS, TASK, MISSING = "Encoders and method", "What is told", "What is missing in training"
 BOTH = ("both", "any")
 EXAMPLES = examples(
     "mmtool adapt shards/ --encoder image=run-image/ --encoder text=bert/ --label digit --eta 0.7 --missing both -o adapter/",
@@ -70,8 +84,8 @@ def adapt(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", show_default="1000", rich_help_panel=BUDGET)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples in one step.", show_default="64", rich_help_panel=BUDGET)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak.", show_default="0.003", rich_help_panel=BUDGET)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0", rich_help_panel=BUDGET)] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.")] = None,
+    seed: TrainingSeed = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting: method.prompts=16, weight_decay=0. Repeatable."),

@@ -8,7 +8,10 @@ import typer
 from mmtool.adapt.config import AdaptConfig
 from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encoder_sources, shared_options
 from mmtool.cli.options import (
+    BUDGET,
+    CONFIG,
     Candidates,
+    ConfigFile,
     ContactSamples,
     Force,
     Json,
@@ -16,6 +19,7 @@ from mmtool.cli.options import (
     Label,
     Limit,
     MaskRatio,
+    Minutes,
     NumDraws,
     Ood,
     OutputDirectory,
@@ -36,7 +40,7 @@ from mmtool.cli.options import (
     raw_tables,
     survival_labels,
 )
-from mmtool.cli.pretrain import BUDGET, CONFIG, MODEL, USUAL, Preset
+from mmtool.cli.pretrain import MODEL, USUAL, Preset
 from mmtool.errors import UsageError
 from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
@@ -70,15 +74,11 @@ def compare(
         typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Train each for this wall time instead of a number of steps.", rich_help_panel=BUDGET)
-    ] = None,
+    minutes: Minutes = None,
     batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings of all; options win over it.", rich_help_panel=CONFIG)
-    ] = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of all trainings. Repeatable.", rich_help_panel=CONFIG),

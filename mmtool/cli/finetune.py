@@ -5,8 +5,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmtool.cli.options import Force, Json, OutputDirectory, Quiet, Seed, examples, finish, hushed, names
-from mmtool.cli.pretrain import BUDGET, CONFIG
+from mmtool.cli.options import (
+    BUDGET,
+    CONFIG,
+    ConfigFile,
+    Force,
+    Json,
+    LearningRate,
+    Minutes,
+    OutputDirectory,
+    Quiet,
+    TrainingSeed,
+    examples,
+    finish,
+    hushed,
+    names,
+)
 from mmtool.training.config import FinetuneConfig, resolve_as
 
 TASK = "What is predicted, and from what"
@@ -46,13 +60,11 @@ def finetune(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Train for this wall time instead of a number of steps.", rich_help_panel=BUDGET)
-    ] = None,
+    minutes: Minutes = None,
     batch_samples: Annotated[
         int | None, typer.Option(help="Samples in one step.", show_default=str(USUAL.batch_samples), rich_help_panel=BUDGET)
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.", show_default="from the width", rich_help_panel=BUDGET)] = None,
+    learning_rate: LearningRate = None,
     layer_decay: Annotated[
         float | None,
         typer.Option(
@@ -70,10 +82,8 @@ def finetune(
             help="Validations without progress before it stops; 0: never.", show_default=str(USUAL.patience), rich_help_panel=BUDGET
         ),
     ] = None,
-    seed: Seed = 0,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
-    ] = None,
+    seed: TrainingSeed = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -20,6 +20,7 @@ from mmtool.errors import UsageError
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
 SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
+BUDGET, CONFIG = "Budget and optimiser", "Configuration"
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -52,6 +53,12 @@ Raw = Annotated[
 SurvivalLabels = Annotated[
     str | None,
     typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
+]
+Minutes = Annotated[float | None, typer.Option(help="Train for this wall time instead of a number of steps.", rich_help_panel=BUDGET)]
+LearningRate = Annotated[float | None, typer.Option(help="At its peak.", show_default="from the width", rich_help_panel=BUDGET)]
+TrainingSeed = Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0", rich_help_panel=BUDGET)]
+ConfigFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
 ]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
 TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]

@@ -5,10 +5,26 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmtool.cli.options import STREAM, Force, Json, OutputDirectory, Quiet, examples, finish, hushed, stdin_or
+from mmtool.cli.options import (
+    BUDGET,
+    CONFIG,
+    STREAM,
+    ConfigFile,
+    Force,
+    Json,
+    LearningRate,
+    Minutes,
+    OutputDirectory,
+    Quiet,
+    TrainingSeed,
+    examples,
+    finish,
+    hushed,
+    stdin_or,
+)
 from mmtool.training.config import PretrainConfig, resolve
 
-MODEL, BUDGET, CONFIG = "Method and model", "Budget and optimiser", "Configuration"
+MODEL = "Method and model"
 Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
 USUAL = PretrainConfig()
 EXAMPLES = examples(
@@ -43,25 +59,19 @@ def pretrain(
         typer.Option("--compile/--no-compile", help="Compile the whole step.", show_default=USUAL.compile, rich_help_panel=MODEL),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Train for this wall time instead of a number of steps.", rich_help_panel=BUDGET)
-    ] = None,
+    minutes: Minutes = None,
     batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.", show_default="from the width", rich_help_panel=BUDGET)] = None,
+    learning_rate: LearningRate = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
             help="Steps between checkpoints; 0: only at the end.", show_default=str(USUAL.checkpoint_every), rich_help_panel=BUDGET
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of weights, order, masks and draws.", show_default=str(USUAL.seed), rich_help_panel=BUDGET)
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
-    ] = None,
+    seed: TrainingSeed = None,
+    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -121,9 +121,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "batch", "clip_norm", "keep")
 NOT_NEGATIVE = (
-    *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing", "value_dropout"),
-    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "dropout", "patience", "value_epochs"),
+    *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing"),
+    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "patience", "value_epochs"),
 )
+SHARES = ("paired_share", "value_dropout", "dropout")
 Config = TypeVar("Config", bound=Budget)
 
 
@@ -181,8 +182,8 @@ def _check_value(name: str, value: Any, default: Any) -> None:
     if (name in POSITIVE and value <= 0) or (name in NOT_NEGATIVE and value < 0):
         least = "above 0" if name in POSITIVE else "from 0 on"
         raise UsageError(f"{value!r} is too small.", where=name, fix=f"Give a number {least}.")
-    if name == "paired_share" and not 0 <= value < 1:
-        raise UsageError(f"{value!r} is no share below 1.", where=name, fix="Give e.g. 0.5; for pairs alone set least_modalities=2.")
+    if name in SHARES and not 0 <= value < 1:
+        raise UsageError(f"{value!r} is no share below 1.", where=name, fix="Give a number from 0 on, for example 0.5.")
 
 
 def _read(file: Path | None) -> dict[str, Any]:
