@@ -196,6 +196,7 @@ def test_settings_of_a_file_hold_unless_an_option_says_otherwise(base: Path, tmp
     common = ["finetune", base / "cm3", base / "shards", "--label", "class", "--config", tmp_path / "own.toml"]
     assert mmtool(*common, "-o", tmp_path / "file").code == 0
     assert mmtool(*common, "--seed", 5, "-o", tmp_path / "option").code == 0
-    assert [json.loads((tmp_path / name / "config.json").read_text())["finetune"]["config"]["seed"] for name in ("file", "option")] == [3, 5]
+    records = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("file", "option")]
+    assert [record["finetune"]["config"]["seed"] for record in records] == [3, 5]
     refused = mmtool(*common, "--set", "optimizer=muon", "-o", tmp_path / "muon")
     assert refused.code == 2 and "no setting 'optimizer'" in refused.err
