@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmtool.adapt.config import AdaptConfig
-from mmtool.data.loader import sample_seed
+from mmtool.data.loader import drawn, sample_seed
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.data.shards import TokenSet
 from mmtool.errors import DataError
@@ -96,16 +96,10 @@ class Shuffled:
 
     def next(self) -> tuple[np.ndarray, list[int]]:
         """(indices of the samples, one seed for each)."""
-        indices: list[int] = []
-        seeds: list[int] = []
-        for position in range(self.consumed, self.consumed + self.size):
-            epoch, place = divmod(position, len(self.data.samples))
-            if place == 0 or not indices:
-                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.data.samples))
-            indices.append(int(order[place]))
-            seeds.append(sample_seed(self.seed, epoch, self.data.samples[indices[-1]].key))
+        found = list(drawn(self.consumed, self.size, len(self.data.samples), self.seed))
         self.consumed += self.size
-        return np.array(indices), seeds
+        seeds = [sample_seed(self.seed, epoch, self.data.samples[i].key) for epoch, i in found]
+        return np.array([i for _, i in found]), seeds
 
 
 def encode(model: JointEmbedding, samples: Sequence[Sample], device: torch.device) -> Encodings:

@@ -69,6 +69,7 @@ class AdaptConfig(Budget):
     learning_rate: float = 3e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
     keep: int = 1
 
     def __post_init__(self) -> None:

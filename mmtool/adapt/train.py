@@ -173,4 +173,4 @@ def _optimizer(model: JointEmbedding, config: AdaptConfig) -> torch.optim.AdamW:
     decayed = [value for name, value in trained.items() if value.ndim == 2 and name.startswith(("fusion", "predictor"))]
     plain = [value for name, value in trained.items() if not (value.ndim == 2 and name.startswith(("fusion", "predictor")))]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)

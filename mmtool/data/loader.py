@@ -1,7 +1,7 @@
 """Batches whose order and randomness are functions of (seed, epoch, sample key): the state of the loader is one number."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -34,9 +34,7 @@ class Loader:
     def next(self, make_documents: MakeDocuments) -> tuple[AnyBatch, list[str]]:
         """The next batch and the keys of its samples."""
         indices, seeds = [], []
-        for position in range(self.consumed, self.consumed + self.window):
-            epoch, place = divmod(position, len(self.members))
-            member = _permutation(self.seed, epoch, len(self.members))[place]
+        for epoch, member in drawn(self.consumed, self.window, len(self.members), self.seed):
             indices.append(int(self.members[member]))
             key, turn = self.data.keys[indices[-1]], self._turns[member]
             seeds.append(sample_seed(self.seed, epoch, f"{key}/{turn}" if turn else key))
@@ -58,11 +56,10 @@ def mixture(paired: np.ndarray, share: float) -> np.ndarray:
     if not share or not count or not others:
         return np.arange(len(paired))
     more = share / (1 - share) * others / count  # repetitions of paired samples for one of each other
-    times = np.where(paired, max(1.0, more), max(1.0, 1 / more))
-    within = np.empty(len(paired), np.int64)
-    for kind in (paired, ~paired):
-        within[kind] = np.diff(np.floor(np.arange(kind.sum() + 1) * times[kind][0] + 1e-9)).astype(np.int64)
-    return np.repeat(np.arange(len(paired)), within)
+    times = np.empty(len(paired), np.int64)
+    for kind, often in ((paired, max(1.0, more)), (~paired, max(1.0, 1 / more))):
+        times[kind] = np.diff(np.floor(np.arange(kind.sum() + 1) * often + 1e-9))
+    return np.repeat(np.arange(len(paired)), times)
 
 
 @dataclass
@@ -76,12 +73,16 @@ class SampleLoader:
     consumed: int = 0
 
     def next(self) -> list[Sample]:
-        samples = []
-        for position in range(self.consumed, self.consumed + self.size):
-            epoch, place = divmod(position, len(self.members))
-            samples.append(self.data[int(self.members[_permutation(self.seed, epoch, len(self.members))[place]])])
+        samples = [self.data[int(self.members[i])] for _, i in drawn(self.consumed, self.size, len(self.members), self.seed)]
         self.consumed += self.size
         return samples
+
+
+def drawn(consumed: int, number: int, count: int, seed: int) -> Iterator[tuple[int, int]]:
+    """(epoch, which of `count`) of the next `number` draws of an endless stream in which every epoch has an order of its own."""
+    for position in range(consumed, consumed + number):
+        epoch, place = divmod(position, count)
+        yield epoch, int(_permutation(seed, epoch, count)[place])
 
 
 @lru_cache(maxsize=4)
