@@ -9,18 +9,21 @@
 #   tcga   messenger RNA, micro RNA and proteins (RPPA) of patients who have all three -> the type of cancer
 #
 #   sh examples/joint_embedding/run.sh --data DIR --out DIR [--tasks svl,tcga] [--seeds 0,1,2,3,4] [--steps N] [--encoder-steps N] [--eta SHARE]
-#                                      [--lose N] [--methods NAME,...] [--split validation|test] [--smoke]
+#                                      [--lose N] [--methods NAME,...] [--split validation|test] [--ablation] [--smoke]
+#
+# --ablation: also what every choice of the method is worth, on validation samples with three seeds.
 #
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv; DIR/tcga/{mrna,mirna,rppa}.csv.gz with
 # a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
 data='' out='' tasks=svl,tcga seeds=0,1,2,3,4 steps=600 encoder_steps=1500 generative_steps=750 eta=0.7 lose=1 split=validation smoke=
-methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='commutative m3ae' generative_seeds=0,1,2
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='commutative m3ae' few_seeds=0,1,2 ablation=
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
+        --ablation) ablation=1; shift; continue ;;
         --data) data=$2 ;;
         --out) out=$2 ;;
         --tasks) tasks=$2 ;;
@@ -38,7 +41,7 @@ done
 [ -n "$data" ] && [ -n "$out" ] || usage
 codec='' limit=1000 per_class=200 compile=--compile
 if [ -n "$smoke" ]; then
-    seeds=0 generative_seeds=0 steps=20 encoder_steps=20 generative_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
+    seeds=0 few_seeds=0 steps=20 encoder_steps=20 generative_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
 fi
 fractions='0.7 0.1 0.2'
 
@@ -50,16 +53,26 @@ encoder() { # encoder FOLDER NAME: pretrain on the training split of one modalit
 }
 
 curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders of these modalities
-    folder=$1 label=$2 columns=$methods options=
+    folder=$1 columns=$methods
+    label=$2 options=
     shift 2
     for name in "$@"; do
         options="$options --encoder $name=$folder/encoders/$name"
         [ -z "$alone" ] || columns=$columns,alone:$name
     done
-    say mmtool compare "$folder/shards" $options --label "$label" --kind single --eta "$eta" --lose "$lose" --methods "$columns" \
-        --seeds "$seeds" --steps "$steps" --set batch=32 --set learning_rate=0.005 --split "$split" --limit "$limit" --json \
-        -o "$folder/curves" | tee "$folder/log"
+    options="$options --label $label --kind single --eta $eta --lose $lose --steps $steps --set batch=32 --set learning_rate=0.005 --limit $limit"
+    say mmtool compare "$folder/shards" $options --methods "$columns" --seeds "$seeds" --split "$split" --json -o "$folder/curves" | tee "$folder/log"
     tail -n 1 "$folder/log" >"$folder/results.json"
+    [ -z "$ablation" ] || ablate
+}
+
+ablate() { # ablate: the method with one choice changed at a time, with the folder and options of `curves`
+    set --
+    for change in objective=mse objective=cosine objective=none variance=0.0 covariance=0.0 stop_gradient=false joint_weight=0.004 joint_weight=0.4 \
+        prompts=0 prompts=16 replace=0.0 replace=0.8 predictor=linear predictor=transformer tune=lora fusion=logits incomplete=left_out; do
+        set -- "$@" --variant "$(echo "$change" | sed 's,[=_],-,g'):joint:$change"
+    done
+    say mmtool compare "$folder/shards" $options --methods joint,dropout,ridge "$@" --seeds "$few_seeds" --split validation -o "$folder/ablation"
 }
 
 generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
@@ -67,7 +80,7 @@ generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
     shift 2
     make "$folder/shards-holes" mmtool shard "$@" --holes "$eta" --lose "$lose" -o "$folder/shards-holes"
     for method in $generative; do
-        for seed in $(echo "$generative_seeds" | tr , ' '); do
+        for seed in $(echo "$few_seeds" | tr , ' '); do
             run=$folder/generative/$method-$seed runs="$runs --run $method=$folder/generative/$method-$seed"
             say mmtool pretrain "$folder/shards-holes" --method "$method" --preset tiny --set shape.width=128 --set optimizer=muon --set value_epochs=0 \
                 --steps "$generative_steps" --batch-tokens 4096 --seed "$seed" $compile -o "$run"
