@@ -99,7 +99,7 @@ def _begin_or_continue(
     settings = {"config": config.to_json(), "data": train.fingerprint, "base": {"path": str(base.path), **weights.state["sha256"]}}
     if (output / CONFIG).exists() and not force:
         run = open_run(output)
-        _refuse_changes(run, settings)
+        _refuse_changes(run, config, settings)
         assert run.target is not None
         return run, run.target
     target = _target(config, base, train)
@@ -111,13 +111,12 @@ def _begin_or_continue(
     return open_run(output), target
 
 
-def _refuse_changes(run: Run, settings: dict[str, Any]) -> None:
+def _refuse_changes(run: Run, config: FinetuneConfig, settings: dict[str, Any]) -> None:
     advice = "Continue with what it was begun with, choose another output, or pass --force to start anew."
     begun = run.record.get("finetune")
     if begun is None:
         raise UsageError("there is a pretrained run already.", where=run.path, fix="Choose another output, or pass --force to replace it.")
-    old, new = begun["config"], settings["config"]
-    changed = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in sorted(new) if old.get(name) != new[name]]
+    changed = config.changes_from(begun["config"])
     changed += ["the data differs"] if begun["data"] != settings["data"] else []
     changed += ["the pretrained weights differ"] if begun["base"] != settings["base"] else []
     if changed:

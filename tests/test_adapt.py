@@ -124,7 +124,7 @@ def test_other_settings_wrong_labels_and_damage_are_refused_by_name(world, tmp_p
     out = tmp_path / "adapter"
     assert mmtool("adapt", *common(world), "--steps", 2, "-o", out).code == 0
     again = mmtool("adapt", *common(world), "--steps", 3, "-o", out)
-    assert again.code == 2 and "other settings (config)" in again.err
+    assert again.code == 2 and "steps was 2, now 3" in again.err
     for arguments, code, said in (
         (["--label", "nothing"], 1, "Labels here: class"),
         (["--label", "class", "--method", "magic"], 2, "there is no method 'magic'"),

@@ -191,6 +191,17 @@ def test_other_settings_or_data_are_refused(tmp_path):
         pretrain(settings(), make_shards(tmp_path / "more", ("ab", "bc", "ac")), tmp_path / "run")
 
 
+def test_a_run_continues_after_an_upgrade_that_brought_a_setting(tmp_path):
+    shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
+    pretrain(settings(), shards, run)
+    record = json.loads((run / "config.json").read_text())
+    del record["config"]["paired_share"]
+    (run / "config.json").write_text(json.dumps(record))
+    assert pretrain(settings(), shards, run).steps == settings().steps
+    with pytest.raises(UsageError, match="paired_share was"):
+        pretrain(settings(paired_share=0.5), shards, run)
+
+
 def test_a_nan_is_never_stepped_on(tmp_path, monkeypatch):
     shards = make_shards(tmp_path / "shards")
     backward = Trainer.backward

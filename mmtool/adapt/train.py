@@ -58,7 +58,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     goal = goal_of(train, config)
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
-    if _finished_before(output, record, force):
+    if _finished_before(output, config, record, force):
         talk(f"{output}: adapted to the end already, nothing to do")
         done = read_record(output)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
@@ -86,14 +86,15 @@ def _parts(counted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counted["parts"].items())
 
 
-def _finished_before(output: Path, record: dict[str, Any], force: bool) -> bool:
+def _finished_before(output: Path, config: AdaptConfig, record: dict[str, Any], force: bool) -> bool:
     """Begin a new adapter, or find one that was begun in the same way; True where it is finished."""
     if (output / RECORD).exists() and not force:
         known = read_record(output)
-        changed = [name for name in ("config", "encoders", "data", "goal") if _plain(known[name]) != _plain(record[name])]
+        changed = config.changes_from(known["config"])
+        changed += [f"other {name}" for name in ("encoders", "data", "goal") if _plain(known[name]) != _plain(record[name])]
         if changed:
             fix = "Continue with what it was begun with, choose another output, or pass --force to start anew."
-            raise UsageError(f"this adapter was begun with other settings ({', '.join(changed)}).", where=output, fix=fix)
+            raise UsageError(f"this adapter was begun with other settings: {'; '.join(changed)}.", where=output, fix=fix)
         return bool(known.get("finished"))
     with atomic_directory(output, force) as partial:
         write_json(partial / RECORD, {**record, "finished": False})

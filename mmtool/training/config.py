@@ -45,6 +45,12 @@ class Budget:
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
+    def changes_from(self, begun: Mapping[str, Any]) -> list[str]:
+        """In words, what differs from the settings a training was begun with; one that its version did not know yet had its default."""
+        usual = {item.name: _default(item) for item in dataclasses.fields(self)}
+        old, new = json.loads(json.dumps({**usual, **begun})), self.to_json()
+        return [f"{name} was {old[name]!r}, now {new[name]!r}" for name in sorted(new) if old[name] != new[name]]
+
 
 @dataclass(frozen=True)
 class PretrainConfig(Budget):

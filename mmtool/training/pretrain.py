@@ -140,8 +140,7 @@ def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
         raise UsageError(
             f"this run was begun on other data ({run.record['data'][:12]}, now {train.fingerprint[:12]}).", where=run.path, fix=advice
         )
-    old, new = run.record["config"], config.to_json()
-    changed = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in sorted(new) if old.get(name) != new[name]]
+    changed = config.changes_from(run.record["config"])
     if changed:
         raise UsageError(f"this run was begun with other settings: {'; '.join(changed)}.", where=run.path, fix=advice)
 
