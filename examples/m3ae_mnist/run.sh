@@ -2,8 +2,8 @@
 # M3AE (arXiv 2205.14204) on MNIST: 28 x 28 pixels as 4 x 4 patches, each beside a sentence that names the digit. A linear probe reads the
 # digit of held-out images from frozen features, beside scikit-learn's logistic regression on the pixels of the same images, beside a
 # training on images alone (and one without `hide_share`, which hides a whole modality in a fifth of the samples), and, where 95 % or 99 % of
-# the training samples lack image or sentence, beside a training on the others alone, and one in which pairs are repeated until they are half
-# of what is drawn (for half of the steps).
+# the training samples lack image or sentence, beside a training on the others alone, and one that sees as many pairs in every step and as many
+# tokens of lone samples besides (for half of the steps).
 #
 #   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2,3,4] [--steps N] [--batch-tokens B] [--labelled N]
 #                                 [--split validation|test] [--smoke]
@@ -59,10 +59,10 @@ compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --va
 for share in 95 99; do
     compare "$out/shards-holes-$share" "unpaired-$share" $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
         --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2 \
-        --variant half-paired:m3ae:hide_share=0,length_weight=0,paired_share=0.5
+        --variant "besides:m3ae:hide_share=0,length_weight=0,paired_share=0.33,batch_tokens=$((2 * batch))"
 done
 say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
 python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired-95 unpaired-99 pixels --difference probe:multimodal:image-only \
     --difference probe:never-whole:image-only --difference unpaired-95:paired-and-unpaired:paired-alone \
-    --difference unpaired-99:paired-and-unpaired:paired-alone --difference unpaired-95:half-paired:paired-alone \
-    --difference unpaired-99:half-paired:paired-alone
+    --difference unpaired-99:paired-and-unpaired:paired-alone --difference unpaired-95:besides:paired-alone \
+    --difference unpaired-99:besides:paired-alone
