@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtool.adapt.config import RECIPES
+from mmtool.adapt.config import ALONE, RECIPES
 from mmtool.evaluation.curves import Line, draw_curves
 from mmtool.evaluation.plots import colours
 from mmtool.evaluation.report import FORMAT
@@ -48,7 +48,9 @@ def _curves(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
         panels.append((metric.partition(", ")[2], {name: line for name, line in lines.items() if line.x}))
     y_label = metrics[0].partition(", ")[0]
     title = f"{y_label} of {meta['label']} while modalities go missing"
-    draw_curves(folder / "curves", title, panels, colours(meta), "share of samples with holes", y_label, percent_x=True)
+    alone = [name for name in names if name.startswith(ALONE)]
+    aside = alone if len(alone) < len(names) else ()
+    draw_curves(folder / "curves", title, panels, colours(meta), "share of samples with holes", y_label, percent_x=True, aside=aside)
     parts = ["## Robustness", "![curves](curves.png)"]
     for metric in reversed(metrics):
         found = [row for row in own if row["metric"] == metric]

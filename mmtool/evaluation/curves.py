@@ -1,7 +1,7 @@
 """Line plots of a report: one panel per question, one line with its band of uncertainty per method."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,21 @@ def draw_curves(
     logarithmic: bool = False,
     percent_x: bool = False,
     diagonal: bool = False,
+    aside: Collection[str] = (),
 ) -> None:
-    """Write STEM.png and STEM.svg. diagonal: a dashed line where y equals x."""
+    """Write STEM.png and STEM.svg. diagonal: a dashed line where y equals x.
+
+    aside: names of lines that are drawn dashed and may leave their panel; each panel then has a scale of its own, for the others.
+    """
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = 3.1 if columns > 1 else 6.5
     inches = max(6.5, width * columns + 0.6)
     figure = Figure(figsize=(inches, (2.6 if rows > 1 else 3.6) * rows + 1.1), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=not aside, squeeze=False)
     handles: dict[str, Any] = {}
     for axis, (name, lines) in zip(axes.flat, panels, strict=False):
-        _panel(axis, lines, palette, handles)
+        _panel(axis, lines, palette, handles, aside)
         if len(panels) > 1:
             axis.set_title(name, fontsize=10, color=INK)
         if diagonal:
@@ -66,16 +70,19 @@ def draw_curves(
         if place % columns == 0:
             axis.set_ylabel(y_label, fontsize=9.5, color=INK)
     _scales(axes[0, 0], panels, logarithmic, percent_x)
+    if aside:
+        for axis, (_, lines) in zip(axes.flat, panels, strict=False):
+            _zoom(axis, [line for name, line in lines.items() if name not in aside] or list(lines.values()))
     figure.suptitle(title[0].upper() + title[1:], fontsize=12, fontweight="bold", color=INK)
     columns = legend_columns(list(handles), inches)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     save(figure, stem)
 
 
-def _panel(axis: Axes, lines: Mapping[str, Line], palette: Mapping[str, str], handles: dict[str, Any]) -> None:
+def _panel(axis: Axes, lines: Mapping[str, Line], palette: Mapping[str, str], handles: dict[str, Any], aside: Collection[str]) -> None:
     for name, line in lines.items():
-        colour = palette.get(name, SPARE)
-        drawn = axis.plot(line.x, line.y, marker="o", markersize=4, linewidth=1.6, color=colour)[0]
+        colour, (style, width) = palette.get(name, SPARE), ("--", 1.0) if name in aside else ("-", 1.6)
+        drawn = axis.plot(line.x, line.y, style, marker="o", markersize=2.5 * width, linewidth=width, color=colour)[0]
         axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         handles.setdefault(name, drawn)
     axis.spines[["top", "right"]].set_visible(False)
@@ -98,3 +105,11 @@ def _scales(axis: Axes, panels: Sequence[tuple[str, Mapping[str, Line]]], logari
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if percent_x:
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _zoom(axis: Axes, lines: Sequence[Line]) -> None:
+    lowest, highest = min(min(line.low) for line in lines), max(max(line.high) for line in lines)
+    room = 0.06 * max(highest - lowest, 0.02)
+    axis.set_ylim(lowest - room, highest + room)
+    if lowest >= 0:
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
