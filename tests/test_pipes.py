@@ -107,7 +107,11 @@ def test_a_full_disk_is_one_error(place: Path) -> None:
 
 def test_an_interrupt_is_one_line(place: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmtool", "shard", "-", "-o", "shards"], cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False
+        [sys.executable, "-m", "mmtool", "shard", "-", "-o", "shards"],
+        cwd=place,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it, and so would this
     )
     assert process.stdin and process.stderr
     process.stdin.write((place / "lab.tar").read_bytes()[:10240] * 20)  # more than a pipe holds: returns when it is being read
