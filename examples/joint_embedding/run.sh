@@ -78,6 +78,7 @@ ablate() { # ablate: the method with one choice changed at a time, with the fold
 generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
     folder=$1 label=$2 runs=
     shift 2
+    [ -n "$generative" ] || return 0
     make "$folder/shards-holes" mmtool shard "$@" --holes "$eta" --lose "$lose" -o "$folder/shards-holes"
     for method in $generative; do
         for seed in $(echo "$few_seeds" | tr , ' '); do
@@ -86,7 +87,7 @@ generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
                 --steps "$generative_steps" --batch-tokens 4096 --seed "$seed" $compile -o "$run"
         done
     done
-    [ -z "$runs" ] || say python3 "$(dirname "$0")/generative.py" "$folder/shards" $runs --label "$label" --eta "$eta" --lose "$lose" \
+    say python3 "$(dirname "$0")/generative.py" "$folder/shards" $runs --label "$label" --eta "$eta" --lose "$lose" \
         --split "$split" --limit "$limit" --out "$folder/generative.json"
 }
 

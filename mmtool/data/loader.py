@@ -51,9 +51,9 @@ class Loader:
 
 
 def mixture(paired: np.ndarray, share: float) -> np.ndarray:
-    """Indices of samples, some of them several times, among which the `paired` ones (N,) make up `share` (0: each sample once)."""
+    """Indices of samples, some of them several times, among which the `paired` ones (N,) make up `share`; each once if all are alike."""
     count, others = int(paired.sum()), int((~paired).sum())
-    if not share or not count or not others:
+    if not count or not others:
         return np.arange(len(paired))
     more = share / (1 - share) * others / count  # repetitions of paired samples for one of each other
     times = np.empty(len(paired), np.int64)

@@ -178,6 +178,8 @@ def _loader(run: Run, method: Method, train: TokenSet) -> Loader:
 
 def _members(config: PretrainConfig, train: TokenSet) -> np.ndarray:
     """Indices of the samples of an epoch."""
+    if not config.paired_share:
+        return np.arange(len(train))
     return mixture(np.array([len(train.present(i)) > 1 for i in range(len(train))]), config.paired_share)
 
 
