@@ -10,7 +10,7 @@ class KVCache:
     """Keys and values of all layers, (depth, B, H, S, K), and the tokens and slots (B, S) they come from, filled from the left; the fill
     level is a tensor.
 
-    All shapes are static: one compiled step serves every position.
+    Only the places up to the last one written are looked at.
     """
 
     def __init__(
@@ -22,19 +22,25 @@ class KVCache:
         self.values = torch.zeros_like(self.keys)
         self.tokens = torch.zeros(batch, capacity, dtype=torch.long, device=device)
         self.slots = torch.zeros_like(self.tokens)
-        self.place = torch.zeros(0, dtype=torch.long, device=device)
+        self.place, self.filled = torch.zeros(0, dtype=torch.long, device=device), capacity
 
-    def at(self, place: Tensor) -> "KVCache":
-        """The same cache, about to be written at these places (1-D, one per new token)."""
-        self.place = place
+    def at(self, start: int, stop: int) -> "KVCache":
+        """The same cache, about to be written at the places from `start` to before `stop`, the last that are filled."""
+        self.place, self.filled = torch.arange(start, stop, device=self.place.device), stop
         return self
 
     def layer(self, depth: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self.keys[depth], self.values[depth], self.place
+        return self.keys[depth, :, :, : self.filled], self.values[depth, :, :, : self.filled], self.place
 
     def noted(self, tokens_BL: Tensor, slot_BL: Tensor) -> tuple[Tensor, Tensor]:
         """All tokens and slots so far, these included, each (B, S)."""
-        return self.tokens.index_copy_(1, self.place, tokens_BL), self.slots.index_copy_(1, self.place, slot_BL)
+        tokens, slots = self.tokens[:, : self.filled], self.slots[:, : self.filled]
+        return tokens.index_copy_(1, self.place, tokens_BL), slots.index_copy_(1, self.place, slot_BL)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all other rows."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.tokens, self.slots = self.tokens[rows], self.slots[rows]
 
     def spread(self, draws: int, filled: int, room: int) -> "KVCache":
         """A cache in which the first `filled` places of every row stand `draws` times, with room for so many more tokens."""

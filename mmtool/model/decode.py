@@ -63,7 +63,7 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
         steps = torch.arange(longest, device=device)
         filled = steps < lengths[:, None]
         mask = filled[:, None, None, :] & (steps[:, None] >= steps)
-        model(tokens, modality, slot, position, mask, cache.at(steps))
+        model(tokens, modality, slot, position, mask, cache.at(0, longest))
     free = torch.zeros(batch, room, dtype=torch.bool, device=device)
     return cache.spread(draws, longest, room), torch.cat((filled, free), 1).repeat_interleave(draws, 0)
 
@@ -80,36 +80,45 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
 def _continue(
     model: Transformer, cache: KVCache, mask_NS: Tensor, index: int, sampling: Sampling, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1."""
-    layout, device, rows = model.layout, mask_NS.device, len(mask_NS)
-    modality = layout.modalities[index]
-    steps = modality.max_length + (0 if modality.fixed_length else 1)
-    start = mask_NS.shape[1] - (modality.max_length + 1)
+    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1.
+
+    Rows that have ended leave the batch once they are a quarter of it.
+    """
+    layout, device, modality = model.layout, mask_NS.device, model.layout.modalities[index]
+    start, steps = mask_NS.shape[1] - (modality.max_length + 1), modality.max_length + (0 if modality.fixed_length else 1)
     slot, position = (torch.from_numpy(array).to(device) for array in places(layout, index, modality.max_length + 1))
-    own = torch.full((rows, 1), index, device=device)
-    token = torch.full((rows, 1), layout.open_id(index), device=device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=device)
     values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
-    drawn, log_p, expected = [], [], []
+    drawn_NT = torch.zeros(len(mask_NS), steps, dtype=torch.long, device=device)
+    log_p_NT = torch.zeros(drawn_NT.shape, device=device)
+    expected_NT = None if values is None else torch.zeros(len(mask_NS), min(steps, len(values)), device=device, dtype=values.dtype)
+    rows = torch.arange(len(mask_NS), device=device)
+    token = torch.full((len(rows), 1), layout.open_id(index), device=device)
     for step in range(steps):
-        mask_NS[:, start + step] = True
-        at = torch.tensor([start + step], device=device)
-        hidden = model(token, own, slot[step].expand(rows, 1), position[step].expand(rows, 1, 2), mask_NS[:, None, None], cache.at(at))
+        place, own = start + step, torch.full_like(token, index)
+        mask_NS[:, place] = True
+        seen = mask_NS[:, None, None, : place + 1]
+        where = slot[step].expand(len(rows), 1), position[step].expand(len(rows), 1, 2)
+        hidden = model(token, own, *where, seen, cache.at(place, place + 1))
         scores = model.logits(hidden[:, 0], index)
         if modality.fixed_length or step == 0:
             scores[:, 0] = -torch.inf
         if step == modality.max_length:
             scores[:, 1:] = -torch.inf
         local = draw(scores, sampling, generator)
-        log_p.append(torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0])
-        drawn.append(local)
-        if values is not None and step < len(values):
-            expected.append(expectation(scores[:, 1:], values[step]))
+        drawn_NT[rows, step] = local
+        log_p_NT[rows, step] = torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0]
+        if expected_NT is not None and values is not None and step < len(values):
+            expected_NT[rows, step] = expectation(scores[:, 1:], values[step])
         token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
-        ended |= local == 0
-        if step % CHECK_EVERY == CHECK_EVERY - 1 and bool(ended.all()):
+        if modality.fixed_length or step % CHECK_EVERY < CHECK_EVERY - 1:
+            continue
+        going = torch.nonzero((drawn_NT[rows, : step + 1] > 0).all(1))[:, 0]
+        if not len(going):
             break
-    return torch.stack(drawn, 1), torch.stack(log_p, 1), torch.stack(expected, 1) if expected else None
+        if len(going) <= 0.75 * len(rows):
+            rows, token, mask_NS = rows[going], token[going], mask_NS[going]
+            cache.keep(going)
+    return drawn_NT, log_p_NT, expected_NT
 
 
 def expectation(scores: Tensor, values: Tensor) -> Tensor:
