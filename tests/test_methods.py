@@ -129,3 +129,17 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
     kept = made(300)
     method.forget()
     assert any(made(step) != kept for step in range(301, 309)) or method._known
+
+
+def test_of_many_draws_the_pseudo_modality_is_the_one_that_tells_its_source_best():
+    layout = layout_of([Modality(name, "image", 4, (1, 2), "grid", name * 64, 2) for name in "abc"])
+    graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
+    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, draws=256))
+    model, pair = untrained(layout), Sample("x", {"a": codes(0, 1), "b": codes(2, 3)})
+    (document,) = method.documents([pair], [0], Step(0, 0.5, 0, model))
+
+    every = [Sample("x", {"b": pair.tokens["b"], "c": codes(*drawn)}) for drawn in product(range(4), repeat=2)]
+    nll, _ = method.score(model, every, ["c"], "b")
+    assert len(set(nll.round(6).tolist())) > 4
+    best = every[int(nll.argmin())].tokens["c"] + layout.first_code(layout.index("c"))
+    assert document.tokens[1:3].tolist() == best.tolist()

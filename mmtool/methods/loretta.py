@@ -28,6 +28,7 @@ from mmtool.errors import UsageError
 from mmtool.methods.base import Route, Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
 from mmtool.model.decode import Sampling
+from mmtool.model.transformer import Transformer
 
 Pseudo = dict[str, np.ndarray]
 
@@ -39,14 +40,16 @@ class LoReTTaOptions(CommutativeOptions):
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
     temperature, top_k: how pseudo modalities are drawn (top_k 0: all codes).
+    draws: of so many, the pseudo modality is taken from which the one it was drawn from can be told best (consistency).
     refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
     warmup: float = 0.4
     transitive_share: float = 0.25
     all_share: float = 0.25
     pseudo_loss: bool = False
-    temperature: float = 1.0
+    temperature: float = 0.7
     top_k: int = 0
+    draws: int = 4
     refresh: int = 0
 
 
@@ -135,11 +138,25 @@ class LoReTTa(Commutative):
         fresh = [sample for sample in samples if self._age(sample.key, link, step) >= max(1, self.options.refresh)]
         sampling = Sampling(self.options.temperature, self.options.top_k or None)
         if fresh:
-            codes = self.impute(step.model, fresh, link[:1], link[1], sampling, generator).codes
+            codes = self.impute(step.model, fresh, link[:1], link[1], sampling, generator, self.options.draws).codes
+            codes = self._most_consistent(step.model, fresh, link, codes)
             if not self.options.refresh:
                 return codes
             self._known.update({(sample.key, link): (step.number, drawn) for sample, drawn in zip(fresh, codes, strict=True)})
         return [self._known[sample.key, link][1] for sample in samples]
+
+    def _most_consistent(
+        self, model: Transformer, samples: Sequence[Sample], link: tuple[str, str], codes: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Of the draws of each sample (all of the first sample's come first) the one that makes the real source of the link likeliest."""
+        draws, (source, pseudo) = self.options.draws, link
+        if draws == 1:
+            return list(codes)
+        sources = [sample.tokens[source] for sample in samples for _ in range(draws)]
+        pairs = [Sample("", {source: real, pseudo: made}) for real, made in zip(sources, codes, strict=True)]
+        nll, _ = self.score(model, pairs, [pseudo], source)
+        best = nll.reshape(len(samples), draws).argmin(1)
+        return [codes[i * draws + place] for i, place in enumerate(best)]
 
     def _age(self, key: str, link: tuple[str, str], step: Step) -> float:
         known = self._known.get((key, link))
