@@ -79,6 +79,19 @@ def test_cached_decode_gives_the_likelihood_of_the_full_forward(index, temperatu
     assert np.allclose(-made.log_likelihood, [allowed_nll(model, document, index) for document in whole], rtol=1e-3, atol=1e-3)
 
 
+def test_rows_that_end_and_leave_the_batch_change_nothing_for_those_that_go_on():
+    layout = layout_of([IMAGE, Modality("text", "text", 30, None, "line", "1" * 64, 60)])
+    model = make_model(layout)
+    with torch.no_grad():  # END is as likely as any code
+        model.head[layout.target_range(1)[0]] = 0
+    prompts = [segment(layout, 0, np.random.default_rng(i).integers(16, size=6), loss=False) for i in range(10)]
+    made = generate(model, prompts, 1, sampling=Sampling(), generator=torch.Generator().manual_seed(0), draws=4)
+    lengths = [len(codes) for codes in made.codes]
+    assert min(lengths) < 16 and max(lengths) > 48 and len(set(lengths)) > 10, "rows leave at several looks"
+    whole = [concatenate([prompts[i // 4], segment(layout, 1, codes)]) for i, codes in enumerate(made.codes)]
+    assert np.allclose(-made.log_likelihood, [allowed_nll(model, document, 1) for document in whole], rtol=1e-3, atol=1e-3)
+
+
 def allowed_nll(model, document, index):
     """Score of a segment by one full forward, END (local 0) being allowed and forced exactly where decoding does so."""
     tensors = [torch.from_numpy(array)[None] for array in (document.tokens, document.modality, document.slot, document.position)]
@@ -86,7 +99,7 @@ def allowed_nll(model, document, index):
         hidden = model(*tensors, torch.ones(len(document), len(document), dtype=torch.bool).tril()[None, None])[0]
     places = np.flatnonzero((document.targets >= 0) & (document.modality == index))
     scores = model.logits(hidden[places], index).detach()
-    modality = LAYOUT.modalities[index]
+    modality = model.layout.modalities[index]
     scores[: len(places) if modality.fixed_length else 1, 0] = -torch.inf
     if not modality.fixed_length and len(places) > modality.max_length:
         scores[-1, 1:] = -torch.inf
