@@ -170,7 +170,7 @@ def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
     if not (path / CONFIG).exists():
         return False
     run = open_run(path)
-    if run.record["config"] != settings.to_json() or run.record["data"] != fingerprint:
+    if settings.changes_from(run.record["config"]) or run.outdated() or run.record["data"] != fingerprint:
         return False
     return run.complete
 

@@ -166,12 +166,11 @@ class Imputer:
     def _consistency(
         self, samples: Sequence[Sample], have: Sequence[str], want: str, codes: Sequence[Sequence[np.ndarray]]
     ) -> list[list[float]]:
-        """Mean log p per token of the real given modalities, each predicted from the draw alone (LoReTTa's consistency as a score)."""
-        joined = [Sample(sample.key, {**sample.tokens, want: draw}) for sample, draws in zip(samples, codes, strict=True) for draw in draws]
-        scored = [self.score(joined, [want], name) for name in have]
-        total = [-sum(nll for nll, _ in row) / sum(count for _, count in row) for row in zip(*scored, strict=True)]
-        draws = len(codes[0])
-        return [total[i : i + draws] for i in range(0, len(total), draws)]
+        """Of each sample and draw, see `Method.consistency`."""
+        rows = max(1, BATCH_ROWS // 2 // len(codes[0]))
+        parts = [slice(start, start + rows) for start in range(0, len(samples), rows)]
+        scores = [self._method.consistency(self.model, samples[part], have, want, codes[part]) for part in parts]
+        return np.concatenate(scores).tolist()
 
     def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
         """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""

@@ -202,6 +202,16 @@ def test_a_run_continues_after_an_upgrade_that_brought_a_setting(tmp_path):
         pretrain(settings(paired_share=0.5), shards, run)
 
 
+def test_a_run_is_not_continued_where_a_default_changed_meanwhile(tmp_path):
+    shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
+    pretrain(settings(), shards, run)
+    record = json.loads((run / "config.json").read_text())
+    record["method_options"]["mean_spans"] = 2.0
+    (run / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"method\.mean_spans was 2\.0, now 1\.0"):
+        pretrain(settings(), shards, run)
+
+
 def test_a_nan_is_never_stepped_on(tmp_path, monkeypatch):
     shards = make_shards(tmp_path / "shards")
     backward = Trainer.backward
@@ -269,6 +279,11 @@ def untrained_model():
     model = Transformer(Shape(depth=1, width=32), LAYOUT)
     model.init_weights(torch.Generator().manual_seed(0))
     return model
+
+
+def test_loretta_needs_a_draw():
+    with pytest.raises(UsageError, match="draws must be 1 or more"):
+        LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(draws=0))
 
 
 def test_loretta_without_a_missing_pair_says_so():

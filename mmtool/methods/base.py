@@ -173,6 +173,17 @@ class Method:
         """(negative log-likelihood in nats, number of tokens) of `target` given `have`, each (N,)."""
         return score(model, [conditional_document(self.layout, sample, have, target) for sample in samples])
 
+    def consistency(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, draws: Sequence[Sequence[np.ndarray]]
+    ) -> np.ndarray:
+        """(N, draws) mean log p per token of the modalities `have` of each sample, told from each draw of `want` alone: consistency
+        (LoReTTa) as a score."""
+        pairs = zip(samples, draws, strict=True)
+        joined = [Sample(sample.key, {**sample.tokens, want: draw}) for sample, made in pairs for draw in made]
+        scored = [self.score(model, joined, [want], name) for name in have]
+        log_p, counts = -np.sum([nll for nll, _ in scored], 0), np.sum([count for _, count in scored], 0)
+        return (log_p / counts).reshape(len(samples), -1)
+
     @torch.no_grad()
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
         """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`."""

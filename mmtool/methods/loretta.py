@@ -9,7 +9,8 @@ together it learns A <-> C:
    loss falls on pseudo tokens and no gradient runs through sampling.
 
 With more modalities the pseudo modality is reached along the shortest path of the co-occurrence graph, one generated link after the
-other. What the authors left open is an option here.
+other. Of several draws of a pseudo modality that one counts which tells best what it was drawn from: the consistency the authors speak of,
+as a choice. What they left open is an option here.
 """
 
 from collections import Counter, defaultdict
@@ -40,7 +41,7 @@ class LoReTTaOptions(CommutativeOptions):
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
     temperature, top_k: how pseudo modalities are drawn (top_k 0: all codes).
-    draws: of so many, the pseudo modality is taken from which the one it was drawn from can be told best (consistency).
+    draws: of so many, that one is taken from which the modality it was drawn from can be told best (consistency; 1: any).
     refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
     warmup: float = 0.4
@@ -59,6 +60,8 @@ class LoReTTa(Commutative):
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
         super().__init__(layout, graph, options)
+        if options.draws < 1:
+            raise UsageError(f"draws must be 1 or more, not {options.draws}.", where="--set method.draws", fix="1 takes any draw.")
         self._known: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
         self._teachers = Counter[frozenset[str]]()
         for present, count in graph.combinations.items():
@@ -138,25 +141,23 @@ class LoReTTa(Commutative):
         fresh = [sample for sample in samples if self._age(sample.key, link, step) >= max(1, self.options.refresh)]
         sampling = Sampling(self.options.temperature, self.options.top_k or None)
         if fresh:
-            codes = self.impute(step.model, fresh, link[:1], link[1], sampling, generator, self.options.draws).codes
-            codes = self._most_consistent(step.model, fresh, link, codes)
+            codes = self._most_consistent(step.model, fresh, link, sampling, generator)
             if not self.options.refresh:
                 return codes
             self._known.update({(sample.key, link): (step.number, drawn) for sample, drawn in zip(fresh, codes, strict=True)})
         return [self._known[sample.key, link][1] for sample in samples]
 
     def _most_consistent(
-        self, model: Transformer, samples: Sequence[Sample], link: tuple[str, str], codes: Sequence[np.ndarray]
+        self, model: Transformer, samples: Sequence[Sample], link: tuple[str, str], sampling: Sampling, generator: torch.Generator
     ) -> list[np.ndarray]:
-        """Of the draws of each sample (all of the first sample's come first) the one that makes the real source of the link likeliest."""
-        draws, (source, pseudo) = self.options.draws, link
+        """Of several draws for each sample the one from which the source of the link can be told best."""
+        (source, pseudo), draws = link, self.options.draws
+        codes = self.impute(model, samples, [source], pseudo, sampling, generator, draws).codes
         if draws == 1:
-            return list(codes)
-        sources = [sample.tokens[source] for sample in samples for _ in range(draws)]
-        pairs = [Sample("", {source: real, pseudo: made}) for real, made in zip(sources, codes, strict=True)]
-        nll, _ = self.score(model, pairs, [pseudo], source)
-        best = nll.reshape(len(samples), draws).argmin(1)
-        return [codes[i * draws + place] for i, place in enumerate(best)]
+            return codes
+        grouped = [codes[start : start + draws] for start in range(0, len(codes), draws)]
+        best = self.consistency(model, samples, [source], pseudo, grouped).argmax(1)
+        return [made[place] for made, place in zip(grouped, best, strict=True)]
 
     def _age(self, key: str, link: tuple[str, str], step: Step) -> float:
         known = self._known.get((key, link))

@@ -7,10 +7,8 @@ from mmtool.errors import UsageError
 
 
 class KVCache:
-    """Keys and values of all layers, (depth, B, H, S, K), and the tokens and slots (B, S) they come from, filled from the left; the fill
-    level is a tensor.
-
-    Only the places up to the last one written are looked at.
+    """Keys and values of all layers, (depth, B, H, S, K), and the tokens and slots (B, S) they come from, filled from the left; only
+    the places that are filled are looked at.
     """
 
     def __init__(

@@ -140,7 +140,7 @@ def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
         raise UsageError(
             f"this run was begun on other data ({run.record['data'][:12]}, now {train.fingerprint[:12]}).", where=run.path, fix=advice
         )
-    changed = config.changes_from(run.record["config"])
+    changed = config.changes_from(run.record["config"]) or run.outdated()
     if changed:
         raise UsageError(f"this run was begun with other settings: {'; '.join(changed)}.", where=run.path, fix=advice)
 

@@ -11,7 +11,7 @@ A finetuned run is one whose config.json also says what its head predicts, and w
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,12 @@ class Run:
             bool(self.config.value_epochs)
             and sum(modality.ordered > 0 and modality.fixed_length for modality in self.layout.modalities) > 1
         )
+
+    def outdated(self) -> list[str]:
+        """In words, settings of the method that had another default in the version which began the run."""
+        begun = self.record["method_options"]
+        now = json.loads(json.dumps(asdict(make_method(self.config, self.layout, self.graph).options)))
+        return [f"method.{name} was {begun[name]!r}, now {now[name]!r}" for name in sorted(now) if begun.get(name, now[name]) != now[name]]
 
     @property
     def complete(self) -> bool:
