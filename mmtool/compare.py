@@ -29,6 +29,7 @@ from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Surviva
 from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
+from mmtool.model.decode import Temperature, check_temperature
 from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
@@ -46,7 +47,7 @@ class Judging:
     label: str | None = None
     limit: int | None = 1000
     draws: int = 1
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_k: int | None = None
     contact_samples: int = 10
     candidates: int = 100
@@ -89,7 +90,9 @@ def compare(
     """
     judging = judging or Judging()
     _check(variants, seeds, judging)
-    print_of_data = open_token_set(Path(data), split="train").fingerprint
+    train = open_token_set(Path(data), split="train")
+    check_temperature(judging.temperature, train.tokenizers)
+    print_of_data = train.fingerprint
     held_out = _held_out(Path(data), judging, variants)
     _begin_or_continue(output, print_of_data, force)
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}

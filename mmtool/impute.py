@@ -17,7 +17,7 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
 from mmtool.impute_tables import write_table
-from mmtool.model.decode import Sampling
+from mmtool.model.decode import Sampling, Temperature, check_temperature, temperature_of
 from mmtool.model.transformer import Transformer
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
@@ -77,16 +77,18 @@ class Imputer:
         want: str,
         *,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: Temperature = 1.0,
         top_k: int | None = None,
         draws: int = 1,
         consistency: bool = False,
     ) -> list[Imputation]:
         """Draw modality `want` of every sample from its modalities `have`. Raises UsageError where no path links them."""
         self.check(have, want)
+        check_temperature(temperature, self.tokenizers)
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
         rows, tokenizer = max(1, BATCH_ROWS // draws), self.tokenizers[want]
-        sampling = Sampling(temperature, top_k, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
+        values = tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None
+        sampling = Sampling(temperature_of(temperature, want), top_k, values)
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]
@@ -185,13 +187,13 @@ class Imputer:
 @dataclass(frozen=True)
 class ImputeOptions:
     """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
-    draws: imputations per hole. temperature (0: the most likely code), top_k (None: all codes). consistency: rank draws by how well the
-    given modalities can be told from them. limit: at most so many samples. seed: of the draws."""
+    draws: imputations per hole. temperature (0: the most likely code; of all modalities, or by modality), top_k (None: all codes).
+    consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws."""
 
     have: tuple[str, ...] = ()
     want: tuple[str, ...] = ()
     draws: int = 1
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_k: int | None = None
     consistency: bool = True
     limit: int | None = None

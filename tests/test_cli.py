@@ -18,7 +18,7 @@ from typer.main import get_command
 
 import mmtool as package
 from mmtool.cli.main import VERBS, app
-from mmtool.cli.options import assignments, names
+from mmtool.cli.options import assignments, names, temperatures
 from mmtool.cli.pretrain import Preset
 from mmtool.errors import UsageError
 from mmtool.training.config import PRESETS
@@ -148,6 +148,16 @@ def test_errors_name_options_that_exist() -> None:
 
 def test_presets_offered_are_those_that_exist() -> None:
     assert get_args(Preset) == PRESETS
+
+
+def test_temperatures_are_of_all_modalities_or_of_some() -> None:
+    assert temperatures(None) == 1.0
+    assert temperatures(["0.5"]) == 0.5
+    assert temperatures(["text=0.2", "speech=1"]) == {"text": 0.2, "speech": 1.0}
+    assert temperatures(["0.5,text=0"]) == {"*": 0.5, "text": 0.0}
+    for wrong in (["warm"], ["-1"], ["text=nan"], ["text=true"], ["0.5,0.7"], ["text=1,text=2"]):
+        with pytest.raises(UsageError, match="--temperature"):
+            temperatures(wrong)
 
 
 def test_lists_and_assignments() -> None:

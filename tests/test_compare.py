@@ -84,6 +84,8 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
         compare(variants("causal"), [0], shards, tmp_path / "out", Judging(split="test"))
     with pytest.raises(UsageError, match="Methods: causal"):
         compare({"mine": settings(method="gpt5")}, [0], shards, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
+        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(temperature={"x-ray": 0.5}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="exists already"):

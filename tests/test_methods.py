@@ -111,6 +111,8 @@ def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     assert right > 0.5
     assert (made[0].consistency is None) == (method == "contrastive")
     assert imputer.features(given, ["a"]).shape == (80, 32)
+    cold, by_name = (imputer.impute(given, ["a"], "b", temperature=asked) for asked in (0, {"*": 5.0, "b": 0}))
+    assert [each.tokens[0].tolist() for each in cold] == [each.tokens[0].tolist() for each in by_name]
 
 
 def test_a_pseudo_modality_is_used_again_until_it_is_too_old():

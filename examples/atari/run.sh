@@ -1,17 +1,17 @@
 #!/bin/sh
 # Atari: what is seen (a long exposure of a second of play), what is heard, and what is done (actions and rewards) of four games.
 # The pairs are true ones, moments of the same play: training holds (frames, audio) and (frames, actions) of disjoint clips, never
-# (audio, actions). Every method trains for the same wall time and is judged on held-out episodes by the scene: which game, and whether
+# (audio, actions). Every method takes the same steps and is judged on held-out episodes by the scene: which game, and whether
 # shots are fired.
 #
-#   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--minutes M | --steps N] [--preset P] [--batch-tokens B]
+#   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P] [--batch-tokens B]
 #                            [--methods causal,loretta] [--task impute,retrieval,...] [--label scene|game]
 #                            [--split validation|test] [--smoke]
 #
 # Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
 # same command continues an interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--minutes 3.5' preset=tiny batch=2048
+data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048
 task=impute,retrieval,probe label=scene split=validation smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -57,5 +57,5 @@ make "$tokens/actions.tar" mmtool tokenize trajectory "$data/actions" --fit --na
 make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions \
     -o "$shards"
 
-say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --batch-tokens "$batch" $budget \
+say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
     --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --json -o "$out/comparison"

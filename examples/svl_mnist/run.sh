@@ -71,4 +71,5 @@ if [ -n "$ablation" ]; then   # one choice changed at a time
     columns="$columns --variant commutative-longer:commutative:steps=3600"
 fi
 say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
-    $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5 --top-k 5 --json -o "$out/$link${ablation:+-ablation}"
+    $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 --json \
+    -o "$out/$link${ablation:+-ablation}"

@@ -1,16 +1,16 @@
 #!/bin/sh
 # TCGA-OMICS (LoReTTa, arXiv 2305.14243, section 4): messenger RNA, micro RNA and proteins (RPPA) of cancer patients. Training holds
 # (mrna, mirna) and (mrna, rppa) of different patients, and unless told otherwise also all others, one modality of each; mirna and rppa
-# are never seen together. Every method trains for the same wall time and is judged on patients that hold all, against the raw tables,
+# are never seen together. Every method takes the same steps and is judged on patients that hold all, against the raw tables,
 # beside the imputers of practitioners, by R2, rank correlation, cancer type, survival and the coverage of its intervals.
 #
-#   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--minutes M] [--methods NAME,...] [--no-unpaired] [--no-guides]
+#   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--steps N | --minutes M] [--methods NAME,...] [--no-unpaired] [--no-guides]
 #                                 [--levels B] [--samples D] [--split validation|test] [--limit N] [--smoke]
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
 set -eu
-data='' out='' seeds=0 minutes=4 methods=causal,masked,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
+data='' out='' seeds=0 budget='--steps 2000' methods=causal,masked,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
 levels=16 samples=32 split=validation limit=1000 smoke=
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -21,7 +21,8 @@ while [ $# -gt 0 ]; do
         --data) data=$2 ;;
         --out) out=$2 ;;
         --seeds) seeds=$2 ;;
-        --minutes) minutes=$2 ;;
+        --steps) budget="--steps $2" ;;
+        --minutes) budget="--minutes $2" ;;
         --methods) methods=$2 ;;
         --levels) levels=$2 ;;
         --samples) samples=$2 ;;
@@ -32,7 +33,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -n "$data" ] && [ -n "$out" ] || usage
-[ -z "$smoke" ] || { minutes=0.2 samples=10 limit=60; }
+[ -z "$smoke" ] || { budget='--steps 100' samples=10 limit=60; }
 
 . "$(dirname "$0")/../steps.sh"
 fractions='0.7 0.1 0.2'
@@ -59,7 +60,7 @@ if [ -n "$guides" ]; then   # a second time: components that tell what the other
     encode "$tokens" --guide "$shards"
     divide "$tokens" "$out/shards-$kind"
 fi
-say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --minutes "$minutes" --preset tiny --set shape.depth=2 \
-    --set shape.width=96 --batch-tokens 4096 --split "$split" --label cancer --survival time_days,event --key-column patient \
+say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" $budget --preset tiny --set shape.depth=2 \
+    --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --split "$split" --label cancer --survival time_days,event --key-column patient \
     --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" --samples "$samples" \
     --limit "$limit" --contact-samples 0 -o "$out/comparison-$kind" --json

@@ -39,6 +39,7 @@ from mmtool.cli.options import (
     names,
     raw_tables,
     survival_labels,
+    temperatures,
 )
 from mmtool.cli.pretrain import MODEL, USUAL, Preset
 from mmtool.errors import UsageError
@@ -99,7 +100,7 @@ def compare(
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
     samples: NumDraws = 1,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
     top_k: TopK = None,
     encoders: EncoderSources = None,
     kind: TaskKind = None,
@@ -149,7 +150,7 @@ def compare(
         limit=limit,
         train_limit=train_limit,
         draws=samples,
-        temperature=temperature,
+        temperature=temperatures(temperature),
         top_k=top_k,
         contact_samples=contact_samples,
         candidates=candidates,

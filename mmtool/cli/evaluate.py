@@ -34,6 +34,7 @@ from mmtool.cli.options import (
     hushed,
     raw_tables,
     survival_labels,
+    temperatures,
 )
 
 EXAMPLES = examples(
@@ -65,7 +66,7 @@ def evaluate(
     key_column: KeyColumn = None,
     survival: SurvivalLabels = None,
     samples: NumDraws = 1,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
     top_k: TopK = None,
     encoders: EncoderSources = None,
     etas: Annotated[
@@ -120,7 +121,7 @@ def evaluate(
             limit=limit,
             train_limit=train_limit,
             draws=samples,
-            temperature=temperature,
+            temperature=temperatures(temperature),
             top_k=top_k,
             contact_samples=contact_samples,
             candidates=candidates,

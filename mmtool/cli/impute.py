@@ -25,6 +25,7 @@ from mmtool.cli.options import (
     hushed,
     names,
     stdin_or,
+    temperatures,
 )
 from mmtool.errors import UsageError
 from mmtool.preprocessing.entries import SourceOptions
@@ -63,7 +64,7 @@ def impute(
     clip: Clip = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
     samples: Annotated[int, typer.Option(min=1, help="Draws for each hole, the best first.", rich_help_panel=DRAWING)] = 1,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
     top_k: TopK = None,
     confidence: Annotated[
         bool, typer.Option(help="Rank draws by how well the given can be told from them.", rich_help_panel=DRAWING)
@@ -109,7 +110,7 @@ def impute(
         have=names(have),
         want=names(want),
         draws=samples,
-        temperature=temperature,
+        temperature=temperatures(temperature),
         top_k=top_k,
         consistency=confidence,
         limit=limit,

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,15 @@ TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text
 Clip = Annotated[
     int | None, typer.Option(min=1, help="Steps of a clip cut from a trajectory.", show_default="whole episodes", rich_help_panel=READING)
 ]
-Temperature = Annotated[float, typer.Option(min=0, help="Of the draws; 0: the most likely code.", rich_help_panel=DRAWING)]
+Temperature = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="T|NAME=T,...",
+        help="Of the draws; 0: the most likely code. Of all modalities, of one, or both: 0.5,text=0.2.",
+        show_default="1",
+        rich_help_panel=DRAWING,
+    ),
+]
 TopK = Annotated[int | None, typer.Option(min=1, help="Draw from the k most likely codes.", show_default="all", rich_help_panel=DRAWING)]
 Tasks = Annotated[
     list[str] | None,
@@ -136,6 +145,22 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
             raise UsageError(f"{key!r} is given twice.", where=option, fix="Give each key once.")
         found[key] = value
     return found
+
+
+def temperatures(values: Sequence[str] | None) -> float | dict[str, float]:
+    """`T` or `NAME=T`, repeatable or comma separated; a bare T is that of modalities not named. Raises UsageError where T is not a
+    number of at least 0."""
+    found = assignments([text if "=" in text else f"*={text}" for text in names(values)], "--temperature")
+    read = {name: read_temperature(text) for name, text in found.items()}
+    return read.get("*", 1.0) if set(read) <= {"*"} else read
+
+
+def read_temperature(text: str) -> float:
+    value = json_value(text)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        fix = "Write --temperature 0.5, or --temperature 0.5,text=0.2."
+        raise UsageError(f"{text!r} is not a temperature of 0 or more.", where="--temperature", fix=fix)
+    return float(value)
 
 
 def raw_tables(values: Sequence[str] | None, tokens: Path, key_column: str | None) -> Any:

@@ -31,6 +31,7 @@ from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
+from mmtool.model.decode import Temperature
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
@@ -59,7 +60,7 @@ def evaluate(
     label: str | None = None,
     limit: int | None = 1000,
     draws: int = 1,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     top_k: int | None = None,
     contact_samples: int = 10,
     candidates: int = 100,

@@ -19,6 +19,7 @@ from mmtool.evaluation.regression import compare_tables
 from mmtool.evaluation.whole_tables import TabularBaselines
 from mmtool.impute import Imputation, Imputer
 from mmtool.impute_tables import mean_rows
+from mmtool.model.decode import Temperature
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
@@ -32,7 +33,7 @@ class Settings:
     that probes learn from at most."""
 
     draws: int = 1
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_k: int | None = None
     seed: int = 0
     contact_samples: int = 10

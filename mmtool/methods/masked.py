@@ -109,6 +109,10 @@ class Masked(Method):
         total = np.bincount(owners, np.concatenate(nll), len(samples))
         return total, np.bincount(owners, minlength=len(samples))
 
+    def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
+        """As of all methods, on a quarter of the samples: a score takes as many passes as there are tokens."""
+        return super().validate(model, samples[: -(-len(samples) // 4)])
+
     def reading(self, sample: Sample, have: Sequence[str]) -> Document:
         return concatenate([self.canvas(name, sample.tokens[name]) for name in have])
 

@@ -3,7 +3,7 @@
 N rows (prompts x draws), P longest prompt, T steps, W width of the target modality's range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from mmtool.data.sequence import NO_TARGET, Document, places
+from mmtool.errors import UsageError
 from mmtool.model.cache import KVCache
 from mmtool.model.masks import View, attention_mask
 from mmtool.model.transformer import Transformer
 
+Temperature = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named (1 without it)
+OTHERS = "*"
 CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
 
 
@@ -26,6 +29,18 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     code_values: np.ndarray | None = None
+
+
+def temperature_of(temperature: Temperature, name: str) -> float:
+    """What modality `name` is drawn at."""
+    return temperature.get(name, temperature.get(OTHERS, 1.0)) if isinstance(temperature, Mapping) else temperature
+
+
+def check_temperature(temperature: Temperature, names: Iterable[str]) -> None:
+    """Raise UsageError where a temperature is given for something that is not among these modalities."""
+    unknown = sorted(set(temperature) - {OTHERS, *names}) if isinstance(temperature, Mapping) else []
+    if unknown:
+        raise UsageError(f"there is no modality {unknown[0]!r}.", where="--temperature", fix=f"There are {', '.join(sorted(names))}.")
 
 
 @dataclass(frozen=True)
