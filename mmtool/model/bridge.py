@@ -31,6 +31,9 @@ class ValueBridge(nn.Module):
 
     def forward(self, slot_BL: Tensor, value_BS: Tensor, slot_BS: Tensor, mask: Tensor) -> Tensor:
         """(B, L) sums over the values that each of L tokens may see; mask (B, 1, L, S) as for attention."""
+        if slot_BL.shape[1] == 1:  # a step of decoding: hundreds of rows with one reader each, for whom P numbers per token would be many
+            weights_BS = self.weights_embedding[self.place_of_slot[slot_BL], self.place_of_slot[slot_BS]]
+            return (weights_BS * value_BS * mask[:, 0, 0]).sum(-1, keepdim=True)
         held_BSP = F.one_hot(self.place_of_slot[slot_BS], len(self.weights_embedding)) * value_BS[..., None]
         seen_BLP = mask[:, 0].to(held_BSP.dtype) @ held_BSP
         return (seen_BLP * self.weights_embedding[self.place_of_slot[slot_BL]]).sum(-1)
