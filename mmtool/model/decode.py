@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmtool.data.sequence import NO_TARGET, Document, places
 from mmtool.errors import UsageError
-from mmtool.model.cache import KVCache
+from mmtool.model.cache import GROWTH, KVCache
 from mmtool.model.masks import View, attention_mask
 from mmtool.model.transformer import Transformer
 
@@ -61,13 +62,13 @@ def generate(
 ) -> Generated:
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
-    cache, mask_NS = _prefill(model, prompts, draws, room=modality.max_length + 1)
-    codes_NT, log_p_NT, expected_NT = _continue(model, cache, mask_NS, index, sampling, generator)
+    cache, filled_NP = _prefill(model, prompts, draws)
+    codes_NT, log_p_NT, expected_NT = _continue(model, cache, filled_NP, index, sampling, generator)
     return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
 
-def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: int) -> tuple[KVCache, Tensor]:
-    """A cache holding the prompts at places 0..P-1 (each row filled from the left) and the mask (N, P + room) of what is filled."""
+def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tuple[KVCache, Tensor]:
+    """A cache holding the prompts at places 0..P-1 (each row filled from the left) and (N, P) which of them are."""
     device = model.head.device
     longest = max(len(prompt) for prompt in prompts)
     shape, batch = model.shape, len(prompts)
@@ -79,8 +80,7 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int, room: 
         filled = steps < lengths[:, None]
         mask = filled[:, None, None, :] & (steps[:, None] >= steps)
         model(tokens, modality, slot, position, mask, cache.at(0, longest))
-    free = torch.zeros(batch, room, dtype=torch.bool, device=device)
-    return cache.spread(draws, longest, room), torch.cat((filled, free), 1).repeat_interleave(draws, 0)
+    return cache.spread(draws), filled.repeat_interleave(draws, 0)
 
 
 def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
@@ -93,16 +93,17 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
 
 
 def _continue(
-    model: Transformer, cache: KVCache, mask_NS: Tensor, index: int, sampling: Sampling, generator: torch.Generator
+    model: Transformer, cache: KVCache, filled_NP: Tensor, index: int, sampling: Sampling, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1.
 
     Rows that have ended leave the batch once they are a quarter of it.
     """
-    layout, device, modality = model.layout, mask_NS.device, model.layout.modalities[index]
-    start, steps = mask_NS.shape[1] - (modality.max_length + 1), modality.max_length + (0 if modality.fixed_length else 1)
+    layout, device, modality = model.layout, filled_NP.device, model.layout.modalities[index]
+    start, steps = filled_NP.shape[1], modality.max_length + (0 if modality.fixed_length else 1)
     slot, position = (torch.from_numpy(array).to(device) for array in places(layout, index, modality.max_length + 1))
     values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
+    mask_NS = F.pad(filled_NP, (0, modality.max_length + GROWTH))
     drawn_NT = torch.zeros(len(mask_NS), steps, dtype=torch.long, device=device)
     log_p_NT = torch.zeros(drawn_NT.shape, device=device)
     expected_NT = None if values is None else torch.zeros(len(mask_NS), min(steps, len(values)), device=device, dtype=values.dtype)
@@ -111,9 +112,9 @@ def _continue(
     for step in range(steps):
         place, own = start + step, torch.full_like(token, index)
         mask_NS[:, place] = True
-        seen = mask_NS[:, None, None, : place + 1]
         where = slot[step].expand(len(rows), 1), position[step].expand(len(rows), 1, 2)
-        hidden = model(token, own, *where, seen, cache.at(place, place + 1))
+        cache.at(place, place + 1)
+        hidden = model(token, own, *where, mask_NS[:, None, None, : cache.capacity], cache)
         scores = model.logits(hidden[:, 0], index)
         if modality.fixed_length or step == 0:
             scores[:, 0] = -torch.inf
