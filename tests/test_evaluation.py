@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.signal import spectrogram
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
+from sklearn.metrics import r2_score
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Modality, Sample
@@ -19,7 +21,7 @@ from mmtool.evaluation import evaluate as stage
 from mmtool.evaluation.contact_sheet import name_lines
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.intervals import perplexity, share
-from mmtool.evaluation.regression import compare_tables
+from mmtool.evaluation.regression import compare_tables, r2_of, spearman_of
 from mmtool.impute import Imputation
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, fingerprint, to_bytes
@@ -282,6 +284,19 @@ def test_table_scores_ignore_missing_truth() -> None:
     assert perfect["r2"].value == pytest.approx(1) and perfect["spearman"].value == pytest.approx(1)
     assert compare_tables(true, np.zeros_like(true), seed=0)["spearman"].value == 0
     assert compare_tables(np.ones((5, 2)), np.ones((5, 2)), seed=0) == {}
+
+
+def test_what_a_resample_gives_is_what_its_rows_give() -> None:
+    random = np.random.default_rng(0)
+    true = random.normal(size=(40, 6)).round(1)
+    imputed = true + random.normal(size=true.shape).round()
+    true[random.random(true.shape) < 0.1] = np.nan
+    rows = random.integers(0, 40, 40)
+    known = [~np.isnan(true[rows, column]) for column in range(6)]
+    pairs = [(true[rows, column][kept], imputed[rows, column][kept]) for column, kept in enumerate(known)]
+    expected = np.mean([spearmanr(*pair).statistic for pair in pairs])
+    assert spearman_of(true, imputed)(rows) == pytest.approx(expected)
+    assert r2_of(true, imputed)(rows) == pytest.approx(np.mean([r2_score(*pair) for pair in pairs]))
 
 
 def test_long_names_of_classes_are_broken_before_they_are_cut():

@@ -12,7 +12,7 @@
 # are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with all results.
 # The default (one link, one seed, six methods) trains for 56 minutes on one of two busy cores of an AMD EPYC.
 set -eu
-data='' out='' link=image seeds=0 budget='--steps 2400' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 ablation='' smoke=
+data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 ablation='' smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -26,8 +26,8 @@ while [ $# -gt 0 ]; do
         --out) out=$2 ;;
         --link) link=$2 ;;
         --seeds) seeds=$2 ;;
-        --steps) budget="--steps $2" ;;
-        --minutes) budget="--minutes $2" ;;
+        --steps) steps=$2 ;;
+        --minutes) minutes=$2 ;;
         --preset) preset=$2 ;;
         --batch-tokens) batch=$2 ;;
         --methods) methods=$2 ;;
@@ -48,8 +48,11 @@ case $link in
 esac
 codec=''
 if [ -n "$smoke" ]; then
-    preset=tiny budget='--steps 40' codec='--set steps=60' limit=100 methods=commutative,loretta
+    preset=tiny steps=40 minutes='' codec='--set steps=60' limit=100 methods=commutative,loretta
 fi
+
+budget="--steps $steps"
+[ -z "$minutes" ] || budget="--minutes $minutes"
 
 . "$(dirname "$0")/../steps.sh"
 
@@ -68,7 +71,7 @@ if [ -n "$ablation" ]; then   # one choice changed at a time
         from-the-start:warmup=0 predict-pseudo:pseudo_loss=true pairs-only:all_share=0 reused:refresh=2400 spans-within:across_segments=false; do
         columns="$columns --variant ${choice%%:*}:loretta:${choice#*:}"
     done
-    columns="$columns --variant commutative-longer:commutative:steps=3600"
+    columns="$columns --variant commutative-longer:commutative:steps=$((steps * 3 / 2))"
 fi
 say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
     $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 --json \
