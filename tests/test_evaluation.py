@@ -115,7 +115,7 @@ def make_samples(fitted: dict[str, Tokenizer], combinations: Sequence[Sequence[s
 class FakeImputer:
     """Answers with a training sample: of the right class with probability `skill`, of any class otherwise."""
 
-    has_likelihood, reconstructs, target, poolings = True, False, None, ("mean",)
+    has_likelihood, scores_by_token, reconstructs, target, poolings = True, False, False, None, ("mean",)
 
     def __init__(self, method: str, skill: float, train: list[Sample], fitted: dict[str, Tokenizer]) -> None:
         self.method, self.seed, self.skill, self.train = method, 0, skill, train

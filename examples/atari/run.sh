@@ -58,4 +58,5 @@ make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/ac
     -o "$shards"
 
 say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
-    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --json -o "$out/comparison"
+    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --temperature 0.2,actions=1 --json \
+    -o "$out/comparison"

@@ -10,7 +10,7 @@
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv. --data-seed divides them into
 # train, validation and test in another way. --ablation compares the choices of LoReTTa with each other. Finished stages and trainings
 # are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with all results.
-# The default (one link, one seed, six methods) trains for 56 minutes on one of two busy cores of an AMD EPYC.
+# The default (one link, one seed, six methods) trains for about 50 minutes on one of two busy cores of an AMD EPYC.
 set -eu
 data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 ablation='' smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta

@@ -23,6 +23,7 @@ from mmtool.model.decode import Temperature
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
+SCORED_BY_TOKEN = 128  # samples at most that are scored by a method that takes one pass for each of their tokens
 Shown = dict[int, tuple[Any, str | None]]
 
 
@@ -171,7 +172,8 @@ class Task:
         """Perplexity of the true target over the samples that have it; {} where there is none (continuous, or retrieved)."""
         if not len(self.complete) or not self._tokenizer.vocabulary_size or not imputer.has_likelihood:
             return {}
-        scored = imputer.score(self._samples(self.complete), self.direction.given, self.direction.target)
+        asked = self.complete[:: -(-len(self.complete) // SCORED_BY_TOKEN)] if imputer.scores_by_token else self.complete
+        scored = imputer.score(self._samples(asked), self.direction.given, self.direction.target)
         scores = np.array(scored, dtype=np.float64)
         if not np.isfinite(scores).all():
             what = f"the run gives no finite likelihood for {self.direction}."
