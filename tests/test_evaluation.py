@@ -21,6 +21,7 @@ from mmtool.evaluation import evaluate as stage
 from mmtool.evaluation.contact_sheet import name_lines
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.intervals import perplexity, share
+from mmtool.evaluation.plots import colours
 from mmtool.evaluation.regression import compare_tables, r2_of, spearman_of
 from mmtool.impute import Imputation
 from mmtool.tokenizers import SCHEMES
@@ -284,6 +285,11 @@ def test_table_scores_ignore_missing_truth() -> None:
     assert perfect["r2"].value == pytest.approx(1) and perfect["spearman"].value == pytest.approx(1)
     assert compare_tables(true, np.zeros_like(true), seed=0)["spearman"].value == 0
     assert compare_tables(np.ones((5, 2)), np.ones((5, 2)), seed=0) == {}
+
+
+def test_every_baseline_has_a_colour() -> None:
+    baselines = [f"imputer {number}" for number in range(12)]
+    assert [*colours({"runs": [{"name": "mine"}], "baselines": baselines})] == ["mine", *baselines]
 
 
 def test_what_a_resample_gives_is_what_its_rows_give() -> None:

@@ -16,6 +16,7 @@ from mmtool.storage import atomic_file
 
 CELL, GAP, GUTTER, TITLE, HEADER, MARGIN, BANNER = (104, 76), 5, 132, 38, 24, 28, 84
 NAME_SIZES, TAG_SIZES = (15, 12, 10), (12, 10, 9)  # of the type for the names of classes
+SUMMARY_SIZES = (14, 13, 12, 11, 10)  # of the type for how good each method is
 COLUMNS_OF_BLOCKS, MAX_BLOCKS = 2, 40
 RIGHT, WRONG, PLAIN = "#16a34a", "#dc2626", "#cbd5e1"
 PAPER, INK, SOFT, NEVER, SEEN = "#ffffff", "#0f172a", "#64748b", "#4338ca", "#94a3b8"
@@ -131,13 +132,16 @@ def _draw_block(sheet: Image.Image, left: int, top: int, block: Block, drawers: 
 def _title(draw: ImageDraw.ImageDraw, left: int, top: int, block: Block) -> None:
     """The direction, whether it was seen, and how often each method is right."""
     name, tag, colour = str(block.direction), "seen together" if block.seen else "NEVER SEEN TOGETHER", SEEN if block.seen else NEVER
-    draw.line((left, top, left + GUTTER + len(block.keys) * (CELL[0] + GAP) - GAP, top), fill=colour, width=3)
+    right = left + GUTTER + len(block.keys) * (CELL[0] + GAP) - GAP
+    draw.line((left, top, right, top), fill=colour, width=3)
     draw.text((left, top + 20), name, font=font(18, bold=True), fill=INK, anchor="lm")
     start = left + int(font(18, bold=True).getlength(name)) + 16
     width = int(font(12, bold=True).getlength(tag)) + 16
     draw.rounded_rectangle((start, top + 10, start + width, top + 31), radius=10, fill=colour)
     draw.text((start + width / 2, top + 20), tag, font=font(12, bold=True), fill=PAPER, anchor="mm")
-    draw.text((start + width + 18, top + 20), block.summary, font=font(14), fill=SOFT, anchor="lm")
+    start += width + 18
+    points = next((size for size in SUMMARY_SIZES if font(size).getlength(block.summary) <= right - start), SUMMARY_SIZES[-1])
+    draw.text((start, top + 20), block.summary, font=font(points), fill=SOFT, anchor="lm")
 
 
 def _draw_strip(sheet: Image.Image, left: int, top: int, strip: Strip, classes: Sequence[str | None], drawer: Thumbnails) -> None:

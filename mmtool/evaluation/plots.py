@@ -19,7 +19,7 @@ RUN_COLOURS = (
     "#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#7c2d12", "#4f46e5", "#be123c", "#0d9488", "#334155",
 )  # fmt: skip
 LEGEND_CHARACTERS, MAX_LEGEND_COLUMNS, LEGEND_MARK = 12, 7, 6  # that fit in an inch of it; columns; characters that a mark takes
-BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c")
+BASELINE_COLOURS = ("#cbd5e1", "#64748b", "#e7e5e4", "#a8a29e", "#78716c", "#44403c", "#1c1917")
 WIDTH = 9  # of the figures, in inches
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -47,7 +47,7 @@ def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[st
 def colours(meta: Mapping[str, Any]) -> dict[str, str]:
     """The same colour for the same method in every figure."""
     runs = {run["name"]: RUN_COLOURS[place % len(RUN_COLOURS)] for place, run in enumerate(meta["runs"])}
-    return runs | dict(zip(meta["baselines"], BASELINE_COLOURS, strict=False))
+    return runs | {name: BASELINE_COLOURS[place % len(BASELINE_COLOURS)] for place, name in enumerate(meta["baselines"])}
 
 
 def paler(colour: str) -> str:
