@@ -9,7 +9,7 @@
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
-# The masked method is left out unless --methods names it: it tells a table in many passes, and its evaluation takes longer than all others.
+# The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
 data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
 levels=16 samples=10 split=validation limit=1000 smoke=

@@ -22,9 +22,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    q = q * q.shape[-1] ** -0.5
-    # a step of decoding looks at the filled part of a cache: as the left factor it is not copied, which it is turned round
-    scores = (k @ q.transpose(-2, -1)).transpose(-2, -1) if q.shape[2] == 1 else q @ k.transpose(-2, -1)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     weights = torch.softmax(scores.float().masked_fill(~mask, -1e9), dim=-1)
     return weights.to(v.dtype) @ v
 

@@ -1,4 +1,4 @@
-"""The static key-value cache of decoding."""
+"""The key-value cache of decoding."""
 
 import torch
 import torch.nn.functional as F
@@ -50,12 +50,10 @@ class KVCache:
         self.tokens, self.slots = self.tokens[rows], self.slots[rows]
 
     def spread(self, draws: int) -> "KVCache":
-        """A cache in which every row stands `draws` times."""
-        depth, batch, heads, filled, head_width = self.keys.shape
-        wide = KVCache(depth, batch * draws, heads, filled, head_width, dtype=self.keys.dtype, device=self.keys.device)
-        wide.keys, wide.values = self.keys.repeat_interleave(draws, 1), self.values.repeat_interleave(draws, 1)
-        wide.tokens, wide.slots = self.tokens.repeat_interleave(draws, 0), self.slots.repeat_interleave(draws, 0)
-        return wide
+        """The same cache, in which every row stands `draws` times."""
+        self.keys, self.values = (each.repeat_interleave(draws, 1) for each in (self.keys, self.values))
+        self.tokens, self.slots = (each.repeat_interleave(draws, 0) for each in (self.tokens, self.slots))
+        return self
 
     def _grow(self, places: int) -> None:
         self.keys, self.values = (F.pad(each, (0, 0, 0, places)) for each in (self.keys, self.values))
