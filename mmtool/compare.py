@@ -9,14 +9,13 @@ OUT/report.md, *.png, contact_sheet.png (of the first seed)
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mmtool.console import talk
 from mmtool.data.shards import open_token_set
@@ -34,6 +33,7 @@ from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import CONFIG, open_run
+from mmtool.training.side_by_side import train_all
 
 COMPARISON, COMPARISON_FORMAT, REPORT = "comparison.json", "mmtool-comparison/1", "report.json"
 INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
@@ -81,12 +81,14 @@ def compare(
     judging: Judging | None = None,
     *,
     raw: RawTables | None = None,
+    jobs: int = 1,
     force: bool = False,
 ) -> Comparison:
     """Train every variant (name -> settings) with every seed on the train split of `data`, and compare them on a held-out split.
 
     The same call continues an interrupted comparison and adds new variants and seeds to a finished one. Raises UsageError where a run
     that is there was begun with other settings, or where `output` is something else. raw: tables before tokenizing (see `evaluate`).
+    jobs: trainings side by side (see `train_all`).
     """
     judging = judging or Judging()
     _check(variants, seeds, judging)
@@ -96,14 +98,14 @@ def compare(
     held_out = _held_out(Path(data), judging, variants)
     _begin_or_continue(output, print_of_data, force)
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
+    trainings = {}
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
-        settings = PretrainConfig(**{**vars(variants[name]), "seed": seed})
+        settings, title = PretrainConfig(**{**vars(variants[name]), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
         if _finished(path, settings, print_of_data) and not force:
-            talk(f"{name}, seed {seed} ({place}/{len(runs)}): trained already")
-            continue
-        talk(f"{name}, seed {seed} ({place}/{len(runs)}): training")
-        pretrain(settings, data, path, force=force)
-        _forget_compiled()
+            talk(f"{title}: trained already")
+        else:
+            trainings[title] = partial(pretrain, settings, data, path, force=force)
+    train_all(trainings, jobs)
     reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, judging, raw) for seed in seeds}
     results = [row for seed in seeds for row in reports[seed]["rows"]]
     rows = over_seeds(results)
@@ -160,12 +162,6 @@ def _begin_or_continue(output: Path, fingerprint: str, force: bool) -> None:
     if force and output.is_dir():
         shutil.rmtree(output)
     write_json(path, record)
-
-
-def _forget_compiled() -> None:
-    """A process may compile the same function for 8 models only, then torch refuses: start counting anew."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
 
 
 def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:

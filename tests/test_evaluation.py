@@ -199,6 +199,20 @@ def test_the_same_evaluation_gives_the_same_report(world: Path) -> None:
     assert kept == {path.relative_to(first.report): path.read_bytes() for path in first.report.rglob("*") if path.is_file()}
 
 
+def test_a_method_that_scores_token_by_token_is_scored_on_some_samples(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are imputed and judged; perplexity is of so many, taken evenly from all, and the report says of how many."""
+    monkeypatch.setattr("mmtool.evaluation.outcomes.SCORED_BY_TOKEN", 25)
+    slow: Any = stage.Imputer.open(world / "good")
+    slow.scores_by_token, scored = True, slow.score
+    asked: list[list[str]] = []
+    slow.score = lambda samples, *rest: asked.append([sample.key for sample in samples]) or scored(samples, *rest)
+    done = evaluate_both(world, contact_samples=0)
+    counts = {(row["run"], row["metric"]): row["n"] for row in done.rows}
+    assert counts["good", "accuracy"] == counts["guessing", "perplexity"] == 60 and counts["good", "perplexity"] == 20
+    assert all(keys == [f"2-{number:04d}" for number in range(0, 60, 3)] for keys in asked)
+    assert "| 20/60 |" in (done.report / "report.md").read_text()
+
+
 def test_wrong_use_is_refused_in_words(world: Path) -> None:
     with pytest.raises(UsageError, match="Labels: digit"):
         evaluate_both(world, label="colour")

@@ -6,15 +6,16 @@
 #
 #   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P] [--batch-tokens B]
 #                            [--methods causal,loretta] [--task impute,retrieval,...] [--label scene|game]
-#                            [--split validation|test] [--smoke]
+#                            [--split validation|test] [--jobs N] [--smoke]
 #
 # Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
-# same command continues an interrupted one. The last line of standard output is one JSON document with all results.
+# same command continues an interrupted one. --jobs: trainings side by side (2). The last line of standard output is one JSON document
+# with all results.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048
+data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048 jobs=2
 task=impute,retrieval,probe label=scene split=validation smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
         --task) task=$2 ;;
         --label) label=$2 ;;
         --split) split=$2 ;;
+        --jobs) jobs=$2 ;;
         *) usage ;;
     esac
     shift 2
@@ -57,6 +59,6 @@ make "$tokens/actions.tar" mmtool tokenize trajectory "$data/actions" --fit --na
 make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions \
     -o "$shards"
 
-say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
+say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
     --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --temperature 0.2,actions=1 --json \
     -o "$out/comparison"

@@ -5,14 +5,14 @@
 #
 #   sh examples/svl_mnist/run.sh --data DIR --out DIR [--link image|speech|text] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P]
 #                                [--batch-tokens B] [--methods causal,loretta] [--ablation] [--task impute,confidence,...]
-#                                [--split validation|test] [--limit N] [--data-seed N] [--smoke]
+#                                [--split validation|test] [--limit N] [--data-seed N] [--jobs N] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv. --data-seed divides them into
 # train, validation and test in another way. --ablation compares the choices of LoReTTa with each other. Finished stages and trainings
 # are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with all results.
-# By default six methods train, one after the other: each takes 7 to 15 minutes on one of two busy cores of an AMD EPYC.
+# --jobs: trainings side by side (2), each with its share of the cores.
 set -eu
-data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 ablation='' smoke=
+data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 jobs=2 ablation='' smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -35,6 +35,7 @@ while [ $# -gt 0 ]; do
         --split) split=$2 ;;
         --limit) limit=$2 ;;
         --data-seed) data_seed=$2 ;;
+        --jobs) jobs=$2 ;;
         *) usage ;;
     esac
     shift 2
@@ -67,12 +68,13 @@ make "$shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/te
 
 if [ -n "$ablation" ]; then   # one choice changed at a time
     methods=commutative,loretta
-    for choice in any-draw:draws=1 temperature-1:temperature=1 likeliest:temperature=0,draws=1 share-half:transitive_share=0.5 \
+    for choice in any-draw:draws=1 temperature-1:temperature=1 likeliest:temperature=0,draws=1 top-5:top_k=5 \
+        share-half:transitive_share=0.5 share-three-quarters:transitive_share=0.75 \
         from-the-start:warmup=0 predict-pseudo:pseudo_loss=true pairs-only:all_share=0 reused:refresh=$steps spans-within:across_segments=false; do
         columns="$columns --variant ${choice%%:*}:loretta:${choice#*:}"
     done
     columns="$columns --variant commutative-longer:commutative:steps=$((steps * 3 / 2))"
 fi
-say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
+say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
     $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 --json \
     -o "$out/$link${ablation:+-ablation}"

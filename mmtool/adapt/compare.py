@@ -8,6 +8,7 @@ OUT/report.md, curves.png
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from mmtool.adapt.adapter import options_for, read_record
@@ -16,10 +17,10 @@ from mmtool.adapt.evaluate import held_out_set, meta_of, rows_of
 from mmtool.adapt.measure import ETAS, Row
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
-from mmtool.console import talk
 from mmtool.errors import UsageError
 from mmtool.evaluation.aggregate import over_seeds
 from mmtool.storage import refuse_overwrite, write_json
+from mmtool.training.side_by_side import train_all
 
 COMPARISON, COMPARISON_FORMAT = "comparison.json", "mmtool-adapter-comparison/1"
 INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
@@ -47,11 +48,13 @@ def compare_adapters(
     limit: int | None = None,
     candidates: int = 100,
     seed: int = 0,
+    jobs: int = 1,
     force: bool = False,
 ) -> AdapterComparison:
     """Adapt the same encoders in every variant (name -> settings) with every seed, and measure all on one held-out split.
 
     The same command continues an interrupted comparison; variants and seeds may be added. Raises UsageError where nothing is to compare.
+    jobs: trainings side by side.
     """
     if not variants or not seeds:
         raise UsageError("there is nothing to compare.", where="--methods/--seeds", fix="Name at least one method and one seed.")
@@ -63,9 +66,13 @@ def compare_adapters(
         refuse_overwrite(output, force)
         write_json(output / COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})
     runs = {(name, own): output / "runs" / name.replace(":", "-") / f"seed-{own}" for own in seeds for name in variants}
-    for place, ((name, own), path) in enumerate(runs.items(), 1):
-        talk(f"{name}, seed {own} ({place}/{len(runs)})")
-        adapt(replace(variants[name], seed=own), sources, data, path, force=force)
+    train_all(
+        {
+            f"{name}, seed {own} ({place}/{len(runs)})": partial(adapt, replace(variants[name], seed=own), sources, data, path, force=force)
+            for place, ((name, own), path) in enumerate(runs.items(), 1)
+        },
+        jobs,
+    )
     named, paths = [name for name, _ in runs], list(runs.values())
     results, samples = rows_of(paths, named, tokens, sources, etas, limit, candidates, seed)
     rows = over_seeds(results)

@@ -70,6 +70,9 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings side by side, each in a process with its share of the cores.", rich_help_panel=GRID)
+    ] = 1,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),
@@ -128,7 +131,7 @@ def compare(
         with hushed(quiet):
             curves = compare_adapters(
                 wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=limit,
-                candidates=candidates, seed=seed, force=force,
+                candidates=candidates, seed=seed, jobs=jobs, force=force,
             )  # fmt: skip
         sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
@@ -162,7 +165,7 @@ def compare(
     )
     with hushed(quiet):
         truth = raw_tables(raw, data, key_column)
-        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, force=force)
+        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, jobs=jobs, force=force)
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 

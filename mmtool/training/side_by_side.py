@@ -1,0 +1,141 @@
+"""Several trainings: one after the other, or some at once, each in a process of its own with its share of the cores.
+
+A small model does not fill many cores, so that trainings side by side end sooner. What they say is passed on line by line. Who stops the
+parent stops them all: each saves a checkpoint first.
+"""
+
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from mmtool.console import talk
+from mmtool.errors import DataError, MmtoolError
+
+Training = Callable[[], object]
+TERMINATED = 128 + signal.SIGTERM
+
+
+def train_all(trainings: Mapping[str, Training], jobs: int = 1) -> None:
+    """Call every training, `jobs` at once; more than one at once must be of a kind that a fresh process can import.
+
+    Raises what a training raised, or DataError where its process died; the others have saved a checkpoint then.
+    """
+    if jobs > 1 and len(trainings) > 1:
+        with _stopped_in_order():
+            _side_by_side(trainings, jobs)
+        return
+    for name, training in trainings.items():
+        talk(f"{name}: training")
+        training()
+        _forget_compiled()
+
+
+def _side_by_side(trainings: Mapping[str, Training], jobs: int) -> None:
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting, running = list(trainings.items()), dict[Connection, _Child]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                child = _Child(*waiting.pop(0), threads)
+                running[child.said] = child
+            for said in wait(list(running)):
+                assert isinstance(said, Connection)
+                if not running[said].pass_on():
+                    running.pop(said).finish()
+    finally:
+        if running:
+            talk(f"{len(running)} trainings save a checkpoint and stop; the same command continues")
+        for child in running.values():
+            child.process.terminate()
+        for child in running.values():
+            child.process.join()
+
+
+class _Child:
+    """A training in its process, and what it says."""
+
+    def __init__(self, name: str, training: Training, threads: int) -> None:
+        talk(f"{name}: training")
+        context = multiprocessing.get_context("spawn")
+        self.name, self.started = name, time.monotonic()
+        self.said, saying = context.Pipe(duplex=False)
+        self.process: SpawnProcess = context.Process(target=_train, args=(training, saying, threads))
+        self.process.start()
+        saying.close()
+
+    def pass_on(self) -> bool:
+        """Say what the child said, raise what it raised; False where it has nothing more to say."""
+        try:
+            message = self.said.recv()
+        except EOFError:
+            return False
+        if isinstance(message, Exception):
+            raise message
+        talk(f"{self.name}: {message}")
+        return True
+
+    def finish(self) -> None:
+        self.process.join()
+        if self.process.exitcode:
+            what = f"its process ended with exit code {self.process.exitcode}."
+            fix = "Where memory ran out, take fewer jobs. The same command continues."
+            raise DataError(what, where=self.name, fix=fix)
+        talk(f"{self.name}: trained in {(time.monotonic() - self.started) / 60:.1f} minutes")
+
+
+def _train(training: Training, saying: Connection, threads: int) -> None:
+    """What a child does. It leaves the group of its parent, so that Ctrl-C reaches the parent alone, who asks all to stop."""
+    os.setpgrp()
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    sys.stderr = _Lines(saying)
+    try:
+        training()
+    except (MmtoolError, OSError) as error:
+        saying.send(error)
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Lines(io.TextIOBase):
+    """A standard error whose whole lines go through a pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._rest = pipe, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._pipe.send(line)
+        return len(text)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does, through what has to be ended."""
+    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def _forget_compiled() -> None:
+    """A process may compile the same function for 8 models only, then torch refuses: start counting anew."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
