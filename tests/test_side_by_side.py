@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +25,7 @@ def note(folder: Path, name: str, other: str) -> None:
     """Leave a mark, and wait for that of the other: only two at once come to an end."""
     (folder / name).write_text(f"{os.getpid()} {torch.get_num_threads()}")
     print(f"{name} is here", file=sys.stderr)
-    give_up = time.monotonic() + 60
-    while not (folder / other).exists():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    wait_for((folder / other).exists)
 
 
 def refuse() -> None:
@@ -68,8 +67,7 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> No
     runs = [tmp_path / "a", tmp_path / "b"]
 
     def stop_when_training() -> None:
-        while not all((run / "metrics.jsonl").exists() for run in runs):
-            time.sleep(0.05)
+        wait_for(lambda: all((run / "metrics.jsonl").exists() for run in runs))
         os.kill(os.getpid(), number)
 
     threading.Thread(target=stop_when_training, daemon=True).start()
@@ -78,6 +76,36 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> No
         train_all({run.name: partial(pretrain, endless, shards, run) for run in runs}, jobs=2)
     assert signal.getsignal(signal.SIGTERM) is before
     assert all(newest_checkpoint(run / "checkpoints") is not None for run in runs)
+
+
+def test_a_training_outlives_its_parent_long_enough_to_save(tmp_path: Path) -> None:
+    shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
+    code = f"""
+import sys
+from functools import partial
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_training import settings
+from mmtool.training.pretrain import pretrain
+from mmtool.training.side_by_side import train_all
+if __name__ == "__main__":
+    endless = settings(method="causal", steps=10**6, checkpoint_every=0)
+    folder, shards = Path({str(tmp_path)!r}), Path({str(shards)!r})
+    train_all({{name: partial(pretrain, endless, shards, folder / name) for name in ("run", "other")}}, jobs=2)
+"""
+    (tmp_path / "parent.py").write_text(code)
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], stderr=subprocess.DEVNULL)
+    wait_for(lambda: (run / "metrics.jsonl").exists() and (tmp_path / "other" / "metrics.jsonl").exists())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: newest_checkpoint(run / "checkpoints") is not None)
+
+
+def wait_for(arrived: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 120
+    while not arrived():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def test_a_grid_side_by_side_is_the_grid(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -113,15 +113,16 @@ def _stop_with_parent() -> None:
 
 
 class _Lines(io.TextIOBase):
-    """A standard error whose whole lines go through a pipe."""
+    """A standard error whose whole lines go through a pipe. That nobody listens any more must not keep a checkpoint from being saved."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._rest = pipe, ""
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._pipe.send(line)
+        with suppress(BrokenPipeError):
+            for line in lines:
+                self._pipe.send(line)
         return len(text)
 
 
