@@ -3,7 +3,7 @@
 OUT/comparison.json          format, data: what this directory is
 OUT/runs/NAME/seed-S/        runs (see training/run.py); a finished one is kept and used again, an interrupted one continues
 OUT/seeds/S/                 the report on all runs of one seed, with its contact sheet
-OUT/report.json              {"format", "meta", "rows": averaged, "results": rows of every seed}
+OUT/report.json              {"format", "meta", "rows": averaged, "results": of every seed, "differences": of the last column from others}
 OUT/report.md, *.png, contact_sheet.png (of the first seed)
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from mmtool.console import talk
 from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
-from mmtool.evaluation.aggregate import over_seeds
+from mmtool.evaluation.aggregate import against_others, over_seeds
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reconstruction import SHEETS
@@ -205,5 +205,8 @@ def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[
             shutil.copyfile(path, output / path.name)
     if (made / "audio").is_dir():
         shutil.copytree(made / "audio", output / "audio", dirs_exist_ok=True)
-    write_tables(output, list(rows), meta)
-    write_json(output / REPORT, {"format": FORMAT, "meta": meta, "rows": list(rows), "results": list(results)})
+    last = meta["runs"][-1]["name"]
+    differences = against_others(results, last)
+    write_tables(output, list(rows), meta, last, differences)
+    record = {"format": FORMAT, "meta": meta, "rows": list(rows), "results": list(results), "differences": differences}
+    write_json(output / REPORT, record)

@@ -10,7 +10,7 @@ from mmtool import compare as stage
 from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.compare import Judging, compare
 from mmtool.errors import DataError, UsageError
-from mmtool.evaluation.aggregate import mean_of_seeds, over_seeds
+from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -49,6 +49,8 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert all(row["seeds"] == (2 if row["run"] in ("causal", "commutative", "ordered") else 1) for row in report["rows"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| direction | causal | commutative | ordered | marginal sample | nearest neighbour |" in text
+    assert "## ordered against the others" in text and "Perplexity, ratio:" in text
+    assert {row["run"] for row in report["differences"]} == {"causal", "commutative"}
     assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
     assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
     again = mmtool(*command, "-o", tmp_path / "out")
@@ -111,6 +113,23 @@ def test_means_over_seeds_carry_students_interval() -> None:
     assert over_seeds([row]) == [{**row, "seeds": 1}]
     baseline = {**row, "run": "marginal sample", "seed": None}
     assert over_seeds([baseline, baseline]) == [{**baseline, "seeds": 1}]
+
+
+def test_runs_of_the_same_seed_are_compared_with_each_other() -> None:
+    def row(run: str, seed: int | None, metric: str, value: float):
+        return {"run": run, "seed": seed, "metric": metric, "value": value, "given": ["a"], "target": "b", "seen": False, "n": 9}
+
+    shares = {"ours": (0.5, 0.7, 0.9), "theirs": (0.6, 0.8, 1.0), "lone": (0.1,)}
+    results = [row(run, seed, "accuracy", value) for run, values in shares.items() for seed, value in enumerate(values)]
+    results += [row(run, seed, "perplexity", value) for run, value in (("ours", 2.0), ("theirs", 8.0)) for seed in (0, 1)]
+    results.append(row("nearest neighbour", None, "accuracy", 0.9))
+    found = {(each["run"], each["metric"]): each for each in against_others(results, "ours")}
+    assert set(found) == {("theirs", "accuracy, difference"), ("theirs", "perplexity, ratio")}
+    difference, ratio = found["theirs", "accuracy, difference"], found["theirs", "perplexity, ratio"]
+    assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((-0.1, -0.1, -0.1))
+    assert (ratio["value"], ratio["low"], ratio["high"], ratio["seeds"]) == pytest.approx((0.25, 0.25, 0.25, 2))
+    uneven = against_others([row("ours", seed, "accuracy", value) for seed, value in enumerate((0.2, 0.7))] + results[3:6], "ours")
+    assert uneven[0]["low"] < -1 < uneven[0]["high"]  # -0.25 ± 12.7 standard errors: not cut at 0 or 1
 
 
 def test_variants_and_seeds_are_read() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from mmtool.evaluation.contact_sheet import Block, Strip, blocks, draw_contact_sheet
 from mmtool.evaluation.outcomes import Outcome
 from mmtool.evaluation.reference import Reference
+from mmtool.evaluation.tables import by_direction
 from mmtool.evaluation.tasks import TASKS
 from mmtool.storage import write_bytes, write_json
 
@@ -37,12 +38,19 @@ def write_report(
     write_tables(folder, rows, meta)
 
 
-def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any]) -> None:
-    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown."""
+def write_tables(
+    folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], name: str = "", differences: Sequence[dict[str, Any]] = ()
+) -> None:
+    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. differences: of the run
+    `name` from the others (see `against_others`)."""
     write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows})
     parts = _introduction(meta)
     for task in meta["tasks"]:
         parts += TASKS[task].section(folder, rows, meta)
+    if differences:
+        parts += [f"## {name} against the others", "The same seed with the same seed: what is averaged is how much each two differ."]
+    for metric in dict.fromkeys(row["metric"] for row in differences):
+        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, differences, meta)]
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
         parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
