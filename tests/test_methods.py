@@ -99,6 +99,26 @@ def test_segments_of_a_contrastive_document_do_not_see_each_other():
         method.score(model, [one], ["short"], "grid")
 
 
+def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
+    method, model = Contrastive(LAYOUT, GRAPH, ContrastiveOptions()), untrained()
+    method.gallery = [Sample(str(pair), {"short": codes(pair[0] % 2), "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    encoded, real = [], method.features
+    monkeypatch.setattr(method, "features", lambda model, samples, *rest: encoded.append(len(samples)) or real(model, samples, *rest))
+
+    def ask():
+        cold, generator = Sampling(temperature=0), torch.Generator().manual_seed(0)
+        return method.impute(model, [Sample("x", {"short": codes(0, 1, 1)})], ["short"], "grid", cold, generator).log_likelihood
+
+    first = ask()
+    assert ask() == first and encoded == [1, 9, 1]
+    with torch.no_grad():
+        model.token_embedding.weight.mul_(-1)
+    assert ask() != first and encoded == [1, 9, 1, 1, 9]
+    method.gallery = method.gallery[:4]
+    ask()
+    assert encoded[5:] == [1, 4]
+
+
 @pytest.mark.parametrize("method", ["masked", "contrastive", "commutative", "m3ae"])
 def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     shards = make_shards(tmp_path / "shards")

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
@@ -38,6 +40,11 @@ class Contrastive(Method):
     view = "segment"
     has_likelihood = False
     has_gallery = True
+
+    def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: ContrastiveOptions) -> None:
+        super().__init__(layout, graph, options)
+        self._encoded: dict[str, np.ndarray] = {}
+        self._encoded_with: tuple[int, ...] = ()
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
         """All segments; the target at each opening token is the identity of the sample."""
@@ -81,13 +88,22 @@ class Contrastive(Method):
         pool = [sample for sample in self.gallery if want in sample.tokens]
         if not pool:
             raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")
-        queries, answers = self.features(model, samples, have), self.features(model, pool, [want])
+        queries, answers = self.features(model, samples, have), self._encode_gallery(model, pool, want)
         scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(draws, 0)
         chosen = draw(scores, sampling, generator)
         log_p = torch.log_softmax(scores, 1).gather(1, chosen[:, None])[:, 0]
         codes = [pool[i].tokens[want] for i in chosen.tolist()]
         means = _mean_values(scores, [sample.tokens[want] for sample in pool], sampling.code_values)
         return Generated(codes, log_p.cpu().numpy(), np.ones(len(codes), np.int64), means)
+
+    def _encode_gallery(self, model: Transformer, pool: Sequence[Sample], want: str) -> np.ndarray:
+        """Features of the gallery's entries: encoded once, and again where the weights or the gallery have changed."""
+        state = id(model), id(self.gallery), *(parameter._version for parameter in model.parameters())
+        if state != self._encoded_with:
+            self._encoded, self._encoded_with = {}, state
+        if want not in self._encoded:
+            self._encoded[want] = self.features(model, pool, [want])
+        return self._encoded[want]
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
