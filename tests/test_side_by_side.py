@@ -1,5 +1,6 @@
 """Trainings side by side: each in its own process, what they say passed on, and all of them ended in order."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +35,7 @@ def refuse() -> None:
 
 
 def vanish() -> None:
+    print("about to vanish", file=sys.stderr)
     os._exit(9)
 
 
@@ -46,6 +49,18 @@ def test_two_at_once_share_the_cores_and_say_who_they_are(tmp_path: Path, capsys
     assert "first: first is here\n" in said and "second: trained in 0." in said
 
 
+def test_who_no_longer_listens_does_not_keep_trainings_from_being_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(message: str) -> None:
+        if "is here" in message or "stopped" in message:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("mmtool.training.side_by_side.talk", broken)
+    waiting = {name: partial(note, tmp_path, name, "nobody") for name in ("first", "second")}
+    with pytest.raises(BrokenPipeError):
+        train_all(waiting, jobs=2)
+    assert not multiprocessing.active_children()
+
+
 def test_one_at_a_time_stays_in_the_process(tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     train_all({"a": partial(note, tmp_path, "a", "b"), "b": partial(note, tmp_path, "b", "a")})
@@ -56,18 +71,19 @@ def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^here: this makes no sense\. Do something else\.$") as caught:
         train_all({"bad": refuse, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
     assert caught.value.exit_code == 2
-    with pytest.raises(DataError, match="gone: its process ended with exit code 9"):
+    with pytest.raises(DataError, match=r"gone: its process ended with exit code 9 \(about to vanish\)"):
         train_all({"gone": vanish, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> None:
+def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards")
     endless = settings(method="causal", steps=10**6, checkpoint_every=0)
     runs = [tmp_path / "a", tmp_path / "b"]
 
     def stop_when_training() -> None:
-        wait_for(lambda: all((run / "metrics.jsonl").exists() for run in runs))
+        with suppress(AssertionError):
+            wait_for(lambda: all((run / "metrics.jsonl").exists() for run in runs))
         os.kill(os.getpid(), number)
 
     threading.Thread(target=stop_when_training, daemon=True).start()
@@ -76,12 +92,15 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> No
         train_all({run.name: partial(pretrain, endless, shards, run) for run in runs}, jobs=2)
     assert signal.getsignal(signal.SIGTERM) is before
     assert all(newest_checkpoint(run / "checkpoints") is not None for run in runs)
+    said = capsys.readouterr().err
+    assert all(f"{run.name}: stopped at step" in said for run in runs)
 
 
 def test_a_training_outlives_its_parent_long_enough_to_save(tmp_path: Path) -> None:
     shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
     code = f"""
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -95,9 +114,11 @@ if __name__ == "__main__":
 """
     (tmp_path / "parent.py").write_text(code)
     parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], stderr=subprocess.DEVNULL)
-    wait_for(lambda: (run / "metrics.jsonl").exists() and (tmp_path / "other" / "metrics.jsonl").exists())
-    parent.kill()
-    parent.wait()
+    try:
+        wait_for(lambda: (run / "metrics.jsonl").exists() and (tmp_path / "other" / "metrics.jsonl").exists())
+    finally:
+        parent.kill()
+        parent.wait()
     wait_for(lambda: newest_checkpoint(run / "checkpoints") is not None)
 
 

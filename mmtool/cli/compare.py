@@ -71,7 +71,12 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
     jobs: Annotated[
-        int, typer.Option(min=1, help="Trainings side by side, each in a process with its share of the cores.", rich_help_panel=GRID)
+        int,
+        typer.Option(
+            min=1,
+            help="Trainings side by side, each in a process with its share of the cores. With --minutes, more of them learn less each.",
+            rich_help_panel=GRID,
+        ),
     ] = 1,
     preset: Annotated[
         Preset | None,

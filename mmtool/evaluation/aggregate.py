@@ -41,7 +41,7 @@ def against_others(results: Sequence[Mapping[str, Any]], name: str) -> list[dict
         pairs, ratio = [(ours[seed]["value"], theirs[seed]["value"]) for seed in seeds], metric.startswith("perplexity")
         named = (RATIO if ratio else DIFFERENCE).format(metric)
         value, low, high = mean_of_seeds(named, [own / their if ratio else own - their for own, their in pairs])
-        row = {**theirs[seeds[0]], "metric": named, "seed": None, "seeds": len(seeds)}
+        row = {**theirs[seeds[0]], "metric": named, "seed": None, "seeds": len(seeds), "n": min(ours[seeds[0]]["n"], theirs[seeds[0]]["n"])}
         rows.append({**row, "value": value, "low": low, "high": high})
     return rows
 

@@ -48,7 +48,8 @@ def write_tables(
     for task in meta["tasks"]:
         parts += TASKS[task].section(folder, rows, meta)
     if differences:
-        parts += [f"## {name} against the others", "The same seed with the same seed: what is averaged is how much each two differ."]
+        how = f"What a column says is {name} minus that method, of perplexities {name} divided by it, averaged over runs of the same seed."
+        parts += [f"## {name} against the others", how]
     for metric in dict.fromkeys(row["metric"] for row in differences):
         parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, differences, meta)]
     if (folder / CONTACT_SHEET).exists():

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -41,37 +41,49 @@ def train_all(trainings: Mapping[str, Training], jobs: int = 1) -> None:
 
 
 def _side_by_side(trainings: Mapping[str, Training], jobs: int) -> None:
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = max(1, torch.get_num_threads() // min(jobs, len(trainings)))
     waiting, running = list(trainings.items()), dict[Connection, _Child]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 child = _Child(*waiting.pop(0), threads)
                 running[child.said] = child
+                child.start()
             for said in wait(list(running)):
                 assert isinstance(said, Connection)
                 if not running[said].pass_on():
                     running.pop(said).finish()
     finally:
-        if running:
-            talk(f"{len(running)} trainings save a checkpoint and stop; the same command continues")
-        for child in running.values():
+        _stop(list(running.values()))
+
+
+def _stop(children: Sequence["_Child"]) -> None:
+    """Ask all to stop, and pass on what they say of that; a second signal ends them at once."""
+    started = [child for child in children if child.process.pid is not None]
+    try:
+        for child in started:
             child.process.terminate()
-        for child in running.values():
-            child.process.join()
+        for child in started:
+            child.last_words()
+    except BaseException:
+        for child in started:
+            child.process.kill()
+        raise
 
 
 class _Child:
     """A training in its process, and what it says."""
 
     def __init__(self, name: str, training: Training, threads: int) -> None:
-        talk(f"{name}: training")
         context = multiprocessing.get_context("spawn")
-        self.name, self.started = name, time.monotonic()
-        self.said, saying = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_train, args=(training, saying, threads))
+        self.name, self.started, self._last = name, time.monotonic(), ""
+        self.said, self._saying = context.Pipe(duplex=False)
+        self.process: SpawnProcess = context.Process(target=_train, args=(training, self._saying, threads))
+
+    def start(self) -> None:
+        talk(f"{self.name}: training")
         self.process.start()
-        saying.close()
+        self._saying.close()
 
     def pass_on(self) -> bool:
         """Say what the child said, raise what it raised; False where it has nothing more to say."""
@@ -81,16 +93,27 @@ class _Child:
             return False
         if isinstance(message, Exception):
             raise message
+        self._last = message or self._last
         talk(f"{self.name}: {message}")
         return True
 
     def finish(self) -> None:
         self.process.join()
         if self.process.exitcode:
-            what = f"its process ended with exit code {self.process.exitcode}."
+            what = f"its process ended with exit code {self.process.exitcode}" + (f" ({self._last})." if self._last else ".")
             fix = "Where memory ran out, take fewer jobs. The same command continues."
             raise DataError(what, where=self.name, fix=fix)
         talk(f"{self.name}: trained in {(time.monotonic() - self.started) / 60:.1f} minutes")
+
+    def last_words(self) -> None:
+        """Say what a child that was asked to stop says, until it ends."""
+        self._saying.close()
+        with suppress(EOFError):
+            while True:
+                message = self.said.recv()
+                with suppress(OSError):
+                    talk(f"{self.name}: {message}")
+        self.process.join()
 
 
 def _train(training: Training, saying: Connection, threads: int) -> None:
@@ -128,12 +151,14 @@ class _Lines(io.TextIOBase):
 
 @contextmanager
 def _stopped_in_order() -> Iterator[None]:
-    """SIGTERM leaves as Ctrl-C does, through what has to be ended."""
-    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    """SIGINT (even of a shell that has it ignored, as one training heeds it, too) and SIGTERM leave through what has to be ended."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: lambda *_: sys.exit(TERMINATED)}
+    old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _forget_compiled() -> None:
