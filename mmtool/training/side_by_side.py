@@ -1,7 +1,7 @@
 """Several trainings: one after the other, or some at once, each in a process of its own with its share of the cores.
 
-A small model does not fill many cores, so that trainings side by side end sooner. What they say is passed on line by line. Who stops the
-parent stops them all: each saves a checkpoint first.
+A small model does not fill many cores, so that trainings side by side end sooner (`examples/benchmarks/side_by_side.py` says by how much).
+What they say is passed on line by line. Who stops the parent stops them all: each saves a checkpoint first.
 """
 
 import io
