@@ -25,7 +25,7 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reconstruction import SHEETS
 from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
-from mmtool.evaluation.report import CONTACT_SHEET, FORMAT, write_tables
+from mmtool.evaluation.report import CONTACT_SHEET, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
 from mmtool.model.decode import Temperature, check_temperature
@@ -205,8 +205,4 @@ def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[
             shutil.copyfile(path, output / path.name)
     if (made / "audio").is_dir():
         shutil.copytree(made / "audio", output / "audio", dirs_exist_ok=True)
-    last = meta["runs"][-1]["name"]
-    differences = against_others(results, last)
-    write_tables(output, list(rows), meta, last, differences)
-    record = {"format": FORMAT, "meta": meta, "rows": list(rows), "results": list(results), "differences": differences}
-    write_json(output / REPORT, record)
+    write_tables(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))

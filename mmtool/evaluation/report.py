@@ -38,24 +38,30 @@ def write_report(
     write_tables(folder, rows, meta)
 
 
-def write_tables(
-    folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], name: str = "", differences: Sequence[dict[str, Any]] = ()
-) -> None:
-    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. differences: of the run
-    `name` from the others (see `against_others`)."""
-    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows})
+def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], **more: Sequence[dict[str, Any]]) -> None:
+    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
+    report.json holds; `differences` of the last run from the others (see `against_others`) are shown as well."""
+    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows, **more})
     parts = _introduction(meta)
     for task in meta["tasks"]:
         parts += TASKS[task].section(folder, rows, meta)
-    if differences:
-        how = f"What a column says is {name} minus that method, of perplexities {name} divided by it, averaged over runs of the same seed."
-        parts += [f"## {name} against the others", how]
-    for metric in dict.fromkeys(row["metric"] for row in differences):
-        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, differences, meta)]
+    parts += _differences(more.get("differences", ()), meta)
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
         parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+
+
+def _differences(rows: Sequence[dict[str, Any]], meta: Mapping[str, Any]) -> list[str]:
+    """A table for each metric; nothing where there are no rows."""
+    if not rows:
+        return []
+    name = meta["runs"][-1]["name"]
+    how = f"What a column says is {name} minus that method, of perplexities {name} divided by it, averaged over runs of the same seed."
+    parts = [f"## {name} against the others", how]
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, rows, meta)]
+    return parts
 
 
 def _introduction(meta: Mapping[str, Any]) -> list[str]:
