@@ -51,6 +51,7 @@ class Judging:
     top_k: int | None = None
     contact_samples: int = 10
     candidates: int = 100
+    donors: int = 256
     survival: Survival = None
     seed: int = 0
     ood: str | None = None

@@ -1,29 +1,23 @@
 """Imputation: absent modalities of a sample from present ones, in batches of hundreds."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from mmtool.console import track
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
-from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
-from mmtool.impute_tables import write_table
 from mmtool.model.decode import Sampling, Temperature, check_temperature, temperature_of
 from mmtool.model.transformer import Transformer
-from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
-from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
+from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, open_run
-from mmtool.training.target import Target, predict
+from mmtool.training.target import predict
 
 BATCH_ROWS = 512  # rows decoded together; the cache of the base preset takes about 2 GB at 256 tokens
 
@@ -35,12 +29,15 @@ class Imputation:
     tokens: codes or patches, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
     consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
     expected: (L,) expected code values: told directly, or their mean over draws; None for modalities whose codes have no values.
+    donors: keys of the real samples that the draws are taken from, None where they were generated; log_likelihood is then how probable
+    each of them is among all donors.
     """
 
     tokens: list[np.ndarray]
     log_likelihood: list[float]
     consistency: list[float] | None = None
     expected: np.ndarray | None = None
+    donors: list[str] | None = None
 
     def best_first(self) -> list[int]:
         """Draws by consistency where it was measured, else by likelihood (methods that learned both directions give both)."""
@@ -100,6 +97,49 @@ class Imputer:
             means = self._expected(part, have, want, made.expected)
             done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
         return done
+
+    def choose(
+        self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[Sample], draws: int = 1
+    ) -> list[Imputation]:
+        """Fill `want` of every sample with real data, that of its most probable donors, the best first (hot-deck imputation).
+
+        A sample is no donor of its own. Raises UsageError for fewer donors than draws, where no path links the modalities, and where the
+        run can tell what is given from no donor.
+        """
+        self.check(have, want)
+        pool = [donor for donor in donors if want in donor.tokens]
+        if len(pool) <= draws:
+            what = f"{len(pool)} donors hold {want}, too few to choose {draws} of them."
+            raise UsageError(what, where="--donors", fix="Give more data that has it.")
+        scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool])
+        keys = np.array([donor.key for donor in pool], dtype=object)
+        scores[keys == np.array([sample.key for sample in samples], dtype=object)[:, None]] = -np.inf
+        log_p = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        best = np.argsort(-log_p, axis=1, kind="stable")[:, :draws]
+        likely = np.take_along_axis(log_p, best, 1).tolist()
+        return [
+            Imputation([pool[i].tokens[want] for i in own], values, donors=keys[own].tolist())
+            for own, values in zip(best, likely, strict=True)
+        ]
+
+    def can_match(self, have: Sequence[str], want: str) -> bool:
+        """Whether `match` is defined for this direction."""
+        return self._tells_values(have, want) or self._method.can_match(have)
+
+    def reads_pairs(self, have: Sequence[str], want: str) -> bool:
+        """Whether `match` takes a pass for every pair of sample and donor in this direction."""
+        return self._method.reads_pairs and not self._tells_values(have, want)
+
+    def _tells_values(self, have: Sequence[str], want: str) -> bool:
+        """Whether the expected values of all of `have` are known from `want`."""
+        return self._values is not None and all(self._values.knows([want], name) for name in have)
+
+    def match(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, M) log of how probable each of M donors, codes of `want`, is for each sample given its modalities `have`, up to a constant
+        per sample: their mutual information, of tables by expected values where the run learned them."""
+        if self._values is not None and self._tells_values(have, want):
+            return self._values.match(samples, have, want, donors, partial(self._method.states, self.model))
+        return self._method.match(self.model, samples, have, want, donors)
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""
@@ -182,163 +222,3 @@ class Imputer:
 
     def _index(self, name: str) -> int:
         return self.run.layout.index(name)
-
-
-@dataclass(frozen=True)
-class ImputeOptions:
-    """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
-    draws: imputations per hole. temperature (0: the most likely code; of all modalities, or by modality), top_k (None: all codes).
-    consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws."""
-
-    have: tuple[str, ...] = ()
-    want: tuple[str, ...] = ()
-    draws: int = 1
-    temperature: Temperature = 1.0
-    top_k: int | None = None
-    consistency: bool = True
-    limit: int | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ImputeSummary:
-    output: str
-    samples: int
-    skipped: int
-    imputed: dict[str, int]
-
-
-def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` and `imputed.jsonl`.
-
-    Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
-    below which a value lies with that probability.
-
-    Of a finetuned run, what may also be wanted is its label: `LABEL.csv` tells it for every sample, with the probability of each class.
-
-    Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
-    nats per token), the best draw first. Raises UsageError where nothing can be imputed.
-    """
-    refuse_overwrite(output, force)
-    imputer = Imputer.open(run)
-    chosen = data[: options.limit] if options.limit else data
-    if imputer.target and options.want == (imputer.target.label,):
-        return _predict_label(imputer, imputer.target, chosen, output, options, force)
-    jobs = _jobs(imputer, chosen, options)
-    if not jobs:
-        raise UsageError(
-            f"none of the {len(chosen)} samples has what is asked for.",
-            where="--have/--want",
-            fix=f"Samples hold {', '.join(sorted({name for sample in chosen for name in sample.tokens})) or 'nothing'}.",
-        )
-    filled: dict[str, list[Filled]] = defaultdict(list)
-    for (have, want), samples in track(sorted(jobs.items()), "imputing"):
-        made = imputer.impute(
-            samples,
-            have,
-            want,
-            seed=options.seed,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            draws=options.draws,
-            consistency=options.consistency,
-        )
-        filled[want] += [Filled(sample.key, have, imputation) for sample, imputation in zip(samples, made, strict=True)]
-    with atomic_directory(output, force) as partial, open(partial / "imputed.jsonl", "w") as lines:
-        for want, holes in filled.items():
-            for hole, files in zip(
-                holes, track(_write_values(imputer.tokenizers[want], partial, want, holes), want, len(holes)), strict=True
-            ):
-                lines.write(canonical_json({"modality": want, **hole.to_json(), "files": files}) + "\n")
-    used = {hole.key for holes in filled.values() for hole in holes}
-    return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(holes) for want, holes in filled.items()})
-
-
-def _predict_label(
-    imputer: Imputer, target: Target, samples: Sequence[Sample], output: Path, options: ImputeOptions, force: bool
-) -> ImputeSummary:
-    have = options.have or target.have
-    seen = [sample for sample in samples if set(have) & set(sample.tokens)]
-    if not seen:
-        raise UsageError(f"none of the {len(samples)} samples holds {' or '.join(have)}.", where="--have", fix="Give what they hold.")
-    table = f"{encode_key(target.label)}.csv"
-    lines = [
-        {"modality": target.label, "key": sample.key, "given": [name for name in have if name in sample.tokens], "files": [table]}
-        for sample in seen
-    ]
-    with atomic_directory(output, force) as partial:
-        write_bytes(partial / table, target.csv(seen, imputer.predict(seen, have)))
-        write_bytes(partial / "imputed.jsonl", "".join(canonical_json(line) + "\n" for line in lines).encode())
-    return ImputeSummary(str(output), len(seen), len(samples) - len(seen), {target.label: len(seen)})
-
-
-@dataclass(frozen=True)
-class Filled:
-    """One hole, filled: the sample's key, what it was filled from, and the draws."""
-
-    key: str
-    given: tuple[str, ...]
-    imputation: Imputation
-
-    def ranked(self) -> list[np.ndarray]:
-        """The draws, the most trusted first."""
-        return [self.imputation.tokens[draw] for draw in self.imputation.best_first()]
-
-    def to_json(self) -> dict[str, Any]:
-        order, back = self.imputation.best_first(), self.imputation.consistency
-        likely = [self.imputation.log_likelihood[draw] for draw in order]
-        return {
-            "key": self.key,
-            "given": list(self.given),
-            "log_likelihood": likely,
-            "consistency": [back[draw] for draw in order] if back else None,
-        }
-
-
-def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[tuple[tuple[str, ...], str], list[Sample]]:
-    """(have, want) -> samples: one decode for all samples with the same holes."""
-    for want in options.want:
-        imputer.check(options.have, want)
-    names = [modality.name for modality in imputer.modalities]
-    jobs: dict[tuple[tuple[str, ...], str], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        have = options.have or tuple(name for name in names if name in sample.tokens)
-        if not have or not set(have) <= set(sample.tokens):
-            continue
-        for want in options.want or tuple(name for name in names if name not in sample.tokens):
-            given = tuple(name for name in have if name != want)
-            if given:
-                jobs[given, want].append(sample)
-    for have, want in jobs:
-        imputer.check(have, want)
-    return jobs
-
-
-def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence[Filled]) -> Iterator[list[str]]:
-    """Decode and write all draws, batch by batch; gives the files of each hole, the most trusted draw first.
-
-    Tables go into one CSV of means (and some of quantiles), everything else into one file per draw.
-    """
-    if isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
-        draws, means = [hole.imputation.tokens for hole in holes], [hole.imputation.expected for hole in holes]
-        paths = write_table(tokenizer, [hole.key for hole in holes], draws, means, folder / want)
-        yield from ([path.name for path in paths] for _ in holes)
-        return
-    if isinstance(tokenizer, RowWriter):
-        ranks = zip(*(tokenizer.decode(hole.ranked()) for hole in holes), strict=True)
-        paths = [
-            tokenizer.write_rows([hole.key for hole in holes], rows, folder / _named(want, rank, ".csv")) for rank, rows in enumerate(ranks)
-        ]
-        yield from ([path.name for path in paths] for _ in holes)
-        return
-    for start in range(0, len(holes), BATCH_ROWS):
-        batch = holes[start : start + BATCH_ROWS]
-        values = iter(tokenizer.decode([codes for hole in batch for codes in hole.ranked()]))
-        for hole in batch:
-            stems = [folder / want / _named(encode_key(hole.key), rank) for rank in range(len(hole.imputation.tokens))]
-            yield [str(tokenizer.write(next(values), stem).relative_to(folder)) for stem in stems]
-
-
-def _named(stem: str, rank: int, suffix: str = "") -> str:
-    """The best draw has the plain name, the others carry their rank."""
-    return f"{stem}.{rank}{suffix}" if rank else f"{stem}{suffix}"

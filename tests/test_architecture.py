@@ -13,8 +13,8 @@ import mmtool
 PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
 STAGES = {
-    *("training", "finetune", "impute", "impute_inputs", "impute_tables", "evaluation", "compare", "preprocessing", "artefacts"),
-    *("encoders", "adapt"),
+    *("training", "finetune", "impute", "impute_inputs", "impute_tables", "impute_files", "evaluation", "compare", "preprocessing"),
+    *("encoders", "adapt", "artefacts"),
 }
 BELOW = {
     "tokenizers": set(),
@@ -26,7 +26,8 @@ BELOW = {
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
-    "impute": {"impute_tables", "training", "methods", "model", "data", "tokenizers"},
+    "impute": {"training", "methods", "model", "data", "tokenizers"},
+    "impute_files": {"impute", "impute_tables", "training", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
     "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},

@@ -28,8 +28,8 @@ def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     figures = {part.split(")")[0] for part in text.split("](")[1:]}
     assert figures == {path.name for path in (tmp_path / "report").glob("*.png")}
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    shown = ["## Retrieval", "## Linear probes", "## Robustness", "## Confidence", "## Out-of-distribution detection", "## Contact sheet"]
-    assert headings[-6:] == shown
+    shown = ["Retrieval", "Linear probes", "Robustness", "Confidence", "Donors", "Out-of-distribution detection", "Contact sheet"]
+    assert headings[-7:] == [f"## {name}" for name in shown]
 
 
 def test_a_task_may_be_asked_alone(mmtool, toy: Path, tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_an_unknown_task_is_refused(mmtool, toy: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_label_the_rest_is_measured(capsys) -> None:
-    assert possible_tasks(["all"], None, False) == ["impute", "retrieval"]
+    assert possible_tasks(["all"], None, False) == ["impute", "retrieval", "donors"]
     assert "probe is left out" in capsys.readouterr().err
     with pytest.raises(UsageError, match="--label"):
         possible_tasks(["confidence"], None, False)
-    assert possible_tasks(["all"], "age", True) == ["impute", "retrieval", "probe"]
-    assert possible_tasks(["all"], "age", True, {"strangers", "head"}) == ["impute", "retrieval", "probe", "ood", "predict"]
+    assert possible_tasks(["all"], "age", True) == ["impute", "retrieval", "probe", "donors"]
+    assert possible_tasks(["all"], "age", True, {"strangers", "head"}) == ["impute", "retrieval", "probe", "donors", "ood", "predict"]

@@ -114,3 +114,12 @@ def test_hidden_states_are_read_only_where_they_help() -> None:
     target = given + 2 * telling
     assert _useful(given, telling, target, EPOCHS, 0)[1].shape == (300, 2)
     assert _useful(given, random.normal(size=(300, 30)).astype(np.float32), given, EPOCHS, 0)[1].shape == (300, 0)
+
+
+def test_the_right_donor_is_among_the_first_also_of_what_never_met() -> None:
+    decoder, method, model, tokenizers = learned("loretta")
+    codes = {name: tokenizer.encode(list(rows(name, 200, 2))) for name, tokenizer in tokenizers.items()}
+    held_out = [Sample(f"{i}", {"a": codes["a"][i]}) for i in range(200)]
+    scores = decoder.match(held_out, ["a"], "c", codes["c"], partial(method.states, model))
+    own = (scores > np.diag(scores)[:, None]).sum(1)
+    assert np.median(own) < 20, "of 200, of which a random one has 100 before it"

@@ -5,7 +5,8 @@
 # beside the imputers of practitioners, by R2, rank correlation, cancer type, survival and the coverage of its intervals.
 #
 #   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--steps N | --minutes M] [--methods NAME,...]
-#                                 [--no-unpaired] [--no-guides] [--levels B] [--samples D] [--split validation|test] [--limit N] [--jobs N] [--smoke]
+#                                 [--no-unpaired] [--no-guides] [--levels B] [--samples D] [--task impute,donors,...]
+#                                 [--split validation|test] [--limit N] [--jobs N] [--smoke]
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
@@ -13,8 +14,8 @@
 # The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
 data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
-levels=16 samples=10 split=validation limit=1000 jobs=2 smoke=
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+levels=16 samples=10 split=validation limit=1000 task=impute jobs=2 smoke=
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
@@ -30,6 +31,7 @@ while [ $# -gt 0 ]; do
         --samples) samples=$2 ;;
         --split) split=$2 ;;
         --limit) limit=$2 ;;
+        --task) task=$2 ;;
         --jobs) jobs=$2 ;;
         *) usage ;;
     esac
@@ -64,6 +66,6 @@ if [ -n "$guides" ]; then   # a second time: components that tell what the other
     divide "$tokens" "$out/shards-$kind"
 fi
 say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
-    --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --split "$split" --label cancer --survival time_days,event \
+    --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" --split "$split" --label cancer --survival time_days,event \
     --key-column patient --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
-    --samples "$samples" --limit "$limit" --contact-samples 0 -o "$out/comparison-$kind" --json
+    --samples "$samples" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind" --json

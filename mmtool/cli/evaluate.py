@@ -15,6 +15,7 @@ from mmtool.cli.options import (
     Label,
     Limit,
     MaskRatio,
+    MaxDonors,
     NumDraws,
     Ood,
     OutputDirectory,
@@ -59,6 +60,7 @@ def evaluate(
     train_limit: TrainLimit = 2000,
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
+    max_donors: MaxDonors = 256,
     ood: Ood = None,
     reconstructions: Reconstructions = False,
     mask_ratio: MaskRatio = None,
@@ -87,11 +89,9 @@ def evaluate(
     neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
 
     Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that go
-    missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), ood (do features set strangers
-    apart), reconstruct (hidden tokens from visible ones, with a sheet of masked, reconstructed and original samples), predict (what
-    finetuned runs say); or all of them.
-    Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that
-    go missing, confidence (does ranking draws find the right ones, and are they right as often as they agree); or all of them.
+    missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), donors (holes filled with the
+    real data that fits best), ood (do features set strangers apart), reconstruct (hidden tokens from visible ones, with a sheet of masked,
+    reconstructed and original samples), predict (what finetuned runs say); or all of them.
 
     Adapters (`mmtool adapt`) are measured by their label while a growing share of held-out samples loses modalities, and by how well the
     embeddings that they predict retrieve real ones; --encoder says where their encoders lie if they were moved.
@@ -125,6 +125,7 @@ def evaluate(
             top_k=top_k,
             contact_samples=contact_samples,
             candidates=candidates,
+            donors=max_donors,
             ood=ood,
             mask_ratio=mask_ratio,
             raw=truth,

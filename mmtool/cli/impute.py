@@ -30,10 +30,12 @@ from mmtool.cli.options import (
 from mmtool.errors import UsageError
 from mmtool.preprocessing.entries import SourceOptions
 
+REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o filled/",
     "mmtool impute run/ shards/ --split test --samples 8 --temperature 0.8 -o filled/",
+    "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o filled/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o filled/",
 )
@@ -69,6 +71,11 @@ def impute(
     confidence: Annotated[
         bool, typer.Option(help="Rank draws by how well the given can be told from them.", rich_help_panel=DRAWING)
     ] = True,
+    donors: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Fill holes with real data of this token set (its train split).", rich_help_panel=REAL),
+    ] = None,
+    max_donors: Annotated[int, typer.Option(min=2, help="At most so many of those that hold it, at random.", rich_help_panel=REAL)] = 1000,
     space: Annotated[
         Literal["raw", "embedding"],
         typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
@@ -83,6 +90,8 @@ def impute(
     """Fill holes: any modalities from any others, pairs never seen together included.
 
     Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each hole its files and how much to trust them.
+
+    With --donors, holes are filled with real data of other samples: of those that fit what is given best, by the run's own measure.
 
     With --space embedding, RUN is an adapter and each modality becomes one table of embeddings, real and predicted ones; --encoder says
     where its encoders lie if they were moved.
@@ -103,7 +112,7 @@ def impute(
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
-    from mmtool.impute import ImputeOptions, impute_files
+    from mmtool.impute_files import ImputeOptions, impute_files
     from mmtool.impute_inputs import raw_samples, stored_samples
 
     options = ImputeOptions(
@@ -115,6 +124,8 @@ def impute(
         consistency=confidence,
         limit=limit,
         seed=seed,
+        donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else (),
+        max_donors=max_donors,
     )
     with hushed(quiet):
         if data is None:

@@ -50,7 +50,7 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, ood, reconstruct, predict, or all. Repeatable.",
+        help="What to measure: impute, retrieval, probe, robustness, confidence, donors, ood, reconstruct, predict, or all. Repeatable.",
         show_default="impute; predict where runs are finetuned",
     ),
 ]
@@ -72,6 +72,7 @@ ConfigFile = Annotated[
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
 TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
+MaxDonors = Annotated[int, typer.Option(min=2, help="Real samples, at random, that holes may be filled from.")]
 Ood = Annotated[
     str | None,
     typer.Option(

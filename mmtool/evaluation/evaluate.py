@@ -64,6 +64,7 @@ def evaluate(
     top_k: int | None = None,
     contact_samples: int = 10,
     candidates: int = 100,
+    donors: int = 256,
     ood: str | None = None,
     mask_ratio: float | None = None,
     train_limit: int = POOL_PER_COMBINATION,
@@ -79,7 +80,8 @@ def evaluate(
     (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
     the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
     categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of modalities that judges,
-    probes and baselines learn from; candidates: in a retrieval. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
+    probes and baselines learn from; candidates: in a retrieval; donors: real samples to fill
+    holes from. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
     tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a
     time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
     """
@@ -104,7 +106,10 @@ def evaluate(
     chosen = possible_tasks(tasks, reference.label, reference.regression, [offer for offer, offered in there.items() if offered])
     others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
     study = Study(
-        reference, imputers, Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio, train_limit), others
+        reference,
+        imputers,
+        Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors),
+        others,
     )
     rows = [row for name in chosen for row in TASKS[name].measure(study)]
     if not rows:
@@ -177,8 +182,8 @@ def _same_tokenizers(name: str, imputer: Imputer, sides: Mapping[str, TokenSet])
 def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> dict[str, Any]:
     """What the rows of the report rest on."""
     reference = study.reference
-    judged = reference.ceilings if {"impute", "confidence"} & set(tasks) else {}
-    risks = reference.risks.ceilings if reference.risks and "impute" in tasks else {}
+    judged = reference.ceilings if {"impute", "confidence", "donors"} & set(tasks) else {}
+    risks = reference.risks.ceilings if reference.risks and {"impute", "donors"} & set(tasks) else {}
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "tasks": list(tasks),

@@ -31,7 +31,7 @@ Shown = dict[int, tuple[Any, str | None]]
 class Settings:
     """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of a
     retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training), training samples
-    that probes learn from at most."""
+    that probes learn from at most, donors to choose from."""
 
     draws: int = 1
     temperature: Temperature = 1.0
@@ -42,6 +42,7 @@ class Settings:
     ood: str | None = None
     mask_ratio: float | None = None
     train_limit: int = 2000
+    donors: int = 256
 
 
 @dataclass(frozen=True)
@@ -142,16 +143,17 @@ class Task:
         train, target = self.reference.train, self.direction.target
         if not len(train.having(target)):
             return
-        yield self._real(MARGINAL, marginal(train, target, len(self.indices), self.settings.seed))
+        yield self.real(MARGINAL, marginal(train, target, len(self.indices), self.settings.seed))
         found = neighbours(self.direction, self.indices)
         if found is not None:
-            yield self._real(NEAREST, found)
+            yield self.real(NEAREST, found)
 
-    def _real(self, name: str, answers: np.ndarray) -> Outcome:
+    def real(self, name: str, answers: np.ndarray, run: Imputer | None = None) -> Outcome:
+        """What comes of answering with the training samples at `answers`."""
         values = [[value] for value in self.reference.train.values(self.direction.target, answers)]
         verdicts = self.reference.train_verdicts(self.direction.target, answers)[:, None] if self.judge else None
-        seen = self.direction.seen(self.reference.graph)
-        return Outcome(name, self.direction, seen, None, self._estimates(values, verdicts), self._shown(values, verdicts))
+        seen = self.direction.seen(run.graph if run else self.reference.graph)
+        return Outcome(name, self.direction, seen, run, self._estimates(values, verdicts), self._shown(values, verdicts))
 
     def _estimates(self, values: Sequence[Sequence[Any]], verdicts: np.ndarray | None) -> dict[str, Estimate]:
         """values: draws per sample; verdicts: (samples, draws) classes."""

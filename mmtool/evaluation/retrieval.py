@@ -2,9 +2,9 @@
 
 For every ordered pair (given, target), seen together in training or not, each held-out sample asks with its given modality, and the
 targets of all of them are ranked: by the cosine of their features (what contrastive methods are trained for), and, where the method has
-a likelihood, by log p(given | candidate target), that is by Bayes' rule with equal prior for all candidates (ranking by p(candidate |
-given) would prefer targets that are likely by themselves). A hit is the sample itself, and, where there is a label, any candidate of the
-same class: where samples were aligned by their class alone, the latter is the honest measure.
+a likelihood, by the mutual information of given and candidate, that is by Bayes' rule with equal prior for all candidates (ranking by
+p(candidate | given) would prefer targets that are likely by themselves). A hit is the sample itself, and, where there is a label, any
+candidate of the same class: where samples were aligned by their class alone, the latter is the honest measure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +77,7 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     parts = [
         "## Retrieval",
         f"Each of {candidates} held-out samples at most asks with one modality for another one among as many candidates. *Likelihood* "
-        "ranks candidates by how well the given modality can be told from them, the others by the cosine of features.",
+        "ranks candidates by how much they and the given modality tell of each other, the others by the cosine of features.",
     ]
     for kind, title in (("class ", "a candidate of the same class"), ("", "the very sample")):
         chosen = [_renamed(each) for each in own if each["metric"].startswith("class ") == bool(kind)]
@@ -133,18 +133,7 @@ def _scores(name: str, imputer: Imputer, samples: Sequence[Sample], given: str, 
     if passes > MAX_PASSES:
         talk(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
         return
-    yield LIKELIHOOD, _log_likelihoods(imputer, samples, given, target)
-
-
-def _log_likelihoods(imputer: Imputer, samples: Sequence[Sample], given: str, target: str) -> np.ndarray:
-    """(N, N): log p(given of the query | target of the candidate), in nats."""
-    pairs = [
-        Sample(f"{query.key}|{candidate.key}", {given: query.tokens[given], target: candidate.tokens[target]})
-        for query in samples
-        for candidate in samples
-    ]
-    nll = np.array([value for value, _ in imputer.score(pairs, [target], given)])
-    return -nll.reshape(len(samples), len(samples))
+    yield LIKELIHOOD, imputer.match(samples, [given], target, [sample.tokens[target] for sample in samples])
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import UsageError
-from mmtool.evaluation import confidence, filling, ood, predictions, probes, reconstruction, retrieval, robustness
+from mmtool.evaluation import confidence, donors, filling, ood, predictions, probes, reconstruction, retrieval, robustness
 from mmtool.evaluation.study import Row, Study
 
 ALL = "all"
@@ -38,6 +38,7 @@ TASKS: dict[str, Task] = {
     "probe": Task(probes.measure, probes.section, needs="label"),
     "robustness": Task(robustness.measure, robustness.section, needs="classes"),
     "confidence": Task(confidence.measure, confidence.section, needs="classes"),
+    "donors": Task(donors.measure, donors.section),
     "ood": Task(ood.measure, ood.section, needs="strangers"),
     "reconstruct": Task(reconstruction.measure, reconstruction.section, needs="masks"),
     "predict": Task(predictions.measure, predictions.section, needs="head"),

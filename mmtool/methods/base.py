@@ -22,7 +22,7 @@ from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
-from mmtool.model.decode import Generated, Sampling, generate, mean_states, score
+from mmtool.model.decode import Generated, Sampling, generate, mean_states, score, score_behind_each
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
 from mmtool.model.masks import View, attention_mask
@@ -63,9 +63,10 @@ class Route:
 class Method:
     """Base of all methods: one document per sample, made from the sample and its own random generator.
 
-    view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token. has_gallery:
-    whether it imputes by choosing among training samples, which the run then keeps (`gallery`). poolings: how hidden states become the
-    features of a sample, the usual way first. reconstructs: whether it tells hidden tokens from visible ones (`hidden`, `reconstruct`).
+    view: who sees whom. has_likelihood: whether `score` is defined; scores_by_token: whether it takes one pass per token;
+    reads_pairs: whether `match` reads every sample with every donor. has_gallery: whether it imputes by choosing among training
+    samples, which the run then keeps (`gallery`). poolings: how hidden states become the features of a sample, the usual way first.
+    reconstructs: whether it tells hidden tokens from visible ones (`hidden`, `reconstruct`).
     """
 
     name: ClassVar[str]
@@ -74,6 +75,7 @@ class Method:
     view: ClassVar[View] = "past"
     has_likelihood: ClassVar[bool] = True
     scores_by_token: ClassVar[bool] = False
+    reads_pairs: ClassVar[bool] = True
     has_gallery: ClassVar[bool] = False
     poolings: ClassVar[tuple[str, ...]] = ("mean",)
     reconstructs: ClassVar[bool] = False
@@ -183,6 +185,45 @@ class Method:
         scored = [self.score(model, joined, [want], name) for name in have]
         log_p, counts = -np.sum([nll for nll, _ in scored], 0), np.sum([count for _, count in scored], 0)
         return (log_p / counts).reshape(len(samples), -1)
+
+    def can_match(self, have: Sequence[str]) -> bool:
+        """Whether `match` is defined where these modalities are given."""
+        return all(self.can_score(name) for name in have)
+
+    def match(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """(N, M) log of how probable each of M donors of `want` is for each sample, with the same prior for all, up to a constant per
+        sample: their mutual information in nats.
+
+        It is log p(given | donor) - log p(given) and log p(donor | given) - log p(donor) alike. A model errs in both, in different ways:
+        the mean is taken. Raises UsageError for given modalities without likelihood.
+        """
+        if not self.can_match(have):
+            what = f"how well {' and '.join(have)} can be told from a donor is not known: it has no likelihood."
+            raise UsageError(what, where=self.name, fix="Give other modalities, or ask another run.")
+        parts = [donors[at : at + READ_TOGETHER] for at in range(0, len(donors), READ_TOGETHER)]
+        return np.hstack([self._mutual_information(model, samples, have, want, part) for part in parts])
+
+    def _mutual_information(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        holders = [Sample("", {want: each}) for each in donors]
+        back = np.sum([self._score_pairs(model, holders, [want], samples, name) for name in have], 0).T
+        if not self.can_score(want):
+            return back
+        forth = self._score_pairs(model, samples, have, holders, want)
+        return (back + forth + self.score(model, holders, [], want)[0]) / 2
+
+    def _score_pairs(
+        self, model: Transformer, given: Sequence[Sample], have: Sequence[str], others: Sequence[Sample], target: str
+    ) -> np.ndarray:
+        """(N, M) log p in nats of the modality `target` of each of M others, told from the modalities `have` of each of N samples."""
+        if self.scores_by_token:
+            joined = [[Sample("", {**each.tokens, target: other.tokens[target]}) for other in others] for each in given]
+            return -np.stack([self.score(model, row, have, target)[0] for row in joined])
+        prompts = [self.segments(each, have, loss=()) for each in given]
+        return score_behind_each(model, prompts, [self.segments(other, [target], loss=[target]) for other in others])
 
     @torch.no_grad()
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:

@@ -39,6 +39,7 @@ class Contrastive(Method):
     Options = ContrastiveOptions
     view = "segment"
     has_likelihood = False
+    reads_pairs = False
     has_gallery = True
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: ContrastiveOptions) -> None:
@@ -95,6 +96,16 @@ class Contrastive(Method):
         codes = [pool[i].tokens[want] for i in chosen.tolist()]
         means = _mean_values(scores, [sample.tokens[want] for sample in pool], sampling.code_values)
         return Generated(codes, log_p.cpu().numpy(), np.ones(len(codes), np.int64), means)
+
+    def can_match(self, have: Sequence[str]) -> bool:
+        return True
+
+    def match(
+        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """(N, M) similarities, as they stand in the softmax of training."""
+        answers = self.features(model, [Sample("", {want: codes}) for codes in donors], [want])
+        return self.features(model, samples, have) @ answers.T / self.options.scale
 
     def _encode_gallery(self, model: Transformer, pool: Sequence[Sample], want: str) -> np.ndarray:
         """Features of the gallery's entries: encoded once, and again where the weights or the gallery have changed."""

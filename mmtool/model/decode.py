@@ -182,6 +182,29 @@ def score(model: Transformer, documents: Sequence[Document], view: View = "past"
     return total.cpu().numpy(), (targets >= 0).sum(1).cpu().numpy()
 
 
+@torch.no_grad()
+def score_behind_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+    """(prompts, targets) log-likelihood in nats of every target, a segment, behind every prompt; each prompt is read once."""
+    cache, filled_NP = _prefill(model, prompts, 1)
+    device, (batch, start) = filled_NP.device, filled_NP.shape
+    found = np.zeros((batch, len(targets)))
+    for column, target in enumerate(targets):
+        stop, index = start + len(target), int(target.modality[0])
+        cache.at(start, stop)
+        tokens, modality, slot, position, wanted = (
+            torch.from_numpy(array).to(device) for array in (target.tokens, target.modality, target.slot, target.position, target.targets)
+        )
+        places = torch.arange(cache.capacity, device=device)
+        own_LS = (places >= start) & (places <= torch.arange(start, stop, device=device)[:, None])
+        mask = own_LS | F.pad(filled_NP, (0, cache.capacity - start))[:, None, None]
+        rows = (each.expand(batch, *each.shape) for each in (tokens, modality, slot, position))
+        hidden_NLD = model(*rows, mask, cache)[:, wanted >= 0]
+        log_p = torch.log_softmax(model.logits(hidden_NLD, index), -1)
+        picked = log_p.gather(2, wanted[wanted >= 0].expand(batch, -1)[..., None])
+        found[:, column] = picked.double().sum((1, 2)).cpu().numpy()
+    return found
+
+
 def mean_states(model: Transformer, documents: Sequence[Document], view: View) -> Tensor:
     """(N, D) mean of the last hidden states of each document, in fp32, with gradients."""
     hidden_NLD, _ = hidden_states(model, documents, view)

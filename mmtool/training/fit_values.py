@@ -150,6 +150,7 @@ def _fit(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int,
     rows = direction.standard("given", given), direction.standard("state", states), direction.standard("target", target)
     for number, network in enumerate(direction.networks):
         _train(network, *rows, steps=max(1, epochs * len(given) // BATCH), seed=networks * seed + number)
+    direction.note_variance(given, states)
     return direction
 
 

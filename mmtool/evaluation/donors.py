@@ -1,0 +1,96 @@
+"""Is the real data right that a run would fill a hole with? Of many training samples, donors, it chooses the most probable one.
+
+What a run generates is its own idea of a modality, and of a table an expected value, which is nobody's; a donor is always typical.
+With the same prior for all donors, the most probable one has the most mutual information with what is given (`Imputer.match`), so
+every method with a likelihood can choose; a contrastive one chooses by the likeness of features. All choose among the same donors.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.console import talk, track
+from mmtool.evaluation.baselines import NearestNeighbour
+from mmtool.evaluation.directions import directions
+from mmtool.evaluation.outcomes import NEAREST, Task
+from mmtool.evaluation.plots import draw_bars
+from mmtool.evaluation.study import Row, Study
+from mmtool.evaluation.tables import by_direction
+from mmtool.impute import Imputer
+
+PREFIX = "donor "
+TITLES = {
+    "accuracy": "class accuracy of the chosen donors",
+    "r2": "R² of the values of the chosen donors, mean over features",
+    "spearman": "Spearman correlation of the values of the chosen donors",
+    "c_index": "concordance of survival with the risk of the chosen donors",
+}
+MAX_PASSES = 300_000  # that a run may take for one direction, where it reads every sample with every donor
+
+
+def measure(study: Study) -> Iterator[Row]:
+    """The metrics of `impute` with `donor ` before them, of every run that can choose and of the nearest neighbour."""
+    reference = study.reference
+    neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
+    tasks = [Task(reference, direction, study.settings) for direction in directions(study.names)]
+    for task in track([task for task in tasks if len(task.indices)], "choosing donors"):
+        pool = _pool(study, task.direction.target)
+        if len(pool) < 2:
+            continue
+        for name, imputer in study.imputers.items():
+            if _can_choose(study, name, imputer, task, pool):
+                yield from _prefixed(task.real(name, pool[_most_probable(study, imputer, task, pool)], imputer).rows())
+        nearest = neighbours(task.direction, task.indices)
+        if nearest is not None:
+            yield from _prefixed(task.real(NEAREST, nearest).rows())
+
+
+def _pool(study: Study, target: str) -> np.ndarray:
+    """At most `settings.donors` random training samples that hold the target."""
+    rows = study.reference.train.having(target)
+    return np.sort(np.random.default_rng(study.settings.seed).permutation(rows)[: study.settings.donors])
+
+
+def _can_choose(study: Study, name: str, imputer: Imputer, task: Task, pool: np.ndarray) -> bool:
+    given, target = task.direction.given, task.direction.target
+    if not imputer.graph.path(given, target) or not imputer.can_match(given, target):
+        return False
+    first = {**study.samples("train", pool[:1])[0].tokens, **study.samples("test", task.indices[:1])[0].tokens}
+    each = sum(len(first[part]) for part in (*given, target)) if imputer.scores_by_token else 1
+    passes = len(task.indices) * len(pool) * each
+    if imputer.reads_pairs(given, target) and passes > MAX_PASSES:
+        talk(f"{name} chooses no donors for {task.direction} ({passes:,} passes); --max-donors or --limit makes it fewer.")
+        return False
+    return True
+
+
+def _most_probable(study: Study, imputer: Imputer, task: Task, pool: np.ndarray) -> np.ndarray:
+    """(N,) places in the pool."""
+    given, target = task.direction.given, task.direction.target
+    codes = [sample.tokens[target] for sample in study.samples("train", pool)]
+    return imputer.match(study.samples("test", task.indices), given, target, codes).argmax(1)
+
+
+def _prefixed(rows: Iterator[Row]) -> Iterator[Row]:
+    for each in rows:
+        yield {**each, "metric": PREFIX + each["metric"]}
+
+
+def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """The part of the report: a figure and a table of every metric."""
+    found = {each["metric"] for each in rows}
+    metrics = [name for name in TITLES if PREFIX + name in found]
+    if not metrics:
+        return []
+    parts = [
+        "## Donors",
+        f"Every hole is filled with real data: that of the most probable of {meta['settings']['donors']} training samples at most. The "
+        f"{NEAREST} may take any training sample.",
+    ]
+    for name in metrics:
+        own, title = [each for each in rows if each["metric"] == PREFIX + name], TITLES[name]
+        draw_bars(folder / f"donor-{name}", title, own, meta)
+        parts += [f"### {title[0].upper()}{title[1:]}", by_direction(PREFIX + name, rows, meta), f"![{title}](donor-{name}.png)"]
+    return parts
