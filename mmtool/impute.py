@@ -107,10 +107,12 @@ class Imputer:
         run can tell what is given from no donor.
         """
         self.check(have, want)
+        if not have:
+            raise UsageError("nothing is given that donors could fit.", where="--have", fix="Name a modality that the samples hold.")
         pool = [donor for donor in donors if want in donor.tokens]
         if len(pool) <= draws:
-            what = f"{len(pool)} donors hold {want}, too few to choose {draws} of them."
-            raise UsageError(what, where="--donors", fix="Give more data that has it.")
+            what = f"{len(pool)} donors hold {want}; to choose {draws} takes {draws + 1} or more, as no sample is its own donor."
+            raise UsageError(what, where="--donors", fix="Give more data that has it, raise --max-donors, or ask for fewer with --samples.")
         scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool])
         keys = np.array([donor.key for donor in pool], dtype=object)
         scores[keys == np.array([sample.key for sample in samples], dtype=object)[:, None]] = -np.inf
@@ -126,9 +128,12 @@ class Imputer:
         """Whether `match` is defined for this direction."""
         return self._tells_values(have, want) or self._method.can_match(have)
 
-    def reads_pairs(self, have: Sequence[str], want: str) -> bool:
-        """Whether `match` takes a pass for every pair of sample and donor in this direction."""
-        return self._method.reads_pairs and not self._tells_values(have, want)
+    def match_passes(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> int:
+        """How many documents `match` reads for pairs of a sample and a donor."""
+        if not self._method.reads_pairs or self._tells_values(have, want):
+            return 0
+        tokens = max(map(len, donors)) + sum(max(len(sample.tokens[name]) for sample in samples) for name in have)
+        return len(samples) * len(donors) * (tokens if self.scores_by_token else 2)
 
     def _tells_values(self, have: Sequence[str], want: str) -> bool:
         """Whether the expected values of all of `have` are known from `want`."""

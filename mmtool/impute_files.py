@@ -36,7 +36,7 @@ class ImputeOptions:
     consistency: bool = True
     limit: int | None = None
     seed: int = 0
-    donors: Sequence[Sample] = ()
+    donors: Sequence[Sample] | None = None
     max_donors: int = 1000
 
 
@@ -61,9 +61,14 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
     Raises UsageError where nothing can be imputed.
     """
     refuse_overwrite(output, force)
+    if options.donors is not None and options.draws >= options.max_donors:
+        what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
+        raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
     imputer = Imputer.open(run)
     chosen = data[: options.limit] if options.limit else data
     if imputer.target and options.want == (imputer.target.label,):
+        if options.donors is not None:
+            raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
         return _predict_label(imputer, imputer.target, chosen, output, options, force)
     jobs = _jobs(imputer, chosen, options)
     if not jobs:
@@ -87,7 +92,7 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
 
 
 def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
-    if options.donors:
+    if options.donors is not None:
         pool = [donor for donor in options.donors if want in donor.tokens]
         chosen = np.sort(np.random.default_rng(options.seed).permutation(len(pool))[: options.max_donors])
         return imputer.choose(samples, have, want, [pool[int(i)] for i in chosen], options.draws)

@@ -50,6 +50,13 @@ def test_reading_each_donor_once_scores_as_reading_every_pair(imputer: Imputer) 
         np.testing.assert_allclose(matched, by_pairs(imputer, asked, given, donors), atol=0.05)
 
 
+def test_matching_in_parts_is_matching_at_once(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, codes = queries(5), [donor.tokens["b"] for donor in pool(7)]
+    whole = imputer.match(asked, ["a"], "b", codes)
+    monkeypatch.setattr("mmtool.methods.base.MATCHED_TOGETHER", 3)
+    np.testing.assert_allclose(imputer.match(asked, ["a"], "b", codes), whole, atol=0.05)
+
+
 def test_texts_of_different_lengths_do_not_disturb_each_other(project: Path) -> None:
     """Behind a short donor stand unused places of the cache."""
     imputer, samples = Imputer.open(project / "run"), list(open_token_set(project / "shards"))[:6]
@@ -89,8 +96,10 @@ def test_a_sample_is_no_donor_of_its_own(imputer: Imputer) -> None:
 def test_too_few_donors_are_refused(imputer: Imputer) -> None:
     with pytest.raises(UsageError, match="donors hold b"):
         imputer.choose(queries(2), ["a"], "b", pool(5, "c"))
-    with pytest.raises(UsageError, match="too few"):
+    with pytest.raises(UsageError, match="takes 4 or more"):
         imputer.choose(queries(2), ["a"], "b", pool(3), draws=3)
+    with pytest.raises(UsageError, match="nothing is given"):
+        imputer.choose(queries(2), [], "b", pool(3))
 
 
 def test_what_has_no_likelihood_is_told_from_no_donor(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +120,14 @@ def test_files_hold_the_data_of_training_samples(mmtool, project: Path, tmp_path
     for line in lines:
         for key, file in zip(line["donors"], line["files"], strict=True):
             assert (tmp_path / "filled" / file).read_text().strip() == decode([texts[key].tokens["text"]])[0].strip()
+
+
+def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, project: Path, tmp_path: Path) -> None:
+    command = ["impute", project / "run", project / "shards", "--have", "lab", "--want", "text", "--donors", project / "shards"]
+    done = mmtool(*command, "--samples", 8, "--max-donors", 8, "-o", tmp_path / "filled")
+    assert done.code == 2 and "--max-donors" in done.err
+    done = mmtool(*command, "--space", "embedding", "-o", tmp_path / "filled")
+    assert done.code == 2 and "--donors" in done.err and not (tmp_path / "filled").exists()
 
 
 def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_path: Path) -> None:
@@ -141,3 +158,15 @@ def test_a_choice_that_would_take_forever_is_left_out_in_words(toy: Path, tmp_pa
     done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", tasks=["donors"], donors=40)
     assert {row["run"] for row in done.rows} == {"nearest neighbour", "contrastive"}, "which compares features"
     assert "--max-donors" in capsys.readouterr().err
+
+
+def test_a_masked_autoencoder_chooses_where_what_is_given_has_a_likelihood() -> None:
+    import test_m3ae
+
+    own = test_m3ae.method()
+    model = test_m3ae.untrained(own)
+    asked, donors = ([test_m3ae.a_sample(i) for i in seeds] for seeds in (range(3), range(10, 14)))
+    for given, want in (("table", "text"), ("text", "image")):
+        found = own.match(model, asked, [given], want, [donor.tokens[want] for donor in donors])
+        assert found.shape == (3, 4) and np.isfinite(found).all() and found.std() > 0
+    assert own.can_match(["text", "table"]) and not own.can_match(["image"]), "patches"

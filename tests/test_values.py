@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
@@ -92,7 +93,7 @@ def test_a_file_holds_all_of_it_and_the_same_seed_gives_the_same_file() -> None:
     learned.cache_clear()
     assert data == learned("commutative")[0].to_bytes()
     again = ValueDecoder.from_bytes(data, code_values(tokenizers), "values")
-    assert again.to_bytes() == data
+    assert again.to_bytes() == data and sorted(again.moments) == ["a", "b", "c"]
     assert again.knows(["a"], "b") and not again.knows(["a"], "c")
 
 
@@ -123,3 +124,58 @@ def test_the_right_donor_is_among_the_first_also_of_what_never_met() -> None:
     scores = decoder.match(held_out, ["a"], "c", codes["c"], partial(method.states, model))
     own = (scores > np.diag(scores)[:, None]).sum(1)
     assert np.median(own) < 20, "of 200, of which a random one has 100 before it"
+
+
+class Told:
+    """A direction that says what it was told to say."""
+
+    reads_states = False
+
+    def __init__(self, said: np.ndarray, told: np.ndarray) -> None:
+        self.said, self.scales = said, {"told_variance": told}
+
+    def __call__(self, given: np.ndarray, states: np.ndarray) -> np.ndarray:
+        return self.said[: len(given)]
+
+
+def matched(rows_a: np.ndarray, rows_c: np.ndarray, said: np.ndarray, told: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Scores of donors c for samples a, where only a is told from c; codes count in hundredths, the last one is missing."""
+    table = np.append(np.arange(0, 1000) / 100, np.nan)[None].repeat(rows_a.shape[1], 0)
+    decoder = ValueDecoder({"a": table, "c": table})
+    decoder.directions[("c",), "a"] = Told(said, told)  # type: ignore[assignment]
+    decoder.moments = {"a": moments}
+    samples = [Sample(str(i), {"a": codes}) for i, codes in enumerate(rows_a)]
+    return decoder.match(samples, ["a"], "c", list(rows_c), lambda *_: np.zeros((0, 0), np.float32))
+
+
+def test_donors_are_scored_by_the_densities_of_what_is_told_and_missing_values_tell_nothing() -> None:
+    random = np.random.default_rng(0)
+    codes, donors = random.integers(0, 1000, (5, 3)), random.integers(0, 1000, (4, 3))
+    said, told = random.uniform(0, 10, (4, 3)), np.array([2.0, 1.0, 5.0])
+    moments = np.stack((np.array([4.0, 5.0, 6.0]), np.array([6.0, 8.0, 7.0])))
+    codes[1, 2] = 1000
+    gain = np.zeros((5, 4))
+    for i, j, k in np.ndindex(5, 4, 3):
+        value = codes[i, k] / 100
+        if codes[i, k] < 1000:
+            gain[i, j] += norm.logpdf(value, said[j, k], np.sqrt(moments[1, k] - told[k])) - norm.logpdf(
+                value, moments[0, k], moments[1, k] ** 0.5
+            )
+    found = matched(codes, donors, said, told, moments)
+    np.testing.assert_allclose(found - found[:, :1], gain - gain[:, :1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_constant_column_of_which_noise_is_said_changes_no_choice() -> None:
+    random = np.random.default_rng(1)
+    codes, donors = random.integers(0, 1000, (5, 3)), random.integers(0, 1000, (4, 3))
+    said, told = random.uniform(0, 10, (4, 3)), np.array([2.0, 1.0, 0.5])
+    moments = np.stack((np.full(3, 5.0), np.array([6.0, 8.0, 0.0])))
+    codes[:, 2] = 500
+    without = matched(codes[:, :2], donors[:, :2], said[:, :2], told[:2], moments[:, :2])
+    np.testing.assert_allclose(matched(codes, donors, said, told, moments), without)
+
+
+def test_moments_are_of_the_data_not_of_the_code_book() -> None:
+    decoder = ValueDecoder({"a": np.array([[0.0, 1.0, 100.0, np.nan]])})
+    decoder.note_moments("a", [np.array([code]) for code in (0, 1, 1, 0, 3)])
+    np.testing.assert_allclose(decoder.moments["a"], [[0.5], [0.25]])

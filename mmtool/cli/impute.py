@@ -73,7 +73,11 @@ def impute(
     ] = True,
     donors: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Fill holes with real data of this token set (its train split).", rich_help_panel=REAL),
+        typer.Option(
+            metavar="DATA",
+            help="Fill holes with real data of this token set (of its train split, if any).",
+            rich_help_panel=REAL,
+        ),
     ] = None,
     max_donors: Annotated[int, typer.Option(min=2, help="At most so many of those that hold it, at random.", rich_help_panel=REAL)] = 1000,
     space: Annotated[
@@ -92,6 +96,7 @@ def impute(
     Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each hole its files and how much to trust them.
 
     With --donors, holes are filled with real data of other samples: of those that fit what is given best, by the run's own measure.
+    It is written as its tokens decode; imputed.jsonl says whose it is.
 
     With --space embedding, RUN is an adapter and each modality becomes one table of embeddings, real and predicted ones; --encoder says
     where its encoders lie if they were moved.
@@ -99,6 +104,8 @@ def impute(
     if space == "embedding":
         if raw or data is None:
             raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards, without --raw.")
+        if donors:
+            raise UsageError("embeddings are predicted, not taken from donors.", where="--donors", fix="Leave it out.")
         from mmtool.adapt.embeddings import impute_embeddings
 
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
@@ -124,7 +131,7 @@ def impute(
         consistency=confidence,
         limit=limit,
         seed=seed,
-        donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else (),
+        donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else None,
         max_donors=max_donors,
     )
     with hushed(quiet):

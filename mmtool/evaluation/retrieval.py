@@ -26,7 +26,7 @@ from mmtool.impute import Imputer
 TOP = (1, 5, 10)
 CHANCE = "chance"
 LIKELIHOOD = " (likelihood)"
-MAX_PASSES = 100_000  # documents that one likelihood ranking may read; methods that score token by token read one per token
+MAX_PASSES = 200_000  # documents that one likelihood ranking may read, two for each pair; one per token by methods that score so
 
 
 def measure(study: Study) -> Iterator[Row]:
@@ -129,11 +129,12 @@ def _scores(name: str, imputer: Imputer, samples: Sequence[Sample], given: str, 
     yield "", queries @ candidates.T
     if not imputer.has_likelihood or not imputer.can_score(given):
         return
-    passes = len(samples) ** 2 * (max(len(sample.tokens[given]) for sample in samples) if imputer.scores_by_token else 1)
+    asked = samples, [given], target, [sample.tokens[target] for sample in samples]
+    passes = imputer.match_passes(*asked)
     if passes > MAX_PASSES:
         talk(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
         return
-    yield LIKELIHOOD, imputer.match(samples, [given], target, [sample.tokens[target] for sample in samples])
+    yield LIKELIHOOD, imputer.match(*asked)
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from mmtool.model.transformer import Shape, Transformer
 Pack = Callable[[Sequence[Document]], AnyBatch]
 
 READ_TOGETHER = 512  # samples whose hidden states are held at once
+MATCHED_TOGETHER = 256  # samples, and donors
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,15 @@ class Method:
         sample: their mutual information in nats.
 
         It is log p(given | donor) - log p(given) and log p(donor | given) - log p(donor) alike. A model errs in both, in different ways:
-        the mean is taken. Raises UsageError for given modalities without likelihood.
+        the mean is taken. Of several given modalities the first term is summed, as if they were independent given the donor.
+        Raises UsageError for given modalities without likelihood.
         """
         if not self.can_match(have):
             what = f"how well {' and '.join(have)} can be told from a donor is not known: it has no likelihood."
             raise UsageError(what, where=self.name, fix="Give other modalities, or ask another run.")
-        parts = [donors[at : at + READ_TOGETHER] for at in range(0, len(donors), READ_TOGETHER)]
-        return np.hstack([self._mutual_information(model, samples, have, want, part) for part in parts])
+        parts = [donors[at : at + MATCHED_TOGETHER] for at in range(0, len(donors), MATCHED_TOGETHER)]
+        rows = [samples[at : at + MATCHED_TOGETHER] for at in range(0, len(samples), MATCHED_TOGETHER)]
+        return np.block([[self._mutual_information(model, row, have, want, part) for part in parts] for row in rows])
 
     def _mutual_information(
         self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]

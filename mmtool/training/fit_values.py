@@ -49,6 +49,10 @@ def fit_values(
     """Networks for every direction between tables that the method has learned from the train split."""
     teacher = _Teacher(model, method, ValueDecoder(code_values(tokenizers)), epochs, seed)
     groups = _groups(train, set(teacher.decoder.tables), seed)
+    for name in teacher.decoder.tables:
+        held = [sample.tokens[name] for samples in groups.values() for sample in samples if name in sample.tokens]
+        if held:
+            teacher.decoder.note_moments(name, held)
     teacher.learn(teacher.real_lessons(groups))
     teacher.learn(teacher.transitive_lessons(groups))
     return teacher.decoder
