@@ -19,6 +19,7 @@ from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, open_run
 from mmtool.training.target import predict
 
+REFERENCES = 64  # samples that show how likely a donor is whatever is given
 BATCH_ROWS = 512  # rows decoded together; the cache of the base preset takes about 2 GB at 256 tokens
 
 
@@ -99,21 +100,31 @@ class Imputer:
         return done
 
     def choose(
-        self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[Sample], draws: int = 1
+        self,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        donors: Sequence[Sample],
+        draws: int = 1,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
     ) -> list[Imputation]:
         """Fill `want` of every sample with real data, that of its most probable donors, the best first (hot-deck imputation).
 
-        A sample is no donor of its own. Raises UsageError for fewer donors than draws, where no path links the modalities, and where the
-        run can tell what is given from no donor.
+        limit: choose among at most so many random ones of the donors that hold `want`; the others still show what is usual. A sample is
+        no donor of its own. Raises UsageError for fewer donors than draws, where no path links the modalities, and where the run can
+        tell what is given from no donor.
         """
         self.check(have, want)
         if not have:
             raise UsageError("nothing is given that donors could fit.", where="--have", fix="Name a modality that the samples hold.")
-        pool = [donor for donor in donors if want in donor.tokens]
+        holding = [donor for donor in donors if want in donor.tokens]
+        pool = [holding[i] for i in np.sort(np.random.default_rng(seed).permutation(len(holding))[:limit])]
         if len(pool) <= draws:
             what = f"{len(pool)} donors hold {want}; to choose {draws} takes {draws + 1} or more, as no sample is its own donor."
             raise UsageError(what, where="--donors", fix="Give more data that has it, raise --max-donors, or ask for fewer with --samples.")
-        scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool])
+        scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool], donors)
         keys = np.array([donor.key for donor in pool], dtype=object)
         scores[keys == np.array([sample.key for sample in samples], dtype=object)[:, None]] = -np.inf
         log_p = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
@@ -133,18 +144,23 @@ class Imputer:
         if not self._method.reads_pairs or self._tells_values(have, want):
             return 0
         tokens = max(map(len, donors)) + sum(max(len(sample.tokens[name]) for sample in samples) for name in have)
-        return len(samples) * len(donors) * (tokens if self.scores_by_token else 2)
+        return (len(samples) + REFERENCES) * len(donors) * (tokens if self.scores_by_token else 2)
 
     def _tells_values(self, have: Sequence[str], want: str) -> bool:
         """Whether the expected values of all of `have` are known from `want`."""
         return self._values is not None and all(self._values.knows([want], name) for name in have)
 
-    def match(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> np.ndarray:
+    def match(
+        self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray], around: Sequence[Sample] = ()
+    ) -> np.ndarray:
         """(N, M) log of how probable each of M donors, codes of `want`, is for each sample given its modalities `have`, up to a constant
-        per sample: their mutual information, of tables by expected values where the run learned them."""
+        per sample: their mutual information, of tables by expected values where the run learned them. around: any other samples; some
+        that hold any of `have` show how likely a donor is anyway (see `Method.match`)."""
         if self._values is not None and self._tells_values(have, want):
             return self._values.match(samples, have, want, donors, partial(self._method.states, self.model))
-        return self._method.match(self.model, samples, have, want, donors)
+        holding = [sample for sample in around if set(have) & set(sample.tokens)]
+        chosen = np.unique(np.linspace(0, len(holding) - 1, min(REFERENCES, len(holding))).astype(int))
+        return self._method.match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""

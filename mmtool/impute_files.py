@@ -93,9 +93,7 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
 
 def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
     if options.donors is not None:
-        pool = [donor for donor in options.donors if want in donor.tokens]
-        chosen = np.sort(np.random.default_rng(options.seed).permutation(len(pool))[: options.max_donors])
-        return imputer.choose(samples, have, want, [pool[int(i)] for i in chosen], options.draws)
+        return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
     return imputer.impute(
         samples,
         have,

@@ -32,15 +32,22 @@ def pool(count: int, name: str = "b") -> list[Sample]:
     return [sample(f"donor-{i}", i % 4, name) for i in range(count)]
 
 
-def by_pairs(imputer: Imputer, asked: list[Sample], given: list[str], donors: list[Sample], want: str = "b") -> np.ndarray:
-    """Mutual information by one document for each pair and direction."""
+def by_pairs(
+    imputer: Imputer, asked: list[Sample], given: list[str], donors: list[Sample], want: str = "b", around: list[Sample] | None = None
+) -> np.ndarray:
+    """Mutual information by one document for each pair and direction; around: each holds one of the given modalities."""
 
     def log_p(samples: list[Sample], have: list[str], target: str) -> np.ndarray:
         return -np.array([nll for nll, _ in imputer.score(samples, have, target)])
 
     joined = [Sample("", {**each.tokens, want: donor.tokens[want]}) for each in asked for donor in donors]
     back = np.sum([log_p(joined, [want], name) for name in given], 0).reshape(len(asked), -1)
-    return (back + log_p(joined, given, want).reshape(len(asked), -1) - log_p(donors, [], want)) / 2
+    alone = log_p(donors, [], want)
+    if around:
+        pairs = [(each, Sample("", {**each.tokens, want: donor.tokens[want]})) for each in around for donor in donors]
+        told = [log_p([pair], [name for name in given if name in each.tokens], want)[0] for each, pair in pairs]
+        alone = np.log(np.exp(np.reshape(told, (len(around), -1))).mean(0))
+    return (back + log_p(joined, given, want).reshape(len(asked), -1) - alone) / 2
 
 
 def test_reading_each_donor_once_scores_as_reading_every_pair(imputer: Imputer) -> None:
@@ -48,6 +55,13 @@ def test_reading_each_donor_once_scores_as_reading_every_pair(imputer: Imputer) 
     for given in (["a"], ["a", "c"]):
         matched = imputer.match(asked, given, "b", [donor.tokens["b"] for donor in donors])
         np.testing.assert_allclose(matched, by_pairs(imputer, asked, given, donors), atol=0.05)
+
+
+def test_how_likely_a_donor_is_anyway_is_its_mean_over_others_that_hold_some_of_the_given(imputer: Imputer) -> None:
+    asked, donors = queries(3, "ac"), pool(5)
+    around = [sample("x", 0, "a"), sample("y", 1, "c"), sample("z", 2, "a"), sample("other", 2, "b")]
+    matched = imputer.match(asked, ["a", "c"], "b", [donor.tokens["b"] for donor in donors], around)
+    np.testing.assert_allclose(matched, by_pairs(imputer, asked, ["a", "c"], donors, around=around[:3]), atol=0.1)
 
 
 def test_matching_in_parts_is_matching_at_once(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:

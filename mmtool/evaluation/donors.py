@@ -65,7 +65,7 @@ def _chosen(study: Study, name: str, imputer: Imputer, task: Task, pool: np.ndar
     if passes > MAX_PASSES:
         talk(f"{name} chooses no donors for {task.direction} ({passes:,} passes); --max-donors or --limit makes it fewer.")
         return None
-    return pool[imputer.match(*asked).argmax(1)]
+    return pool[imputer.match(*asked, study.reference.train.samples).argmax(1)]
 
 
 def _prefixed(rows: Iterator[Row]) -> Iterator[Row]:

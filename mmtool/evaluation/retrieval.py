@@ -42,7 +42,7 @@ def measure(study: Study) -> Iterator[Row]:
             for metric, estimate in by_chance(wanted).items():
                 yield row(CHANCE, None, *pair, seen, prefix + metric, estimate)
         for name, imputer in study.imputers.items():
-            for suffix, scores in _scores(name, imputer, samples, given, target):
+            for suffix, scores in _scores(study, name, imputer, samples, given, target):
                 for prefix, wanted in hits.items():
                     for metric, estimate in estimates(ranks(scores, wanted), study.settings.seed).items():
                         yield row(name, imputer, *pair, imputer.graph.seen_together((given, target)), prefix + metric + suffix, estimate)
@@ -123,7 +123,9 @@ def _same_class(study: Study, indices: np.ndarray) -> dict[str, np.ndarray]:
     return {"class ": labels[:, None] == labels[None]}
 
 
-def _scores(name: str, imputer: Imputer, samples: Sequence[Sample], given: str, target: str) -> Iterator[tuple[str, np.ndarray]]:
+def _scores(
+    study: Study, name: str, imputer: Imputer, samples: Sequence[Sample], given: str, target: str
+) -> Iterator[tuple[str, np.ndarray]]:
     """(suffix of the metric, (N, N) scores of candidates for queries) for each way of ranking the run has."""
     queries, candidates = (_normalised(imputer.features(samples, [modality])) for modality in (given, target))
     yield "", queries @ candidates.T
@@ -134,7 +136,7 @@ def _scores(name: str, imputer: Imputer, samples: Sequence[Sample], given: str, 
     if passes > MAX_PASSES:
         talk(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
         return
-    yield LIKELIHOOD, imputer.match(*asked)
+    yield LIKELIHOOD, imputer.match(*asked, study.reference.train.samples)
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -101,7 +101,13 @@ class Contrastive(Method):
         return True
 
     def match(
-        self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]
+        self,
+        model: Transformer,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        donors: Sequence[np.ndarray],
+        references: Sequence[Sample] = (),
     ) -> np.ndarray:
         """(N, M) similarities, as they stand in the softmax of training."""
         answers = self.features(model, [Sample("", {want: codes}) for codes in donors], [want])
