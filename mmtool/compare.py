@@ -28,7 +28,7 @@ from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Surviva
 from mmtool.evaluation.report import CONTACT_SHEET, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
-from mmtool.model.decode import Temperature, check_temperature
+from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
@@ -47,8 +47,7 @@ class Judging:
     label: str | None = None
     limit: int | None = 1000
     draws: int = 1
-    temperature: Temperature = 1.0
-    top_k: int | None = None
+    drawing: Drawing = PLAIN
     contact_samples: int = 10
     candidates: int = 100
     donors: int = 256
@@ -61,7 +60,7 @@ class Judging:
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `evaluate`."""
-        return {name: value for name, value in asdict(self).items() if name != "split"}
+        return {name: value for name, value in vars(self).items() if name != "split"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def compare(
     judging = judging or Judging()
     _check(variants, seeds, judging)
     train = open_token_set(Path(data), split="train")
-    check_temperature(judging.temperature, train.tokenizers)
+    judging.drawing.check(train.tokenizers)
     print_of_data = train.fingerprint
     held_out = _held_out(Path(data), judging, variants)
     _begin_or_continue(output, print_of_data, force)

@@ -12,7 +12,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.errors import UsageError
-from mmtool.model.decode import Sampling, Temperature, check_temperature, temperature_of
+from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
@@ -75,18 +75,17 @@ class Imputer:
         want: str,
         *,
         seed: int = 0,
-        temperature: Temperature = 1.0,
-        top_k: int | None = None,
+        drawing: Drawing = PLAIN,
         draws: int = 1,
         consistency: bool = False,
     ) -> list[Imputation]:
         """Draw modality `want` of every sample from its modalities `have`. Raises UsageError where no path links them."""
         self.check(have, want)
-        check_temperature(temperature, self.tokenizers)
+        drawing.check(self.tokenizers)
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
         rows, tokenizer = max(1, BATCH_ROWS // draws), self.tokenizers[want]
         values = tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None
-        sampling = Sampling(temperature_of(temperature, want), top_k, values)
+        sampling = drawing.of(want, values)
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]

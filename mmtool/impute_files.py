@@ -14,7 +14,7 @@ from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
 from mmtool.impute import BATCH_ROWS, Imputation, Imputer
 from mmtool.impute_tables import write_table
-from mmtool.model.decode import Temperature
+from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
@@ -23,16 +23,15 @@ from mmtool.training.target import Target
 @dataclass(frozen=True)
 class ImputeOptions:
     """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
-    draws: imputations per hole. temperature (0: the most likely code; of all modalities, or by modality), top_k (None: all codes).
+    draws: imputations per hole. drawing: how they are drawn.
     consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws.
-    donors: real samples; holes are filled with data of the most probable ones (see `Imputer.choose`)
-    instead of generated data. max_donors: at most so many that hold what is wanted, at random."""
+    donors: real samples; holes are filled with data of the most probable ones (see `Imputer.choose`) instead of generated data.
+    max_donors: at most so many that hold what is wanted, at random."""
 
     have: tuple[str, ...] = ()
     want: tuple[str, ...] = ()
     draws: int = 1
-    temperature: Temperature = 1.0
-    top_k: int | None = None
+    drawing: Drawing = PLAIN
     consistency: bool = True
     limit: int | None = None
     seed: int = 0
@@ -99,8 +98,7 @@ def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want
         have,
         want,
         seed=options.seed,
-        temperature=options.temperature,
-        top_k=options.top_k,
+        drawing=options.drawing,
         draws=options.draws,
         consistency=options.consistency,
     )

@@ -11,9 +11,10 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document, conditional_document
 from mmtool.methods import METHODS
 from mmtool.model.bridge import ValueBridge
-from mmtool.model.decode import Sampling, generate, hidden_states, score
+from mmtool.model.decode import generate, hidden_states, score
 from mmtool.model.masks import attention_mask
 from mmtool.model.ordinal import level_values
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 
 LENGTH, LEVELS = 5, 8

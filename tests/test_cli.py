@@ -1,6 +1,7 @@
 """The command line: every verb explains itself, data goes to stdout and talk to stderr, one JSON line ends a verb on request."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typer.main import get_command
 
 import mmtool as package
 from mmtool.cli.main import VERBS, app
-from mmtool.cli.options import assignments, names, temperatures
+from mmtool.cli.options import assignments, by_modality, names
 from mmtool.cli.pretrain import Preset
 from mmtool.errors import UsageError
 from mmtool.training.config import PRESETS
@@ -150,14 +151,15 @@ def test_presets_offered_are_those_that_exist() -> None:
     assert get_args(Preset) == PRESETS
 
 
-def test_temperatures_are_of_all_modalities_or_of_some() -> None:
-    assert temperatures(None) == 1.0
-    assert temperatures(["0.5"]) == 0.5
-    assert temperatures(["text=0.2", "speech=1"]) == {"text": 0.2, "speech": 1.0}
-    assert temperatures(["0.5,text=0"]) == {"*": 0.5, "text": 0.0}
+def test_settings_are_of_all_modalities_or_of_some() -> None:
+    read = functools.partial(by_modality, option="--temperature", usual=1.0)
+    assert read(None) == 1.0
+    assert read(["0.5"]) == 0.5
+    assert read(["text=0.2", "speech=1"]) == {"text": 0.2, "speech": 1.0}
+    assert read(["0.5,text=0"]) == {"*": 0.5, "text": 0.0}
     for wrong in (["warm"], ["-1"], ["text=nan"], ["text=true"], ["0.5,0.7"], ["text=1,text=2"]):
         with pytest.raises(UsageError, match="--temperature"):
-            temperatures(wrong)
+            read(wrong)
 
 
 def test_lists_and_assignments() -> None:

@@ -11,6 +11,7 @@ from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.compare import Judging, compare
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
+from mmtool.model.sampling import Drawing
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -87,7 +88,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
     with pytest.raises(UsageError, match="Methods: causal"):
         compare({"mine": settings(method="gpt5")}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(temperature={"x-ray": 0.5}))
+        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(drawing=Drawing({"x-ray": 0.5})))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="exists already"):

@@ -14,7 +14,7 @@ class KnowsWhenRight(CodesAsFeatures):
 
     has_likelihood = True
 
-    def impute(self, samples, have, want, *, seed, temperature, top_k, draws, consistency):
+    def impute(self, samples, have, want, *, seed, drawing, draws, consistency):
         random = np.random.default_rng(seed)
         made = []
         for each in samples:

@@ -123,7 +123,7 @@ class FakeImputer:
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 
-    def impute(self, samples, have, want, *, seed=0, temperature=1.0, top_k=None, draws=1):
+    def impute(self, samples, have, want, *, seed=0, drawing=None, draws=1):
         random = np.random.default_rng(seed)
         pool = [sample for sample in self.train if want in sample.tokens]
         return [Imputation([self._draw(sample, pool, random).tokens[want] for _ in range(draws)], [-1.0] * draws) for sample in samples]

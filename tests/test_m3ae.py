@@ -15,7 +15,7 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.errors import UsageError
 from mmtool.methods.m3ae import M3AE, M3AEOptions
-from mmtool.model.decode import Sampling
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
 from mmtool.training.config import resolve
 

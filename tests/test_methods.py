@@ -18,7 +18,7 @@ from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.methods.masked import Masked, MaskedOptions
-from mmtool.model.decode import Sampling
+from mmtool.model.sampling import Drawing, Sampling
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.training.pretrain import pretrain
 
@@ -131,8 +131,16 @@ def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     assert right > 0.5
     assert (made[0].consistency is None) == (method == "contrastive")
     assert imputer.features(given, ["a"]).shape == (80, 32)
-    cold, by_name = (imputer.impute(given, ["a"], "b", temperature=asked) for asked in (0, {"*": 5.0, "b": 0}))
+    cold, by_name = (imputer.impute(given, ["a"], "b", drawing=Drawing(asked)) for asked in (0, {"*": 5.0, "b": 0}))
     assert [each.tokens[0].tolist() for each in cold] == [each.tokens[0].tolist() for each in by_name]
+    if method in ("masked", "commutative"):  # the others never saw data of which nothing else was shown
+        assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.1
+
+
+def _right(imputer, given, guidance):
+    """How many of hot draws begin with the code that the given modality calls for."""
+    made = imputer.impute(given, ["a"], "b", drawing=Drawing(6.0, guidance=guidance))
+    return np.mean([row.tokens[0][0] == (i % 4 + ord("b")) % 4 for i, row in enumerate(made)])
 
 
 def test_a_pseudo_modality_is_used_again_until_it_is_too_old():

@@ -9,9 +9,10 @@ from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality
 from mmtool.data.sequence import concatenate, segment
 from mmtool.model import attention
-from mmtool.model.decode import Sampling, generate, score
+from mmtool.model.decode import generate, score
 from mmtool.model.losses import loss_sums
 from mmtool.model.masks import attention_mask
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 
 IMAGE = Modality("image", "image", 16, (2, 3), "grid", "0" * 64, 6)
@@ -68,24 +69,25 @@ def test_permuting_samples_permutes_scores():
 
 
 @pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_cached_decode_gives_the_likelihood_of_the_full_forward(index, temperature):
+@pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0), Sampling(1.0, guidance=2.0)])
+def test_cached_decode_gives_the_likelihood_of_the_full_forward(index, sampling):
     model = make_model()
     random = np.random.default_rng(0)
     prompts = [segment(LAYOUT, 1 - index, random.integers(16, size=6 if index else n), loss=False) for n in (1, 4, 9)]
-    made = generate(model, prompts, index, sampling=Sampling(temperature), generator=torch.Generator().manual_seed(0), draws=3)
+    made = generate(model, prompts, index, sampling=sampling, generator=torch.Generator().manual_seed(0), draws=3)
     assert len(made.codes) == 9 and all(len(codes) >= 1 for codes in made.codes)
     whole = [concatenate([prompts[i // 3], segment(LAYOUT, index, codes)]) for i, codes in enumerate(made.codes)]
     assert np.allclose(-made.log_likelihood, [allowed_nll(model, document, index) for document in whole], rtol=1e-3, atol=1e-3)
 
 
-def test_rows_that_end_and_leave_the_batch_change_nothing_for_those_that_go_on():
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_rows_that_end_and_leave_the_batch_change_nothing_for_those_that_go_on(guidance):
     layout = layout_of([IMAGE, Modality("text", "text", 30, None, "line", "1" * 64, 60)])
     model = make_model(layout)
     with torch.no_grad():  # END is as likely as any code
         model.head[layout.target_range(1)[0]] = 0
     prompts = [segment(layout, 0, np.random.default_rng(i).integers(16, size=6), loss=False) for i in range(10)]
-    made = generate(model, prompts, 1, sampling=Sampling(), generator=torch.Generator().manual_seed(0), draws=4)
+    made = generate(model, prompts, 1, sampling=Sampling(guidance=guidance), generator=torch.Generator().manual_seed(0), draws=4)
     lengths = [len(codes) for codes in made.codes]
     assert min(lengths) < 16 and max(lengths) > 48 and len(set(lengths)) > 10, "rows leave at several looks"
     whole = [concatenate([prompts[i // 4], segment(layout, 1, codes)]) for i, codes in enumerate(made.codes)]

@@ -8,9 +8,10 @@ from mmtool.data.layout import layout_of
 from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import conditional_document
-from mmtool.model.decode import Sampling, generate, score
+from mmtool.model.decode import generate, score
 from mmtool.model.losses import loss_sums
 from mmtool.model.ordinal import level_values
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 
 LENGTH, LEVELS = 6, 12

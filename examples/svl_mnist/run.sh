@@ -5,14 +5,14 @@
 #
 #   sh examples/svl_mnist/run.sh --data DIR --out DIR [--link image|speech|text] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P]
 #                                [--batch-tokens B] [--methods causal,loretta] [--ablation] [--task impute,confidence,...]
-#                                [--split validation|test] [--limit N] [--data-seed N] [--jobs N] [--smoke]
+#                                [--split validation|test] [--limit N] [--guidance G] [--data-seed N] [--jobs N] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv. --data-seed divides them into
 # train, validation and test in another way. --ablation compares the choices of LoReTTa with each other. Finished stages and trainings
 # are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with all results.
 # --jobs: trainings side by side (2), each with its share of the cores.
 set -eu
-data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 data_seed=0 jobs=2 ablation='' smoke=
+data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 guidance=1 data_seed=0 jobs=2 ablation='' smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -34,6 +34,7 @@ while [ $# -gt 0 ]; do
         --task) task=$2 ;;
         --split) split=$2 ;;
         --limit) limit=$2 ;;
+        --guidance) guidance=$2 ;;
         --data-seed) data_seed=$2 ;;
         --jobs) jobs=$2 ;;
         *) usage ;;
@@ -76,5 +77,6 @@ if [ -n "$ablation" ]; then   # one choice changed at a time
     columns="$columns --variant commutative-longer:commutative:steps=$((steps * 3 / 2))"
 fi
 say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
-    $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 --json \
+    $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 \
+    --guidance "$guidance" --json \
     -o "$out/$link${ablation:+-ablation}"

@@ -10,6 +10,7 @@ from mmtool.cli.options import (
     Candidates,
     ContactSamples,
     Force,
+    Guidance,
     Json,
     KeyColumn,
     Label,
@@ -30,12 +31,12 @@ from mmtool.cli.options import (
     TrainLimit,
     asked_tasks,
     assignments,
+    drawing,
     examples,
     finish,
     hushed,
     raw_tables,
     survival_labels,
-    temperatures,
 )
 
 EXAMPLES = examples(
@@ -70,6 +71,7 @@ def evaluate(
     samples: NumDraws = 1,
     temperature: Temperature = None,
     top_k: TopK = None,
+    guidance: Guidance = None,
     encoders: EncoderSources = None,
     etas: Annotated[
         list[float] | None,
@@ -121,8 +123,7 @@ def evaluate(
             limit=limit,
             train_limit=train_limit,
             draws=samples,
-            temperature=temperatures(temperature),
-            top_k=top_k,
+            drawing=drawing(temperature, top_k, guidance),
             contact_samples=contact_samples,
             candidates=candidates,
             donors=max_donors,

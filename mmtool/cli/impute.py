@@ -11,6 +11,7 @@ from mmtool.cli.options import (
     READING,
     Clip,
     Force,
+    Guidance,
     Json,
     KeyColumn,
     OutputDirectory,
@@ -20,12 +21,12 @@ from mmtool.cli.options import (
     TextColumn,
     TopK,
     assignments,
+    drawing,
     examples,
     finish,
     hushed,
     names,
     stdin_or,
-    temperatures,
 )
 from mmtool.errors import UsageError
 from mmtool.preprocessing.entries import SourceOptions
@@ -68,6 +69,7 @@ def impute(
     samples: Annotated[int, typer.Option(min=1, help="Draws for each hole, the best first.", rich_help_panel=DRAWING)] = 1,
     temperature: Temperature = None,
     top_k: TopK = None,
+    guidance: Guidance = None,
     confidence: Annotated[
         bool, typer.Option(help="Rank draws by how well the given can be told from them.", rich_help_panel=DRAWING)
     ] = True,
@@ -126,8 +128,7 @@ def impute(
         have=names(have),
         want=names(want),
         draws=samples,
-        temperature=temperatures(temperature),
-        top_k=top_k,
+        drawing=drawing(temperature, top_k, guidance),
         consistency=confidence,
         limit=limit,
         seed=seed,

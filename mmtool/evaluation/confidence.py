@@ -46,7 +46,7 @@ def _ask(study: Study, name: str, imputer: Imputer, each: Direction, indices: np
     asked, where = study.settings, (each.given, each.target, each.seen(imputer.graph))
     answers = imputer.impute(
         study.samples("test", indices), each.given, each.target,
-        seed=asked.seed, temperature=asked.temperature, top_k=asked.top_k, draws=DRAWS, consistency=True,
+        seed=asked.seed, drawing=asked.drawing, draws=DRAWS, consistency=True,
     )  # fmt: skip
     flat = decode_all(study.reference.tokenizers[each.target], [tokens for answer in answers for tokens in answer.tokens])
     said = study.reference.judges[each.target].predict(flat).reshape(-1, DRAWS).astype(str)

@@ -31,7 +31,7 @@ from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
-from mmtool.model.decode import Temperature
+from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
@@ -60,8 +60,7 @@ def evaluate(
     label: str | None = None,
     limit: int | None = 1000,
     draws: int = 1,
-    temperature: Temperature = 1.0,
-    top_k: int | None = None,
+    drawing: Drawing = PLAIN,
     contact_samples: int = 10,
     candidates: int = 100,
     donors: int = 256,
@@ -108,7 +107,7 @@ def evaluate(
     study = Study(
         reference,
         imputers,
-        Settings(draws, temperature, top_k, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors),
+        Settings(draws, drawing, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors),
         others,
     )
     rows = [row for name in chosen for row in TASKS[name].measure(study)]

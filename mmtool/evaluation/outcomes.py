@@ -19,7 +19,7 @@ from mmtool.evaluation.regression import compare_tables
 from mmtool.evaluation.whole_tables import TabularBaselines
 from mmtool.impute import Imputation, Imputer
 from mmtool.impute_tables import mean_rows
-from mmtool.model.decode import Temperature
+from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
@@ -29,13 +29,12 @@ Shown = dict[int, tuple[Any, str | None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs are asked: draws per sample, temperature, top_k, seed of all randomness, samples on the contact sheet, candidates of a
+    """How runs are asked: draws per sample, how they are drawn, seed of all randomness, samples on the contact sheet, candidates of a
     retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training), training samples
     that probes learn from at most, donors to choose from."""
 
     draws: int = 1
-    temperature: Temperature = 1.0
-    top_k: int | None = None
+    drawing: Drawing = PLAIN
     seed: int = 0
     contact_samples: int = 10
     candidates: int = 100
@@ -101,7 +100,7 @@ class Task:
         asked = self.settings
         answers = imputer.impute(
             self._samples(self.indices), self.direction.given, self.direction.target,
-            seed=asked.seed, temperature=asked.temperature, top_k=asked.top_k, draws=asked.draws,
+            seed=asked.seed, drawing=asked.drawing, draws=asked.draws,
         )  # fmt: skip
         values = self._values(answers)
         verdicts = self._judged(values)

@@ -23,10 +23,11 @@ from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
-from mmtool.model.decode import Generated, Sampling, generate, mean_states, score, score_behind_each
+from mmtool.model.decode import Generated, generate, mean_states, score, score_behind_each
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
 from mmtool.model.masks import View, attention_mask
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 
 Pack = Callable[[Sequence[Document]], AnyBatch]

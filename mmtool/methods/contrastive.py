@@ -21,7 +21,8 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
 from mmtool.methods.base import Method
-from mmtool.model.decode import Generated, Sampling, draw, hidden_states
+from mmtool.model.decode import Generated, hidden_states
+from mmtool.model.sampling import Sampling, draw
 from mmtool.model.transformer import Transformer
 
 ENCODED_TOGETHER = 512

@@ -28,7 +28,7 @@ from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
 from mmtool.methods.base import Route, Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
-from mmtool.model.decode import Sampling
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
 Pseudo = dict[str, np.ndarray]
@@ -40,7 +40,7 @@ class LoReTTaOptions(CommutativeOptions):
     transitive_share: share of the later steps that are transitive.
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
-    temperature, top_k: how pseudo modalities are drawn (top_k 0: all codes).
+    temperature, top_k, guidance: how pseudo modalities are drawn (top_k 0: all codes).
     draws: of so many, that one is taken from which the modality it was drawn from can be told best (consistency; 1: any).
     refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
@@ -50,6 +50,7 @@ class LoReTTaOptions(CommutativeOptions):
     pseudo_loss: bool = False
     temperature: float = 0.7
     top_k: int = 0
+    guidance: float = 0.0
     draws: int = 4
     refresh: int = 0
 
@@ -139,7 +140,7 @@ class LoReTTa(Commutative):
     def _draw(self, samples: Sequence[Sample], link: tuple[str, str], step: Step, generator: torch.Generator) -> list[np.ndarray]:
         """One link for all samples: drawn from the model as it is now, or, with `refresh`, a little while ago."""
         fresh = [sample for sample in samples if self._age(sample.key, link, step) >= max(1, self.options.refresh)]
-        sampling = Sampling(self.options.temperature, self.options.top_k or None)
+        sampling = Sampling(self.options.temperature, self.options.top_k or None, self.options.guidance)
         if fresh:
             codes = self._most_consistent(step.model, fresh, link, sampling, generator)
             if not self.options.refresh:

@@ -25,8 +25,9 @@ from mmtool.errors import UsageError
 from mmtool.methods.base import Method, Pack
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence
-from mmtool.model.decode import Generated, Sampling, draw, trim
+from mmtool.model.decode import Generated, trim
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
+from mmtool.model.sampling import Sampling, draw, guided
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
@@ -257,14 +258,15 @@ class M3AE(Method):
         assert isinstance(model, MaskedAutoencoder)
         index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
         scores = self._length_scores(model, given, have, index)
-        sizes = draw(scores, sampling, generator)
+        led = guided(scores, self._length_scores(model, given, (), index), sampling.guidance) if sampling.guidance else scores
+        sizes = draw(led, sampling, generator)
         length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]
-        contexts = [self.joined(sample, have, {}) for sample in given]
+        contexts, nothing = ([self.joined(sample, shown, {}) for sample in given] for shown in (have, ()))
         longest = int(sizes.max())
         if self.widths[index]:
             return self._patches(model, contexts, want, sizes.tolist(), length_p)
 
-        def told(local_NT: Tensor, open_NT: Tensor) -> Tensor:
+        def scores_given(contexts: Sequence[Document], local_NT: Tensor, open_NT: Tensor) -> Tensor:
             rows = zip(contexts, local_NT.cpu().numpy(), open_NT.cpu().numpy(), sizes.tolist(), strict=True)
             documents = [concatenate([context, self._coded(want, local[:size], hidden[:size])]) for context, local, hidden, size in rows]
             starts = np.array([len(context) for context in contexts])[:, None]
@@ -272,7 +274,8 @@ class M3AE(Method):
             return self._scores(model, documents, offsets, index)
 
         options = self.options
-        filling = fill_by_confidence(told, sizes, longest, options.decode_steps, options.confidence_noise, sampling, generator)
+        told, alone = (partial(scores_given, context) for context in (contexts, nothing))
+        filling = fill_by_confidence(told, alone, sizes, longest, options.decode_steps, options.confidence_noise, sampling, generator)
         if index not in self.varying:
             return trim(filling.local, filling.log_p, True, filling.expected)
         end = torch.arange(longest + 1, device=sizes.device) == sizes[:, None]

@@ -20,8 +20,9 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
 from mmtool.model.confidence import fill_by_confidence
-from mmtool.model.decode import Generated, Sampling, hidden_states, pad_documents, score, trim
+from mmtool.model.decode import Generated, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
 SCORED_TOGETHER = 256
@@ -87,12 +88,17 @@ class Masked(Method):
         draws: int = 1,
     ) -> Generated:
         """Iterative decoding: in each pass all hidden places are drawn, and the most confident ones stay."""
-        empty = self.canvas(want, None)
-        prompts = [concatenate([*(self.canvas(name, sample.tokens[name]) for name in have), empty]) for sample in samples]
-        canvas = _Canvas(model, [prompt for prompt in prompts for _ in range(draws)], self.layout.index(want), len(empty) - 1)
+        canvas, alone = (self._canvas(model, samples, have, want, draws, shown) for shown in (True, False))
         steps, noise = self.options.decode_steps, self.options.confidence_noise
-        filling = fill_by_confidence(canvas.scores, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
+        filling = fill_by_confidence(canvas.scores, alone.scores, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
         return trim(filling.local, filling.log_p, canvas.modality.fixed_length, filling.expected)
+
+    def _canvas(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, draws: int, shown: bool) -> "_Canvas":
+        """The wanted segment behind those given, which are all hidden where they are not to be shown: as training shows nothing."""
+        empty = self.canvas(want, None)
+        given = [[self.canvas(name, sample.tokens[name] if shown else None) for name in have] for sample in samples]
+        prompts = [concatenate([*parts, empty]) for parts in given for _ in range(draws)]
+        return _Canvas(model, prompts, self.layout.index(want), len(empty) - 1)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""

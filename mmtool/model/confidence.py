@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtool.model.decode import Sampling, draw, expectation
+from mmtool.model.sampling import Sampling, draw, expectation, guided
 
 Scores = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,11 +27,19 @@ class Filling:
 
 
 def fill_by_confidence(
-    scores: Scores, sizes_N: Tensor, longest: int, steps: int, noise: float, sampling: Sampling, generator: torch.Generator
+    scores: Scores,
+    alone: Scores,
+    sizes_N: Tensor,
+    longest: int,
+    steps: int,
+    noise: float,
+    sampling: Sampling,
+    generator: torch.Generator,
 ) -> Filling:
     """Fill `sizes_N[n]` places of each row in `steps` passes.
 
     scores: takes what stands where (N, T) and which places are open (N, T), and gives (N, T, W), -inf for what must not be drawn.
+    alone: the same of a reader who is given nothing; asked with guidance only.
     noise: of Gumbel's distribution on the confidences of early passes, without which draws resemble each other.
     """
     device = sizes_N.device
@@ -42,7 +50,8 @@ def fill_by_confidence(
     for number in range(1, steps + 1):
         progress = number / steps
         said = scores(local_NT, open_NT)
-        drawn = draw(said.flatten(0, 1), sampling, generator).view(open_NT.shape)
+        led = guided(said, alone(local_NT, open_NT), sampling.guidance) if sampling.guidance else said
+        drawn = draw(led.flatten(0, 1), sampling, generator).view(open_NT.shape)
         likely = torch.log_softmax(said, -1).gather(2, drawn[..., None])[..., 0]
         confidence = likely + (1 - progress) * noise * _gumbel(likely, generator)
         confidence = confidence.masked_fill(~open_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)

@@ -3,7 +3,7 @@
 N rows (prompts x draws), P longest prompt, T steps, W width of the target modality's range.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,36 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmtool.data.sequence import NO_TARGET, Document, places
-from mmtool.errors import UsageError
 from mmtool.model.cache import GROWTH, KVCache
 from mmtool.model.masks import View, attention_mask
+from mmtool.model.sampling import Sampling, draw, expectation, guided
 from mmtool.model.transformer import Transformer
 
-Temperature = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named (1 without it)
-OTHERS = "*"
 CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all). code_values: (T, codes)
-    what each code is worth at each place, NaN for none; with it the expectations are computed as well."""
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    code_values: np.ndarray | None = None
-
-
-def temperature_of(temperature: Temperature, name: str) -> float:
-    """What modality `name` is drawn at."""
-    return temperature.get(name, temperature.get(OTHERS, 1.0)) if isinstance(temperature, Mapping) else temperature
-
-
-def check_temperature(temperature: Temperature, names: Iterable[str]) -> None:
-    """Raise UsageError where a temperature is given for something that is not among these modalities."""
-    unknown = sorted(set(temperature) - {OTHERS, *names}) if isinstance(temperature, Mapping) else []
-    if unknown:
-        raise UsageError(f"there is no modality {unknown[0]!r}.", where="--temperature", fix=f"There are {', '.join(sorted(names))}.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +39,8 @@ def generate(
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
     cache, filled_NP = _prefill(model, prompts, draws)
+    if sampling.guidance:  # a second batch of rows, which see nothing of the prompts
+        cache, filled_NP = cache.repeat(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
     codes_NT, log_p_NT, expected_NT = _continue(model, cache, filled_NP, index, sampling, generator)
     return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
@@ -97,6 +75,7 @@ def _continue(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1.
 
+    With guidance the cache holds every row twice: with its prompt, and, behind all of these, without. Both are fed what is drawn.
     Rows that have ended leave the batch once they are a quarter of it.
     """
     layout, device, modality = model.layout, filled_NP.device, model.layout.modalities[index]
@@ -104,23 +83,25 @@ def _continue(
     slot, position = (torch.from_numpy(array).to(device) for array in places(layout, index, modality.max_length + 1))
     values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
     mask_NS = F.pad(filled_NP, (0, modality.max_length + GROWTH))
-    drawn_NT = torch.zeros(len(mask_NS), steps, dtype=torch.long, device=device)
+    sides = 2 if sampling.guidance else 1
+    drawn_NT = torch.zeros(len(mask_NS) // sides, steps, dtype=torch.long, device=device)
     log_p_NT = torch.zeros(drawn_NT.shape, device=device)
-    expected_NT = None if values is None else torch.zeros(len(mask_NS), min(steps, len(values)), device=device, dtype=values.dtype)
-    rows = torch.arange(len(mask_NS), device=device)
+    expected_NT = None if values is None else torch.zeros(len(drawn_NT), min(steps, len(values)), device=device, dtype=values.dtype)
+    rows = torch.arange(len(drawn_NT), device=device)
     token = torch.full((len(rows), 1), layout.open_id(index), device=device)
     for step in range(steps):
-        place, own = start + step, torch.full_like(token, index)
+        place, fed = start + step, token.repeat(sides, 1)
         mask_NS[:, place] = True
-        where = slot[step].expand(len(rows), 1), position[step].expand(len(rows), 1, 2)
+        where = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, 2)
         cache.at(place, place + 1)
-        hidden = model(token, own, *where, mask_NS[:, None, None, : cache.capacity], cache)
+        hidden = model(fed, torch.full_like(fed, index), *where, mask_NS[:, None, None, : cache.capacity], cache)
         scores = model.logits(hidden[:, 0], index)
         if modality.fixed_length or step == 0:
             scores[:, 0] = -torch.inf
         if step == modality.max_length:
             scores[:, 1:] = -torch.inf
-        local = draw(scores, sampling, generator)
+        scores, *alone = scores.chunk(sides)
+        local = draw(guided(scores, alone[0], sampling.guidance) if alone else scores, sampling, generator)
         drawn_NT[rows, step] = local
         log_p_NT[rows, step] = torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0]
         if expected_NT is not None and values is not None and step < len(values):
@@ -132,26 +113,10 @@ def _continue(
         if not len(going):
             break
         if len(going) <= 0.75 * len(rows):
-            rows, token, mask_NS = rows[going], token[going], mask_NS[going]
-            cache.keep(going)
+            kept = torch.cat([going + side * len(rows) for side in range(sides)])
+            rows, token, mask_NS = rows[going], token[going], mask_NS[kept]
+            cache.keep(kept)
     return drawn_NT, log_p_NT, expected_NT
-
-
-def expectation(scores: Tensor, values: Tensor) -> Tensor:
-    """(...) mean value under (..., C) scores, over the codes that have one (values: NaN for those that have none)."""
-    shares = torch.softmax(scores.masked_fill(values.isnan(), -torch.inf), -1)
-    return (shares * values.nan_to_num()).sum(-1)
-
-
-def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One index per row by the Gumbel trick: no normalisation, no wait for the device."""
-    if sampling.temperature == 0:
-        return scores_NW.argmax(-1)
-    if sampling.top_k is not None and sampling.top_k < scores_NW.shape[1]:
-        least = scores_NW.topk(sampling.top_k, dim=-1).values[:, -1:]
-        scores_NW = scores_NW.masked_fill(scores_NW < least, -torch.inf)
-    uniform = torch.rand(scores_NW.shape, generator=generator, device=scores_NW.device).clamp_(1e-20, 1 - 1e-7)
-    return (scores_NW / sampling.temperature - torch.log(-torch.log(uniform))).argmax(-1)
 
 
 def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | None = None) -> Generated:

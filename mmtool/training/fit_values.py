@@ -20,7 +20,7 @@ from mmtool.console import talk
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method
-from mmtool.model.decode import Sampling
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 from mmtool.model.values import NETWORKS, Direction, ValueDecoder, ValueNetwork, code_values
 from mmtool.tokenizers.base import Tokenizer

@@ -1,0 +1,66 @@
+"""Guidance: draws that fit what is given better than the model's own."""
+
+import numpy as np
+import pytest
+import torch
+from test_model import LAYOUT, make_model
+
+from mmtool.cli.options import drawing
+from mmtool.data.sequence import concatenate, segment
+from mmtool.errors import UsageError
+from mmtool.model.decode import generate
+from mmtool.model.sampling import Drawing, Sampling, guided
+
+
+def test_what_the_given_speaks_for_counts_more_than_once() -> None:
+    told, alone = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.6, 0.2, 0.2]).log()
+    wanted = torch.tensor([0.5 * (0.5 / 0.6), 0.3 * (0.3 / 0.2), 0.2]).log()
+    assert torch.allclose(guided(told + 3, alone - 7, 1.0), wanted), "scores need not be normalised"
+    assert torch.allclose(guided(told, alone, 0.0), told)
+
+
+def test_what_must_not_be_drawn_is_not_drawn() -> None:
+    told = torch.tensor([-torch.inf, 0.0, 1.0])
+    assert guided(told, told.flip(0).masked_fill(told.isneginf(), -torch.inf), 2.0).isneginf().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_greedy_guided_codes_are_those_of_two_readers_without_a_cache(index: int) -> None:
+    model, guidance = make_model(), 1.5
+    with torch.no_grad():
+        model.head.mul_(3)
+    changed = 0
+    for length in (2, 5, 7):
+        prompt = segment(LAYOUT, 1 - index, np.random.default_rng(length).integers(16, size=6 if index else length), loss=False)
+        led, plain = (
+            generate(model, [prompt], index, sampling=Sampling(0.0, guidance=asked), generator=torch.Generator()).codes[0].tolist()
+            for asked in (guidance, 0.0)
+        )
+        for place, code in enumerate(led):
+            told, alone = (_next(model, prompts, led[:place], index) for prompts in ([prompt], []))
+            assert int(guided(told, alone, guidance).argmax()) - 1 == code
+        changed += led != plain
+    assert changed
+
+
+def _next(model, prompts, codes, index):  # type: ignore[no-untyped-def]
+    """Scores of the next place by one full forward, END left out."""
+    whole = concatenate([*prompts, segment(LAYOUT, index, np.array([*codes, 0]))])
+    tensors = [torch.from_numpy(array)[None] for array in (whole.tokens, whole.modality, whole.slot, whole.position)]
+    with torch.no_grad():
+        hidden = model(*tensors, torch.ones(len(whole), len(whole), dtype=torch.bool).tril()[None, None])[0]
+    scores = model.logits(hidden[sum(map(len, prompts)) + len(codes)][None], index)[0]
+    if LAYOUT.modalities[index].fixed_length or not codes:
+        scores[0] = -torch.inf
+    return scores
+
+
+def test_guidance_is_of_all_modalities_or_of_some() -> None:
+    asked = drawing(["0.5"], 5, ["1,text=0"])
+    assert asked == Drawing(0.5, 5, {"*": 1.0, "text": 0.0})
+    assert asked.of("image") == Sampling(0.5, 5, 1.0) and asked.of("text") == Sampling(0.5, 5, 0.0)
+    assert Drawing(guidance={"text": 2.0}).of("image").guidance == 0
+    with pytest.raises(UsageError, match=r"--guidance.*no modality 'smell'"):
+        drawing(None, None, ["smell=1"]).check(["text", "image"])
+    with pytest.raises(UsageError, match="--guidance"):
+        drawing(None, None, ["-1"])
