@@ -27,8 +27,8 @@ from mmtool.evaluation.reconstruction import SHEETS
 from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
+from mmtool.impute import PLAIN, Drawing
 from mmtool.methods import METHODS
-from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain

@@ -12,9 +12,8 @@ from mmtool.console import track
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import encode_key
 from mmtool.errors import UsageError
-from mmtool.impute import BATCH_ROWS, Imputation, Imputer
+from mmtool.impute import BATCH_ROWS, PLAIN, Drawing, Imputation, Imputer
 from mmtool.impute_tables import write_table
-from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target

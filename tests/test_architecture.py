@@ -31,7 +31,7 @@ BELOW = {
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
     "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},
-    "compare": {"evaluation", "training", "methods", "model", "data"},
+    "compare": {"evaluation", "impute", "training", "methods", "model", "data"},
     "artefacts": {"adapt", "training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},

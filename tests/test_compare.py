@@ -11,7 +11,7 @@ from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.compare import Judging, compare
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
-from mmtool.model.sampling import Drawing
+from mmtool.impute import Drawing
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 

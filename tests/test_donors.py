@@ -67,7 +67,7 @@ def test_how_likely_a_donor_is_anyway_is_its_mean_over_others_that_hold_some_of_
 def test_matching_in_parts_is_matching_at_once(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, codes = queries(5), [donor.tokens["b"] for donor in pool(7)]
     whole = imputer.match(asked, ["a"], "b", codes)
-    monkeypatch.setattr("mmtool.methods.base.MATCHED_TOGETHER", 3)
+    monkeypatch.setattr("mmtool.methods.matching.TOGETHER", 3)
     np.testing.assert_allclose(imputer.match(asked, ["a"], "b", codes), whole, atol=0.05)
 
 
@@ -142,6 +142,9 @@ def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, pro
     assert done.code == 2 and "--max-donors" in done.err
     done = mmtool(*command, "--space", "embedding", "-o", tmp_path / "filled")
     assert done.code == 2 and "--donors" in done.err and not (tmp_path / "filled").exists()
+    for option in (["--temperature", "0.5"], ["--top-k", "3"], ["--guidance", "1"], ["--no-confidence"]):
+        done = mmtool(*command, *option, "-o", tmp_path / "filled")
+        assert done.code == 2 and "chosen, not drawn" in done.err
 
 
 def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_path: Path) -> None:

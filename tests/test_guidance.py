@@ -8,8 +8,9 @@ from test_model import LAYOUT, make_model
 from mmtool.cli.options import drawing
 from mmtool.data.sequence import concatenate, segment
 from mmtool.errors import UsageError
+from mmtool.impute import Drawing
 from mmtool.model.decode import generate
-from mmtool.model.sampling import Drawing, Sampling, guided
+from mmtool.model.sampling import Sampling, guided
 
 
 def test_what_the_given_speaks_for_counts_more_than_once() -> None:

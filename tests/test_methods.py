@@ -13,12 +13,12 @@ from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.errors import UsageError
-from mmtool.impute import Imputer
+from mmtool.impute import Drawing, Imputer
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.methods.masked import Masked, MaskedOptions
-from mmtool.model.sampling import Drawing, Sampling
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.training.pretrain import pretrain
 

@@ -118,6 +118,9 @@ def impute(
             )  # fmt: skip
         made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
         return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
+    if donors and (temperature or top_k or guidance or not confidence):
+        fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
+        raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}

@@ -159,7 +159,7 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
 
 def drawing(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
     """The `Drawing` that --temperature, --top-k and --guidance ask for."""
-    from mmtool.model.sampling import Drawing
+    from mmtool.impute import Drawing
 
     return Drawing(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
 

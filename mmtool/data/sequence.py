@@ -96,6 +96,9 @@ def slot_start(layout: VocabularyLayout, index: int) -> int:
 
 
 def concatenate(documents: Sequence[Document]) -> Document:
+    """One behind the other; of none, a document without tokens."""
+    none = np.zeros(0, np.int64)
+    documents = documents or [Document(none, none, none, none, np.zeros((0, 2), np.int64))]
     fields = ("tokens", "targets", "modality", "slot", "position")
     held = sorted({index for document in documents for index in document.values})
     values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}

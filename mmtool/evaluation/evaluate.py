@@ -30,8 +30,7 @@ from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
-from mmtool.impute import Imputer
-from mmtool.model.sampling import PLAIN, Drawing
+from mmtool.impute import PLAIN, Drawing, Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers

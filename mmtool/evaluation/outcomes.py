@@ -17,9 +17,8 @@ from mmtool.evaluation.intervals import Estimate, perplexity, share
 from mmtool.evaluation.reference import Reference
 from mmtool.evaluation.regression import compare_tables
 from mmtool.evaluation.whole_tables import TabularBaselines
-from mmtool.impute import Imputation, Imputer
+from mmtool.impute import PLAIN, Drawing, Imputation, Imputer
 from mmtool.impute_tables import mean_rows
-from mmtool.model.sampling import PLAIN, Drawing
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"

@@ -5,7 +5,6 @@ transformer reads them, and the method's loss is asked at their targets. After t
 features; what is written here holds for every method that predicts the next token.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
 from mmtool.errors import UsageError
+from mmtool.methods.matching import mutual_information
 from mmtool.model.decode import Generated, generate, mean_states, score, score_behind_each
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
@@ -33,7 +33,6 @@ from mmtool.model.transformer import Shape, Transformer
 Pack = Callable[[Sequence[Document]], AnyBatch]
 
 READ_TOGETHER = 512  # samples whose hidden states are held at once
-MATCHED_TOGETHER = 256  # samples, and donors
 
 
 @dataclass(frozen=True)
@@ -203,48 +202,14 @@ class Method:
         references: Sequence[Sample] = (),
     ) -> np.ndarray:
         """(N, M) log of how probable each of M donors of `want` is for each sample, with the same prior for all, up to a constant per
-        sample: their mutual information in nats.
-
-        It is log p(given | donor) - log p(given) and log p(donor | given) - log p(donor) alike. A model errs in both, in different ways:
-        the mean is taken. Of several given modalities the first term is summed, as if they were independent given the donor. p(donor) is
-        the mean of p(donor | reference) over samples that hold some of `have`: what the model says of a donor given nothing need not
-        agree with what it says given something. Raises UsageError for given modalities without likelihood.
+        sample: their mutual information in nats. references: samples that show how likely a donor is anyway (see `matching`). Raises
+        UsageError for given modalities without likelihood.
         """
         if not self.can_match(have):
             what = f"how well {' and '.join(have)} can be told from a donor is not known: it has no likelihood."
             raise UsageError(what, where=self.name, fix="Give other modalities, or ask another run.")
-        columns = []
-        for at in range(0, len(donors), MATCHED_TOGETHER):
-            holders = [Sample("", {want: each}) for each in donors[at : at + MATCHED_TOGETHER]]
-            alone = self._log_marginal(model, holders, have, want, references) if self.can_score(want) else None
-            parts = [samples[start : start + MATCHED_TOGETHER] for start in range(0, len(samples), MATCHED_TOGETHER)]
-            columns.append(np.vstack([self._mutual_information(model, part, have, want, holders, alone) for part in parts]))
-        return np.hstack(columns)
-
-    def _mutual_information(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        holders: Sequence[Sample],
-        alone: np.ndarray | None,
-    ) -> np.ndarray:
-        """(N, M); alone: (M,) log-likelihood of each donor when nothing in particular is given, None where it has none."""
-        back = np.sum([self._score_pairs(model, holders, [want], samples, name) for name in have], 0).T
-        return back if alone is None else (back + self._score_pairs(model, samples, have, holders, want) - alone) / 2
-
-    def _log_marginal(
-        self, model: Transformer, holders: Sequence[Sample], have: Sequence[str], want: str, references: Sequence[Sample]
-    ) -> np.ndarray:
-        """(M,) log of the mean likelihood over references, each read with what it holds of `have`; without any, given nothing."""
-        groups: dict[tuple[str, ...], list[Sample]] = defaultdict(list)
-        for each in references:
-            groups[tuple(name for name in have if name in each.tokens)].append(each)
-        if not references:
-            return -self.score(model, holders, [], want)[0]
-        told = np.vstack([self._score_pairs(model, own, held, holders, want) for held, own in groups.items()])
-        return np.logaddexp.reduce(told, axis=0) - np.log(len(told))
+        tell = partial(self._score_pairs, model)
+        return mutual_information(tell, samples, have, want, donors, references, both_ways=self.can_score(want))
 
     def _score_pairs(
         self, model: Transformer, given: Sequence[Sample], have: Sequence[str], others: Sequence[Sample], target: str

@@ -27,7 +27,7 @@ from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, trim
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
-from mmtool.model.sampling import Sampling, draw, guided
+from mmtool.model.sampling import Sampling, draw
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
@@ -258,8 +258,7 @@ class M3AE(Method):
         assert isinstance(model, MaskedAutoencoder)
         index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
         scores = self._length_scores(model, given, have, index)
-        led = guided(scores, self._length_scores(model, given, (), index), sampling.guidance) if sampling.guidance else scores
-        sizes = draw(led, sampling, generator)
+        sizes = draw(scores, sampling, generator, self._length_scores(model, given, (), index) if sampling.guidance else None)
         length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]
         contexts, nothing = ([self.joined(sample, shown, {}) for sample in given] for shown in (have, ()))
         longest = int(sizes.max())
@@ -268,7 +267,8 @@ class M3AE(Method):
 
         def scores_given(contexts: Sequence[Document], local_NT: Tensor, open_NT: Tensor) -> Tensor:
             rows = zip(contexts, local_NT.cpu().numpy(), open_NT.cpu().numpy(), sizes.tolist(), strict=True)
-            documents = [concatenate([context, self._coded(want, local[:size], hidden[:size])]) for context, local, hidden, size in rows]
+            parts = [(each, np.maximum(local[:size] - 1, 0), hidden[:size]) for each, local, hidden, size in rows]
+            documents = [concatenate([context, self._segment(want, codes, hidden)]) for context, codes, hidden in parts]
             starts = np.array([len(context) for context in contexts])[:, None]
             offsets = np.minimum(starts + np.arange(longest), starts + sizes.cpu().numpy()[:, None] - 1)
             return self._scores(model, documents, offsets, index)
@@ -310,11 +310,11 @@ class M3AE(Method):
         for at in range(0, len(samples), CHAINED):
             documents, offsets, codes, owners = [], [], [], []
             for number, sample in enumerate(samples[at : at + CHAINED], at):
-                context, local = self.joined(sample, have, {}), sample.tokens[target].astype(np.int64) + 1
-                for place in range(len(local)):
-                    documents.append(concatenate([context, self._coded(target, local, np.arange(len(local)) >= place)]))
+                context, told = self.joined(sample, have, {}), sample.tokens[target]
+                for place in range(len(told)):
+                    documents.append(concatenate([context, self._segment(target, told, np.arange(len(told)) >= place)]))
                     offsets.append([len(context) + place])
-                    codes.append(local[place])
+                    codes.append(int(told[place]) + 1)
                     owners.append(number)
             if documents:
                 log_p = torch.log_softmax(self._scores(model, documents, np.array(offsets), index)[:, 0], -1)
@@ -330,10 +330,6 @@ class M3AE(Method):
         scores = torch.full((len(samples), modality.max_length + 1), -torch.inf, device=model.head.device)
         scores[:, -1] = 0
         return scores
-
-    def _coded(self, name: str, local: np.ndarray, hidden: np.ndarray) -> Document:
-        """A segment of codes in the modality's range (code + 1), some of them hidden."""
-        return self._segment(name, np.maximum(local - 1, 0), hidden)
 
     def _scores(self, model: MaskedAutoencoder, documents: Sequence[Document], offsets_NT: np.ndarray, index: int) -> Tensor:
         """(N, T, W) scores of the codes of a modality at these tokens of each document; END is none of them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtool.model.sampling import Sampling, draw, expectation, guided
+from mmtool.model.sampling import Sampling, draw, expectation
 
 Scores = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,8 +50,8 @@ def fill_by_confidence(
     for number in range(1, steps + 1):
         progress = number / steps
         said = scores(local_NT, open_NT)
-        led = guided(said, alone(local_NT, open_NT), sampling.guidance) if sampling.guidance else said
-        drawn = draw(led.flatten(0, 1), sampling, generator).view(open_NT.shape)
+        unled = alone(local_NT, open_NT).flatten(0, 1) if sampling.guidance else None
+        drawn = draw(said.flatten(0, 1), sampling, generator, unled).view(open_NT.shape)
         likely = torch.log_softmax(said, -1).gather(2, drawn[..., None])[..., 0]
         confidence = likely + (1 - progress) * noise * _gumbel(likely, generator)
         confidence = confidence.masked_fill(~open_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmtool.data.sequence import NO_TARGET, Document, places
 from mmtool.model.cache import GROWTH, KVCache
 from mmtool.model.masks import View, attention_mask
-from mmtool.model.sampling import Sampling, draw, expectation, guided
+from mmtool.model.sampling import Sampling, draw, expectation
 from mmtool.model.transformer import Transformer
 
 CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
@@ -101,7 +101,7 @@ def _continue(
         if step == modality.max_length:
             scores[:, 1:] = -torch.inf
         scores, *alone = scores.chunk(sides)
-        local = draw(guided(scores, alone[0], sampling.guidance) if alone else scores, sampling, generator)
+        local = draw(scores, sampling, generator, *alone)
         drawn_NT[rows, step] = local
         log_p_NT[rows, step] = torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0]
         if expected_NT is not None and values is not None and step < len(values):

@@ -5,17 +5,11 @@ al. (Make-A-Scene, 2022, arXiv 2203.13131) and Sanchez et al. (2023, arXiv 2306.
 given and without it, and what speaks for a code because of what is given counts more than once.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from mmtool.errors import UsageError
-
-ByModality = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named
-OTHERS = "*"
 
 
 @dataclass(frozen=True)
@@ -30,36 +24,10 @@ class Sampling:
     code_values: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How modalities are drawn: what `Sampling` says of one, here of all, or by name."""
-
-    temperature: ByModality = 1.0
-    top_k: int | None = None
-    guidance: ByModality = 0.0
-
-    def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
-        """How modality `name` is drawn."""
-        return Sampling(_own(self.temperature, name, 1.0), self.top_k, _own(self.guidance, name, 0.0), code_values)
-
-    def check(self, names: Iterable[str]) -> None:
-        """Raise UsageError where something is said of a modality that is not among `names`."""
-        known = sorted(names)
-        for option, asked in (("--temperature", self.temperature), ("--guidance", self.guidance)):
-            unknown = sorted(set(asked) - {OTHERS, *known}) if isinstance(asked, Mapping) else []
-            if unknown:
-                raise UsageError(f"there is no modality {unknown[0]!r}.", where=option, fix=f"There are {', '.join(known)}.")
-
-
-PLAIN = Drawing()
-
-
-def _own(asked: ByModality, name: str, usual: float) -> float:
-    return asked.get(name, asked.get(OTHERS, usual)) if isinstance(asked, Mapping) else asked
-
-
-def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One index per row by the Gumbel trick: no normalisation, no wait for the device."""
+def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator, alone_NW: Tensor | None = None) -> Tensor:
+    """One index per row by the Gumbel trick: no normalisation, no wait for the device. alone: the scores given nothing, for guidance."""
+    if alone_NW is not None:
+        scores_NW = guided(scores_NW, alone_NW, sampling.guidance)
     if sampling.temperature == 0:
         return scores_NW.argmax(-1)
     if sampling.top_k is not None and sampling.top_k < scores_NW.shape[1]:

@@ -83,7 +83,9 @@ class _Teacher:
                 continue
             talk(f"learning values of {target} given {' and '.join(given)} from {len(samples):,} samples")
             rows = self.decoder.joined(given, samples), self.states(given, samples), np.concatenate([lesson.values for lesson in own])
-            self.decoder.directions[given, target] = _fit(*_useful(*rows, self.epochs, self.seed), self.epochs, self.seed)
+            rows = _useful(*rows, self.epochs, self.seed)
+            direction = self.decoder.directions[given, target] = _fit(*rows, self.epochs, self.seed)
+            direction.note_variance(*rows[:2])
 
     def real_lessons(self, groups: dict[frozenset[str], list[Sample]]) -> list[Lesson]:
         """Each table given every set of others that occurs with it."""
@@ -154,7 +156,6 @@ def _fit(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int,
     rows = direction.standard("given", given), direction.standard("state", states), direction.standard("target", target)
     for number, network in enumerate(direction.networks):
         _train(network, *rows, steps=max(1, epochs * len(given) // BATCH), seed=networks * seed + number)
-    direction.note_variance(given, states)
     return direction
 
 
