@@ -1,5 +1,8 @@
 """Guidance: draws that fit what is given better than the model's own."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +68,15 @@ def test_guidance_is_of_all_modalities_or_of_some() -> None:
         drawing(None, None, ["smell=1"]).check(["text", "image"])
     with pytest.raises(UsageError, match="--guidance"):
         drawing(None, None, ["-1"])
+
+
+def test_guided_draws_differ_and_are_as_likely_as_the_model_finds_them(mmtool, project: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    told, command = {}, ["impute", project / "run", project / "shards", "--split", "test", "--have", "lab", "--want", "text"]
+    for guidance in ("0", "3,lab=0"):
+        done = mmtool(*command, "--guidance", guidance, "-o", tmp_path / guidance)
+        assert done.code == 0, done.err
+        lines = [json.loads(line) for line in (tmp_path / guidance / "imputed.jsonl").read_text().splitlines()]
+        told[guidance] = [line["log_likelihood"][0] for line in lines]
+    assert told["0"] != told["3,lab=0"] and all(value < 0 for values in told.values() for value in values)
+    done = mmtool(*command, "--guidance", "lungs=1", "-o", tmp_path / "none")
+    assert done.code == 2 and "--guidance" in done.err and not (tmp_path / "none").exists()

@@ -6,13 +6,13 @@
 #
 #   sh examples/atari/run.sh --data DIR --out DIR [--clips N] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P] [--batch-tokens B]
 #                            [--methods causal,loretta] [--task impute,retrieval,...] [--label scene|game]
-#                            [--split validation|test] [--jobs N] [--smoke]
+#                            [--split validation|test] [--guidance G] [--jobs N] [--smoke]
 #
 # Clips are generated into DIR (by ale-py, nothing is downloaded) unless it holds some. Finished stages and trainings are kept: the
 # same command continues an interrupted one. --jobs: trainings side by side (2). The last line of standard output is one JSON document
 # with all results.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048 jobs=2
+data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048 jobs=2 guidance=1
 task=impute,retrieval,probe label=scene split=validation smoke=
 methods=causal,masked,contrastive,cm3,commutative,loretta
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -34,6 +34,7 @@ while [ $# -gt 0 ]; do
         --task) task=$2 ;;
         --label) label=$2 ;;
         --split) split=$2 ;;
+        --guidance) guidance=$2 ;;
         --jobs) jobs=$2 ;;
         *) usage ;;
     esac
@@ -60,5 +61,5 @@ make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/ac
     -o "$shards"
 
 say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
-    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --temperature 0.2,actions=1 --json \
-    -o "$out/comparison"
+    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --temperature 0.2,actions=1 \
+    --guidance "$guidance" --json -o "$out/comparison"

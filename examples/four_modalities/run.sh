@@ -4,12 +4,12 @@
 # German one leads nothing but a chain of two links.
 #
 #   sh examples/four_modalities/run.sh --data DIR --out DIR [--seeds 0] [--steps N] [--methods commutative,loretta] [--split validation|test]
-#                                      [--jobs N] [--smoke]
+#                                      [--guidance G] [--jobs N] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav. Finished stages and trainings are kept: the same command continues
 # an interrupted one. --jobs: trainings side by side (2). The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' seeds=0 steps=2400 split=test methods=commutative,loretta jobs=2 smoke=
+data='' out='' seeds=0 steps=2400 split=test methods=commutative,loretta guidance=1 jobs=2 smoke=
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -20,6 +20,7 @@ while [ $# -gt 0 ]; do
         --steps) steps=$2 ;;
         --methods) methods=$2 ;;
         --split) split=$2 ;;
+        --guidance) guidance=$2 ;;
         --jobs) jobs=$2 ;;
         *) usage ;;
     esac
@@ -47,4 +48,4 @@ make "$out/shards" mmtool shard "$tokens/english.tar" "$tokens/image.tar" "$toke
     --pair english,image --pair image,speech --pair speech,german -o "$out/shards"
 
 say mmtool compare "$out/shards" --methods "$methods" --seeds "$seeds" --jobs "$jobs" --preset tiny --set optimizer=muon --batch-tokens 2048 --steps "$steps" \
-    --task impute --split "$split" --label digit --limit "$limit" --temperature 0.5 --json -o "$out/report"
+    --task impute --split "$split" --label digit --limit "$limit" --temperature 0.5 --guidance "$guidance" --json -o "$out/report"

@@ -78,5 +78,4 @@ if [ -n "$ablation" ]; then   # one choice changed at a time
 fi
 say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
     $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 \
-    --guidance "$guidance" --json \
-    -o "$out/$link${ablation:+-ablation}"
+    --guidance "$guidance" --json -o "$out/$link${ablation:+-ablation}"

@@ -49,7 +49,7 @@ Guidance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="G|NAME=G,...",
-        help="Draw what the given speaks for, G times over: 1 is usual. Fits better, varies less; takes twice as long.",
+        help="Count what is given once more (1), or more: draws fit better and vary less, and take twice as long.",
         show_default="0",
         rich_help_panel=DRAWING,
     ),
