@@ -19,6 +19,7 @@ import numpy as np
 
 from mmtool.console import talk
 from mmtool.data.shards import open_token_set
+from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, over_seeds
 from mmtool.evaluation.evaluate import evaluate
@@ -27,7 +28,6 @@ from mmtool.evaluation.reconstruction import SHEETS
 from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
 from mmtool.evaluation.report import CONTACT_SHEET, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
-from mmtool.impute import PLAIN, Drawing
 from mmtool.methods import METHODS
 from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of

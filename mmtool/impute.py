@@ -1,6 +1,6 @@
 """Imputation: absent modalities of a sample from present ones, in batches of hundreds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,46 +11,16 @@ import torch
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
+from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import UsageError
-from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, open_run
 from mmtool.training.target import predict
 
-ByModality = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named
-OTHERS = "*"
 REFERENCES = 64  # samples that show how likely a donor is whatever is given
-BATCH_ROWS = 512  # rows decoded together; the cache of the base preset takes about 2 GB at 256 tokens
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How modalities are drawn: what `Sampling` says of one, here of all, or by name."""
-
-    temperature: ByModality = 1.0
-    top_k: int | None = None
-    guidance: ByModality = 0.0
-
-    def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
-        """How modality `name` is drawn."""
-        return Sampling(_own(self.temperature, name, 1.0), self.top_k, _own(self.guidance, name, 0.0), code_values)
-
-    def check(self, names: Iterable[str]) -> None:
-        """Raise UsageError where something is said of a modality that is not among `names`."""
-        known = sorted(names)
-        for option, asked in (("--temperature", self.temperature), ("--guidance", self.guidance)):
-            unknown = sorted(set(asked) - {OTHERS, *known}) if isinstance(asked, Mapping) else []
-            if unknown:
-                raise UsageError(f"there is no modality {unknown[0]!r}.", where=option, fix=f"There are {', '.join(known)}.")
-
-
-PLAIN = Drawing()
-
-
-def _own(asked: ByModality, name: str, usual: float) -> float:
-    return asked.get(name, asked.get(OTHERS, usual)) if isinstance(asked, Mapping) else asked
+BATCH_ROWS = 512  # rows decoded together, half as many with guidance; the cache of the base preset takes about 2 GB at 256 tokens
 
 
 @dataclass(frozen=True)
@@ -113,9 +83,9 @@ class Imputer:
         self.check(have, want)
         drawing.check(self.tokenizers)
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
-        rows, tokenizer = max(1, BATCH_ROWS // draws), self.tokenizers[want]
-        values = tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None
-        sampling = drawing.of(want, values)
+        tokenizer = self.tokenizers[want]
+        sampling = drawing.of(want, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
+        rows = max(1, BATCH_ROWS // draws // (2 if sampling.guidance else 1))
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]

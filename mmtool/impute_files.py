@@ -11,8 +11,9 @@ import numpy as np
 from mmtool.console import track
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import encode_key
+from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import UsageError
-from mmtool.impute import BATCH_ROWS, PLAIN, Drawing, Imputation, Imputer
+from mmtool.impute import BATCH_ROWS, Imputation, Imputer
 from mmtool.impute_tables import write_table
 from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
@@ -62,7 +63,11 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
+    if options.donors is not None and (options.drawing != PLAIN or not options.consistency):
+        fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
+        raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
     imputer = Imputer.open(run)
+    options.drawing.check(imputer.tokenizers)
     chosen = data[: options.limit] if options.limit else data
     if imputer.target and options.want == (imputer.target.label,):
         if options.donors is not None:

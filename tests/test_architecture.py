@@ -14,7 +14,7 @@ PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "storage", "console", "__init__"}
 STAGES = {
     *("training", "finetune", "impute", "impute_inputs", "impute_tables", "impute_files", "evaluation", "compare", "preprocessing"),
-    *("encoders", "adapt", "artefacts"),
+    *("drawing", "encoders", "adapt", "artefacts"),
 }
 BELOW = {
     "tokenizers": set(),
@@ -26,12 +26,13 @@ BELOW = {
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "adapt": {"encoders", "preprocessing", "evaluation", "training", "methods", "model", "data", "tokenizers"},
     "impute_tables": set(),
-    "impute": {"training", "methods", "model", "data", "tokenizers"},
-    "impute_files": {"impute", "impute_tables", "training", "model", "data", "tokenizers"},
+    "drawing": {"model"},
+    "impute": {"drawing", "training", "methods", "model", "data", "tokenizers"},
+    "impute_files": {"impute", "drawing", "impute_tables", "training", "model", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
-    "evaluation": {"impute", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
+    "evaluation": {"impute", "drawing", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},
-    "compare": {"evaluation", "impute", "training", "methods", "model", "data"},
+    "compare": {"evaluation", "drawing", "training", "methods", "model", "data"},
     "artefacts": {"adapt", "training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},

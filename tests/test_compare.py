@@ -9,9 +9,9 @@ from test_training import make_shards, settings
 from mmtool import compare as stage
 from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.compare import Judging, compare
+from mmtool.drawing import Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
-from mmtool.impute import Drawing
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -57,6 +57,10 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
     assert json.loads(again.out.splitlines()[-1]) == summary
+    led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
+    assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
+    drawing = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["settings"]["drawing"]
+    assert drawing == {"temperature": 1.0, "top_k": None, "guidance": {"*": 2.0, "c": 0.0}}
 
 
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:

@@ -205,13 +205,14 @@ def test_the_probabilities_of_all_texts_that_it_can_say_sum_to_one():
         own.score(model, [a_sample(0)], ["text"], "image")
 
 
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
 @pytest.mark.parametrize("want", NAMES)
-def test_every_modality_is_filled_from_the_others(want):
+def test_every_modality_is_filled_from_the_others(want, guidance):
     own = method(decode_steps=3)
     model = untrained(own)
     have = [name for name in NAMES if name != want]
     samples = [a_sample(i) for i in range(5)]
-    made = own.impute(model, samples, have, want, Sampling(), torch.Generator().manual_seed(0), draws=2)
+    made = own.impute(model, samples, have, want, Sampling(guidance=guidance), torch.Generator().manual_seed(0), draws=2)
     assert len(made.codes) == len(made.log_likelihood) == 10 and np.isfinite(made.log_likelihood).all()
     modality = LAYOUT.modalities[LAYOUT.index(want)]
     for row in made.codes:

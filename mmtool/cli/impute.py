@@ -108,6 +108,9 @@ def impute(
             raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards, without --raw.")
         if donors:
             raise UsageError("embeddings are predicted, not taken from donors.", where="--donors", fix="Leave it out.")
+        if temperature or top_k or guidance:
+            fix = "Leave out --temperature, --top-k and --guidance."
+            raise UsageError("embeddings are predicted, not drawn.", where="--space embedding", fix=fix)
         from mmtool.adapt.embeddings import impute_embeddings
 
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
@@ -118,9 +121,6 @@ def impute(
             )  # fmt: skip
         made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
         return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
-    if donors and (temperature or top_k or guidance or not confidence):
-        fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
-        raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}

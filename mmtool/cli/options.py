@@ -49,7 +49,8 @@ Guidance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="G|NAME=G,...",
-        help="Count what is given once more (1), or more: draws fit better and vary less, and take twice as long.",
+        help="Of the draws; 1: what the given speaks for counts twice. Fits better where the model knows, varies less, takes twice as "
+        "long. By wanted modality as --temperature is.",
         show_default="0",
         rich_help_panel=DRAWING,
     ),
@@ -159,7 +160,7 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
 
 def drawing(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
     """The `Drawing` that --temperature, --top-k and --guidance ask for."""
-    from mmtool.impute import Drawing
+    from mmtool.drawing import Drawing
 
     return Drawing(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
 

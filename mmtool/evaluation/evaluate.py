@@ -10,6 +10,7 @@ from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
+from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
@@ -30,7 +31,7 @@ from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
-from mmtool.impute import PLAIN, Drawing, Imputer
+from mmtool.impute import Imputer
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.console import track
+from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError
 from mmtool.evaluation.baselines import NearestNeighbour, marginal
 from mmtool.evaluation.calibration import calibration
@@ -17,7 +18,7 @@ from mmtool.evaluation.intervals import Estimate, perplexity, share
 from mmtool.evaluation.reference import Reference
 from mmtool.evaluation.regression import compare_tables
 from mmtool.evaluation.whole_tables import TabularBaselines
-from mmtool.impute import PLAIN, Drawing, Imputation, Imputer
+from mmtool.impute import Imputation, Imputer
 from mmtool.impute_tables import mean_rows
 from mmtool.tokenizers.base import ValueCodes
 

@@ -223,7 +223,10 @@ class Method:
 
     @torch.no_grad()
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
-        """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`."""
+        """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`. Raises
+        UsageError where nothing is given."""
+        if not have:
+            raise UsageError("nothing is given that features could tell.", where=self.name, fix="Name a modality that the samples hold.")
         return self.represent(model, samples, have, pooling or self.poolings[0]).cpu().numpy()
 
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:

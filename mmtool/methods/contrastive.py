@@ -86,7 +86,7 @@ class Contrastive(Method):
         generator: torch.Generator,
         draws: int = 1,
     ) -> Generated:
-        """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest."""
+        """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest. There is nothing for guidance to do."""
         pool = [sample for sample in self.gallery if want in sample.tokens]
         if not pool:
             raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")

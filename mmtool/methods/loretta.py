@@ -63,6 +63,8 @@ class LoReTTa(Commutative):
         super().__init__(layout, graph, options)
         if options.draws < 1:
             raise UsageError(f"draws must be 1 or more, not {options.draws}.", where="--set method.draws", fix="1 takes any draw.")
+        if options.guidance < 0:
+            raise UsageError(f"guidance is 0 or more, not {options.guidance}.", where="--set method.guidance", fix="0 turns it off.")
         self._known: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
         self._teachers = Counter[frozenset[str]]()
         for present, count in graph.combinations.items():

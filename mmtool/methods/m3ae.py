@@ -258,9 +258,9 @@ class M3AE(Method):
         assert isinstance(model, MaskedAutoencoder)
         index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
         scores = self._length_scores(model, given, have, index)
-        sizes = draw(scores, sampling, generator, self._length_scores(model, given, (), index) if sampling.guidance else None)
+        sizes = draw(scores, sampling, generator)
         length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]
-        contexts, nothing = ([self.joined(sample, shown, {}) for sample in given] for shown in (have, ()))
+        contexts = [self.joined(sample, have, {}) for sample in given]
         longest = int(sizes.max())
         if self.widths[index]:
             return self._patches(model, contexts, want, sizes.tolist(), length_p)
@@ -274,7 +274,8 @@ class M3AE(Method):
             return self._scores(model, documents, offsets, index)
 
         options = self.options
-        told, alone = (partial(scores_given, context) for context in (contexts, nothing))
+        nothing = [self.joined(sample, (), {}) for sample in given] if sampling.guidance else []
+        told, alone = partial(scores_given, contexts), partial(scores_given, nothing) if nothing else None
         filling = fill_by_confidence(told, alone, sizes, longest, options.decode_steps, options.confidence_noise, sampling, generator)
         if index not in self.varying:
             return trim(filling.local, filling.log_p, True, filling.expected)

@@ -88,9 +88,10 @@ class Masked(Method):
         draws: int = 1,
     ) -> Generated:
         """Iterative decoding: in each pass all hidden places are drawn, and the most confident ones stay."""
-        canvas, alone = (self._canvas(model, samples, have, want, draws, shown) for shown in (True, False))
+        canvas = self._canvas(model, samples, have, want, draws, shown=True)
+        alone = self._canvas(model, samples, have, want, draws, shown=False).scores if sampling.guidance else None
         steps, noise = self.options.decode_steps, self.options.confidence_noise
-        filling = fill_by_confidence(canvas.scores, alone.scores, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
+        filling = fill_by_confidence(canvas.scores, alone, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
         return trim(filling.local, filling.log_p, canvas.modality.fixed_length, filling.expected)
 
     def _canvas(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, draws: int, shown: bool) -> "_Canvas":

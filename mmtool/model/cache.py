@@ -49,8 +49,8 @@ class KVCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.tokens, self.slots = self.tokens[rows], self.slots[rows]
 
-    def repeat(self, times: int) -> "KVCache":
-        """The same cache, all rows of which follow each other `times` times."""
+    def tile(self, times: int) -> "KVCache":
+        """The same cache, all rows of which follow each other `times` times (`spread`: every row follows itself)."""
         self.keys, self.values = (each.repeat(1, times, 1, 1, 1) for each in (self.keys, self.values))
         self.tokens, self.slots = (each.repeat(times, 1) for each in (self.tokens, self.slots))
         return self

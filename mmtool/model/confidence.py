@@ -28,7 +28,7 @@ class Filling:
 
 def fill_by_confidence(
     scores: Scores,
-    alone: Scores,
+    alone: Scores | None,
     sizes_N: Tensor,
     longest: int,
     steps: int,
@@ -39,7 +39,7 @@ def fill_by_confidence(
     """Fill `sizes_N[n]` places of each row in `steps` passes.
 
     scores: takes what stands where (N, T) and which places are open (N, T), and gives (N, T, W), -inf for what must not be drawn.
-    alone: the same of a reader who is given nothing; asked with guidance only.
+    alone: the same of a reader who is given nothing, for guidance.
     noise: of Gumbel's distribution on the confidences of early passes, without which draws resemble each other.
     """
     device = sizes_N.device
@@ -50,8 +50,8 @@ def fill_by_confidence(
     for number in range(1, steps + 1):
         progress = number / steps
         said = scores(local_NT, open_NT)
-        unled = alone(local_NT, open_NT).flatten(0, 1) if sampling.guidance else None
-        drawn = draw(said.flatten(0, 1), sampling, generator, unled).view(open_NT.shape)
+        unmoved = alone(local_NT, open_NT).flatten(0, 1) if alone else None
+        drawn = draw(said.flatten(0, 1), sampling, generator, unmoved).view(open_NT.shape)
         likely = torch.log_softmax(said, -1).gather(2, drawn[..., None])[..., 0]
         confidence = likely + (1 - progress) * noise * _gumbel(likely, generator)
         confidence = confidence.masked_fill(~open_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)

@@ -40,7 +40,7 @@ def generate(
     modality = model.layout.modalities[index]
     cache, filled_NP = _prefill(model, prompts, draws)
     if sampling.guidance:  # a second batch of rows, which see nothing of the prompts
-        cache, filled_NP = cache.repeat(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
+        cache, filled_NP = cache.tile(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
     codes_NT, log_p_NT, expected_NT = _continue(model, cache, filled_NP, index, sampling, generator)
     return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 

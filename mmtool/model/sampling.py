@@ -1,8 +1,9 @@
 """How codes are drawn from a model's scores: temperature, the k most likely, guidance.
 
-Guidance is that of diffusion models without a classifier (Ho and Salimans 2022, arXiv 2207.12598), as it is used for tokens by Gafni et
-al. (Make-A-Scene, 2022, arXiv 2203.13131) and Sanchez et al. (2023, arXiv 2306.17806): the model reads everything twice, with what is
-given and without it, and what speaks for a code because of what is given counts more than once.
+Guidance is that of diffusion models without a classifier (Ho and Salimans 2022, arXiv 2207.12598), which Gafni et al. (2022, arXiv
+2203.13131) and Sanchez et al. (2023, arXiv 2306.17806) took to tokens, with a scale that is 1 where this one is 0: the model reads
+everything twice, with what is given and without, and what speaks for a code because of what is given counts more than once. It takes a
+model that has learned what is likely when nothing is given, and that what is given really speaks for what it says.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Sampling:
     """How one modality is drawn. temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all).
-    guidance: how much further from the scores of a model that is given nothing, 0: none. code_values: (T, codes) what each code is worth
-    at each place, NaN for none; with it the expectations are computed as well."""
+    guidance: how often what the given speaks for counts in addition, 0: as the model says. code_values: (T, codes) what each code is
+    worth at each place, NaN for none; with it the expectations are computed as well: the model's own, whatever codes are drawn by."""
 
     temperature: float = 1.0
     top_k: int | None = None

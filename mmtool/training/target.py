@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtool.data.sample import Sample
+from mmtool.errors import UsageError
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Transformer
 
@@ -88,9 +89,13 @@ class Target:
 def head_outputs(model: Transformer, method: Method, target: Target, samples: Sequence[Sample], dropped: Tensor | None = None) -> Tensor:
     """(N, O) outputs of the head, with gradients; every sample is seen through those of the target's modalities that it holds.
 
-    dropped: (N, D) factors on the features. Raises UsageError through the method where a sample holds none of them.
+    dropped: (N, D) factors on the features. Raises UsageError where a sample holds none of them.
     """
     assert model.task_head is not None
+    for sample in samples:
+        if not set(target.have) & set(sample.tokens):
+            what = f"the sample holds none of {', '.join(target.have)}, by which {target.label} is told."
+            raise UsageError(what, where=sample.key, fix="Leave it out, or finetune on what it holds.")
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(name for name in target.have if name in sample.tokens), []).append(i)
