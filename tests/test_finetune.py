@@ -109,6 +109,8 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
     assert [row["metric"] for row in done.results] == ["prediction r2"] and done.results[0]["value"] > 0.8
     imputer = Imputer.open(tmp_path / "out")
     said = imputer.target.said(imputer.predict([sample("new", 0, "ab")]))
+    with pytest.raises(UsageError, match=r"none-of-it.*holds none of"):
+        imputer.predict([sample("new", 0, "ab"), sample("none-of-it", 0, "")])
     assert 90 < said[0] < 140
     with pytest.raises(UsageError, match="no classes"):
         finetune(tuning(label="amount", kind="number", class_weights="balanced"), base / "cm3", shards, tmp_path / "weighted")

@@ -112,3 +112,5 @@ def test_guided_draws_come_with_the_likelihood_that_the_model_finds_them_to_have
     assert np.mean(told["3"]) < np.mean(told["0"])
     done = mmtool(*command, "--guidance", "lungs=1", "-o", tmp_path / "none")
     assert done.code == 2 and "--guidance" in done.err and not (tmp_path / "none").exists()
+    done = mmtool("evaluate", project / "run", project / "shards", "--task", "probe", "--guidance", "lungs=1", "-o", tmp_path / "none")
+    assert done.code == 2 and "--guidance" in done.err and not (tmp_path / "none").exists()

@@ -49,8 +49,8 @@ Guidance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="G|NAME=G,...",
-        help="Of the draws; 1: what the given speaks for counts twice. Fits better where the model knows, varies less, takes twice as "
-        "long. By wanted modality as --temperature is.",
+        help="Of the draws; 1: what the given speaks for counts twice. Fits better where the model knows, varies less (0 where bounds of "
+        "tables matter), takes twice as long. By wanted modality as --temperature is.",
         show_default="0",
         rich_help_panel=DRAWING,
     ),

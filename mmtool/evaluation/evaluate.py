@@ -89,6 +89,7 @@ def evaluate(
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
     test_set, train_set = open_sides(data, train)
+    drawing.check(test_set.tokenizers)
     opened = [(path, Imputer.open(path, device=device)) for path in runs]
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():

@@ -50,8 +50,8 @@ def fill_by_confidence(
     for number in range(1, steps + 1):
         progress = number / steps
         said = scores(local_NT, open_NT)
-        unmoved = alone(local_NT, open_NT).flatten(0, 1) if alone else None
-        drawn = draw(said.flatten(0, 1), sampling, generator, unmoved).view(open_NT.shape)
+        without = alone(local_NT, open_NT).flatten(0, 1) if alone else None
+        drawn = draw(said.flatten(0, 1), sampling, generator, without).view(open_NT.shape)
         likely = torch.log_softmax(said, -1).gather(2, drawn[..., None])[..., 0]
         confidence = likely + (1 - progress) * noise * _gumbel(likely, generator)
         confidence = confidence.masked_fill(~open_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)

@@ -92,13 +92,12 @@ def head_outputs(model: Transformer, method: Method, target: Target, samples: Se
     dropped: (N, D) factors on the features. Raises UsageError where a sample holds none of them.
     """
     assert model.task_head is not None
-    for sample in samples:
-        if not set(target.have) & set(sample.tokens):
-            what = f"the sample holds none of {', '.join(target.have)}, by which {target.label} is told."
-            raise UsageError(what, where=sample.key, fix="Leave it out, or finetune on what it holds.")
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(name for name in target.have if name in sample.tokens), []).append(i)
+    if () in groups:
+        what = f"the sample holds none of {', '.join(target.have)}, by which {target.label} is told."
+        raise UsageError(what, where=samples[groups[()][0]].key, fix="Leave it out, or finetune on what it holds.")
     parts = [method.represent(model, [samples[i] for i in rows], names, target.pooling) for names, rows in groups.items()]
     order = torch.tensor([i for rows in groups.values() for i in rows], device=model.head.device)
     features = torch.cat(parts)[order.argsort()]
