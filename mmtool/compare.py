@@ -29,7 +29,7 @@ from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Surviva
 from mmtool.evaluation.report import CONTACT_SHEET, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
-from mmtool.storage import refuse_overwrite, sha256_bytes, write_json
+from mmtool.storage import begin_or_continue, sha256_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import CONFIG, open_run
@@ -96,7 +96,7 @@ def compare(
     judging.drawing.check(train.tokenizers)
     print_of_data = train.fingerprint
     held_out = _held_out(Path(data), judging, variants)
-    _begin_or_continue(output, print_of_data, force)
+    begin_or_continue(output, COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data}, force)
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
     trainings = {}
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
@@ -148,20 +148,6 @@ def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfi
 
 def _train_of(held_out: Path) -> Path:
     return held_out if held_out.is_file() else held_out.parent / "train"
-
-
-def _begin_or_continue(output: Path, fingerprint: str, force: bool) -> None:
-    """A new directory, or one that holds a comparison on the same data."""
-    record = {"format": COMPARISON_FORMAT, "data": fingerprint}
-    path = output / COMPARISON
-    if not path.exists():
-        refuse_overwrite(output, force)
-    elif not force and json.loads(path.read_text()) != record:
-        fix = "Choose another output, or pass --force to start anew."
-        raise UsageError("this comparison was begun on other data.", where=output, fix=fix)
-    if force and output.is_dir():
-        shutil.rmtree(output)
-    write_json(path, record)
 
 
 def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:

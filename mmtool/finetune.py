@@ -79,7 +79,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
         talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
     model.load_state_dict(run.checkpoint().model)
     results = judge(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
-    rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items()]
+    rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]
     best = trainer.best[1] if trainer.best else trainer.step
     return FinetuneSummary(str(output), target.label, trainer.step, best, trainer.elapsed_s, model.num_parameters(), rows)
 

@@ -93,6 +93,27 @@ def write_json(path: Path, value: Any, force: bool = True) -> None:
     write_bytes(path, (text + "\n").encode(), force)
 
 
+def begin_or_continue(output: Path, name: str, record: dict[str, Any], force: bool) -> None:
+    """A new directory whose file `name` holds `record`, or the one that was begun with the same; what is there otherwise is removed by
+    `force`, else UsageError is raised."""
+    path = output / name
+    if force and output.is_dir():
+        shutil.rmtree(output)
+    if not path.exists():
+        refuse_overwrite(output, force)
+        write_json(path, record)
+    elif _read(path) != record:
+        fix = "Choose another output, or pass --force to start anew."
+        raise UsageError("something else was begun here: of another kind, or on other data.", where=output, fix=fix)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
 def commit(partial: Path, path: Path) -> None:
     """The one rename by which anything written becomes visible."""
     os.replace(partial, path)

@@ -97,6 +97,9 @@ def test_a_comparison_averages_seeds_and_continues(world, tmp_path, mmtool):
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("adapter.safetensors")}
     assert len(weights) == 20 and mmtool(*arguments, "-o", tmp_path / "out").code == 0
     assert all(path.stat().st_mtime_ns == time for path, time in weights.items()), "finished adapters are kept"
+    (tmp_path / "out" / "comparison.json").write_text('{"format": "mmtool-comparison/1", "data": "x"}')
+    assert mmtool(*arguments, "-o", tmp_path / "out").code == 2, "a comparison of another kind is not written into"
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
 
 
 def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(world, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,17 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"none-of-it.*holds none of"):
         imputer.predict([sample("new", 0, "ab"), sample("none-of-it", 0, "")])
     assert 90 < said[0] < 140
+    for amount in (100.0, "unknown"):
+        last = sample("last", 0, "ab", "validation")
+        last.labels["amount"] = amount
+        shutil.rmtree(shards / "validation")
+        (shards / "validation").mkdir()
+        write_split(shards / "validation", tokens.layout.modalities[:2], tokenizers, [last], {}, split="validation")
+        tuned = partial(finetune, tuning(label="amount", kind="number", steps=2), base / "cm3", shards, tmp_path / str(amount))
+        if amount == 100.0:
+            assert tuned().results == [], "of one sample there is no R2"
+    with pytest.raises(DataError, match=r"last.*amount is 'unknown'"):
+        tuned()
     with pytest.raises(UsageError, match="no classes"):
         finetune(tuning(label="amount", kind="number", class_weights="balanced"), base / "cm3", shards, tmp_path / "weighted")
 

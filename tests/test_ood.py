@@ -57,6 +57,14 @@ def test_noise_is_not_told_apart() -> None:
     assert estimate.low < 0.5 < estimate.high
 
 
+def test_an_interval_over_classes_of_one_sample_is_not_a_point() -> None:
+    random, classes = np.random.default_rng(0), np.arange(15).astype(str)
+    centres = random.normal(size=(15, 3))
+    train, test = (centres[rows] + random.normal(0, 0.5, (len(rows), 3)) for rows in (np.arange(150) % 15, np.arange(15)))
+    (_, estimate), *_ = ood.judge(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.Strangers("x"), 0)
+    assert estimate.low < estimate.value < estimate.high and estimate.high - estimate.low > 0.02
+
+
 def test_the_command_line_takes_other_shards(mmtool, toy: Path, tmp_path: Path) -> None:
     strangers = []
     for i in range(40):

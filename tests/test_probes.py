@@ -1,11 +1,15 @@
 """Probes read the label from every subset of modalities, and say how they were trained where a subset was never seen."""
 
+import math
+
 import numpy as np
 import pytest
 from test_training import sample
 from toy_study import CodesAsFeatures, found, toy_study
 
+from mmtool.errors import DataError
 from mmtool.evaluation import probes
+from mmtool.evaluation.evaluate import _defined
 from mmtool.evaluation.intervals import crossed
 
 
@@ -49,6 +53,20 @@ def test_numbers_are_regressed_on() -> None:
     assert {row["metric"] for row in rows} == {"probe r2"}
     assert found(rows, given="b")["value"] > 0.9
     assert found(rows, given="a")["value"] < 0.3
+
+
+def test_numbers_that_do_not_vary_have_no_r2_and_a_text_among_them_is_named() -> None:
+    study = toy_study()
+    sides = {"train": study.reference.train.samples, "test": study.reference.test.samples}
+    for samples in sides.values():
+        for place, each in enumerate(samples):
+            each.labels["amount"] = 0.5 + (place if samples is sides["train"] else 0)
+    rows = list(probes.measure(toy_study(label="amount", train=sides["train"], test=sides["test"])))
+    assert rows and all(math.isnan(row["value"]) and math.isnan(row["low"]) for row in rows)
+    assert list(_defined([*rows, {**rows[0], "value": 0.5}])) == [{**rows[0], "value": 0.5}]
+    sides["train"][3].labels["amount"] = "unknown"
+    with pytest.raises(DataError, match=f"{sides['train'][3].key}.*amount is 'unknown'"):
+        list(probes.measure(toy_study(label="amount", train=sides["train"], test=sides["test"])))
 
 
 def test_intervals_of_few_shots_cover_both_draws_and_samples() -> None:

@@ -90,3 +90,26 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
 
 def test_wrong_use_is_named(tables: Path, mmtool: Callable[..., Any]) -> None:
     assert "is not TIME,EVENT" in mmtool("evaluate", "run", "shards", "--survival", "days", "-o", tables / "x").err
+
+
+def test_an_empty_column_and_a_link_of_few_samples_spoil_nothing(tmp_path: Path, mmtool: Callable[..., Any]) -> None:
+    random, columns = np.random.default_rng(0), {"a": 3, "b": 2, "c": 2}
+    held = {"a": range(60), "b": range(70), "c": range(60, 70)}  # 10 samples link b and c
+    for name, size in columns.items():
+        rows = [[f"p{i:02d}", *random.normal(size=size).round(3), *[""] * (name == "a")] for i in held[name]]
+        with open(tmp_path / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["key", *(f"x{i}" for i in range(len(rows[0]) - 1))], *rows])
+        tokenized = ("tokenize", "table", tmp_path / f"{name}.csv", "--fit", "--name", name, "--fractions", 1, 0, 0)
+        assert mmtool(*tokenized, "-o", tmp_path / f"{name}.tar").code == 0
+    assert mmtool("shard", *(tmp_path / f"{name}.tar" for name in columns), "--fractions", 1, 0, 0, "-o", tmp_path / "shards").code == 0
+    trained = mmtool(
+        "pretrain", tmp_path / "shards", "--method", "loretta", "--preset", "tiny", "--batch-tokens", 128, "--no-compile", "--set",
+        "shape.depth=1", "--set", "shape.width=32", "--steps", 4, "--set", "value_epochs=1", "--set", "method.warmup=0.5",
+        "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    for have, want, empty in (("b", "a", [False, False, False, True]), ("a", "b", [False, False])):
+        filled = tmp_path / f"filled-{want}"
+        assert mmtool("impute", tmp_path / "run", tmp_path / "shards", "--have", have, "--want", want, "-o", filled).code == 0
+        _, *rows = csv.reader((filled / f"{want}.csv").open())
+        assert rows and all([value == "" for value in row[1:]] == empty for row in rows)

@@ -19,7 +19,7 @@ from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.errors import UsageError
 from mmtool.evaluation.aggregate import over_seeds
-from mmtool.storage import refuse_overwrite, write_json
+from mmtool.storage import begin_or_continue
 from mmtool.training.side_by_side import train_all
 
 COMPARISON, COMPARISON_FORMAT = "comparison.json", "mmtool-adapter-comparison/1"
@@ -62,9 +62,7 @@ def compare_adapters(
         options_for(config)
         config.modalities(tuple(sources))
     tokens = held_out_set(data, split)
-    if force or not (output / COMPARISON).exists():
-        refuse_overwrite(output, force)
-        write_json(output / COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})
+    begin_or_continue(output, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint}, force)
     runs = {(name, own): output / "runs" / name.replace(":", "-") / f"seed-{own}" for own in seeds for name in variants}
     train_all(
         {

@@ -69,9 +69,8 @@ def judge(kind: str, answers: np.ndarray, targets: np.ndarray, seed: int) -> Est
     if kind == "survival":
         return concordance(answers[:, 0], targets, seed)
     statistic = {"multilabel": _macro_f1, "binary": _auroc, "regression": _r2}[kind]
-    if not np.isfinite(statistic(answers, targets)):
-        return None
-    return bootstrap(lambda rows: statistic(answers[rows], targets[rows]), len(targets), seed)
+    found = bootstrap(lambda rows: statistic(answers[rows], targets[rows]), len(targets), seed)
+    return found if found.defined else None
 
 
 def _macro_f1(answers: np.ndarray, targets: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.errors import DataError
 from mmtool.tokenizers.base import Kind, Positions
 
 SPLITS = ("train", "validation", "test")
@@ -77,3 +78,11 @@ class Sample:
     @property
     def present(self) -> tuple[str, ...]:
         return tuple(sorted(self.tokens))
+
+    def number(self, label: str) -> float:
+        """A label that is a number. Raises DataError where it is not."""
+        try:
+            return float(self.labels[label])
+        except (TypeError, ValueError) as error:
+            what = f"{label} is {self.labels[label]!r}, where other samples have numbers."
+            raise DataError(what, where=self.key, fix="Correct it in the table of labels and shard again, or leave it empty.") from error

@@ -1,7 +1,8 @@
 """The stage `evaluate`: how well runs fill every hole, against each other, trivial baselines and the ceiling of real data."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from mmtool.evaluation.reference import (
     open_sides,
 )
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
-from mmtool.evaluation.study import Study
+from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
@@ -111,7 +112,7 @@ def evaluate(
         Settings(draws, drawing, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors),
         others,
     )
-    rows = [row for name in chosen for row in TASKS[name].measure(study)]
+    rows = list(_defined(row for name in chosen for row in TASKS[name].measure(study)))
     if not rows:
         fix = "Evaluate on samples that have several modalities or a label."
         raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
@@ -125,6 +126,18 @@ def evaluate(
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
     judges = {name: judge["value"] for name, judge in meta["judges"].items()}
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
+
+
+def _defined(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows that have a value; of the others it is said that they are left out."""
+    undefined = []
+    for row in rows:
+        if math.isfinite(row["value"]):
+            yield row
+        else:
+            undefined.append(f"{row['metric']} of {row['target']} from {' and '.join(row['given']) or 'nothing'} ({row['n']} samples)")
+    if undefined:
+        talk(f"left out, the samples being too few or too alike to tell: {', '.join(dict.fromkeys(undefined))}")
 
 
 def _reference(

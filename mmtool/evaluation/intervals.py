@@ -1,5 +1,6 @@
 """Estimates with 95 % intervals: Wilson's for shares, the bootstrap over samples for everything else."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval, and the number of samples behind it."""
+    """A value, its 95 % interval, and the number of samples behind it; NaN where these are too few or too alike to tell."""
 
     value: float
     low: float
@@ -22,6 +23,10 @@ class Estimate:
     def around(cls, value: float, low: float, high: float, n: int) -> "Estimate":
         """An interval that holds its value, whatever rounding and resampling did."""
         return cls(float(value), float(min(value, low)), float(max(value, high)), n)
+
+    @property
+    def defined(self) -> bool:
+        return bool(np.isfinite(self.value))
 
 
 def share(correct: np.ndarray) -> Estimate:
@@ -41,11 +46,15 @@ def perplexity(nll: np.ndarray, num_tokens: np.ndarray, seed: int) -> Estimate:
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, resamples: int = 200) -> Estimate:
-    """`statistic(rows)` on all of n samples, with the spread over resamples; NaN resamples do not count."""
+    """`statistic(rows)` on all of n samples, with the spread over resamples. NaN resamples do not count; it is undefined where the
+    statistic is NaN of all samples, or of more than half of the resamples."""
     random = np.random.default_rng(seed)
-    drawn = [statistic(random.integers(0, n, n)) for _ in range(resamples)]
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return Estimate.around(statistic(np.arange(n)), low, high, n)
+    drawn = np.array([statistic(random.integers(0, n, n)) for _ in range(resamples)])
+    drawn, value = drawn[np.isfinite(drawn)], statistic(np.arange(n))
+    if not np.isfinite(value) or 2 * len(drawn) < resamples:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate.around(value, low, high, n)
 
 
 def crossed(values: np.ndarray, seed: int) -> Estimate:

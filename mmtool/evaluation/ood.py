@@ -11,6 +11,7 @@ kinds: what is asked is whether unlabelled features set them apart.
 Beside the runs stands the same distance on principal components of the raw values.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,8 @@ def judge(points: Points, strangers: Strangers, seed: int) -> Iterator[tuple[str
     far = np.array([distances(points.train[rows], points.train_classes[rows], pool) for rows in kept])
 
     def mean_auroc(rows: np.ndarray) -> float:
-        return float(np.mean([auroc(scores[rows], positive[rows]) for scores, positive in zip(far, strange, strict=True)]))
+        each = np.array([auroc(scores[rows], positive[rows]) for scores, positive in zip(far, strange, strict=True)])
+        return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else math.nan  # a resample may miss a class
 
     yield AUROC, bootstrap(mean_auroc, len(pool), seed)
     if strangers.samples is None and not strangers.classes:

@@ -38,7 +38,7 @@ def judge(target: Target, outputs: np.ndarray, samples: Sequence[Sample], seed: 
     """Metrics of (N, O) outputs of a head on labelled samples."""
     said = target.said(outputs)
     if target.is_number:
-        truth = np.array([float(sample.labels[target.label]) for sample in samples])
+        truth = np.array([sample.number(target.label) for sample in samples])
         return {R2: r_squared(truth, said, seed)}
     names = np.array([str(sample.labels[target.label]) for sample in samples])
 

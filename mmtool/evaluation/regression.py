@@ -18,10 +18,8 @@ def compare_tables(true: np.ndarray, imputed: np.ndarray, seed: int) -> dict[str
     An imputed NaN stands for the mean of what was imputed for that feature.
     """
     imputed = _without_nan(imputed)
-    r2, everyone = r2_of(true, imputed), np.arange(len(true))
-    if not np.isfinite(r2(everyone)):
-        return {}
-    return {"r2": bootstrap(r2, len(true), seed), "spearman": bootstrap(spearman_of(true, imputed), len(true), seed)}
+    r2, spearman = (bootstrap(statistic(true, imputed), len(true), seed) for statistic in (r2_of, spearman_of))
+    return {"r2": r2, "spearman": spearman} if r2.defined else {}
 
 
 def r2_of(true: np.ndarray, imputed: np.ndarray) -> Statistic:

@@ -60,7 +60,7 @@ class Study:
         """The label of the samples at `indices`: classes as text, or numbers where it is one to regress on."""
         assert self.reference.label is not None
         if self.reference.regression:
-            return np.array([float(sample.labels[self.reference.label]) for sample in self.samples(side, indices)])
+            return np.array([sample.number(self.reference.label) for sample in self.samples(side, indices)])
         return self.side(side).labels(self.reference.label, indices).astype(str)
 
 

@@ -40,10 +40,9 @@ class RiskModel:
 
 
 def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int) -> Estimate | None:
-    """Harrell's c-index of (N,) risks with a bootstrap interval; None where no pair can be compared."""
-    if not np.isfinite(_c_index(risk, outcomes)):
-        return None
-    return bootstrap(lambda rows: _c_index(risk[rows], outcomes[rows]), len(risk), seed)
+    """Harrell's c-index of (N,) risks with a bootstrap interval; None where too few pairs can be compared."""
+    found = bootstrap(lambda rows: _c_index(risk[rows], outcomes[rows]), len(risk), seed)
+    return found if found.defined else None
 
 
 def outcomes_of(labels: Sequence[Mapping[str, Any]], time: str, event: str) -> np.ndarray:

@@ -124,19 +124,21 @@ class ValueDecoder:
         return (tuple(sorted(given)), target) in self.directions
 
     def values(self, name: str, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, L) what codes stand for; the mean of the place where one means missing."""
-        found = self._real(name, codes)
-        return np.where(np.isnan(found), np.nanmean(self.tables[name], 1), found).astype(np.float32)
+        """(N, L) what codes stand for; the mean of the place where one means missing, 0 where all codes of the place do."""
+        found, table = self._real(name, codes), self.tables[name]
+        mean = np.nan_to_num(table).sum(1) / np.maximum((~np.isnan(table)).sum(1), 1)
+        return np.where(np.isnan(found), mean, found).astype(np.float32)
 
     def joined(self, given: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """(N, P) values of several modalities of samples, side by side in the order of their names."""
         return np.hstack([self.values(name, [sample.tokens[name] for sample in samples]) for name in sorted(given)])
 
     def expected(self, given: Sequence[str], target: str, samples: Sequence[Sample], states: States) -> np.ndarray:
-        """(N, K) expected code values of a direction that is known; hidden states are computed where they are read."""
+        """(N, K) expected code values of a direction that is known, NaN in places of which no value was ever seen; hidden states are
+        computed where they are read."""
         direction = self.directions[tuple(sorted(given)), target]
         read = states(given, samples) if direction.reads_states else np.zeros((len(samples), 0), np.float32)
-        return direction(self.joined(given, samples), read)
+        return np.where(np.isnan(self.tables[target]).all(1), np.float32("nan"), direction(self.joined(given, samples), read))
 
     def match(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray], states: States) -> np.ndarray:
         """(N, M) mutual information in nats of each sample's modalities `have` and each of M donors of `want`, up to a constant per sample:

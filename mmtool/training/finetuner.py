@@ -96,11 +96,12 @@ class Finetuner(TransformerLoop):
 
 
 def scores(target: Target, outputs: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
-    """Loss, and accuracy or R2; a class that training has not is always wrong and has no loss."""
+    """Loss, and accuracy or R2 (of samples that are all alike by the variance in training); a class that training has not is always wrong
+    and has no loss."""
     truth = target.encode(samples)
     if target.is_number:
         error, spread = float(np.square(outputs[:, 0] - truth).mean()), float(truth.var())
-        return {"loss": error, "r2": 1 - error / spread if spread else 0.0}
+        return {"loss": error, "r2": 1 - error / (spread or 1.0)}
     known = truth >= 0
     losses = target.losses(torch.from_numpy(outputs[known]), torch.from_numpy(truth[known]))
     return {"loss": float(losses.mean()) if known.any() else 0.0, "accuracy": float((outputs.argmax(1) == truth).mean())}

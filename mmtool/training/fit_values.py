@@ -97,13 +97,15 @@ class _Teacher:
         return found
 
     def transitive_lessons(self, groups: dict[frozenset[str], list[Sample]]) -> list[Lesson]:
-        """By the method's routes from real samples: the pseudo table given the real one, with and without where the route starts; and
-        each of these two given the other and the pseudo table."""
+        """By the method's routes from real samples whose last link was learned: the pseudo table given the real one, with and without
+        where the route starts; and each of these two given the other and the pseudo table."""
         found = []
         for held, samples in groups.items():
             for route in self.method.routes(held):
                 path = route.paths[0]
                 if len(route.paths) > 1 or path[0] == route.target or not set(path) <= set(self.decoder.tables):
+                    continue
+                if not self.decoder.knows(path[-2:-1], path[-1]):
                     continue
                 pseudo, expected = path[-1], self.expected(path, samples)
                 found.append(Lesson((route.target,), pseudo, samples, expected))
@@ -114,10 +116,10 @@ class _Teacher:
         return found
 
     def expected(self, path: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
-        """Expected values of the end of a path; what lies between is drawn."""
+        """Expected values of the end of a path, 0 in places without values; what lies between is drawn."""
         *before, end = path
         start = self.drawn(before, samples)
-        return self.decoder.expected((before[-1],), end, start, self.states)
+        return np.nan_to_num(self.decoder.expected((before[-1],), end, start, self.states))
 
     def drawn(self, path: Sequence[str], samples: Sequence[Sample]) -> list[Sample]:
         """The samples with what the transformer draws along the path, link by link."""

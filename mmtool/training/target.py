@@ -49,11 +49,10 @@ class Target:
 
     def encode(self, samples: Sequence[Sample]) -> np.ndarray:
         """(N,) places in `classes` (-1 for a class that training has not), or standardised numbers."""
-        values = [sample.labels[self.label] for sample in samples]
         if self.is_number:
-            return ((np.array([float(value) for value in values]) - self.mean) / self.scale).astype(np.float32)
+            return ((np.array([sample.number(self.label) for sample in samples]) - self.mean) / self.scale).astype(np.float32)
         places = {name: place for place, name in enumerate(self.classes)}
-        return np.array([places.get(str(value), -1) for value in values], np.int64)
+        return np.array([places.get(str(sample.labels[self.label]), -1) for sample in samples], np.int64)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): cross entropy in nats, or squared error in squared standard deviations."""
