@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import make_shards, sample, settings
 
-from mmtool.adapt.adapter import open_adapter
+from mmtool.adapt.adapter import open_adapter, read_record
 from mmtool.adapt.batches import holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import AdaptTrainer, adapt
@@ -79,6 +79,14 @@ def test_embeddings_of_what_is_there_are_written_beside_predicted_ones(world, tm
     assert len(table["key"]) == 320 and sum(table["predicted"]) == 160
     assert {key.partition("-")[0] for key, made in zip(table["key"], table["predicted"], strict=True) if made} == {"b"}
     assert len(table["embedding"][0]) == 32
+
+
+def test_a_comparison_may_be_given_minutes(world, tmp_path, mmtool):
+    done = mmtool("compare", *common(world), "--methods", "zeros", "--minutes", 0.01, "--limit", 20, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert read_record(tmp_path / "out/runs/zeros/seed-0")["config"]["minutes"] == 0.01
+    elapsed = [json.loads(line)["elapsed_s"] for line in (tmp_path / "out/runs/zeros/seed-0/metrics.jsonl").read_text().splitlines()]
+    assert 0.6 <= elapsed[-1] < 6, "not as long as 1,000 steps take"
 
 
 def test_a_comparison_averages_seeds_and_continues(world, tmp_path, mmtool):

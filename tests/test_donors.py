@@ -12,10 +12,12 @@ from toy_study import found
 
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
+from mmtool.drawing import Drawing
 from mmtool.errors import UsageError
 from mmtool.evaluation import donors as task
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.impute import Imputer
+from mmtool.impute_files import ImputeOptions, impute_files
 from mmtool.methods import METHODS
 
 
@@ -144,7 +146,10 @@ def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, pro
     assert done.code == 2 and "--donors" in done.err and not (tmp_path / "filled").exists()
     for option in (["--temperature", "0.5"], ["--top-k", "3"], ["--guidance", "1"], ["--no-confidence"]):
         done = mmtool(*command, *option, "-o", tmp_path / "filled")
-        assert done.code == 2 and "chosen, not drawn" in done.err
+        assert done.code == 2 and f"{option[0]} has no effect with --donors" in done.err
+    for options in (ImputeOptions(donors=[], drawing=Drawing(0.5)), ImputeOptions(donors=[], consistency=False)):
+        with pytest.raises(UsageError, match="chosen, not drawn"):
+            impute_files(project / "run", [], tmp_path / "filled", options)
 
 
 def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encod
 from mmtool.cli.options import (
     BUDGET,
     CONFIG,
+    OF_RUNS,
     Candidates,
     ConfigFile,
     ContactSamples,
@@ -41,6 +42,7 @@ from mmtool.cli.options import (
     hushed,
     names,
     raw_tables,
+    refuse_unused,
     survival_labels,
 )
 from mmtool.cli.pretrain import MODEL, USUAL, Preset
@@ -56,6 +58,7 @@ EXAMPLES = examples(
 
 
 def compare(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with a train and a held-out split.")],
     output: OutputDirectory,
     methods: Annotated[
@@ -134,7 +137,9 @@ def compare(
     samples loses modalities.
     """
     if encoders:
-        wanted_adapters = _adapters(methods, variants, config, settings, shared_options(label, kind, survival, eta, missing, lose), steps)
+        refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
+        shared = shared_options(label, kind, survival, eta, missing, lose)
+        wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
         from mmtool.adapt.compare import compare_adapters
 
         with hushed(quiet):
@@ -144,6 +149,8 @@ def compare(
             )  # fmt: skip
         sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
+    refuse_unused(context, "without --encoder", "--kind", "--eta", "--missing", "--lose")
+    refuse_unused(context, "without --raw", "--key-column", when=not raw)
     options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
     wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
     for text in variants or ():
@@ -185,7 +192,6 @@ def _adapters(
     config: Path | None,
     settings: list[str] | None,
     options: dict[str, Any],
-    steps: int | None,
 ) -> dict[str, AdaptConfig]:
     """Columns of a comparison of adapters: name -> settings."""
     chosen = {name: (name, list[str]()) for name in names(methods)}
@@ -195,7 +201,7 @@ def _adapters(
             raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
         chosen[name] = method, assigned
     return {
-        name: resolve_as(AdaptConfig, config, {**options, "steps": steps, "method": method}, [*(settings or ()), *assigned])
+        name: resolve_as(AdaptConfig, config, {**options, "method": method}, [*(settings or ()), *assigned])
         for name, (method, assigned) in chosen.items()
     }
 

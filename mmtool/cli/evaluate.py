@@ -7,6 +7,7 @@ import typer
 
 from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
+    OF_RUNS,
     Candidates,
     ContactSamples,
     Force,
@@ -36,9 +37,11 @@ from mmtool.cli.options import (
     finish,
     hushed,
     raw_tables,
+    refuse_unused,
     survival_labels,
 )
 
+OPTIONS_OF = {"retrieval": "--candidates", "donors": "--max-donors", "ood": "--ood", "reconstruct": "--mask-ratio"}
 EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
@@ -51,6 +54,7 @@ EXAMPLES = examples(
 
 
 def evaluate(
+    context: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What pretrain or finetune wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
@@ -99,6 +103,7 @@ def evaluate(
     embeddings that they predict retrieve real ones; --encoder says where their encoders lie if they were moved.
     """
     if any((run / "adapter.json").exists() for run in runs):
+        refuse_unused(context, "where adapters are evaluated", "--train", "--label", "--survival", *OF_RUNS)
         from mmtool.adapt.evaluate import evaluate_adapters
 
         with hushed(quiet):
@@ -108,7 +113,11 @@ def evaluate(
             )  # fmt: skip
         sentence = f"{judged.report}: {len(judged.rows)} results on {judged.samples:,} held-out samples; read report.md in it"
         return finish({"results": judged.rows, "samples": judged.samples, "report": judged.report}, sentence, as_json, quiet)
-    outcome = survival_labels(survival)
+    refuse_unused(context, "where no adapter is evaluated", "--encoder", "--eta")
+    refuse_unused(context, "without --raw", "--key-column", when=not raw)
+    tasks, outcome = asked_tasks(task, reconstructions), survival_labels(survival)
+    for name, option in OPTIONS_OF.items():
+        refuse_unused(context, f"without --task {name}", option, when=not {name, "all"} & set(tasks))
     from mmtool.evaluation.evaluate import evaluate as judge
 
     with hushed(quiet):
@@ -117,7 +126,7 @@ def evaluate(
             runs,
             data,
             output,
-            tasks=asked_tasks(task, reconstructions),
+            tasks=tasks,
             train=train,
             label=label,
             limit=limit,

@@ -26,6 +26,7 @@ from mmtool.cli.options import (
     finish,
     hushed,
     names,
+    refuse_unused,
     stdin_or,
 )
 from mmtool.errors import UsageError
@@ -33,6 +34,9 @@ from mmtool.preprocessing.entries import SourceOptions
 
 REAL = "Real data"
 EMBEDDINGS = "Embeddings"
+OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
+OF_CHOICE = ("--samples", "--donors", "--max-donors", "--seed")
+OF_RAW = ("--key-column", "--text-column", "--clip")
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o filled/",
     "mmtool impute run/ shards/ --split test --samples 8 --temperature 0.8 -o filled/",
@@ -43,6 +47,7 @@ EXAMPLES = examples(
 
 
 def impute(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or `adapt`) wrote.")],
     output: OutputDirectory,
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set with holes; '-' is standard input.")] = None,
@@ -104,13 +109,9 @@ def impute(
     where its encoders lie if they were moved.
     """
     if space == "embedding":
-        if raw or data is None:
-            raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards, without --raw.")
-        if donors:
-            raise UsageError("embeddings are predicted, not taken from donors.", where="--donors", fix="Leave it out.")
-        if temperature or top_k or guidance:
-            fix = "Leave out --temperature, --top-k and --guidance."
-            raise UsageError("embeddings are predicted, not drawn.", where="--space embedding", fix=fix)
+        refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
+        if data is None:
+            raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
         from mmtool.adapt.embeddings import impute_embeddings
 
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
@@ -123,6 +124,7 @@ def impute(
         return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
     if (data is None) == (not raw):
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
+    _refuse_unused(context, run, names(want), bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     from mmtool.impute_files import ImputeOptions, impute_files
     from mmtool.impute_inputs import raw_samples, stored_samples
@@ -146,3 +148,16 @@ def impute(
         done = impute_files(run, holed, output, options, force=force)
     made = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     finish(done, f"{done.output}: {made} from {done.samples:,} samples ({done.skipped:,} without what it takes)", as_json, quiet)
+
+
+def _refuse_unused(context: typer.Context, run: Path, wanted: tuple[str, ...], raw: bool, donors: bool) -> None:
+    """Refuse options that have no effect on files made by a run."""
+    from mmtool.training.run import open_run
+
+    refuse_unused(context, "without --space embedding", "--format", "--encoder")
+    refuse_unused(context, "with --raw", "--split", when=raw)
+    refuse_unused(context, "without --raw", *OF_RAW, when=not raw)
+    target = open_run(run).target
+    refuse_unused(context, "where only a label is wanted", *OF_DRAWS, *OF_CHOICE, when=target is not None and wanted == (target.label,))
+    refuse_unused(context, "without --donors", "--max-donors", when=not donors)
+    refuse_unused(context, "with --donors", *OF_DRAWS, when=donors)

@@ -22,6 +22,10 @@ STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
 SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
 BUDGET, CONFIG = "Budget and optimiser", "Configuration"
+OF_RUNS = (  # options of `evaluate` and `compare` that say how runs are judged, not adapters
+    *("--task", "--train-limit", "--contact-samples", "--max-donors", "--ood", "--reconstructions", "--mask-ratio"),
+    *("--raw", "--key-column", "--samples", "--temperature", "--top-k", "--guidance"),
+)
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -113,6 +117,23 @@ def examples(*lines: str) -> str:
 def help_text(verb: Callable[..., None]) -> str:
     """The docstring of a verb with its paragraphs unwrapped: the terminal wraps them."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in (verb.__doc__ or "").split("\n\n"))
+
+
+def refuse_unused(context: typer.Context, reason: str, *options: str, when: bool = True) -> None:
+    """Raise UsageError where one of `options` was given (a default never counts) that has no effect; `reason`: for example "with --raw".
+
+    when: whether they have none, for a call in one line.
+    """
+    names = {flag: option.name for option in context.command.params for flag in (*option.opts, *option.secondary_opts)}
+    given = [flag for flag in options if when and _was_given(context, names[flag])]
+    if given:
+        said = f"{', '.join(given[:-1])} and {given[-1]} have" if len(given) > 1 else f"{given[0]} has"
+        raise UsageError(f"{said} no effect {reason}.", fix="Leave them out." if len(given) > 1 else "Leave it out.")
+
+
+def _was_given(context: typer.Context, name: str | None) -> bool:
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def stdin_or(path: Path) -> Path | None:

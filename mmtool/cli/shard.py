@@ -20,6 +20,7 @@ from mmtool.cli.options import (
     finish,
     hushed,
     names,
+    refuse_unused,
     stdin_or,
     stdout_or,
 )
@@ -37,6 +38,7 @@ EXAMPLES = examples(
 
 
 def shard(
+    context: typer.Context,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Token sets; '-' is standard input.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="A directory, one .tar file, or '-' for standard output.")],
     pair: Annotated[
@@ -95,7 +97,15 @@ def shard(
     Samples are joined on their keys, or dealt by a label they share. Protocols remove modalities reproducibly, from training
     samples only unless told otherwise. The same input gives the same bytes, in whatever order it is given.
     """
+    rates = _rates(holes)
+    refuse_unused(context, "without --pair", "--keep-unpaired", when=not pair)
+    refuse_unused(context, "with --align", "--keep-unpaired", when=bool(align))
+    refuse_unused(context, "without --holes RATE", "--lose", when=not isinstance(rates, float))
+    refuse_unused(context, "without --pair or --holes", "--apply-to", when=not pair and not holes)
+    refuse_unused(context, "without --align", "--pairs-per-class", "--aligned-per-class", when=not align)
+    refuse_unused(context, "without --labels", "--key-column", when=not labels)
     sources, target = [stdin_or(path) for path in inputs], stdout_or(output)
+    refuse_unused(context, "where no directory is written", "--samples-per-shard", when=target is None or target.suffix == ".tar")
     from mmtool.preprocessing.alignment import Alignment
     from mmtool.preprocessing.protocol import HoleProtocol
     from mmtool.preprocessing.shard import shard as join
@@ -107,7 +117,7 @@ def shard(
             target,
             protocol=HoleProtocol(
                 pairs=tuple(map(_pair, pair or ())),
-                holes=_rates(holes),
+                holes=rates,
                 apply_to=names(apply_to) or ("train",),
                 keep_unpaired=keep_unpaired,
                 seed=seed,
