@@ -54,6 +54,9 @@ def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, 
     assert any(row["metric"] == "class recall@1" and row["given"] == ["a"] and row["target"] == "b" for row in rows)
     assert {"report.md", "report.json", "curves.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
 
+    trained = mmtool("evaluate", out, world / "shards" / "train", "-o", tmp_path / "none")
+    assert trained.code == 2 and "training samples" in trained.err
+
     filled = tmp_path / "embeddings"
     wanted = ["--split", "validation", "--have", "a", "--want", "b", "--space", "embedding"]
     assert mmtool("impute", out, world / "shards", *wanted, "-o", filled).code == 0

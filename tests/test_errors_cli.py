@@ -128,12 +128,27 @@ def test_tokenizer_of_another_run(mmtool: Mmtool, raw: Raw, project: Path, tmp_p
     assert mmtool("shard", tmp_path / "other.tar", project / "lab.tar", "-o", tmp_path / "shards").code == 0
     run = project / "run"
     done = mmtool("impute", run, tmp_path / "other.tar", "--have", "text", "--want", "lab", "-o", tmp_path / "out")
-    assert_refused(done, 1, run, tmp_path / "other.tar", "text", f"--tokenizer {run}")
+    assert_refused(done, 1, run, tmp_path / "other.tar", "text", f"mmtool tokenize text PATH... --tokenizer {run} --name text")
+    assert_refused(mmtool("tokenize", "text", other, "--tokenizer", run, "--name", "note", "-o", tmp_path / "again.tar"), 1, "lab, text")
     assert_refused(mmtool("evaluate", run, tmp_path / "shards", "-o", tmp_path / "out"), 1, "text", "tokenizer")
     again = mmtool("pretrain", tmp_path / "shards", "-o", run, "--method", "cm3", "--steps", 2)
     assert_refused(again, 2, run, "other data", "--force")
     assert_refused(mmtool("shard", tmp_path / "other.tar", project / "shards", "-o", tmp_path / "mixed"), 1, "text", "tokenizer")
     assert not (tmp_path / "out").exists()
+
+
+def test_training_samples_are_not_held_out(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    done = mmtool("evaluate", project / "run", project / "shards" / "train", "-o", tmp_path / "out")
+    assert_refused(done, 2, project / "shards" / "train", "training samples", "shards/test")
+    done = mmtool("evaluate", project / "run", project / "shards", "--train", project / "shards" / "test", "-o", tmp_path / "out")
+    assert_refused(done, 2, project / "shards", "training samples")
+
+
+def test_only_components_of_tables_are_guided(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    guided = ["--fit", "--guide", project / "shards", "-o", tmp_path / "out.tar"]
+    assert_refused(mmtool("tokenize", "table", raw.values, *guided), 2, "--guide", "--scheme codec")
+    assert_refused(mmtool("tokenize", "image", raw.images, "--scheme", "codec", *guided), 2, "--guide", "table")
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_other_settings_than_the_run_was_begun_with(mmtool: Mmtool, project: Path) -> None:

@@ -232,7 +232,10 @@ def test_a_run_of_another_tokenizer_is_refused(world: Path) -> None:
 
 def test_samples_without_the_target_are_judged_by_class_alone(world: Path) -> None:
     """Held-out data with the holes of the training data: imputed values have no truth beside them, but still a class."""
-    done = stage.evaluate([world / "good"], world / "shards" / "train", world / "report", limit=80, contact_samples=3)
+    known, held_out = open_token_set(world / "shards" / "train"), world / "shards" / "validation"
+    samples = make_samples(tokenizers(), [("image", "text"), ("image", "speech")], 80, seed=3)
+    write_split(held_out, known.modalities, known.tokenizers, samples, split="validation")
+    done = stage.evaluate([world / "good"], held_out, world / "report", contact_samples=3)
     assert "text → speech" in values(done.rows, "good", "accuracy")
     assert "text → speech" not in values(done.rows, "good", "perplexity")
     assert "image → speech" in values(done.rows, "good", "perplexity")

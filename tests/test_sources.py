@@ -160,7 +160,7 @@ def test_cut_recordings_are_refused(tmp_path: Path, name: str, share: float) -> 
 def test_long_empty_and_unfinite_recordings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"longer than 0\.05 s"):
         read("audio", tone(tmp_path / "a.flac"), max_duration_s=0.05)
-    with pytest.raises(DataError, match="promises 0 frames"):
+    with pytest.raises(DataError, match="the recording is empty"):
         read("audio", tone(tmp_path / "b.wav", frames=0))
     soundfile.write(tmp_path / "c.wav", np.array([0, np.nan, 0]), 8000, subtype="FLOAT")
     with pytest.raises(DataError, match="NaN or infinite"):
@@ -178,6 +178,10 @@ def test_labels_and_group_from_file_names(tmp_path: Path) -> None:
         tone(tmp_path / f"{name}.wav")
     items = read("audio", tmp_path, label_pattern=r"(?P<digit>\d)_(?P<speaker>\w+)_\d+", group_column="speaker")
     assert items["7_bob_2"].labels == {"digit": 7, "speaker": "bob"} and items["7_bob_2"].group == "bob"
+    with pytest.raises(DataError, match=r"no column or label 'nosuch'; the labels are: digit, speaker\. .*--group-column"):
+        read("audio", tmp_path, label_pattern=r"(?P<digit>\d)_(?P<speaker>\w+)_\d+", group_column="nosuch")
+    with pytest.raises(DataError, match=r"no column or label 'nosuch'; the labels are: none\."):
+        read("audio", tmp_path, group_column="nosuch")
     items = read("audio", tmp_path, label_pattern=r"(?P<key>\d)_(?P<group>[a-z]+)")
     assert items["0"].group == "ann" and items["0"].labels == {}
     with pytest.raises(DataError, match=r"'0_ann_1' does not match"):

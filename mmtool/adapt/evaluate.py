@@ -15,6 +15,7 @@ from mmtool.adapt.report import write_report
 from mmtool.console import talk
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.reference import check_held_out
 from mmtool.storage import atomic_directory, refuse_overwrite
 from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
@@ -45,11 +46,13 @@ def evaluate_adapters(
     """Measure adapters on held-out samples. data: a split, or a shards directory (its test split). names: of the adapters in the report
     (default: their methods). etas: shares of samples that lose modalities (none: from 0 to 1). limit: samples used at most.
 
-    Raises UsageError where adapters were made for different labels.
+    Raises UsageError where adapters were made for different labels, or trained on these very samples.
     """
     refuse_overwrite(output, force)
     tokens = held_out_set(data)
     records = [read_record(path) for path in adapters]
+    for record in records:
+        check_held_out(tokens, record["data"], data)
     configs = [check_as(AdaptConfig, record["config"]) for record in records]
     if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")

@@ -138,7 +138,7 @@ class Reference:
 def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
     """(held-out set, training set): `data` is a split such as `shards/test`, or shards (directory or file) holding splits.
 
-    The training set is, unless named, the split `train` beside or inside `data`.
+    The training set is, unless named, the split `train` beside or inside `data`. Raises UsageError where the two are one.
     """
     data = Path(data)
     whole = data.is_file() or (data / "train").is_dir()
@@ -148,7 +148,16 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
         if not train.exists():
             what = "judges and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
-    return test, _open_split(Path(train), "train")
+    learned = _open_split(Path(train), "train")
+    check_held_out(test, learned.fingerprint, data)
+    return test, learned
+
+
+def check_held_out(test: TokenSet, trained_on: str, where: Path) -> None:
+    """Raise UsageError where the samples are those with the fingerprint `trained_on`."""
+    if test.fingerprint == trained_on:
+        fix = "Give another split, such as shards/test, or the shards directory."
+        raise UsageError("these are the training samples, not held-out ones.", where=where, fix=fix)
 
 
 def open_held_out(data: Path) -> TokenSet:

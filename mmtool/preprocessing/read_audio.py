@@ -40,7 +40,9 @@ def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
             samples = sound.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(f"the recording cannot be decoded ({error.error_string}).", where=file.where, fix="Get it again.") from error
-    if len(samples) != frames or not frames:
+    if not frames:
+        raise DataError("the recording is empty.", where=file.where, fix="Record it again, or leave it out.")
+    if len(samples) != frames:
         raise DataError(f"the header promises {frames} frames, the file holds {len(samples)}.", where=file.where, fix="Get it again.")
     if not np.isfinite(samples).all():
         raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")

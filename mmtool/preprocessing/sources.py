@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value, require_column
+from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value
 from mmtool.preprocessing.raw_files import RawFile, find_files, raw_file
 from mmtool.preprocessing.records import read_cells
 
@@ -167,8 +167,10 @@ class _Gate:
         column = self.options.group_column
         if column is None:
             return key
-        group = labels.get(require_column(column, labels, entry.where, "--group-column"))
-        return key if group is None else str(group)
+        if column not in labels:
+            what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
+            raise DataError(what, where=entry.where, fix="Name another with --group-column.")
+        return key if labels[column] is None else str(labels[column])
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

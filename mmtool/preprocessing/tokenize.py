@@ -104,13 +104,12 @@ def find_tokenizer(path: Path, name: str) -> Tokenizer:
     path = Path(path)
     if path.suffix == ".safetensors" or not path.exists():
         return load_tokenizer(path)
-    if (path / "tokenizers").is_dir():
-        return load_tokenizer(path / "tokenizers" / f"{name}.safetensors")
-    held = open_token_set(path).tokenizers
-    if name not in held:
-        fix = f"Name the modality as one of: {', '.join(held)}."
+    files = {file.stem: file for file in sorted((path / "tokenizers").glob("*.safetensors"))}  # of a run
+    held = {} if files else open_token_set(path).tokenizers
+    if name not in {**files, **held}:
+        fix = f"Name the modality as one of: {', '.join(files or held)}."
         raise DataError(f"it holds no tokenizer for {name!r}.", where=path, fix=fix)
-    return from_bytes(held[name], where=path)
+    return load_tokenizer(files[name]) if files else from_bytes(held[name], where=path)
 
 
 def _check(kind: str, name: str, output: Path | None, augment: int, force: bool, save_tokenizer: Path | None) -> None:
@@ -140,6 +139,9 @@ def _fit(
     schemes = [own for held, own in SCHEMES if held == kind]
     if not schemes or (scheme or schemes[0]) not in schemes:
         raise UsageError(f"there is no scheme {scheme!r} for {kind}.", where="--scheme", fix=f"Choose from: {', '.join(schemes)}.")
+    if guide is not None and (kind, scheme) != ("table", "codec"):
+        fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
+        raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
     items = _fitting_items(track(read_items(kind, paths, options), f"reading {kind}"), split)
     if not items:
         raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix="Give more samples, or raise its fraction.")

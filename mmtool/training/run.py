@@ -167,5 +167,6 @@ def same_tokenizers(run: Run, data: TokenSet, where: object) -> None:
         if modality.tokenizer != own[modality.name]:
             theirs, ours = modality.tokenizer[:12], own[modality.name][:12]
             what = f"its {modality.name} was made by the tokenizer {theirs}, but {run.path} was trained with {ours}."
-            fix = f"Tokenize the raw files again with `mmtool tokenize {modality.kind} PATH... --tokenizer {run.path}`."
+            command = f"mmtool tokenize {modality.kind} PATH... --tokenizer {run.path} --name {modality.name}"
+            fix = f"Tokenize the raw files again with `{command}`."
             raise DataError(what, where=where, fix=fix)
