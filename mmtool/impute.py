@@ -47,11 +47,11 @@ class Imputation:
 
 
 class Imputer:
-    """A trained run, ready to fill holes."""
+    """A trained run, ready to fill holes. trained_on: the fingerprint of its training samples."""
 
     def __init__(self, run: Run, model: Transformer) -> None:
         self.run, self.model, self._method = run, model, run.method()
-        self.method, self.seed = run.config.method, run.config.seed
+        self.method, self.seed, self.trained_on = run.config.method, run.config.seed, str(run.record["data"])
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
         self.graph: CoOccurrence = run.graph

@@ -142,6 +142,9 @@ def test_training_samples_are_not_held_out(mmtool: Mmtool, project: Path, tmp_pa
     assert_refused(done, 2, project / "shards" / "train", "training samples", "shards/test")
     done = mmtool("evaluate", project / "run", project / "shards", "--train", project / "shards" / "test", "-o", tmp_path / "out")
     assert_refused(done, 2, project / "shards", "training samples")
+    other = ("--train", project / "shards" / "validation")
+    done = mmtool("evaluate", project / "run", project / "shards" / "train", *other, "-o", tmp_path / "out")
+    assert_refused(done, 2, project / "shards" / "train", "training samples")
 
 
 def test_only_components_of_tables_are_guided(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class FakeImputer:
     has_likelihood, scores_by_token, reconstructs, target, poolings = True, False, False, None, ("mean",)
 
     def __init__(self, method: str, skill: float, train: list[Sample], fitted: dict[str, Tokenizer]) -> None:
-        self.method, self.seed, self.skill, self.train = method, 0, skill, train
+        self.method, self.seed, self.trained_on, self.skill, self.train = method, 0, "", skill, train
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 

@@ -23,6 +23,7 @@ from mmtool.evaluation.reference import (
     RawTables,
     Reference,
     Survival,
+    check_held_out,
     choose_label,
     draw_test,
     draw_train,
@@ -83,7 +84,8 @@ def evaluate(
     probes and baselines learn from; candidates: in a retrieval; donors: real samples to fill
     holes from. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
     tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a
-    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data.
+    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it was trained on
+    these very samples.
     """
     refuse_overwrite(output, force)
     check_tasks(tasks)
@@ -94,6 +96,7 @@ def evaluate(
     opened = [(path, Imputer.open(path, device=device)) for path in runs]
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
+        check_held_out(test_set, imputer.trained_on, data)
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
     heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
