@@ -10,7 +10,7 @@ import numpy as np
 
 from mmtool.console import track
 from mmtool.data.sample import Sample
-from mmtool.data.shard_format import encode_key
+from mmtool.data.shard_format import file_stem
 from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import UsageError
 from mmtool.impute import BATCH_ROWS, Imputation, Imputer
@@ -48,7 +48,7 @@ class ImputeSummary:
 
 
 def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` and `imputed.jsonl`.
+    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
     below which a value lies with that probability.
@@ -115,7 +115,7 @@ def _predict_label(
     seen = [sample for sample in samples if set(have) & set(sample.tokens)]
     if not seen:
         raise UsageError(f"none of the {len(samples)} samples holds {' or '.join(have)}.", where="--have", fix="Give what they hold.")
-    table = f"{encode_key(target.label)}.csv"
+    table = f"{file_stem(target.label)}.csv"
     lines = [
         {"modality": target.label, "key": sample.key, "given": [name for name in have if name in sample.tokens], "files": [table]}
         for sample in seen
@@ -190,7 +190,7 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence
         batch = holes[start : start + BATCH_ROWS]
         values = iter(tokenizer.decode([codes for hole in batch for codes in hole.ranked()]))
         for hole in batch:
-            stems = [folder / want / _named(encode_key(hole.key), rank) for rank in range(len(hole.imputation.tokens))]
+            stems = [folder / want / _named(file_stem(hole.key), rank) for rank in range(len(hole.imputation.tokens))]
             yield [str(tokenizer.write(next(values), stem).relative_to(folder)) for stem in stems]
 
 

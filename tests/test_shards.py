@@ -1,11 +1,13 @@
 """Token sets keep what was put in: any sample comes back, by name and at random, from a file, a stream and a directory."""
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from mmtool.data import shards as shards_module
 from mmtool.data.sample import Modality, Sample
-from mmtool.data.shard_format import encode_key, npy_header
+from mmtool.data.shard_format import encode_key, file_stem, npy_header
 from mmtool.data.shards import TokenSet, open_token_set, write_split, write_stream
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import sha256_bytes
@@ -122,6 +124,20 @@ def test_any_key_and_any_length_survive(tmp_path_factory: pytest.TempPathFactory
 @given(keys)
 def test_member_names_hold_nothing_but_the_key(key: str) -> None:
     assert not set(encode_key(key)) & set("./\\ ~")
+
+
+@given(st.text(min_size=1, max_size=400).filter(lambda key: key.isprintable()), st.text("a語/", max_size=80))
+def test_names_of_files_are_short_and_tell_keys_apart(key: str, tail: str) -> None:
+    stem = file_stem(key)
+    assert len(stem) <= 200 and not set(stem) & set("./\\ ")
+    assert stem == encode_key(key) or ("~" in stem and unquote(stem.split("~")[0], errors="replace"))
+    assert (file_stem(key + tail) == stem) == (not tail)
+
+
+def test_the_name_of_a_long_key_is_its_head_and_its_hash() -> None:
+    assert file_stem("scan/1") == "scan%2F1"
+    head, _, end = file_stem("ab" + "語" * 40).partition("~")
+    assert unquote(head, errors="ignore") == "ab" + "語" * 20 and re.fullmatch("[0-9a-f]{16}", end)
 
 
 @given(st.sampled_from(["|u1", "<u2", "<u4"]), st.lists(st.integers(0, 2**40), min_size=1, max_size=2).map(tuple))

@@ -23,12 +23,13 @@ import numpy as np
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality
 from mmtool.errors import DataError
-from mmtool.storage import canonical_json
+from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers.base import Kind, Positions
 
 FORMAT = "mmtool-shards/1"
 MANIFEST, END, TOKENIZERS = "__mmtool__/manifest.json", "__mmtool__/end.json", "__mmtool__/tokenizers/"
 SAMPLES = "samples"  # the count of all samples stands beside those of the modalities, so no modality may be called so
+LONGEST_STEM = 200  # of a file name's 255 bytes; suffixes, and the mark of what is half written, need the others
 MODALITY_NAME = re.compile(r"[a-z][a-z0-9_-]*")  # webdataset folds suffixes to lower case
 NPY_HEADER_BYTES = 128
 ABSENT = -1
@@ -72,6 +73,15 @@ def encode_key(key: str) -> str:
         return quote(key, safe="").replace(".", "%2E").replace("~", "%7E")
     except UnicodeEncodeError as error:
         raise DataError("this sample key is not valid text.", where=repr(key), fix="Rename the file, or give a key column.") from error
+
+
+def file_stem(key: str) -> str:
+    """The encoded key as it stands in names of files, which may have 255 bytes: of a long one the head, `~` and its hash."""
+    encoded = encode_key(key)
+    if len(encoded) <= LONGEST_STEM:
+        return encoded
+    end = f"~{sha256_bytes(key.encode())[:16]}"
+    return re.sub("%.?$", "", encoded[: LONGEST_STEM - len(end)]) + end
 
 
 def code_dtype(modality: Modality) -> np.dtype[Any]:
