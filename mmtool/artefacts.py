@@ -208,7 +208,9 @@ def _describe_report(path: Path) -> dict[str, Any]:
     results: dict[str, dict[str, float]] = {}
     for row in report["rows"]:
         seen = "seen" if row["seen"] else "never seen"
-        results.setdefault(f"{' + '.join(row['given'])} -> {row['target']} ({seen})", {})[f"{row['run']}, {row['metric']}"] = row["value"]
+        at = f", at {row['at']:g}" if "at" in row else ""
+        of_direction = results.setdefault(f"{' + '.join(row['given'])} -> {row['target']} ({seen})", {})
+        of_direction[f"{row['run']}, {row['metric']}{at}"] = row["value"]
     meta = report["meta"]
     return {"runs": [run["name"] for run in meta["runs"]], "label": meta["label"], "samples": meta["samples"], "results": results}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Result
+from conftest import Raw, Result
 
 Mmtool = Callable[..., Result]
 
@@ -55,6 +55,27 @@ def test_filled_holes_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) 
     assert mmtool("lint", filled, report).code == 0
     (filled / "lab.csv").unlink()
     assert str(filled / "lab.csv") in mmtool("lint", filled).out
+
+
+def test_long_keys_get_files_of_their_own(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    keys = [f"病院/{'撮影' * 40}/{i}" for i in range(3)]
+    (tmp_path / "new.csv").write_text("key,a,b,c\n" + "".join(f"{key},1,2,3\n" for key in keys), encoding="utf-8")
+    command = ["impute", project / "run", "--raw", f"lab={tmp_path / 'new.csv'}", "--want", "text", "--samples", 2]
+    done = mmtool(*command, "-o", tmp_path / "filled")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "filled" / "imputed.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == keys
+    files = {file for line in lines for file in line["files"]}
+    assert len(files) == 6 and all((tmp_path / "filled" / file).is_file() for file in files)
+
+
+def test_a_report_shows_every_point_of_its_curves(mmtool: Mmtool, tmp_path: Path) -> None:
+    row = {"run": "ours", "given": ["text"], "target": "lab", "seen": True, "metric": "accuracy at rank"}
+    rows = [{**row, "at": 0.1, "value": 0.5}, {**row, "at": 2, "value": 0.25}, {**row, "metric": "perplexity", "value": 3.0}]
+    meta = {"runs": [{"name": "ours"}], "label": "colour", "samples": 9}
+    (tmp_path / "report.json").write_text(json.dumps({"format": "mmtool-report/1", "meta": meta, "rows": rows}))
+    results = json.loads(mmtool("info", tmp_path, "--json").out)["results"]["text -> lab (seen)"]
+    assert results == {"ours, accuracy at rank, at 0.1": 0.5, "ours, accuracy at rank, at 2": 0.25, "ours, perplexity": 3.0}
 
 
 @pytest.mark.parametrize(
