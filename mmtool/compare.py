@@ -4,7 +4,7 @@ OUT/comparison.json          format, data: what this directory is
 OUT/runs/NAME/seed-S/        runs (see training/run.py); a finished one is kept and used again, an interrupted one continues
 OUT/seeds/S/                 the report on all runs of one seed, with its contact sheet
 OUT/report.json              {"format", "meta", "rows": averaged, "results": of every seed, "differences": of the last column from others}
-OUT/report.md, *.png, contact_sheet.png (of the first seed)
+OUT/report.md, *.png; contact_sheet.png, texts.tsv and audio/ (of the first seed)
 """
 
 import json
@@ -26,10 +26,10 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reconstruction import SHEETS
 from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
-from mmtool.evaluation.report import CONTACT_SHEET, write_tables
+from mmtool.evaluation.report import AUDIO, CONTACT_SHEET, TEXTS, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
-from mmtool.storage import begin_or_continue, sha256_bytes, write_json
+from mmtool.storage import atomic_directory, begin_or_continue, sha256_bytes, write_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import CONFIG, open_run
@@ -186,9 +186,14 @@ def _digest(rows: Mapping[str, np.ndarray]) -> str:
 def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:
     """The report on all seeds, beside the runs; pictures and recordings are those of the first seed."""
     made = output / "seeds" / str(first)
-    for path in (made / CONTACT_SHEET, made / "texts.tsv", *made.glob(SHEETS)):
-        if path.exists():
-            shutil.copyfile(path, output / path.name)
-    if (made / "audio").is_dir():
-        shutil.copytree(made / "audio", output / "audio", dirs_exist_ok=True)
+    for name in {CONTACT_SHEET, TEXTS, *(path.name for folder in (made, output) for path in folder.glob(SHEETS))}:
+        if (made / name).exists():
+            write_bytes(output / name, (made / name).read_bytes())
+        else:
+            (output / name).unlink(missing_ok=True)
+    if (made / AUDIO).is_dir():
+        with atomic_directory(output / AUDIO, force=True) as folder:
+            shutil.copytree(made / AUDIO, folder, dirs_exist_ok=True)
+    else:
+        shutil.rmtree(output / AUDIO, ignore_errors=True)
     write_tables(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))

@@ -83,6 +83,28 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
     assert {row["seed"] for row in done.results} == {0, 1, None}
 
 
+def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, judging, out = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0), tmp_path / "out"
+    compare(variants("causal"), [0], shards, out, judging)
+    for old in ("audio/text-to-speech/00-old.wav", "reconstructions-old.png", "texts.tsv"):
+        (out / old).parent.mkdir(parents=True, exist_ok=True)
+        (out / old).write_bytes(b"old")
+    new = out / "seeds" / "0" / "audio" / "text-to-speech" / "00-new.wav"
+    new.parent.mkdir(parents=True)
+    new.write_bytes(b"new")
+    compare(variants("causal"), [0], shards, out, judging)
+    assert [path.name for path in (out / "audio").rglob("*.wav")] == ["00-new.wav"]
+    assert not (out / "reconstructions-old.png").exists() and not (out / "texts.tsv").exists()
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(stage.shutil, "copytree", broken)
+    with pytest.raises(OSError, match="no space"):
+        compare(variants("causal"), [0], shards, out, judging)
+    assert [path.name for path in out.glob("audio/**/*.wav")] == ["00-new.wav"]
+
+
 def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, trained: list[str]) -> None:
     shards = make_shards(tmp_path / "shards")
     with pytest.raises(UsageError, match=r"no task 'imputation'.*retrieval"):

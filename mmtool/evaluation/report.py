@@ -23,7 +23,7 @@ from mmtool.evaluation.tasks import TASKS
 from mmtool.storage import write_bytes, write_json
 
 FORMAT = "mmtool-report/1"
-CONTACT_SHEET = "contact_sheet.png"
+CONTACT_SHEET, TEXTS, AUDIO = "contact_sheet.png", "texts.tsv", "audio"
 
 
 def write_report(
@@ -33,8 +33,8 @@ def write_report(
     found = blocks(outcomes, reference)
     if found:
         draw_contact_sheet(folder / CONTACT_SHEET, found, reference)
-        _write_audio(folder / "audio", found, reference)
-        _write_texts(folder / "texts.tsv", found, reference)
+        _write_audio(folder / AUDIO, found, reference)
+        _write_texts(folder / TEXTS, found, reference)
     write_tables(folder, rows, meta)
 
 
