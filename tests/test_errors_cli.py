@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Raw, Result
 
+from mmtool.data.shards import open_token_set
+
 Mmtool = Callable[..., Result]
 
 
@@ -173,6 +175,22 @@ def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: 
     assert_refused(mmtool("tokenize", "text", raw.notes, "--fit", "--fractions", 1, 1, 1, "-o", tmp_path / "out.tar"), 2, "--fractions")
     assert_refused(mmtool("shard", project / "text.tar", "--holes", "half", "-o", tmp_path / "out"), 2, "--holes")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["tokenize", "shard"])
+def test_a_labels_file_is_read_alike_by_both_stages(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path, stage: str) -> None:
+    inputs, out = {"tokenize": ["text", raw.notes, "--fit"], "shard": [project / "text.tar"]}[stage], tmp_path / "out.tar"
+    ages, strangers = tmp_path / "ages.csv", tmp_path / "strangers.csv"
+    ages.write_text("key,age\n case00 ,61\n")
+    strangers.write_text("key,age\nnobody,61\n")
+    assert_refused(mmtool(stage, *inputs, "--labels", ages, "--key-column", "nosuch", "-o", out), 2, "nosuch", "--key-column", "key, age")
+    assert_refused(mmtool(stage, *inputs, "--labels", strangers, "-o", out), 1, strangers, "no sample")
+    assert_refused(mmtool(stage, *inputs, "--labels", tmp_path / "none.csv", "-o", out), 1, "none.csv")
+    assert not out.exists()
+    done = mmtool(stage, *inputs, "--labels", ages, "-o", out)
+    assert done.code == 0, done.err
+    labels = {sample.key: sample.labels.get("age") for sample in open_token_set(out)}
+    assert labels["case00"] == 61 and set(labels.values()) == {61, None}
 
 
 def test_no_artefact(mmtool: Mmtool, raw: Raw) -> None:

@@ -206,6 +206,12 @@ def test_labels_from_folders_and_from_a_file(tmp_path: Path) -> None:
         read("image", tmp_path / "scans/cat", labels_path=labels)
 
 
+def test_blanks_around_a_key_are_no_part_of_it(tmp_path: Path) -> None:
+    notes = text(tmp_path / "notes.csv", "key,text\n a ,hello\n")
+    ages = text(tmp_path / "ages.csv", "age,key\n61, a\n")
+    assert read("text", notes, labels_path=ages)["a"].labels == {"age": 61}
+
+
 def test_keys_are_unique(tmp_path: Path) -> None:
     picture(tmp_path / "1.png")
     picture(tmp_path / "1.jpg")

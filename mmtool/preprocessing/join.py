@@ -8,9 +8,6 @@ from typing import Any
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import label_value
-from mmtool.preprocessing.raw_files import raw_file
-from mmtool.preprocessing.records import read_cells
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
@@ -99,24 +96,6 @@ def group_of(sample: Sample) -> str:
 def original_of(sample: Sample) -> str:
     """The key of the sample that this one is a variant of; its own where it is none."""
     return str(sample.metadata.get(VARIANT_OF) or sample.key)
-
-
-def read_labels(path: Path, key_column: str | None = None) -> dict[str, dict[str, Any]]:
-    """Labels by key from a CSV or TSV file, keys in the named column, else in `key`, else in the first."""
-    if not path.is_file():
-        raise DataError("there is no such labels file.", where=path, fix="Check the path.")
-    header, rows = read_cells(raw_file(path), ())
-    column = key_column or ("key" if "key" in header else header[0])
-    if column not in header:
-        raise UsageError(f"there is no column {column!r} in {path}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
-    labels: dict[str, dict[str, Any]] = {}
-    for line, cells in rows:
-        row = dict(zip(header, cells, strict=True))
-        key = row.pop(column)
-        if key in labels:
-            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
-        labels[key] = {name: label_value(cell) for name, cell in row.items()}
-    return labels
 
 
 def add_labels(sample: Sample, labels: Mapping[str, Any]) -> Sample:

@@ -27,7 +27,7 @@ def _row_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
     for number, (where, row) in enumerate(read_rows(file, options)):
         column = require_column(_text_column(row, options), row, where, "--text-column (or name them all with --columns)")
         key_column = options.key_column or (KEY if KEY in row else None)
-        key = str(row[require_column(key_column, row, where, "--key-column")]) if key_column else f"{file.stem}-{number:06d}"
+        key = str(row[require_column(key_column, row, where, "--key-column")]).strip() if key_column else f"{file.stem}-{number:06d}"
         yield row_entry(row, key, where, partial(_text_of, row[column], column, where), options)
 
 

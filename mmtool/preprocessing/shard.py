@@ -14,7 +14,8 @@ from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.alignment import Alignment, align
-from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of, read_labels
+from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
+from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.splits import Split
 from mmtool.storage import atomic_directory, atomic_file, refuse_overwrite
@@ -75,8 +76,8 @@ def shard(
         raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
     _warn_of_leaks(collection, samples)
     record = _provenance(protocol, placement, alignment, collection)
+    unlabelled = further.unnamed([sample.key for sample in samples]) if further else 0
     fingerprint = _write(output, collection, kept, record, samples_per_shard, force)
-    unlabelled = sum(sample.key not in further for sample in samples) if further is not None else 0
     summary = _summary(output, kept, sorted(collection.modalities), fingerprint)
     summary = replace(summary, unmatched=unmatched, unlabelled=unlabelled, left_out=len(samples) - len(kept))
     _report(summary)
@@ -112,7 +113,7 @@ def _samples(
     protocol: HoleProtocol,
     alignment: Alignment | None,
     placement: Placement,
-    further: Mapping[str, Mapping[str, Any]] | None,
+    further: LabelsFile | None,
 ) -> tuple[list[Sample], dict[str, int]]:
     """All samples with their splits, complete as far as the inputs go, and how many keys each modality lacks."""
     if alignment:
@@ -120,7 +121,7 @@ def _samples(
         for place in empty:
             talk(f"nothing to align for {place}")
         return samples, {}
-    joined = (add_labels(sample, further.get(sample.key, {})) if further else sample for sample in join(collection.items))
+    joined = (add_labels(sample, further.rows.get(sample.key, {})) if further else sample for sample in join(collection.items))
     placed = [replace(sample, split=placement.of(sample)) for sample in joined]
     samples = [sample for sample in placed if sample.split == TRAIN or original_of(sample) == sample.key]
     unmatched = {name: sum(name not in sample.tokens for sample in samples) for name in sorted(collection.modalities)}

@@ -10,8 +10,8 @@ from typing import Any
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value
-from mmtool.preprocessing.raw_files import RawFile, find_files, raw_file
-from mmtool.preprocessing.records import read_cells
+from mmtool.preprocessing.labels import LabelsFile, read_labels
+from mmtool.preprocessing.raw_files import find_files, raw_file
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
@@ -78,9 +78,9 @@ class _Gate:
         self.options = options
         self.rejects = rejects
         self.pattern = _pattern(options.label_pattern)
-        self.columns, self.rows = _labels_file(options)
+        self.labels_file = _labels_file(options)
         self.seen: dict[str, str] = {}
-        self.in_a_row = self.unlabelled = self.left_out = 0
+        self.in_a_row = self.left_out = 0
 
     def admit(self, entry: Entry | LeftOut) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected or left out."""
@@ -116,10 +116,9 @@ class _Gate:
             talk(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
-        if self.rows and self.unlabelled == good:
-            raise DataError("no sample has a row in the labels file.", where=self.options.labels_path, fix="Check its key column.")
-        if self.rows and self.unlabelled:
-            talk(f"{self.unlabelled} of {good} samples have no row in {self.options.labels_path}.")
+        unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
+        if unnamed:
+            talk(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
 
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
@@ -136,7 +135,6 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
-        self.unlabelled += key not in self.rows
         return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata)
 
     def _match(self, entry: Entry) -> dict[str, str]:
@@ -155,7 +153,8 @@ class _Gate:
         return {self.options.label_from_folder: label_value(folder)}
 
     def _row(self, key: str) -> dict[str, Any]:
-        return self.rows.get(key) or dict.fromkeys(self.columns)
+        file = self.labels_file
+        return dict(file.rows.get(key) or dict.fromkeys(file.names)) if file else {}
 
     def _check(self, labels: dict[str, Any], entry: Entry) -> None:
         for name, column in self.options.label_names.items():
@@ -185,32 +184,9 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _labels_file(options: SourceOptions) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
-    """Label names and key -> labels of a CSV or TSV; nothing where there is none, or where it is the idx file of an image reader."""
+def _labels_file(options: SourceOptions) -> LabelsFile | None:
+    """None where there is none, or where it is the idx file of an image reader."""
     path = options.labels_path
-    if path is None:
-        return (), {}
-    file = _checked_labels_path(path)
-    if file.format == "idx":
-        return (), {}
-    header, rows = read_cells(file, ())
-    key_column = next((name for name in (options.key_column, KEY) if name in header), header[0])
-    wanted = {name: column for name, column in options.label_names.items() if column in header}
-    wanted = wanted or {name: name for name in header if name != key_column}
-    found: dict[str, dict[str, Any]] = {}
-    for line, cells in rows:
-        row = dict(zip(header, cells, strict=True))
-        key = row[key_column].strip()
-        if key in found:
-            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
-        found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
-    return tuple(wanted), found
-
-
-def _checked_labels_path(path: Path) -> RawFile:
-    if not path.is_file():
-        raise DataError("there is no such labels file.", where=path, fix="Check the path.")
-    file = raw_file(path)
-    if file.format not in ("csv", "tsv", "idx"):
-        raise DataError("a labels file is a CSV or TSV with a key column, or MNIST's idx1.", where=path, fix="Convert it.")
-    return file
+    if path is None or (path.is_file() and raw_file(path).format == "idx"):
+        return None
+    return read_labels(path, options.key_column, options.label_names)

@@ -1,0 +1,53 @@
+"""Labels of samples in a file of their own: a CSV or TSV with one row per key."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.entries import KEY, label_value
+from mmtool.preprocessing.raw_files import raw_file
+from mmtool.preprocessing.records import read_cells
+
+
+@dataclass(frozen=True)
+class LabelsFile:
+    """names: of the labels. rows: key -> labels, None for a missing one."""
+
+    path: Path
+    names: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def unnamed(self, keys: Collection[str]) -> int:
+        """How many of the keys have no row. Raises DataError where none of them has one."""
+        missing = sum(key not in self.rows for key in keys)
+        if missing == len(keys):
+            raise DataError("no sample has a row in the labels file.", where=self.path, fix="Check its key column.")
+        return missing
+
+
+def read_labels(path: Path, key_column: str | None = None, names: Mapping[str, str] | None = None) -> LabelsFile:
+    """Labels by key from a CSV or TSV file: keys in the named column, else in `key`, else in the first, without blanks around them.
+
+    names: name of each wanted label -> its column, where the file has it; all other columns where it has none of them.
+    """
+    if not path.is_file():
+        raise DataError("there is no such labels file.", where=path, fix="Check the path.")
+    file = raw_file(path)
+    if file.format not in ("csv", "tsv"):
+        raise DataError("a labels file is a CSV or TSV with a key column.", where=path, fix="Convert it.")
+    header, rows = read_cells(file, ())
+    key_at = key_column or (KEY if KEY in header else header[0])
+    if key_at not in header:
+        raise UsageError(f"there is no column {key_at!r} in {path}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
+    wanted = {name: column for name, column in (names or {}).items() if column in header}
+    wanted = wanted or {name: name for name in header if name != key_at}
+    found: dict[str, dict[str, Any]] = {}
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=True))
+        key = row[key_at].strip()
+        if key in found:
+            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
+        found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
+    return LabelsFile(path, tuple(wanted), found)
