@@ -133,6 +133,10 @@ def test_arrays_of_images(tmp_path: Path) -> None:
     assert read("image", tmp_path / "set.npz", label_columns=("size",))["a"].labels == {"size": 3}
     np.save(tmp_path / "plain.npy", images[..., 0])
     assert set(read("image", tmp_path / "plain.npy")) == {"plain-000000", "plain-000001"}
+    for name, empty in (("bytes", np.zeros((2, 0, 3), np.uint8)), ("deep", np.zeros((2, 4, 0, 3), np.uint16))):
+        np.savez(tmp_path / f"{name}.npz", images=empty)
+        with pytest.raises(DataError, match=rf"{name}\.npz, image 0: the image has {empty.shape[1]} x {empty.shape[2]} pixels"):
+            read("image", tmp_path / f"{name}.npz")
     np.savez(tmp_path / "bad.npz", images=np.array([{}, {}], object))
     with pytest.raises(DataError, match=r"bad\.npz: the arrays cannot be read"):
         read("image", tmp_path / "bad.npz")

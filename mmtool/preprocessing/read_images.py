@@ -78,6 +78,9 @@ def _to_array(image: Image.Image, where: str, options: SourceOptions) -> np.ndar
 def to_uint8(image: np.ndarray, where: str, options: SourceOptions) -> np.ndarray:
     """(H, W) or (H, W, C) of any number type -> (H, W, C) uint8, scaled by the declared range where it is deeper than 8 bits."""
     image = image[..., None] if image.ndim == 2 else image
+    if image.size == 0:
+        what = f"the image has {image.shape[0]} x {image.shape[1]} pixels."
+        raise DataError(what, where=where, fix="Remove it, or use --on-error skip.")
     if image.dtype == np.bool_:
         return image.astype(np.uint8) * 255
     if image.dtype == np.uint8:
