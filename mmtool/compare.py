@@ -31,7 +31,7 @@ from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
 from mmtool.storage import atomic_directory, begin_or_continue, sha256_bytes, write_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
-from mmtool.training.pretrain import pretrain
+from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
 from mmtool.training.side_by_side import train_all
 
@@ -124,6 +124,7 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging
         if config.method not in METHODS:
             raise UsageError(f"there is no method {config.method!r}.", where=f"variant {name}", fix=f"Methods: {', '.join(METHODS)}.")
         options_of(METHODS[config.method].Options, config.method_options, f"variant {name}")
+        shape_of(config)
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
 

@@ -1,6 +1,7 @@
 """One command compares methods over seeds: it keeps what is finished, continues what is not, and averages honestly."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,8 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
         compare(variants("causal"), [0], shards, tmp_path / "out", Judging(split="test"))
     with pytest.raises(UsageError, match="Methods: causal"):
         compare({"mine": settings(method="gpt5")}, [0], shards, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"shape\.width.*33"):
+        compare({"causal": settings(), "odd": replace(settings(), shape={"width": 33})}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
         compare(variants("causal"), [0], shards, tmp_path / "out", Judging(drawing=Drawing({"x-ray": 0.5})))
     (tmp_path / "mine").mkdir()

@@ -80,9 +80,15 @@ def test_impossible_settings_of_learned_tokenizers(mmtool: Mmtool, raw: Raw, tmp
     assert_refused(mmtool(*image, "--set", "width=wide"), 2, "width", "wide")
     assert_refused(mmtool(*image, "--set", "levels=8"), 2, "levels", "8")
     assert_refused(mmtool(*image, "--patch", 3), 2, "3 pixels", "8 x 8")
+    assert_refused(mmtool(*image, "--as", "patches", "--size", 99999999, "--patch", 9), 2, "99999999", "4096")
+    assert_refused(mmtool(*image, "--set", "learning_rate=NaN"), 2, "learning_rate", "nan", "above 0")
+    assert_refused(mmtool(*image, "--value-range", 5, 5), 2, "--value-range", "5.0 to 5.0")
     audio = ["tokenize", "audio", raw.clips, "--fit", "-o", tmp_path / "out.tar"]
     assert_refused(mmtool(*audio, "--set", "size=3"), 2, "size", "sample_rate_hz")
     assert_refused(mmtool(*audio, "--codebook", 999), 2, "999", "512")
+    assert_refused(mmtool(*audio, "--sample-rate-hz", 0), 2, "sample_rate_hz", "0", "from 1 to 384000")
+    for name, value, words in (("sample_rate_hz", "fast", "int"), ("hop_ms", 0, "above 0"), ("floor_db", 3, "below 0")):
+        assert_refused(mmtool(*audio, "--set", f"{name}={value}"), 2, name, value, words)
 
 
 def test_a_tokenizer_of_another_kind(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
@@ -172,6 +178,12 @@ def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: 
     assert_refused(mmtool(*command, "--steps", 0), 2, "steps")
     assert_refused(mmtool(*command, "--set", "colour=red"), 2, "colour", "batch_tokens")
     assert_refused(mmtool(*command, "--set", "method.colour=red"), 2, "colour", "mean_spans")
+    assert_refused(mmtool(*command, "--learning-rate", "nan"), 2, "learning_rate", "nan", "from 0 on")
+    assert_refused(mmtool(*command, "--minutes", 0), 2, "--minutes", "--steps")
+    masked = [*command, "--method", "masked"]
+    assert_refused(mmtool(*masked, "--set", "shape.width=33"), 2, "shape.width", "33", "32")
+    assert_refused(mmtool(*masked, "--set", "method.mask_ratio=-1"), 2, "mask_ratio", "-1", "from 0 to 1")
+    assert_refused(mmtool(*masked, "--set", "method.decode_steps=0"), 2, "decode_steps", "0", "from 1 on")
     assert_refused(mmtool("tokenize", "text", raw.notes, "--fit", "--fractions", 1, 1, 1, "-o", tmp_path / "out.tar"), 2, "--fractions")
     assert_refused(mmtool("shard", project / "text.tar", "--holes", "half", "-o", tmp_path / "out"), 2, "--holes")
     assert not (tmp_path / "run").exists()

@@ -20,6 +20,7 @@ from mmtool.methods.base import Step
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.model.decode import generate
 from mmtool.model.sampling import Sampling, guided
+from mmtool.training.config import options_of
 
 
 def test_what_the_given_speaks_for_counts_more_than_once() -> None:
@@ -94,7 +95,7 @@ def test_pseudo_modalities_are_drawn_with_guidance() -> None:
     method.documents([Sample("x", {"a": codes, "b": codes})], [0], Step(0, 0.5, 0, make_model(layout)))
     assert {sampling.guidance for sampling in asked} == {1.5}
     with pytest.raises(UsageError, match="guidance"):
-        LoReTTa(layout, pairs, LoReTTaOptions(guidance=-1.0))
+        options_of(LoReTTaOptions, {"guidance": -1.0}, "--set method")
 
 
 def test_features_of_nothing_are_refused(toy: Path) -> None:

@@ -17,7 +17,7 @@ from mmtool.errors import UsageError
 from mmtool.methods.m3ae import M3AE, M3AEOptions
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
-from mmtool.training.config import resolve
+from mmtool.training.config import options_of, resolve
 
 IMAGE = Modality("image", "image", 0, (2, 3, 12), "grid", "0" * 64, 6)
 SOUND = Modality("sound", "audio", 0, None, "line", "1" * 64, 5, values=7)
@@ -43,7 +43,7 @@ def a_sample(seed, names=NAMES, words=None):
 
 
 def method(**options):
-    return M3AE(LAYOUT, GRAPH, M3AEOptions(**options))
+    return M3AE(LAYOUT, GRAPH, options_of(M3AEOptions, options, "--set method"))
 
 
 def untrained(own, shape=TINY):

@@ -29,7 +29,7 @@ from mmtool.storage import sha256_bytes
 from mmtool.tokenizers.base import to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.training.checkpoint import list_checkpoints
-from mmtool.training.config import resolve
+from mmtool.training.config import options_of, resolve
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import open_run
 from mmtool.training.trainer import Trainer
@@ -282,8 +282,8 @@ def untrained_model():
 
 
 def test_loretta_needs_a_draw():
-    with pytest.raises(UsageError, match="draws must be 1 or more"):
-        LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(draws=0))
+    with pytest.raises(UsageError, match=r"draws is 0.*whole number from 1 on"):
+        options_of(LoReTTaOptions, {"draws": 0}, "--set method")
 
 
 def test_loretta_without_a_missing_pair_says_so():
@@ -348,5 +348,5 @@ def test_repeated_samples_are_drawn_anew(tmp_path):
     alone = []
     Loader(tokens, np.arange(320), pack, 320, seed=0).next(lambda samples, seeds: alone.extend(seeds) or [])
     assert alone == [sample_seed(0, 0, tokens.keys[i]) for i in np.random.default_rng([0, 0]).permutation(320)]
-    with pytest.raises(UsageError, match="no share below 1"):
+    with pytest.raises(UsageError, match=r"paired_share is 1\.0.*from 0 to below 1"):
         settings(paired_share=1.0)

@@ -71,11 +71,6 @@ def options_for(config: AdaptConfig) -> JointOptions:
         if getattr(options, name) not in choices:
             fix = f"Choose from: {', '.join(choices)}."
             raise UsageError(f"{getattr(options, name)!r} is not possible.", where=f"method.{name}", fix=fix)
-    for name in ("replace", "dropout"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise UsageError(f"{getattr(options, name)} is no share.", where=f"method.{name}", fix="Give a number from 0 to 1.")
-    if options.prompts < 0 or min(options.predictor_width, options.hidden) < 1:
-        raise UsageError("sizes must be positive.", where="--set method", fix="Prompts may be 0.")
     return options
 
 

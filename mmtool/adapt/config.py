@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from mmtool.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne
 from mmtool.errors import UsageError
 from mmtool.training.config import Budget
 
@@ -58,19 +59,19 @@ class AdaptConfig(Budget):
     task: str = "auto"
     survival: tuple[str, ...] = ()
     balanced: bool = False
-    eta: float = 0.0
+    eta: Share = 0.0
     missing: tuple[str, ...] = ()
-    lose: int = 1
-    hole_seed: int = 0
-    train_samples: int = 0
+    lose: Count = 1
+    hole_seed: Seed = 0
+    train_samples: Natural = 0
     whole: bool = False
-    steps: int = 1000
-    batch: int = 64
-    learning_rate: float = 3e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    keep: int = 1
+    steps: Count = 1000
+    batch: Count = 64
+    learning_rate: Positive = 3e-3
+    warmup_steps: Natural = 50
+    weight_decay: NotNegative = 0.01
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
+    keep: Count = 1
 
     def __post_init__(self) -> None:
         recipe_of(self.method)
@@ -82,10 +83,6 @@ class AdaptConfig(Budget):
             raise UsageError("there is no label to learn.", where="--label", fix="Name one with --label, or times with --survival.")
         if self.survival and self.task not in ("auto", "survival"):
             raise UsageError(f"--survival is no task {self.task!r}.", where="--task", fix="Leave one of the two out.")
-        if not 0 <= self.eta <= 1:
-            raise UsageError(f"{self.eta} is no share.", where="--eta", fix="Give a number from 0 to 1.")
-        if self.learning_rate <= 0:
-            raise UsageError("the learning rate must be above 0.", where="learning_rate", fix="Give a positive number.")
 
     @property
     def recipe(self) -> Recipe:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmtool.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, move_spans
@@ -20,7 +21,7 @@ class CM3Options:
     commutative: segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper.
     across_segments: spans may run over the border of two segments; off, each stays inside one."""
 
-    mean_spans: float = 1.0
+    mean_spans: NotNegative = 1.0
     commutative: bool = False
     across_segments: bool = True
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmtool.bounds import Positive
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
@@ -32,7 +33,7 @@ ENCODED_TOGETHER = 512
 class ContrastiveOptions:
     """scale: similarities are divided by it before the softmax, in training and in retrieval (CLIP learns it and ends near 0.01)."""
 
-    scale: float = 0.07
+    scale: Positive = 0.07
 
 
 class Contrastive(Method):

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.bounds import Count, Natural, NotNegative, Share
 from mmtool.methods.predictors import PREDICTORS
 from mmtool.methods.stand_ins import Moments, Scale
 from mmtool.model.encoder import Encoder, Inputs, Tuning
@@ -37,23 +38,23 @@ class JointOptions:
     """
 
     tune: Tuning = "bitfit"
-    prompts: int = 8
+    prompts: Natural = 8
     deep: bool = False
     predictor: str = "mlp"
-    predictor_width: int = 64
+    predictor_width: Count = 64
     absent: str = "predicted"
     objective: str = "vicreg"
-    joint_weight: float = 0.04
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    gamma: float = 1.0
+    joint_weight: NotNegative = 0.04
+    invariance: NotNegative = 25.0
+    variance: NotNegative = 25.0
+    covariance: NotNegative = 1.0
+    gamma: NotNegative = 1.0
     stop_gradient: bool = True
-    replace: float = 0.5
+    replace: Share = 0.5
     incomplete: str = "fused"
     fusion: str = "concat"
-    hidden: int = 128
-    dropout: float = 0.1
+    hidden: Count = 128
+    dropout: Share = 0.1
 
 
 CHOICES = {

@@ -21,6 +21,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
+from mmtool.bounds import Count, Natural, NotNegative, Share
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
@@ -44,15 +45,15 @@ class LoReTTaOptions(CommutativeOptions):
     draws: of so many, that one is taken from which the modality it was drawn from can be told best (consistency; 1: any).
     refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
-    warmup: float = 0.4
-    transitive_share: float = 0.25
-    all_share: float = 0.25
+    warmup: Share = 0.4
+    transitive_share: Share = 0.25
+    all_share: Share = 0.25
     pseudo_loss: bool = False
-    temperature: float = 0.7
-    top_k: int = 0
-    guidance: float = 0.0
-    draws: int = 4
-    refresh: int = 0
+    temperature: NotNegative = 0.7
+    top_k: Natural = 0
+    guidance: NotNegative = 0.0
+    draws: Count = 4
+    refresh: Natural = 0
 
 
 class LoReTTa(Commutative):
@@ -61,10 +62,6 @@ class LoReTTa(Commutative):
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
         super().__init__(layout, graph, options)
-        if options.draws < 1:
-            raise UsageError(f"draws must be 1 or more, not {options.draws}.", where="--set method.draws", fix="1 takes any draw.")
-        if options.guidance < 0:
-            raise UsageError(f"guidance is 0 or more, not {options.guidance}.", where="--set method.guidance", fix="0 turns it off.")
         self._known: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
         self._teachers = Counter[frozenset[str]]()
         for present, count in graph.combinations.items():

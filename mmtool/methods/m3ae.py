@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmtool.bounds import Count, Natural, NotNegative, Share
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
@@ -45,18 +46,18 @@ class M3AEOptions:
     decoder_depth, decoder_width: 0 takes the paper's 8 and 512, and less for encoders narrower than 384.
     decode_steps, confidence_noise: of iterative decoding (see `masked`)."""
 
-    mask_ratio: float = 0.75
-    mask_ratios: Mapping[str, float] = field(default_factory=dict)
-    hide_share: float = 0.2
+    mask_ratio: Share = 0.75
+    mask_ratios: Mapping[str, Share] = field(default_factory=dict)
+    hide_share: Share = 0.2
     norm_pix: bool = False
-    continuous_weight: float = 1.0
-    discrete_weight: float = 0.5
-    weights: Mapping[str, float] = field(default_factory=dict)
-    length_weight: float = 0.1
-    decoder_depth: int = 0
-    decoder_width: int = 0
-    decode_steps: int = 8
-    confidence_noise: float = 1.0
+    continuous_weight: NotNegative = 1.0
+    discrete_weight: NotNegative = 0.5
+    weights: Mapping[str, NotNegative] = field(default_factory=dict)
+    length_weight: NotNegative = 0.1
+    decoder_depth: Natural = 0
+    decoder_width: Natural = 0
+    decode_steps: Count = 8
+    confidence_noise: NotNegative = 1.0
 
 
 class M3AE(Method):
@@ -81,8 +82,6 @@ class M3AE(Method):
         for given in (self.options.mask_ratios, self.options.weights):
             for name in given:
                 self.layout.index(name)
-        if not all(0 <= ratio <= 1 for ratio in [*self.ratios, self.options.hide_share]):
-            raise UsageError("a share of tokens lies between 0 and 1.", where="method.mask_ratio", fix="Give for example 0.75.")
         if not any(ratio * weight for ratio, weight in zip(self.ratios, self.weights, strict=True)):
             raise UsageError("nothing is hidden, so nothing is learned.", where="method.mask_ratio", fix="Hide some tokens, e.g. 0.75.")
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmtool.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method
@@ -34,9 +35,9 @@ class MaskedOptions:
     decode_steps: passes in which a segment is generated.
     confidence_noise: Gumbel noise on the confidences of early passes, without which draws resemble each other."""
 
-    mask_ratio: float = 0.0
-    decode_steps: int = 8
-    confidence_noise: float = 1.0
+    mask_ratio: Share = 0.0
+    decode_steps: Count = 8
+    confidence_noise: NotNegative = 1.0
 
 
 class Masked(Method):

@@ -15,12 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.bounds import Count, Natural, Positive
 from mmtool.data.layout import VocabularyLayout
+from mmtool.errors import UsageError
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered
 from mmtool.model.patches import POSITION_SCALE, FixedPositions, PatchEmbedding, Patches, has_patches
 
+POSITIONS = ("rotary", "fixed", "both")
 Turn = tuple[Tensor, Tensor] | None  # cosines and sines of rotary positions
 
 
@@ -33,13 +36,22 @@ class Shape:
     positions: rotary, fixed (sines and cosines added to the inputs, Vaswani et al. 2017), or both.
     """
 
-    depth: int
-    width: int
-    head_width: int = 32
-    hidden: int = 0
+    depth: Count
+    width: Count
+    head_width: Count = 32
+    hidden: Natural = 0
     bias: bool = False
-    rope_base: float = 1000.0
+    rope_base: Positive = 1000.0
     positions: str = "rotary"
+
+    def __post_init__(self) -> None:
+        if self.width % self.head_width:
+            fix = f"Give a multiple of {self.head_width}, or another shape.head_width."
+            raise UsageError(f"{self.width} is not divided by heads of {self.head_width}.", where="shape.width", fix=fix)
+        if self.head_width % 4:
+            raise UsageError(f"heads of {self.head_width} cannot be turned.", where="shape.head_width", fix="Give a multiple of 4.")
+        if self.positions not in POSITIONS:
+            raise UsageError(f"{self.positions!r} is not possible.", where="shape.positions", fix=f"Choose from: {', '.join(POSITIONS)}.")
 
     @property
     def heads(self) -> int:

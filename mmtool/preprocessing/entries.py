@@ -1,12 +1,13 @@
 """What readers of raw files are told, and what they give: one entry for each sample, decoded only when it is asked for."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mmtool.errors import DataError
+from mmtool.errors import DataError, UsageError
 
 INTEGER, NUMBER = re.compile(r"-?(0|[1-9]\d*)"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
 KEY = "key"
@@ -49,6 +50,11 @@ class SourceOptions:
     clip: int | None = None
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        low, high = self.value_range or (0, 1)
+        if not -math.inf < low < high < math.inf:
+            raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
 
     @property
     def label_names(self) -> dict[str, str]:

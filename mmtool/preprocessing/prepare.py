@@ -9,6 +9,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from mmtool.errors import DataError
+from mmtool.tokenizers.base import SampleRate, check_settings
 
 MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz=44100
 
@@ -41,7 +42,8 @@ def prepare_for_fitting(kind: str, values: Sequence[Any], settings: Mapping[str,
     """Values and settings for `fit`: recordings at one rate (by default the commonest, at most 16 kHz), tables in one order of columns."""
     if kind == "audio":
         common = Counter(rate for _, rate in values).most_common(1)[0][0]
-        rate = int(settings.get("sample_rate_hz", min(common, MAX_DEFAULT_RATE_HZ)))
+        rate = settings.get("sample_rate_hz", min(common, MAX_DEFAULT_RATE_HZ))
+        check_settings({"sample_rate_hz": rate}, {"sample_rate_hz": SampleRate}, "audio")
         return [resample(samples, own, rate) for samples, own in values], {**settings, "sample_rate_hz": rate}
     if kind == "table":
         features = values[0][1]

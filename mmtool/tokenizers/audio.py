@@ -5,17 +5,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
+from mmtool.bounds import Bounds, Count
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Positions, check_settings
-from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, NUMBER, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
+from mmtool.tokenizers.base import Kind, Number, Positions, PositiveNumber, SampleRate, check_settings
+from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
 from mmtool.tokenizers.fsq import code_usage, levels_of
 from mmtool.tokenizers.spectrogram import MelFrames
 
@@ -26,8 +27,14 @@ SILENCE = 1e-4  # a peak too low to be brought to full scale
 DECIBELS = 20 / math.log(10)  # in a neper
 PHASE_ITERATIONS = 32
 FULL_SCALE = 0.9  # of decoded recordings, where loudness was normalised
-FRAME_SETTINGS = {"sample_rate_hz": int, "hop_ms": NUMBER, "mels": int, "floor_db": NUMBER, "patch": int}
-RECORDING_SETTINGS = {"trim_db": NUMBER, "normalise": bool}
+FRAME_SETTINGS = {
+    "sample_rate_hz": SampleRate,
+    "hop_ms": PositiveNumber,
+    "mels": Count,
+    "floor_db": Annotated[Number, Bounds(high=0, open_high=True)],
+    "patch": Count,
+}
+RECORDING_SETTINGS = {"trim_db": Annotated[Number, Bounds(0)], "normalise": bool}
 
 
 class AudioTokenizer:

@@ -7,15 +7,20 @@ keys would come out in another order in each process).
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmtool.bounds import Bounds, check_range
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import canonical_json, sha256_bytes, write_bytes
 
 Kind = Literal["image", "audio", "text", "table", "trajectory"]
 Positions = Literal["line", "grid", "set"]
+Number = float | int
+PositiveNumber = Annotated[Number, Bounds(0, open_low=True)]
+SampleRate = Annotated[int, Bounds(1, 384_000)]
+Bins = Annotated[int, Bounds(2, (1 << 16) - 1)]
 METADATA_KEY = "mmtool"
 FORMAT = "mmtool-tokenizer/1"
 
@@ -145,15 +150,15 @@ def from_bytes(data: bytes, where: object = None) -> Tokenizer:
 
 
 def check_settings(settings: Mapping[str, Any], valid: Mapping[str, Any], where: str) -> None:
-    """Raise UsageError for a setting that the tokenizer does not know, a value of another type, and a whole number below 1.
+    """Raise UsageError for a setting that the tokenizer does not know, and a value of another type or outside of the bounds in its type.
 
     valid: name -> type (or union of types) of every setting.
     """
     for name, value in settings.items():
         if name not in valid:
             raise UsageError(f"unknown tokenizer setting {name!r}.", where=where, fix=f"Valid ones: {', '.join(valid)}.")
-        if not isinstance(value, valid[name]):
-            wanted = getattr(valid[name], "__name__", valid[name])
-            raise UsageError(f"{name} is {value!r}, which is no {wanted}.", where=where, fix="Give a value of that type.")
-        if valid[name] is int and value < 1:
-            raise UsageError(f"{name} is {value}.", where=where, fix="Give a number above 0.")
+        plain = getattr(valid[name], "__origin__", valid[name])
+        if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+            what = f"{name} is {value!r}, which is no {getattr(plain, '__name__', plain)}."
+            raise UsageError(what, where=where, fix="Give a value of that type.")
+        check_range(name, value, valid[name], where)

@@ -17,12 +17,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.bounds import Count
 from mmtool.console import track
+from mmtool.tokenizers.base import PositiveNumber
 from mmtool.tokenizers.fsq import FSQ
 from mmtool.tokenizers.muon import Muon, is_matrix
 
-NUMBER = float | int
-CODEC_SETTINGS = {"codebook": int, "levels": list | tuple, "width": int, "depth": int, "steps": int, "batch": int, "learning_rate": NUMBER}
+CODEC_SETTINGS = {
+    "codebook": Count,
+    "levels": list | tuple,
+    "width": Count,
+    "depth": Count,
+    "steps": Count,
+    "batch": Count,
+    "learning_rate": PositiveNumber,
+}
 LEARNING_RATE = 4e-3
 HELD_OUT = 0.1  # of the training values: never trained on, the report is measured there
 WARM_UP = 0.05  # of all steps

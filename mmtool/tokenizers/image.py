@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mmtool.bounds import Count
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Positions, check_settings
@@ -27,7 +28,8 @@ CHANNELS = {"L": 1, "RGB": 3}
 CODE_BATCH = 64
 MIN_CELLS, MAX_CELLS, SMALL = 4, 16, 32  # tokens along a side by default; pixels along that of a small image
 MAX_BATCH, BATCH_PIXELS = 64, 1 << 18  # of a training batch: what 2 cores go through in about 0.1 s
-FORMAT_SETTINGS = {"size": int | list | tuple, "mode": str, "fit": str, "patch": int}
+MAX_SIDE = 4096  # of an image in pixels
+FORMAT_SETTINGS = {"size": int | list | tuple, "mode": str, "fit": str, "patch": Count}
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,9 @@ def _pixels(signal: Tensor) -> Tensor:
 def _size(wanted: Any, values: Sequence[np.ndarray]) -> tuple[int, int]:
     if wanted is not None:
         sides = tuple(wanted) if isinstance(wanted, list | tuple) else (wanted, wanted)
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise UsageError(f"{wanted} is no size.", where="--set size", fix="Give one side, 64, or height and width, [48,64].")
+        if len(sides) != 2 or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in sides):
+            fix = f"Give one side, 64, or height and width, [48,64], from 1 to {MAX_SIDE} pixels."
+            raise UsageError(f"{wanted} is no size.", where="--set size", fix=fix)
         return sides
     sizes = Counter(value.shape[:2] for value in values)
     if len(sizes) > 1:

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmtool.errors import UsageError
-from mmtool.tokenizers.base import Positions, check_settings
-from mmtool.tokenizers.table_rows import TableRows, fit_quality, quantiles, select
+from mmtool.tokenizers.base import Bins, Positions, check_settings
+from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, fit_quality, quantiles, select
 
-SETTINGS = {"features": list | tuple, "n_bins": int, "min_present": float | int, "max_features": int | None}
+SETTINGS = {"features": list | tuple, "n_bins": Bins, **SELECTION_SETTINGS}
 
 
 @dataclass
@@ -51,8 +50,6 @@ class TableTokenizer(TableRows):
         """
         check_settings(settings, SETTINGS, "table")
         names, n_bins = list(settings["features"]), int(settings.get("n_bins", 32))
-        if not 2 <= n_bins < 1 << 16:
-            raise UsageError(f"n_bins is {n_bins}.", where="table", fix="Use a number from 2 to 65535; 16 to 64 are usual.")
         rows = np.stack([np.asarray(value, np.float32) for value in values])
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
         edges = quantile_edges(rows[:, kept], n_bins)

@@ -9,26 +9,25 @@ are encoded from the values they have.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from mmtool.errors import UsageError
-from mmtool.tokenizers.base import Positions, check_settings
+from mmtool.bounds import Bounds, Count
+from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
 from mmtool.tokenizers.codec import one_thread
 from mmtool.tokenizers.fsq import code_usage
-from mmtool.tokenizers.table_rows import TableRows, column_means, fit_quality, quantiles, select
+from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, column_means, fit_quality, quantiles, select
 
 SETTINGS = {
     "features": list | tuple,
-    "components": int,
-    "n_bins": int,
-    "min_present": float | int,
-    "max_features": int | None,
-    "clip": float | int,
+    "components": Count,
+    "n_bins": Bins,
+    "clip": Annotated[Number, Bounds(0, 0.5, open_high=True)],
     "guides": list,
+    **SELECTION_SETTINGS,
 }
 HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
 FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012)
@@ -79,12 +78,6 @@ class TableCodecTokenizer(TableRows):
         """
         check_settings(settings, SETTINGS, "table codec")
         names, clip = list(settings["features"]), float(settings.get("clip", 0.001))
-        if not 0 <= clip < 0.5:
-            raise UsageError(f"clip is {clip}.", where="table codec", fix="Give the share to cut off on either side, e.g. 0.001.")
-        if not 2 <= int(settings.get("n_bins", 32)) < 1 << 16:
-            raise UsageError(
-                f"n_bins is {settings['n_bins']}.", where="table codec", fix="Use a number from 2 to 65535; 16 to 64 are usual."
-            )
         rows = np.stack([np.asarray(value, np.float32) for value in values])
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
         rows, features = rows[:, kept], tuple(names[i] for i in kept)

@@ -4,15 +4,17 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from mmtool.bounds import Bounds
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Positions
+from mmtool.tokenizers.base import Kind, Number, Positions
 
 KEY_COLUMN = "key"
+SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
 
 
 class TableRows:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import sentencepiece
 
+from mmtool.bounds import Count
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Positions, check_settings
@@ -58,7 +59,7 @@ class TextTokenizer:
         The result depends on the texts and their order alone; `seed` is there because every tokenizer has one. A vocabulary
         larger than the texts support comes out smaller. Raises DataError where there is no text at all.
         """
-        check_settings(settings, {"vocabulary_size": int, "algorithm": str}, "text")
+        check_settings(settings, {"vocabulary_size": Count, "algorithm": str}, "text")
         algorithm = settings.get("algorithm", ALGORITHMS[0])
         if algorithm not in ALGORITHMS:
             raise UsageError(f"there is no algorithm {algorithm!r}.", where="algorithm", fix=f"Choose from: {', '.join(ALGORITHMS)}.")

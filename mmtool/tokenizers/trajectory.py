@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmtool.bounds import Count
 from mmtool.errors import DataError, UsageError
 from mmtool.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Positions, check_settings
+from mmtool.tokenizers.base import Bins, Kind, Positions, PositiveNumber, check_settings
 from mmtool.tokenizers.streams import ACTIONS, OBSERVATIONS, Stream, fit_stream, stream_from
 
 ORDER = ("returns_to_go", OBSERVATIONS, ACTIONS, "rewards")  # of the streams within a step
@@ -23,10 +24,10 @@ MAX_TOKENS_PER_STEP = 1024
 SETTINGS = {
     "streams": str | list | tuple,
     "binning": str | dict,
-    "n_bins": int,
-    "mu": float | int,
-    "max_value": float | int,
-    "num_actions": int,
+    "n_bins": Bins,
+    "mu": PositiveNumber,
+    "max_value": PositiveNumber,
+    "num_actions": Count,
 }
 Clip = Mapping[str, np.ndarray]
 
@@ -59,8 +60,6 @@ class TrajectoryTokenizer:
         Raises UsageError for settings that make no sense, DataError for clips that differ in length or lack a stream.
         """
         check_settings(settings, SETTINGS, "trajectory")
-        if not 2 <= settings.get("n_bins", 1024) < 1 << 16:
-            raise UsageError(f"n_bins is {settings['n_bins']}.", where="trajectory", fix="Use a number from 2 to 65535; 1024 is usual.")
         names, steps = _streams(settings, values), _steps(values)
         streams = []
         for name in names:

@@ -10,8 +10,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
+from mmtool.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
 from mmtool.errors import DataError, UsageError
 
 PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
@@ -29,18 +30,18 @@ class Budget:
     keep: checkpoints kept.
     """
 
-    steps: int = 2000
-    minutes: float = 0.0
-    learning_rate: float = 0.0
-    warmup_steps: int = 100
-    min_lr_share: float = 0.05
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip_norm: float = 1.0
-    seed: int = 0
+    steps: Count = 2000
+    minutes: NotNegative = 0.0
+    learning_rate: NotNegative = 0.0
+    warmup_steps: Natural = 100
+    min_lr_share: Share = 0.05
+    weight_decay: NotNegative = 0.1
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
+    clip_norm: Positive = 1.0
+    seed: Seed = 0
     precision: str = "auto"
-    checkpoint_every: int = 500
-    keep: int = 2
+    checkpoint_every: Natural = 500
+    keep: Count = 2
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -76,15 +77,15 @@ class PretrainConfig(Budget):
     preset: str = "small"
     shape: Mapping[str, Any] = field(default_factory=dict)
     modalities: str = ""
-    least_modalities: int = 1
-    paired_share: float = 0.0
-    batch_tokens: int = 8192
-    row_length: int = 0
-    smoothing: float = 0.0
-    value_dropout: float = 0.0
-    value_epochs: int = 40
+    least_modalities: Count = 1
+    paired_share: ShareBelowOne = 0.0
+    batch_tokens: Count = 8192
+    row_length: Natural = 0
+    smoothing: NotNegative = 0.0
+    value_dropout: ShareBelowOne = 0.0
+    value_epochs: Natural = 40
     compile: str = "auto"
-    validation_samples: int = 256
+    validation_samples: Natural = 256
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -108,15 +109,15 @@ class FinetuneConfig(Budget):
     kind: str = "auto"
     have: tuple[str, ...] = ()
     pooling: str = "auto"
-    steps: int = 500
-    batch_samples: int = 64
-    layer_decay: float = 0.75
-    dropout: float = 0.1
+    steps: Count = 500
+    batch_samples: Count = 64
+    layer_decay: NotNegative = 0.75
+    dropout: ShareBelowOne = 0.1
     class_weights: str = "none"
-    patience: int = 5
-    warmup_steps: int = 20
-    weight_decay: float = 0.05
-    checkpoint_every: int = 50
+    patience: Natural = 5
+    warmup_steps: Natural = 20
+    weight_decay: NotNegative = 0.05
+    checkpoint_every: Natural = 50
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -126,12 +127,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("auto", "on", "off"),
     "kind": ("auto", "classes", "number"),
 }
-POSITIVE = ("steps", "least_modalities", "batch_tokens", "batch_samples", "batch", "clip_norm", "keep")
-NOT_NEGATIVE = (
-    *("minutes", "row_length", "learning_rate", "warmup_steps", "weight_decay", "smoothing"),
-    *("validation_samples", "checkpoint_every", "seed", "layer_decay", "patience", "value_epochs"),
-)
-SHARES = ("paired_share", "value_dropout", "dropout")
 Config = TypeVar("Config", bound=Budget)
 
 
@@ -156,6 +151,8 @@ def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any],
 def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
     """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
+    if options.get("minutes") == 0:  # kept in a config it says that steps count
+        raise UsageError("nothing is learned in 0 minutes.", where="--minutes", fix="Give more, or leave it out and give --steps.")
     for name, value in [*_read(file).items(), *options.items()]:
         if value is not None:
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
@@ -168,10 +165,13 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """A config from plain values. Raises UsageError where a key is unknown, of the wrong type or out of range."""
     values = {"method_options" if name == "method" and isinstance(value, Mapping) else name: value for name, value in values.items()}
     usual = {item.name: _default(item) for item in dataclasses.fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if name not in usual:
             raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(usual)}.")
-        _check_value(name, value, usual[name])
+        _check_value(name, value, usual[name], hints[name], name)
+        if name in CHOICES and value not in CHOICES[name]:
+            raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
     plain: dict[str, Any] = {name: tuple(value) if isinstance(usual[name], tuple) else value for name, value in values.items()}
     return cls(**plain)
 
@@ -180,17 +180,13 @@ def _default(item: dataclasses.Field[Any]) -> Any:
     return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
-def _check_value(name: str, value: Any, default: Any) -> None:
+def _check_value(name: str, value: Any, default: Any, hint: Any, where: str) -> None:
+    """Raise UsageError for a value of another type than the default, or outside of the bounds that its type declares."""
     wanted = {dict: (Mapping,), float: (int, float), tuple: (list, tuple)}.get(type(default), (type(default),))
-    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=name, fix=f"Write it like {default!r}.")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
-    if (name in POSITIVE and value <= 0) or (name in NOT_NEGATIVE and value < 0):
-        least = "above 0" if name in POSITIVE else "from 0 on"
-        raise UsageError(f"{value!r} is too small.", where=name, fix=f"Give a number {least}.")
-    if name in SHARES and not 0 <= value < 1:
-        raise UsageError(f"{value!r} is no share below 1.", where=name, fix="Give a number from 0 on, for example 0.5.")
+    fits = isinstance(value, wanted) and (isinstance(default, bool) or not isinstance(value, bool))
+    if default is not dataclasses.MISSING and not fits:
+        raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
+    check_range(name, value, hint, where)
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -240,11 +236,10 @@ def _parse(text: str) -> Any:
 
 def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """An options dataclass from plain values. Raises UsageError for names it does not have and values of another type."""
-    known = {item.name: item for item in dataclasses.fields(cls)}
+    usual = {item.name: _default(item) for item in dataclasses.fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(known) or 'none'}.")
-        default = _default(known[name])
-        if default is not dataclasses.MISSING and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
-            raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
+        if name not in usual:
+            raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(usual) or 'none'}.")
+        _check_value(name, value, usual[name], hints[name], where)
     return cls(**values)

@@ -147,22 +147,28 @@ def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
 
 def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
     """config.json: everything decided once, at the start."""
-    if config.preset not in PRESETS:
-        raise UsageError(f"there is no preset {config.preset!r}.", where="--preset", fix=f"Presets: {', '.join(PRESETS)}.")
     layout, graph = layout_of(train.modalities), CoOccurrence.of(train.present(i) for i in range(len(train)))
     method = make_method(config, layout, graph)
-    shape = options_of(Shape, {**PRESETS[config.preset].to_json(), **method.shape_defaults, **config.shape}, "--set shape")
     return {
         "format": RUN_FORMAT,
         "version": __version__,
         "config": config.to_json(),
         "method_options": dataclasses.asdict(method.options),
-        "shape": shape.to_json(),
+        "shape": shape_of(config).to_json(),
         "modalities": [modality.to_json() for modality in train.modalities],
         "co_occurrence": graph.to_json(),
         "data": train.fingerprint,
         "batch": method.size_batches(_typical(config, train), config.batch_tokens, config.row_length),
     }
+
+
+def shape_of(config: PretrainConfig) -> Shape:
+    """The size of the transformer: what the preset, the method and the settings say, in this order. Raises UsageError where it is none."""
+    if config.preset not in PRESETS:
+        raise UsageError(f"there is no preset {config.preset!r}.", where="--preset", fix=f"Presets: {', '.join(PRESETS)}.")
+    sizes = {**PRESETS[config.preset].to_json(), **METHODS[config.method].shape_defaults, **config.shape}
+    shape: Shape = options_of(Shape, sizes, "--set shape")
+    return shape
 
 
 def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
