@@ -18,8 +18,8 @@ MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 class SourceOptions:
     """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
 
-    key_column: column (or array) holding the sample keys. Default: a column `key`; in tables also the first column where it is not
-        numeric; else file stem and row number. For files the key is their path without extension.
+    key_column: column (or array) holding the sample keys, also in `labels_path`. Default: a column `key`; in tables also the first
+        column where it is not numeric; else file stem and row number. For files the key is their path without extension.
     text_column: column holding the text. Default: `text`, or the only column.
     label_columns: columns kept as labels; `NAME=COLUMN` renames one.
     label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
