@@ -22,7 +22,7 @@ class LabelsFile:
     def unnamed(self, keys: Collection[str]) -> int:
         """How many of the keys have no row. Raises DataError where none of them has one."""
         missing = sum(key not in self.rows for key in keys)
-        if missing == len(keys):
+        if keys and missing == len(keys):
             raise DataError("no sample has a row in the labels file.", where=self.path, fix="Check its key column.")
         return missing
 
