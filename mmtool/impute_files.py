@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.console import track
+from mmtool.console import talk, track
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.drawing import PLAIN, Drawing
@@ -151,7 +151,8 @@ class Filled:
 
 
 def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[tuple[tuple[str, ...], str], list[Sample]]:
-    """(have, want) -> samples: one decode for all samples with the same holes."""
+    """(have, want) -> samples: one decode for all samples with the same holes. Where nothing is wanted by name, holes that nothing
+    links with what is there stay, unless that is all of them: then UsageError is raised, as it is for what is wanted by name."""
     for want in options.want:
         imputer.check(options.have, want)
     names = [modality.name for modality in imputer.modalities]
@@ -164,9 +165,12 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
             given = tuple(name for name in have if name != want)
             if given:
                 jobs[given, want].append(sample)
-    for have, want in jobs:
+    linked = {job: own for job, own in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
+    for have, want in linked or jobs:
         imputer.check(have, want)
-    return jobs
+    for have, want in sorted(jobs.keys() - linked.keys()):
+        talk(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
+    return linked
 
 
 def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence[Filled]) -> Iterator[list[str]]:

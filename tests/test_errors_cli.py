@@ -1,13 +1,16 @@
 """Wrong use: one paragraph that names the file or option, the reason and the next step; exit code 2 for usage, 1 for data."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Raw, Result
+from test_training import make_shards, settings
 
 from mmtool.data.shards import open_token_set
+from mmtool.training.pretrain import pretrain
 
 Mmtool = Callable[..., Result]
 
@@ -170,6 +173,17 @@ def test_no_path_from_have_to_want(mmtool: Mmtool, project: Path, tmp_path: Path
     command = ["impute", project / "run-unlinked", project / "unlinked", "--have", "text", "--want", "lab", "-o", tmp_path / "out"]
     assert_refused(mmtool(*command), 2, "text", "lab", "--have", "Train on data that links them")
     assert not (tmp_path / "out").exists()
+    every_hole = ["impute", project / "run-unlinked", project / "unlinked", "-o", tmp_path / "out"]
+    assert_refused(mmtool(*every_hole), 2, "text", "lab", "Train on data that links them")
+
+
+def test_holes_that_nothing_links_stay_and_the_others_are_filled(mmtool: Mmtool, tmp_path: Path) -> None:
+    make_shards(tmp_path / "shards", pairs=("ab", "a", "c"))
+    pretrain(settings(method="causal", steps=2), tmp_path / "shards", tmp_path / "run")
+    done = mmtool("impute", tmp_path / "run", tmp_path / "shards", "--split", "train", "--json", "-o", tmp_path / "out")
+    assert done.code == 0 and set(json.loads(done.out)["imputed"]) == {"b"}
+    for hole, given in (("a", "c"), ("b", "c"), ("c", "a"), ("c", "a and b")):
+        assert f"nothing in training links it with {given}\n" in done.err and f"{hole} of " in done.err
 
 
 def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
