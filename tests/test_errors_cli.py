@@ -158,6 +158,13 @@ def test_training_samples_are_not_held_out(mmtool: Mmtool, project: Path, tmp_pa
     assert_refused(done, 2, project / "shards" / "train", "training samples")
 
 
+def test_the_splits_of_one_file_are_not_the_same_samples(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    assert mmtool("shard", project / "text.tar", project / "lab.tar", "-o", tmp_path / "all.tar").code == 0
+    pretrain(settings(method="causal", steps=2), tmp_path / "all.tar", tmp_path / "run")
+    done = mmtool("evaluate", tmp_path / "run", tmp_path / "all.tar", "-o", tmp_path / "report")
+    assert done.code == 0, done.err
+
+
 def test_only_components_of_tables_are_guided(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
     guided = ["--fit", "--guide", project / "shards", "-o", tmp_path / "out.tar"]
     assert_refused(mmtool("tokenize", "table", raw.values, *guided), 2, "--guide", "--scheme codec")
