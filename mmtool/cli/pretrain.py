@@ -40,7 +40,10 @@ def pretrain(
     method: Annotated[
         str | None,
         typer.Option(
-            help="loretta, commutative, cm3, causal, masked, contrastive or m3ae.", show_default=USUAL.method, rich_help_panel=MODEL
+            help="loretta, commutative, cm3, causal, masked, contrastive or m3ae; auto: loretta where a modality links two that never "
+            "occur together, else commutative, or masked for one modality.",
+            show_default=USUAL.method,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     preset: Annotated[

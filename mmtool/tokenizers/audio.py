@@ -207,10 +207,11 @@ def trimmed(sound: np.ndarray, hop: int, trim_db: float) -> np.ndarray:
 
 def _crops(log_mels: Sequence[Tensor], patch: int, batch: int) -> Callable[[torch.Generator], Batch]:
     """Draws batches of crops of WINDOW_TOKENS tokens at most, shorter recordings masked, none of them cut inside a token."""
-    wide = WINDOW_TOKENS * patch
+    tokens = min(WINDOW_TOKENS, max(mel.shape[1] for mel in log_mels) // patch)
+    wide = tokens * patch
 
     def draw(generator: torch.Generator) -> Batch:
-        signal, mask = torch.zeros(batch, log_mels[0].shape[0], wide), torch.zeros(batch, 1, WINDOW_TOKENS)
+        signal, mask = torch.zeros(batch, log_mels[0].shape[0], wide), torch.zeros(batch, 1, tokens)
         chosen = torch.randint(len(log_mels), (batch,), generator=generator).tolist()
         places = torch.rand(batch, generator=generator).tolist()
         for row, (i, place) in enumerate(zip(chosen, places, strict=True)):

@@ -17,6 +17,7 @@ from mmtool.errors import DataError, UsageError
 
 PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
 RUN_FORMAT = "mmtool-run/1"
+AUTO = "auto"  # the method is chosen by the data
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Budget:
 class PretrainConfig(Budget):
     """All that decides the weights of a run, given the data.
 
-    method: loretta, commutative, cm3, causal, masked, contrastive or m3ae. method_options: the method's own settings
+    method: loretta, commutative, cm3, causal, masked, contrastive, m3ae, or auto (see `training.choice`; a run's config.json names the one that
+    was chosen). method_options: the method's own settings
     (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
     optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
@@ -71,7 +73,7 @@ class PretrainConfig(Budget):
     the masked method a quarter of them).
     """
 
-    method: str = "loretta"
+    method: str = AUTO
     method_options: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str = "adamw"
     preset: str = "small"

@@ -27,7 +27,8 @@ from mmtool.methods.base import Method
 from mmtool.model.transformer import PRESETS, Shape, Transformer
 from mmtool.storage import atomic_directory, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
-from mmtool.training.config import RUN_FORMAT, PretrainConfig, options_of
+from mmtool.training.choice import choose_method
+from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
 from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
@@ -56,6 +57,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     """
     with _spooled(data) as path:
         train = open_token_set(path, split="train").only(config.only, config.least_modalities)
+        config = _with_method(config, train)
         run = _begin_or_continue(config, train, output, force)
         held_out = _validation_samples(path, config)
     device = pick_device()
@@ -84,6 +86,15 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     return PretrainSummary(
         str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), validation.last or validation()
     )
+
+
+def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
+    """The settings with the method that suits the data where none is named; says which one, and why."""
+    if config.method != AUTO:
+        return config
+    name, reason = choose_method(train.modalities, CoOccurrence.of(train.present(i) for i in range(len(train))))
+    talk(f"method: {name}, because {reason} (--method names another)")
+    return dataclasses.replace(config, method=name)
 
 
 @contextmanager
