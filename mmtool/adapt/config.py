@@ -65,7 +65,7 @@ class AdaptConfig(Budget):
     hole_seed: Seed = 0
     train_samples: Natural = 0
     whole: bool = False
-    steps: Count = 1000
+    steps: Natural = 1000
     batch: Count = 64
     learning_rate: Positive = 3e-3
     warmup_steps: Natural = 50

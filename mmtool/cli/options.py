@@ -77,7 +77,7 @@ SurvivalLabels = Annotated[
     str | None,
     typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
 ]
-Minutes = Annotated[float | None, typer.Option(help="Train for this wall time instead of a number of steps.", rich_help_panel=BUDGET)]
+Minutes = Annotated[float | None, typer.Option(help="Wall time of training; with --steps, whichever ends first.", rich_help_panel=BUDGET)]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak.", show_default="from the width", rich_help_panel=BUDGET)]
 TrainingSeed = Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0", rich_help_panel=BUDGET)]
 ConfigFile = Annotated[

@@ -24,14 +24,15 @@ AUTO = "auto"  # the method is chosen by the data
 class Budget:
     """What every training has: how long, how fast, and from which seed.
 
-    steps: optimiser steps. minutes: train for this long instead (then the result depends on the machine's speed).
+    steps: optimiser steps (0: no limit). minutes: wall time (0: no limit). Whichever ends first ends the training; where minutes do, the result
+    depends on the machine's speed. Minutes alone are given without a limit of steps.
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
     seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
     keep: checkpoints kept.
     """
 
-    steps: Count = 2000
+    steps: Natural = 2000
     minutes: NotNegative = 0.0
     learning_rate: NotNegative = 0.0
     warmup_steps: Natural = 100
@@ -111,7 +112,7 @@ class FinetuneConfig(Budget):
     kind: str = "auto"
     have: tuple[str, ...] = ()
     pooling: str = "auto"
-    steps: Count = 500
+    steps: Natural = 500
     batch_samples: Count = 64
     layer_decay: NotNegative = 0.75
     dropout: ShareBelowOne = 0.1
@@ -160,6 +161,8 @@ def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequenc
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
         _assign(values, assignment)
+    if values.get("minutes"):
+        values.setdefault("steps", 0)
     return values
 
 
@@ -175,7 +178,10 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
     plain: dict[str, Any] = {name: tuple(value) if isinstance(usual[name], tuple) else value for name, value in values.items()}
-    return cls(**plain)
+    config = cls(**plain)
+    if not config.steps and not config.minutes:
+        raise UsageError("the training has no end.", where="steps", fix="Give a number of steps, or of minutes.")
+    return config
 
 
 def _default(item: dataclasses.Field[Any]) -> Any:

@@ -70,10 +70,10 @@ class Loop:
 
     @property
     def progress(self) -> float:
-        """0 at the start, 1 when there is nothing left to do."""
-        if self.config.minutes:
-            return min(1.0, self.elapsed_s / (60 * self.config.minutes))
-        return min(1.0, self.step / self.config.steps)
+        """0 at the start, 1 when there is nothing left to do: how much of the budget, in steps or in minutes, is spent."""
+        by_steps = self.step / self.config.steps if self.config.steps else 0.0
+        by_minutes = self.elapsed_s / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return min(1.0, max(by_steps, by_minutes))
 
     def train(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]]) -> None:
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop saves and leaves."""
