@@ -1,19 +1,25 @@
 #!/bin/sh
-# From raw files with holes to filled holes, on 2 CPU cores, in a quarter of an hour: handwritten digits, spoken digits and sentences,
-# of which only (image, text) and (image, speech) occur together; then speech is imputed from text and text from speech.
+# From raw files in which modalities are missing to imputed files, on 2 CPU cores, in a quarter of an hour: handwritten digits, spoken
+# digits and sentences, of which only (image, text) and (image, speech) occur together; then speech is imputed from text and text from
+# speech.
 #
-#   sh examples/quickstart.sh [--out DIR] [--seed N] [--minutes M]     (default: .quickstart, 0, 4 per training)
+#   sh examples/quickstart.sh [--out DIR] [--seed N] [--steps N] [--minutes M]     (default: .quickstart, 0, 1000, 30)
 #
-# It makes its own environment, prints every command, and its last line is one JSON document with all results.
+# --steps: of each of the two trainings; --minutes: after which a training ends even so. It makes its own environment, says what it will do
+# and for how long, and prints every command. Interrupted, the same command continues where it was. Its last line is one JSON document
+# with all results.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-out=$root/.quickstart seed=0 minutes=4
+out=$root/.quickstart seed=0 steps=1000 minutes=30
+usage() { echo "usage: sh examples/quickstart.sh [--out DIR] [--seed N] [--steps N] [--minutes M]" >&2; exit 2; }
 while [ $# -gt 0 ]; do
+    [ $# -gt 1 ] || usage
     case $1 in
         --out) out=$2 ;;
         --seed) seed=$2 ;;
+        --steps) steps=$2 ;;
         --minutes) minutes=$2 ;;
-        *) echo "usage: sh examples/quickstart.sh [--out DIR] [--seed N] [--minutes M]" >&2; exit 2 ;;
+        *) usage ;;
     esac
     shift 2
 done
@@ -21,25 +27,41 @@ done
 . "$root/examples/steps.sh"
 
 mkdir -p "$out"
-if [ ! -x "$out/venv/bin/mmtool" ]; then
-    say python3 -m venv "$out/venv"
-    say "$out/venv/bin/pip" install --quiet "$root[quickstart]"
+cd "$out"
+settings="--seed $seed --steps $steps --minutes $minutes"
+if [ -f settings ] && [ "$(cat settings)" != "$settings" ]; then
+    echo "error: $out was begun with $(cat settings). Continue with these, or choose another folder with --out." >&2
+    exit 2
+fi
+echo "$settings" > settings
+
+if [ ! -x venv/bin/mmtool ]; then
+    echo 'An environment first: PyTorch and what else mmtool needs, a minute or two by the connection.'
+    say python3 -m venv venv
+    say venv/bin/pip install --quiet "$root[quickstart]"
 fi
 PATH=$out/venv/bin:$PATH
-cd "$out"
-rm -rf raw tokens shards loretta cm3 filled report
+python "$root/examples/quickstart_plan.py" --steps "$steps"
 
-say python "$root/examples/quickstart_data.py" raw --seed "$seed"
-say mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 9 \
-    --codebook 64 --set depth=1 --set width=48 -o tokens/image.tar
-say mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' \
-    --codebook 1024 --set patch=13 -o tokens/speech.tar
-say mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --set vocabulary_size=640 --key-column key --text-column text \
-    --label digit -o tokens/text.tar
-say mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
+make raw python "$root/examples/quickstart_data.py" raw --seed "$seed"
+make tokens/image.tar mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 4 --patch 4 --codebook 64 \
+    --set depth=1 --set width=32 --set steps=600 --seed "$seed" -o tokens/image.tar
+make tokens/speech.tar mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' --patch 13 --codebook 64 \
+    --set depth=2 --set width=64 --set steps=400 --seed "$seed" -o tokens/speech.tar
+make tokens/text.tar mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --vocabulary-size 640 --label digit \
+    --seed "$seed" -o tokens/text.tar
+make shards mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
     --align digit --pair image,text --pair image,speech --seed "$seed" -o shards
 say mmtool info shards
-say mmtool pretrain shards --method cm3 --set method.commutative=true --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o cm3
-say mmtool pretrain shards --method loretta --preset tiny --batch-tokens 2048 --minutes "$minutes" --seed "$seed" -o loretta
-say mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o filled
-say mmtool evaluate cm3 loretta shards/test --label digit --temperature 0.5 --seed "$seed" -o "$PWD/report" --json
+for method in commutative loretta; do
+    say mmtool pretrain shards --method $method --preset tiny --batch-tokens 1024 --row-length 64 --no-compile \
+        --steps "$steps" --minutes "$minutes" --seed "$seed" -o $method
+done
+make imputed mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o imputed
+if [ ! -f results.json ]; then
+    say mmtool evaluate commutative loretta shards/test --label digit --chain commutative --temperature 0.5 --seed "$seed" \
+        --force --json -o "$PWD/report" > results.partial
+    mv results.partial results.json
+fi
+python "$root/examples/quickstart_table.py" report/report.json
+tail -n 1 results.json

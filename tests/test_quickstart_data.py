@@ -44,7 +44,7 @@ def test_a_seed_decides_every_byte(raw: Path, tmp_path: Path) -> None:
     assert again.keys() == other.keys()
     assert again[Path("sentences.tsv")] != other[Path("sentences.tsv")]
     changed = [path for path in again if path.suffix == ".wav" and again[path] != other[path]]
-    assert len(changed) > 3000
+    assert len(changed) > 1000
 
 
 def test_pictures_are_the_handwritten_digits(raw: Path) -> None:
@@ -68,7 +68,7 @@ def test_spoken_digits_are_short_and_clear_in_voices_never_heard(raw: Path) -> N
         features.append(frames[:, np.linspace(0, frames.shape[1] - 1, 10).round().astype(int)].reshape(-1))
         labels.append(label)
         voices.append(voice)
-    assert Counter(labels) == {str(digit): 1280 for digit in range(10)}
+    assert Counter(labels) == {str(digit): 480 for digit in range(10)}
     assert np.mean(seconds) < 0.5 and max(seconds) < 1
     known = np.array([voice.startswith("en-us") for voice in voices])
     judge = make_pipeline(StandardScaler(), SVC(C=10)).fit(np.array(features)[known], np.array(labels)[known])

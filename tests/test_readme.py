@@ -1,0 +1,86 @@
+"""Promise: the commands that README shows for people's own data run as printed, on two modalities, on one, and on three."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+README = Path(__file__).parents[1] / "README.md"
+SHORT = {  # what keeps a test short; the commands are README's otherwise
+    "pretrain": "--preset tiny --steps 2 --batch-tokens 256 --no-compile --set shape.depth=1 --set shape.width=32",
+    "compare": "--preset tiny --batch-tokens 256 --no-compile --set shape.depth=1 --set shape.width=32 --limit 4 --contact-samples 0",
+    "tokenize image": "--set steps=5 --set depth=1 --set width=16",
+    "evaluate": "--limit 4 --contact-samples 1",
+}
+COLOURS = ("red", "green", "blue", "grey")
+
+
+def example() -> list[str]:
+    """The commands of the block that begins with `mmtool tokenize image scans/`."""
+    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    return next(block for block in blocks if block.startswith("mmtool tokenize image scans/")).splitlines()
+
+
+def shortened(command: str) -> str:
+    """The command with the options of SHORT behind each verb, by this Python's mmtool."""
+    for verb, options in SHORT.items():
+        command = command.replace(f"mmtool {verb} ", f"mmtool {verb} {options} ")
+    command = re.sub(r"--minutes \S+", "--steps 2", command)
+    return command.replace("mmtool ", f"{shlex.quote(sys.executable)} -m mmtool ")
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-o", "pipefail", "-c", shortened(command)], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """scans/ and notes.csv, as README's example has them: 60 patients, some without a note."""
+    random = np.random.default_rng(0)
+    (tmp_path / "scans").mkdir()
+    rows = ["patient,note"]
+    for number in range(60):
+        pixels = random.integers(0, 60, (16, 16, 3), np.uint8)
+        pixels[..., number % 3] += 150
+        Image.fromarray(pixels).save(tmp_path / "scans" / f"p{number:02d}.png")
+        rows.append(f"p{number:02d},{'' if number % 5 == 0 else f'a {COLOURS[number % 3]} scan'}")
+    (tmp_path / "notes.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_the_example_runs_on_two_modalities(folder: Path) -> None:
+    for command in example():
+        done = run(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if "mmtool pretrain" in command:
+            assert "method: commutative, because" in done.stderr
+    assert list((folder / "imputed").glob("image/*.png"))
+    assert (folder / "report" / "report.md").exists() and (folder / "comparison" / "report.md").exists()
+
+
+def test_the_example_runs_on_one_modality(folder: Path) -> None:
+    images, _, pretrain, *_ = example()
+    for command in (images, "mmtool shard tokens/image.tar -o shards/", pretrain):
+        done = run(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert "method: masked, because" in done.stderr
+
+
+def test_the_example_runs_on_three_modalities_with_a_link(folder: Path) -> None:
+    ages = ["patient,age,weight", *(f"p{number:02d},{40 + number % 7},{60 + number % 11}" for number in range(1, 60, 2))]
+    (folder / "ages.csv").write_text("\n".join(ages) + "\n")
+    images, _, pretrain, *_ = example()
+    text = "mmtool tokenize text notes.csv --text-column note --fit -o tokens/text.tar"
+    table = "mmtool tokenize table ages.csv --fit --name age -o tokens/age.tar"
+    join = "mmtool shard tokens/image.tar tokens/text.tar tokens/age.tar --pair image,text --pair image,age -o shards/"
+    for command in (images, text, table, join, pretrain, "mmtool impute run/ shards/ --split test --have text --want age -o imputed/"):
+        done = run(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if "mmtool pretrain" in command:
+            assert "method: loretta, because" in done.stderr
+    assert (folder / "imputed" / "age.csv").exists()
