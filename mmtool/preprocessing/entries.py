@@ -79,6 +79,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A row, episode or file that cannot be read. It is an entry like others, so that the ones behind it are read all the same."""
+
+    where: str
+    error: DataError
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Steps of an episode that no clip holds: not an error, but counted and reported."""
 
@@ -105,6 +114,15 @@ def label_value(value: Any) -> Any:
     if INTEGER.fullmatch(text):
         return int(text)
     return float(text) if NUMBER.fullmatch(text) else text
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with halves of characters: `\\ud83d` alone in JSON, and file names in another encoding than UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_column(name: str, header: Mapping[str, Any] | list[str], where: object, option: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, label_value
+from mmtool.preprocessing.entries import KEY, Broken, label_value
 from mmtool.preprocessing.raw_files import raw_file
 from mmtool.preprocessing.records import read_cells
 
@@ -44,7 +44,10 @@ def read_labels(path: Path, key_column: str | None = None, names: Mapping[str, s
     wanted = {name: column for name, column in (names or {}).items() if column in header}
     wanted = wanted or {name: name for name in header if name != key_at}
     found: dict[str, dict[str, Any]] = {}
-    for line, cells in rows:
+    for entry in rows:
+        if isinstance(entry, Broken):
+            raise entry.error
+        line, cells = entry
         row = dict(zip(header, cells, strict=True))
         key = row[key_at].strip()
         if key in found:

@@ -4,23 +4,28 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, MISSING, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.entries import KEY, MISSING, Broken, Entry, SourceOptions, require_column, row_entry
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.records import check_header, read_cells
 
 Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 with NaN for missing values, and the names of the features
 
 
-def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken]:
     """Entries of one table; their values are ((F,) float32, feature names): every column but key, labels and group is a feature."""
-    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns)
-    first = next(rows, None)
+    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
+    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns, may_break=noted)
+    leading: list[Any] = []
+    while isinstance(first := next(rows, None), Broken):
+        leading.append(first)
     if first is None:
+        yield from leading
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
     key_column = _key_column(header, first[1], file.where, options)
     others = {key_column, options.group_column, *options.label_names.values()}
@@ -29,16 +34,15 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
     if not features:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
-    for number, (line, cells) in enumerate(_chain(first, rows)):
+    for number, read in enumerate(chain(leading, [first], rows)):
+        if isinstance(read, Broken):
+            yield read
+            continue
+        line, cells = read
         row = {name: cells[place] for name, place in apart if name is not None}
         key = str(row[key_column]).strip() if key_column else f"{file.stem}-{number:06d}"
         where = f"{file.where}:{line}"
         yield row_entry(row, key, where, partial(_values, cells, places, features, where), options)
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _key_column(header: list[str], cells: Sequence[Any], where: str, options: SourceOptions) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value
+from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
@@ -64,7 +64,7 @@ def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects
     gate = _Gate(options, [] if rejects is None else rejects)
     for file in find_files(kind, paths, skip=options.labels_path):
         try:
-            for entry in reader(file, options):
+            for entry in [file] if isinstance(file, Broken) else reader(file, options):
                 yield from gate.admit(entry)
         except DataError as error:
             gate.reject(file.where, None, error)
@@ -82,10 +82,13 @@ class _Gate:
         self.seen: dict[str, str] = {}
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | LeftOut) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
+            return
+        if isinstance(entry, Broken):
+            self.reject(entry.where, entry.key, entry.error)
             return
         try:
             item = self._item(entry)
@@ -99,7 +102,7 @@ class _Gate:
         """Set a sample aside, or raise the error where none may be, or too many are."""
         if self.options.on_error == "raise":
             raise error
-        self.rejects.append(Reject(where, key, str(error)))
+        self.rejects.append(Reject(_printable(where), None if key is None else _printable(key), _printable(str(error))))
         self.in_a_row += 1
         if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
@@ -128,6 +131,9 @@ class _Gate:
         if key in self.seen:
             fix = "Make keys unique: rename, give one folder above both, or use --key-column."
             raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
+        if not is_unicode(key):
+            what = f"the key {key!r} is not UTF-8."
+            raise DataError(what, where=entry.where, fix="Rename the file, or correct the key.")
         group = found.pop(GROUP, entry.group)
         labels = entry.labels | self._folder(entry) | self._row(key) | {name: label_value(text) for name, text in found.items()}
         self._check(labels, entry)
@@ -170,6 +176,11 @@ class _Gate:
             what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
             raise DataError(what, where=entry.where, fix="Name another with --group-column.")
         return key if labels[column] is None else str(labels[column])
+
+
+def _printable(text: str) -> str:
+    """The text, with backslashes for halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
