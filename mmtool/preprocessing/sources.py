@@ -32,7 +32,7 @@ class Item:
 
     value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names);
     trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the key (of clips, their episode) unless given.
-    metadata: where in its source it comes from.
+    metadata: where in its source it comes from; where: what a person calls that place.
     """
 
     key: str
@@ -40,6 +40,7 @@ class Item:
     labels: dict[str, Any]
     group: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,8 @@ class _Gate:
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
-        bad, good = len(self.rejects), len(self.seen)
-        if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
-            raise DataError(f"{bad} of {bad + good} samples are bad; the last: {self.rejects[-1].reason}", where=where)
+        good = len(self.seen)
+        refuse_many(self.rejects, good, where)
         if self.left_out and not good:
             raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
         if self.left_out:
@@ -141,7 +141,7 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
-        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata)
+        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata, entry.where)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:
@@ -176,6 +176,13 @@ class _Gate:
             what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
             raise DataError(what, where=entry.where, fix="Name another with --group-column.")
         return key if labels[column] is None else str(labels[column])
+
+
+def refuse_many(rejects: Sequence[Reject], good: int, where: str) -> None:
+    """Raise DataError where too many of all samples were rejected."""
+    bad = len(rejects)
+    if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
+        raise DataError(f"{bad} of {bad + good} samples are bad; the last: {rejects[-1].reason}", where=where)
 
 
 def _printable(text: str) -> str:
