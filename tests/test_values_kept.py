@@ -10,8 +10,8 @@ import pytest
 from conftest import Result
 
 from mmtool.data.shards import open_token_set
-from mmtool.errors import UsageError
-from mmtool.preprocessing.sources import SourceOptions
+from mmtool.errors import DataError, UsageError
+from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import from_bytes, to_bytes
@@ -136,3 +136,80 @@ def test_clips_that_do_not_fit_cost_themselves_where_bad_samples_are_skipped(tmp
     assert done.samples == 77 and "09-000000" not in open_token_set(tmp_path / "b.tar").keys
     reasons = [json.loads(line) for line in (tmp_path / "b.tar.rejects.jsonl").read_text().splitlines()]
     assert {line["key"] for line in reasons} == {"07-000000", "07-000004", "09-000000"} and all("npz" in line["file"] for line in reasons)
+
+
+def table(path: Path, columns: dict[str, np.ndarray]) -> Path:
+    """A CSV or Parquet file of integers and numbers as they are, with a key."""
+    columns = {"id": np.array([f"p{i:03d}" for i in range(len(next(iter(columns.values()))))]), **columns}
+    if path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table(columns), path)
+    else:
+        rows = zip(*(array.tolist() for array in columns.values()), strict=True)
+        path.write_text(",".join(columns) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def fit_table(path: Path, scheme: str, output: str = "t.tar", **options: Any) -> Any:
+    return tokenize("table", [path], path.with_name(output), name="lab", scheme=scheme, split=ALL_TRAIN, options=SourceOptions(**options))
+
+
+COUNT = 200
+NUMBERS = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("scheme", ["bins", "codec"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        10**12 + NUMBERS.integers(0, 1000, COUNT),
+        1_700_000_000 + np.arange(COUNT),
+        1.7e9 + np.arange(COUNT) / 4,
+        np.full(COUNT, 20231115),
+        -(10**15) - NUMBERS.integers(0, 10**6, COUNT),
+        10**18 + NUMBERS.integers(0, 10**6, COUNT),
+    ],
+    ids=["ids", "seconds", "quarters of seconds", "one date", "negative", "beyond double precision"],
+)
+def test_integers_that_single_precision_would_blur_are_refused(tmp_path: Path, scheme: str, suffix: str, column: np.ndarray) -> None:
+    path = table(tmp_path / f"v.{suffix}", {"a": NUMBERS.normal(size=COUNT), "stamp": column})
+    with pytest.raises(DataError, match=r"single precision rounds integers of the columns 'stamp' too much.*offset.*--label"):
+        fit_table(path, scheme)
+    assert fit_table(path, scheme, label_columns=("stamp",)).samples == COUNT
+    assert fit_table(table(path, {"a": NUMBERS.normal(size=COUNT), "stamp": column - column.min()}), scheme, "u.tar").samples == COUNT
+
+
+@pytest.mark.parametrize("scheme", ["bins", "codec"])
+def test_large_numbers_that_are_rounded_by_next_to_nothing_are_kept(tmp_path: Path, scheme: str) -> None:
+    columns = {
+        "counts": np.exp(NUMBERS.normal(12, 4, COUNT)).astype(np.int64) * 2 + 1,
+        "huge": NUMBERS.normal(size=COUNT) * 1e30,
+        "days": 20_000_000 + NUMBERS.integers(0, 10**6, COUNT),
+        "outlier": np.where(np.arange(COUNT) == 7, 2**31 - 1, np.arange(COUNT)),
+        "exact": 2.0**40 + 2.0**20 * np.arange(COUNT),
+    }
+    path = table(tmp_path / "v.csv", columns)
+    assert fit_table(path, scheme).samples == COUNT
+    done = tokenize("table", [path], tmp_path / "again.tar", name="lab", tokenizer=tmp_path / "t.tar", split=ALL_TRAIN)
+    assert done.samples == COUNT and (tmp_path / "again.tar").read_bytes() == (tmp_path / "t.tar").read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["bins", "codec"])
+def test_later_values_that_single_precision_would_blur_are_refused(tmp_path: Path, scheme: str) -> None:
+    seconds = np.arange(COUNT)
+    fit_table(table(tmp_path / "v.csv", {"a": NUMBERS.normal(size=COUNT), "time": seconds}), scheme)
+    stamps = np.where(seconds == 5, 1_700_000_000_000 + 1, seconds)
+    later = table(tmp_path / "later.csv", {"a": NUMBERS.normal(size=COUNT), "time": stamps})
+    with pytest.raises(DataError, match=r"p005: the column 'time' holds 1700000000001, which single precision rounds by \d+.*offset"):
+        tokenize("table", [later], tmp_path / "u.tar", name="lab", tokenizer=tmp_path / "t.tar")
+    skip = SourceOptions(on_error="skip")
+    done = tokenize("table", [later], tmp_path / "u.tar", name="lab", tokenizer=tmp_path / "t.tar", options=skip)
+    assert done.samples == COUNT - 1 and done.rejected == 1
+
+
+def test_rows_are_in_double_precision_only_where_that_matters(tmp_path: Path) -> None:
+    path = table(tmp_path / "v.csv", {"a": np.array([1, 2**24, 2**24 + 1]), "b": np.array([0.1, 1 / 3, 5])})
+    assert [item.value[0].dtype for item in read_items("table", [path], SourceOptions())] == [np.float32, np.float32, np.float64]

@@ -13,8 +13,9 @@ from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.entries import KEY, MISSING, Broken, Entry, SourceOptions, require_column, row_entry
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.records import check_header, read_cells
+from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
 
-Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 with NaN for missing values, and the names of the features
+Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with NaN for missing values, and the names of the features
 
 
 def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken]:
@@ -76,18 +77,21 @@ def _plain_numbers(cells: Sequence[Any]) -> list[float] | None:
 
 
 def _values(cells: Sequence[Any], places: Sequence[int], features: tuple[str, ...], where: str) -> Row:
+    """A row in single precision; in double where it holds a value beyond 2^24 that would be rounded, for tokenizers to see by how much."""
     chosen = [cells[place] for place in places]
     values: Sequence[float | None] = _plain_numbers(chosen) or [_number(cell) for cell in chosen]
     if None in values:
         column = values.index(None)
         what = f"the column {features[column]!r} holds {chosen[column]!r}, which is no finite number."
         raise DataError(what, where=where, fix="Declare it with --label or --key-column, or leave missing values empty.")
+    exact = np.array(values, np.float64)
     with np.errstate(over="ignore"):
-        row = np.array(values, np.float32)
+        row = exact.astype(np.float32)
     if np.isinf(row).any():
         name = features[int(np.isinf(row).argmax())]
         raise DataError(f"the value of column {name!r} is infinite in single precision.", where=where, fix="Scale it, or leave it empty.")
-    return row, features
+    rounded = (row != exact) & (np.abs(exact) > SINGLE_PRECISION_INTEGERS)
+    return exact if rounded.any() else row, features
 
 
 def parquet_table(file: RawFile) -> Any:

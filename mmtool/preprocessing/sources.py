@@ -30,8 +30,9 @@ MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
 class Item:
     """One raw sample.
 
-    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names);
-    trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the key (of clips, their episode) unless given.
+    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names; float64
+    where single precision rounds large integers); trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the
+    key (of clips, their episode) unless given.
     metadata: where in its source it comes from; where: what a person calls that place.
     """
 
