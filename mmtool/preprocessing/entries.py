@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mmtool.errors import DataError, UsageError
 
 INTEGER, NUMBER = re.compile(r"-?(0|[1-9]\d*)"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
+SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
 KEY = "key"
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 
@@ -113,7 +114,8 @@ def label_value(value: Any) -> Any:
         return None
     if INTEGER.fullmatch(text):
         return int(text)
-    return float(text) if NUMBER.fullmatch(text) else text
+    number = float(text) if NUMBER.fullmatch(text) or SCIENTIFIC.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text
 
 
 def is_unicode(text: str) -> bool:

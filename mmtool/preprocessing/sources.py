@@ -10,6 +10,7 @@ from typing import Any
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value
+from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
@@ -53,17 +54,24 @@ class Reject:
     reason: str
 
 
-def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects: list[Reject] | None = None) -> Iterator[Item]:
+def read_items(
+    kind: str,
+    paths: Sequence[Path],
+    options: SourceOptions,
+    rejects: list[Reject] | None = None,
+    columns: LabelColumns | None = None,
+) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
+    columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory and failing disks are never skipped.
     """
     if kind not in READERS:
         raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
     module, name = READERS[kind]
     reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
-    gate = _Gate(options, [] if rejects is None else rejects)
+    gate = _Gate(options, [] if rejects is None else rejects, columns)
     for file in find_files(kind, paths, skip=options.labels_path):
         try:
             for entry in [file] if isinstance(file, Broken) else reader(file, options):
@@ -76,8 +84,9 @@ def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects
 class _Gate:
     """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected."""
 
-    def __init__(self, options: SourceOptions, rejects: list[Reject]) -> None:
+    def __init__(self, options: SourceOptions, rejects: list[Reject], columns: LabelColumns | None) -> None:
         self.options = options
+        self.columns, self.may_withdraw = columns or LabelColumns(), columns is not None and options.on_error == "skip"
         self.rejects = rejects
         self.pattern = _pattern(options.label_pattern)
         self.labels_file = _labels_file(options)
@@ -112,6 +121,7 @@ class _Gate:
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
+        self._withdraw()
         good = len(self.seen)
         refuse_many(self.rejects, good, where)
         if self.left_out and not good:
@@ -123,6 +133,16 @@ class _Gate:
         unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
         if unnamed:
             talk(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+
+    def _withdraw(self) -> None:
+        """Take back samples with labels that do not fit their columns, or raise for the first."""
+        if not self.may_withdraw:
+            self.columns.check()
+        for key, (where, error) in self.columns.wrong().items():
+            self.in_a_row = 0  # they lie anywhere
+            self.reject(where, key, error)
+            self.columns.withdrawn.add(key)
+            del self.seen[key]
 
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
@@ -142,6 +162,8 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
+        known = self.labels_file.names if self.labels_file else ()
+        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in known})
         return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata, entry.where)
 
     def _match(self, entry: Entry) -> dict[str, str]:
@@ -161,6 +183,8 @@ class _Gate:
 
     def _row(self, key: str) -> dict[str, Any]:
         file = self.labels_file
+        if file and key in file.wrong:
+            raise file.wrong[key]
         return dict(file.rows.get(key) or dict.fromkeys(file.names)) if file else {}
 
     def _check(self, labels: dict[str, Any], entry: Entry) -> None:
@@ -208,4 +232,4 @@ def _labels_file(options: SourceOptions) -> LabelsFile | None:
     path = options.labels_path
     if path is None or (path.is_file() and raw_file(path).format == "idx"):
         return None
-    return read_labels(path, options.key_column, options.label_names)
+    return read_labels(path, options.key_column, options.label_names, options.on_error)

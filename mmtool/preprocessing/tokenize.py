@@ -20,6 +20,7 @@ from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
+from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
@@ -90,9 +91,10 @@ def tokenize(
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
     rejects: list[Reject] = []
-    items = track(read_items(kind, paths, options, rejects), f"tokenizing {name}")
+    columns = LabelColumns()
+    items = track(read_items(kind, paths, options, rejects, columns), f"tokenizing {name}")
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
-    samples = list(_samples(_with_variants(kind, items, split, augment, seed), encoder, split))
+    samples = _labelled(list(_samples(_with_variants(kind, items, split, augment, seed), encoder, split)), columns)
     _check_samples(samples, rejects, paths)
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
@@ -150,7 +152,9 @@ def _fit(
     if guide is not None and (kind, scheme) != ("table", "codec"):
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
-    items = _fitting_items(track(read_items(kind, paths, options), f"reading {kind}"), split)
+    columns = LabelColumns()
+    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), split)
+    items = [item for item in items if item.key not in columns.withdrawn]
     if options.on_error == "skip" and kind == "trajectory":  # clips without what is asked for are rejected when they are encoded
         items = [item for item in items if item.value.keys() >= set(asked_streams(settings))] or items
     if not items:
@@ -199,6 +203,12 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, split: 
             if tokens is not None:
                 metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
                 yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split.of(item.group))
+
+
+def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:
+    """All but those that were withdrawn, their labels as the columns want them."""
+    kept = (sample for sample in samples if sample.metadata.get("variant_of", sample.key) not in columns.withdrawn)
+    return [replace(sample, labels=columns.corrected(sample.labels)) for sample in kept]
 
 
 def _check_samples(samples: Sequence[Sample], rejects: Sequence[Reject], paths: Sequence[Path]) -> None:
