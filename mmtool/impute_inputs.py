@@ -6,12 +6,10 @@ from pathlib import Path
 
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
-from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.run import open_run, same_tokenizers
-
-BATCH = 256
 
 
 def stored_samples(run: Path, data: Path | None, split: str | None = None) -> list[Sample]:
@@ -45,9 +43,10 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
 
 def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions, samples: dict[str, Sample]) -> None:
     """Add the modality to `samples`, batch by batch."""
-    prepare, items = Preparer(tokenizer), read_items(tokenizer.kind, [path], options)
+    encoder, items = Encoder(tokenizer, name), read_items(tokenizer.kind, [path], options)
     while batch := list(islice(items, BATCH)):
-        codes = tokenizer.encode([prepare(item.value, item.key) for item in batch])
-        for item, tokens in zip(batch, codes, strict=True):
+        for item, tokens in zip(batch, encoder(batch), strict=True):
+            assert tokens is not None
             sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
             sample.tokens[name] = tokens
+    encoder.report()

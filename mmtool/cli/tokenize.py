@@ -73,7 +73,10 @@ def tokenize(
     vocabulary_size: Annotated[int | None, typer.Option(help="Pieces of a text.", rich_help_panel=TOKENIZER)] = None,
     n_bins: Annotated[
         int | None,
-        typer.Option(help="Bins of a feature (table) or stream (trajectory), or levels of a component.", rich_help_panel=TOKENIZER),
+        typer.Option(
+            help="Bins of a feature (table) or stream (trajectory; item ids need one each), or levels of a component.",
+            rich_help_panel=TOKENIZER,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mmtool.errors import DataError, UsageError
 
 INTEGER, NUMBER = re.compile(r"-?(0|[1-9]\d*)"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
+SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
 KEY = "key"
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 
@@ -79,6 +80,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A row, episode or file that cannot be read. It is an entry like others, so that the ones behind it are read all the same."""
+
+    where: str
+    error: DataError
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Steps of an episode that no clip holds: not an error, but counted and reported."""
 
@@ -104,7 +114,17 @@ def label_value(value: Any) -> Any:
         return None
     if INTEGER.fullmatch(text):
         return int(text)
-    return float(text) if NUMBER.fullmatch(text) else text
+    number = float(text) if NUMBER.fullmatch(text) or SCIENTIFIC.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with halves of characters: `\\ud83d` alone in JSON, and file names in another encoding than UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_column(name: str, header: Mapping[str, Any] | list[str], where: object, option: str) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
-from mmtool.preprocessing.entries import SourceOptions, require_column
-from mmtool.preprocessing.hdf5 import attributes, member, open_hdf5, read_array
+from mmtool.preprocessing.entries import Broken, SourceOptions, require_column
+from mmtool.preprocessing.hdf5 import attributes, damage_named, member, open_hdf5, read_array
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.read_tables import parquet_table
+from mmtool.preprocessing.step_columns import Faults, filled_ids, step_columns
 
 REWARDS, RETURNS, OBSERVATIONS = "rewards", "returns_to_go", "observations"
 NAMES = {  # stream -> what it is called
@@ -47,27 +48,39 @@ class Episode:
         return len(next(iter(self.streams.values())))
 
 
-def read_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode]:
-    """The episodes of one file, in its order. Raises DataError where arrays are missing or differ in length."""
+def read_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken]:
+    """The episodes of one file, in its order. Raises DataError where arrays of all steps are missing or differ in length."""
     if file.format == "npz":
         yield from _split(load_arrays(file), {}, file, options)
     elif file.format == "parquet":
-        yield from _split(_columns(file, _wanted(options)), {}, file, options)
+        ids = {*EPISODE_IDS, options.key_column or EPISODE_IDS[0]}
+        arrays, faults = step_columns(parquet_table(file), _wanted(options), ids, file.where)
+        yield from _split(arrays, {}, file, options, faults)
     else:
         yield from _hdf5_episodes(file, options)
 
 
-def _hdf5_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode]:
+def _hdf5_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken]:
     with open_hdf5(file) as root:
         found = [match for name in root if (match := MINARI_EPISODE.fullmatch(name))]
         for match in sorted(found, key=lambda match: int(match[1])):
-            where = f"{file.where}, {match[0]}"
-            group = member(root, match[0], where)
-            streams = _streams(_arrays(group, STREAM_NAMES, where), where)
-            yield Episode(_minari_name(file.stem, match[0]), where, _with_returns(streams), attributes(group))
+            name, where = _minari_name(file.stem, match[0]), f"{file.where}, {match[0]}"
+            try:
+                yield _minari_episode(root, match[0], name, where)
+            except DataError as error:
+                yield Broken(where, error, name)
         if not found:
             arrays = _arrays(root, _wanted(options), file.where)
             yield from _split(arrays, attributes(root), file, options)
+
+
+def _minari_episode(root: Any, group_name: str, name: str, where: str) -> Episode:
+    with damage_named(where):
+        group = member(root, group_name, where)
+        if not hasattr(group, "keys"):
+            raise DataError("the episode is no group of arrays.", where=where, fix="Get the file again.")
+        streams = _streams(_arrays(group, STREAM_NAMES, where), where)
+        return Episode(name, where, _with_returns(streams), attributes(group))
 
 
 def _wanted(options: SourceOptions) -> set[str]:
@@ -88,48 +101,43 @@ def _minari_name(stem: str, episode: str) -> str:
     return (path / episode).as_posix()
 
 
-def _columns(file: RawFile, wanted: set[str]) -> dict[str, np.ndarray]:
-    """The wanted Parquet columns as arrays; a column of lists (all of one length) is (steps, numbers)."""
-    table = parquet_table(file)
-    arrays: dict[str, np.ndarray] = {}
-    for name in (name for name in map(str, table.column_names) if name in wanted):
-        column = table[name]
-        if column.null_count:
-            at = next(row for row, value in enumerate(column) if not value.is_valid)
-            raise DataError(f"the column {name!r} is empty.", where=f"{file.where}:{at + 1}", fix="Fill it, or leave the column out.")
-        try:
-            arrays[name] = np.array(column.to_pylist())
-        except ValueError as error:
-            raise DataError(f"the lists of column {name!r} differ in length.", where=file.where, fix="Give every step as many.") from error
-    return arrays
-
-
-def _split(arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: SourceOptions) -> Iterator[Episode]:
-    """All steps of a file as episodes: by their ids where it has them, else cut behind each end, else one.
+def _split(
+    arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: SourceOptions, faults: Faults | None = None
+) -> Iterator[Episode | Broken]:
+    """All steps of a file as episodes: by their ids where it has them, else cut behind each end, else one. Those with `faults` at one
+    of their steps, or a step that stands twice, are broken.
 
     An only episode is named after the file, others also by number or id; ids that are text, or in the key column, are names themselves.
     """
     streams = _streams(arrays, file.where)
     steps = len(next(iter(streams.values())))
-    columns = {name: array for name, array in arrays.items() if array.shape == (steps,)}
+    columns, faults = {name: array for name, array in arrays.items() if array.shape == (steps,)}, faults or {}
     single = {**row, **{name: array for name, array in arrays.items() if array.ndim == 0}}
     step_column = next((name for name in STEP_IDS if name in columns), None)
-    for name, places in _parts(columns, arrays, steps, file, options):
-        if step_column is not None:
-            places = _in_order(places, columns[step_column], f"{file.where}, {name}")
+    for name, places in _parts(columns, arrays, steps, file, options, faults):
+        try:
+            if faults and (wrong := sorted(faults.keys() & set(places.tolist()))):
+                raise faults[wrong[0]]
+            places = places if step_column is None else _in_order(places, columns[step_column], f"{file.where}, {name}")
+        except DataError as error:
+            yield Broken(f"{file.where}, {name}", error, name)
+            continue
         first = {own: array[places[0]] for own, array in columns.items()}
         own_streams = {own: array[places] for own, array in streams.items()}
         yield Episode(name, f"{file.where}, {name}", _with_returns(own_streams), {**single, **first})
 
 
-def _parts(columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: SourceOptions) -> Iterator[tuple[str, np.ndarray]]:
+def _parts(
+    columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: SourceOptions, faults: Faults
+) -> Iterator[tuple[str, np.ndarray]]:
     """(name, places of its steps) of each episode."""
     id_column = next((name for name in EPISODE_IDS if name in columns), None)
     if options.key_column and (options.key_column in columns or options.labels_path is None):  # it may be that of the labels file
         id_column = require_column(options.key_column, dict(columns), file.where, "--key-column")
     if id_column:
-        ids, firsts, counts = np.unique(columns[id_column], return_index=True, return_counts=True)
-        places = np.split(np.argsort(columns[id_column], kind="stable"), np.cumsum(counts)[:-1])
+        of_steps = _known(columns[id_column], id_column, file.where, faults)
+        ids, firsts, counts = np.unique(of_steps, return_index=True, return_counts=True)
+        places = np.split(np.argsort(of_steps, kind="stable"), np.cumsum(counts)[:-1])
         named = id_column == options.key_column or ids.dtype.kind not in "buif"
         for number in np.argsort(firsts):
             text = str(ids[number]) if named else f"{file.stem}-{int(ids[number]):06d}"
@@ -143,6 +151,16 @@ def _parts(columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: 
     cuts = np.flatnonzero(ends[:-1]) + 1
     for number, part in enumerate(np.split(np.arange(steps), cuts)):
         yield f"{file.stem}-{number:06d}" if len(cuts) else file.stem, part
+
+
+def _known(ids: np.ndarray, name: str, where: str, faults: Faults) -> np.ndarray:
+    """Ids of episodes without NaN; a step that had it is a fault."""
+    missing = ids != ids
+    if missing.all():
+        raise DataError(f"the column {name!r} is empty.", where=where, fix="Fill it, or leave the column out.")
+    for step in np.flatnonzero(missing):
+        faults.setdefault(int(step), DataError(f"{name!r} is NaN at step {step}.", where=where, fix="Fill it."))
+    return np.array(filled_ids(ids.tolist(), missing, faults)) if missing.any() else ids
 
 
 def _in_order(places: np.ndarray, steps: np.ndarray, where: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.errors import DataError, UsageError
+from mmtool.errors import DataError, MmtoolError, UsageError
 from mmtool.preprocessing.raw_files import MAX_FILE_BYTES, RawFile
 
 MAX_NESTING = 4
@@ -22,13 +22,19 @@ def open_hdf5(file: RawFile) -> Iterator[Any]:
         fix = "Install it with `pip install 'mmtool[trajectory]'`, or convert the file to npz."
         raise UsageError("reading HDF5 needs h5py.", where=file.where, fix=fix) from error
     plain = file.path is not None and file.path.suffix.lower() != ".gz"
+    with damage_named(file.where), h5py.File(file.path if plain else io.BytesIO(file.read()), "r") as root:
+        yield root
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Whatever h5py raises for damaged parts of a file becomes a DataError; a failing disk stays an OSError."""
     try:
-        with h5py.File(file.path if plain else io.BytesIO(file.read()), "r") as root:
-            yield root
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, MmtoolError) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        raise DataError(f"the HDF5 file is damaged ({error}).", where=file.where, fix="Get it again.") from error
+        raise DataError(f"the HDF5 file is damaged ({error}).", where=where, fix="Get it again.") from error
 
 
 def read_array(group: Any, name: str, where: str, depth: int = 0) -> np.ndarray:

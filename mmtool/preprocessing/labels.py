@@ -3,21 +3,23 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, label_value
+from mmtool.preprocessing.entries import KEY, Broken, label_value
+from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.raw_files import raw_file
 from mmtool.preprocessing.records import read_cells
 
 
 @dataclass(frozen=True)
 class LabelsFile:
-    """names: of the labels. rows: key -> labels, None for a missing one."""
+    """names: of the labels. rows: key -> labels, None for a missing one. wrong: key -> what is wrong with one of its labels."""
 
     path: Path
     names: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Any]]
+    wrong: Mapping[str, DataError]
 
     def unnamed(self, keys: Collection[str]) -> int:
         """How many of the keys have no row. Raises DataError where none of them has one."""
@@ -27,10 +29,13 @@ class LabelsFile:
         return missing
 
 
-def read_labels(path: Path, key_column: str | None = None, names: Mapping[str, str] | None = None) -> LabelsFile:
+def read_labels(
+    path: Path, key_column: str | None = None, names: Mapping[str, str] | None = None, on_error: Literal["raise", "skip"] = "raise"
+) -> LabelsFile:
     """Labels by key from a CSV or TSV file: keys in the named column, else in `key`, else in the first, without blanks around them.
 
     names: name of each wanted label -> its column, where the file has it; all other columns where it has none of them.
+    on_error: `raise` where a cell is no number in a column that is mostly numbers, or `skip` such rows, which the result names.
     """
     if not path.is_file():
         raise DataError("there is no such labels file.", where=path, fix="Check the path.")
@@ -44,10 +49,18 @@ def read_labels(path: Path, key_column: str | None = None, names: Mapping[str, s
     wanted = {name: column for name, column in (names or {}).items() if column in header}
     wanted = wanted or {name: name for name in header if name != key_at}
     found: dict[str, dict[str, Any]] = {}
-    for line, cells in rows:
+    columns = LabelColumns()
+    for entry in rows:
+        if isinstance(entry, Broken):
+            raise entry.error
+        line, cells = entry
         row = dict(zip(header, cells, strict=True))
         key = row[key_at].strip()
         if key in found:
             raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
         found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
-    return LabelsFile(path, tuple(wanted), found)
+        columns.add(key, f"{path}:{line}", found[key])
+    if on_error == "raise":
+        columns.check()
+    wrong = {key: error for key, (_, error) in columns.wrong().items()}
+    return LabelsFile(path, tuple(wanted), {key: columns.corrected(labels) for key, labels in found.items()}, wrong)

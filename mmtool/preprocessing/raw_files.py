@@ -1,6 +1,7 @@
 """Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
 
 import gzip
+import lzma
 import os
 import re
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mmtool.errors import DataError
+from mmtool.preprocessing.entries import Broken
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
@@ -43,9 +45,10 @@ class RawFile:
     path: Path | None = None
 
 
-def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> Iterator[RawFile]:
+def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> Iterator[RawFile | Broken]:
     """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
 
+    Archives and members that cannot or must not be read are given as `Broken`.
     Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
     """
     for path in map(Path, paths):
@@ -53,7 +56,7 @@ def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> It
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
         found = False
         for file in _below(path, kind):
-            if skip is None or file.path is None or not file.path.samefile(skip):
+            if isinstance(file, Broken) or skip is None or file.path is None or not file.path.samefile(skip):
                 found = True
                 yield file
         if not found:
@@ -80,7 +83,7 @@ def split_name(name: str) -> tuple[str, str]:
     return match["stem"], (match["format"] or match["idx"]).lower()
 
 
-def _below(path: Path, kind: str) -> Iterator[RawFile]:
+def _below(path: Path, kind: str) -> Iterator[RawFile | Broken]:
     if path.is_dir():
         for file in _walk(path):
             yield from _open(file, file.relative_to(path).as_posix(), kind)
@@ -97,7 +100,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _open(path: Path, name: str, kind: str) -> Iterator[RawFile]:
+def _open(path: Path, name: str, kind: str) -> Iterator[RawFile | Broken]:
     form = split_name(name)[1]
     if form in FORMATS[kind]:
         yield raw_file(path, name)
@@ -117,37 +120,49 @@ def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
     try:
         stream = gzip.GzipFile(fileobj=file) if name.lower().endswith(".gz") else file
         data = stream.read(MAX_FILE_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.ReadError) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.ReadError) as error:
         raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
     return data
 
 
-def _zip_members(path: Path, kind: str) -> Iterator[RawFile]:
+def _zip_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"the archive is damaged or cut ({error}).", where=path, fix="Get it again.") from error
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
+        return
     with archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if info.flag_bits & 1:
-                raise DataError("the archive is encrypted.", where=path, fix="Unpack it and give the folder.")
-            if not info.is_dir():
+                yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
+            elif not info.is_dir():
                 yield from _member(path, info.filename, kind, partial(archive.open, info))
 
 
-def _tar_members(path: Path, kind: str) -> Iterator[RawFile]:
+def _tar_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
+            end = 0
             for info in archive:
+                if info.offset != end:
+                    if _has_end(archive, end):
+                        return
+                    yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path, "Get it again.")
+                end = archive.offset
                 if info.issym() or info.islnk() or info.isdev():
-                    raise DataError(f"the archive holds a link or device, {info.name!r}.", where=path, fix="Pack plain files only.")
-                if info.isfile():
+                    yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
+                elif info.isfile():
                     yield from _member(path, info.name, kind, partial(_tar_member, archive, info))
-            _check_end(archive, path)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"the archive is damaged or cut ({error}).", where=path, fix="Get it again.") from error
+            if not _has_end(archive, end):
+                yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
+
+
+def _broken(what: str, where: Path, fix: str) -> Broken:
+    return Broken(str(where), DataError(what, where=where, fix=fix))
 
 
 def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -156,19 +171,19 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-def _check_end(archive: tarfile.TarFile, path: Path) -> None:
-    """tarfile ends quietly at a cut or a damaged header; a whole archive ends with a block of zeros."""
+def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
+    """Whether there is a block of zeros, with which a whole archive ends: tarfile ends quietly at a cut as well."""
     assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(TAR_BLOCK) != bytes(TAR_BLOCK):
-        raise DataError("the archive is cut or damaged: it has no end mark.", where=path, fix="Get it again.")
+    archive.fileobj.seek(offset)
+    return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
 
 
-def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]]) -> Iterator[RawFile]:
-    """One member, if it is of the kind. Raises DataError for a name that leaves the archive."""
+def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]]) -> Iterator[RawFile | Broken]:
+    """One member, if it is of the kind; broken where its name leaves the archive."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-        raise DataError(f"the archive holds the unsafe name {name!r}.", where=archive, fix="Pack it again with relative names.")
+        yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
+        return
     stem, form = split_name(parts.as_posix())
     if form in FORMATS[kind] and not any(part.startswith(".") for part in parts.parts):
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
@@ -178,5 +193,9 @@ def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) ->
     try:
         with open_member() as file:
             return _read_stream(file, name, where)
-    except (NotImplementedError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error  # bz2 words it so
+    except (NotImplementedError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"the archive's member cannot be read ({error}).", where=where, fix="Unpack it and give the folder.") from error

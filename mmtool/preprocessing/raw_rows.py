@@ -25,4 +25,5 @@ def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str,
     if tokenizer.kind != "table":
         raise UsageError(f"{name!r} is {tokenizer.kind}, not a table.", where="--raw", fix="Give raw tables only.")
     prepare = Preparer(tokenizer)
-    return {item.key: prepare(item.value, path) for item in track(read_items("table", [path], options), f"reading {name}")}
+    items = track(read_items("table", [path], options), f"reading {name}")
+    return {item.key: np.asarray(prepare(item.value, path), np.float32) for item in items}

@@ -4,23 +4,29 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, MISSING, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.entries import KEY, MISSING, Broken, Entry, SourceOptions, require_column, row_entry
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.records import check_header, read_cells
+from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
 
-Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 with NaN for missing values, and the names of the features
+Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with NaN for missing values, and the names of the features
 
 
-def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken]:
     """Entries of one table; their values are ((F,) float32, feature names): every column but key, labels and group is a feature."""
-    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns)
-    first = next(rows, None)
+    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
+    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns, may_break=noted)
+    leading: list[Any] = []
+    while isinstance(first := next(rows, None), Broken):
+        leading.append(first)
     if first is None:
+        yield from leading
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
     key_column = _key_column(header, first[1], file.where, options)
     others = {key_column, options.group_column, *options.label_names.values()}
@@ -29,16 +35,15 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
     if not features:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
-    for number, (line, cells) in enumerate(_chain(first, rows)):
+    for number, read in enumerate(chain(leading, [first], rows)):
+        if isinstance(read, Broken):
+            yield read
+            continue
+        line, cells = read
         row = {name: cells[place] for name, place in apart if name is not None}
         key = str(row[key_column]).strip() if key_column else f"{file.stem}-{number:06d}"
         where = f"{file.where}:{line}"
         yield row_entry(row, key, where, partial(_values, cells, places, features, where), options)
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _key_column(header: list[str], cells: Sequence[Any], where: str, options: SourceOptions) -> str | None:
@@ -72,18 +77,21 @@ def _plain_numbers(cells: Sequence[Any]) -> list[float] | None:
 
 
 def _values(cells: Sequence[Any], places: Sequence[int], features: tuple[str, ...], where: str) -> Row:
+    """A row in single precision; in double where it holds a value beyond 2^24 that would be rounded, for tokenizers to see by how much."""
     chosen = [cells[place] for place in places]
     values: Sequence[float | None] = _plain_numbers(chosen) or [_number(cell) for cell in chosen]
     if None in values:
         column = values.index(None)
         what = f"the column {features[column]!r} holds {chosen[column]!r}, which is no finite number."
         raise DataError(what, where=where, fix="Declare it with --label or --key-column, or leave missing values empty.")
+    exact = np.array(values, np.float64)
     with np.errstate(over="ignore"):
-        row = np.array(values, np.float32)
+        row = exact.astype(np.float32)
     if np.isinf(row).any():
         name = features[int(np.isinf(row).argmax())]
         raise DataError(f"the value of column {name!r} is infinite in single precision.", where=where, fix="Scale it, or leave it empty.")
-    return row, features
+    rounded = (row != exact) & (np.abs(exact) > SINGLE_PRECISION_INTEGERS)
+    return exact if rounded.any() else row, features
 
 
 def parquet_table(file: RawFile) -> Any:

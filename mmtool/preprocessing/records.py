@@ -1,18 +1,15 @@
-"""Rows of CSV, TSV, JSON-lines and npz files as (where, cells): encoding, quoting and ragged rows are errors with a line number."""
+"""Rows of CSV, TSV, JSON-lines and npz files as (where, cells): a row that cannot be read is given as broken, with its line."""
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
-from mmtool.preprocessing.entries import SourceOptions
+from mmtool.preprocessing.csv_rows import Cells, CsvRows, damage, ragged
+from mmtool.preprocessing.entries import Broken, SourceOptions
 from mmtool.preprocessing.raw_files import RawFile
-
-Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
 
 
 def read_text_file(file: RawFile) -> str:
@@ -25,20 +22,39 @@ def read_text_file(file: RawFile) -> str:
         raise DataError("the text is not UTF-8.", where=f"{file.where}:{line}", fix="Convert it, e.g. with iconv.") from error
 
 
-def read_cells(file: RawFile, columns: tuple[str, ...]) -> tuple[list[str], Cells]:
+def decode(file: RawFile) -> tuple[str, bool]:
+    """The content of a file of lines, and whether some of it is damaged: bytes that are not UTF-8 (`damage` finds them), or null bytes."""
+    data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("utf-8-sig", "surrogateescape"), True
+    return text, "\0" in text
+
+
+def read_cells(file: RawFile, columns: tuple[str, ...], may_break: Collection[str] | None = None) -> tuple[list[str], Cells]:
     """Header and rows of a CSV or TSV file; `columns` is the header of a file that has none.
 
-    Raises DataError for an empty file, a name that stands twice in the header, broken quotes and ragged rows.
+    may_break: columns whose cells may hold line breaks, None: all. Rows with broken quotes, too many or too few cells and bytes that are
+    not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in it.
     """
-    rows = (_tsv_rows if file.format == "tsv" else _csv_rows)(read_text_file(file), file.where)
-    header = list(columns) or next(rows, (0, []))[1]
+    text, damaged = decode(file)
+    rows = CsvRows(text, file.where, damaged) if file.format == "csv" else None
+    cells: Cells = rows or _tsv_rows(text, file.where, damaged)
+    first = None if columns else next(cells, None)
+    if isinstance(first, Broken):
+        raise first.error
+    header = list(columns) or (first[1] if first else [])
     if not header:
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
     check_header(header, file.where)
-    return header, _even(rows, header, file.where)
+    if rows is None:
+        return header, _even(cells, header, file.where)
+    rows.expect(header, may_break)
+    return header, rows
 
 
-def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
     """Rows of a CSV, TSV, JSON-lines or npz file as (where, column -> value)."""
     if file.format == "jsonl":
         yield from _json_rows(file)
@@ -46,8 +62,15 @@ def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict
         yield from _array_rows(file)
     else:
         header, rows = read_cells(file, options.columns)
-        for line, cells in rows:
-            yield f"{file.where}:{line}", dict(zip(header, cells, strict=True))
+        for row in rows:
+            yield row if isinstance(row, Broken) else (f"{file.where}:{row[0]}", dict(zip(header, row[1], strict=True)))
+
+
+def read_lines(file: RawFile) -> Iterator[tuple[str, str] | Broken]:
+    """The lines of a file as (where, text), line ends left out."""
+    text, damaged = decode(file)
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        yield (damage([line], file.where, number) if damaged else None) or (f"{file.where}:{number}", line.removesuffix("\r"))
 
 
 def check_header(header: list[str], where: str) -> None:
@@ -57,22 +80,12 @@ def check_header(header: list[str], where: str) -> None:
         raise DataError(f"the column {twice[0]!r} stands twice in the header.", where=where, fix="Rename one (or name all with --columns).")
 
 
-def _csv_rows(text: str, where: str) -> Cells:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(f"the CSV is malformed ({error}).", where=f"{where}:{reader.line_num}", fix="Export it again.") from error
-
-
-def _tsv_rows(text: str, where: str) -> Cells:
+def _tsv_rows(text: str, where: str, damaged: bool) -> Cells:
     """Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted."""
     for line, row in enumerate(text.split("\n"), 1):
         row = row.removesuffix("\r")
         if row:
-            yield line, [_unquoted(cell) for cell in row.split("\t")]
+            yield (damage([row], where, line) if damaged else None) or (line, [_unquoted(cell) for cell in row.split("\t")])
 
 
 def _unquoted(cell: str) -> str:
@@ -82,25 +95,34 @@ def _unquoted(cell: str) -> str:
 
 
 def _even(rows: Cells, header: list[str], where: str) -> Cells:
-    for line, cells in rows:
-        if len(cells) != len(header):
-            fix = "Mend the row; in a file without header, name the columns with --columns."
-            raise DataError(f"{len(cells)} cells where the header has {len(header)}.", where=f"{where}:{line}", fix=fix)
-        yield line, cells
+    for row in rows:
+        if not isinstance(row, Broken) and len(row[1]) != len(header):
+            what, fix = ragged(row[1], header)
+            row = Broken(f"{where}:{row[0]}", DataError(what, where=f"{where}:{row[0]}", fix=fix))
+        yield row
 
 
-def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line, text in enumerate(read_text_file(file).split("\n"), 1):
-        where = f"{file.where}:{line}"
-        if not text.strip():
+def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
+    text, damaged = decode(file)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
             continue
+        where = f"{file.where}:{number}"
+        broken = damage([line], file.where, number) if damaged else None
         try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"this is not JSON ({error}).", where=where, fix="Write one JSON object per line.") from error
-        if not isinstance(row, dict):
-            raise DataError("this is not a JSON object.", where=where, fix="Write one JSON object per line.")
-        yield where, row
+            yield broken or (where, _json_object(line, where))
+        except DataError as error:
+            yield Broken(where, error)
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is not JSON ({error}).", where=where, fix="Write one JSON object per line.") from error
+    if not isinstance(row, dict):
+        raise DataError("this is not a JSON object.", where=where, fix="Write one JSON object per line.")
+    return row
 
 
 def _array_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]]]:

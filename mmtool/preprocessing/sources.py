@@ -9,7 +9,8 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value
+from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value
+from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
@@ -30,9 +31,10 @@ MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
 class Item:
     """One raw sample.
 
-    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names);
-    trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the key (of clips, their episode) unless given.
-    metadata: where in its source it comes from.
+    value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names; float64
+    where single precision rounds large integers); trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the
+    key (of clips, their episode) unless given.
+    metadata: where in its source it comes from; where: what a person calls that place.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Item:
     labels: dict[str, Any]
     group: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,27 @@ class Reject:
     reason: str
 
 
-def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects: list[Reject] | None = None) -> Iterator[Item]:
+def read_items(
+    kind: str,
+    paths: Sequence[Path],
+    options: SourceOptions,
+    rejects: list[Reject] | None = None,
+    columns: LabelColumns | None = None,
+) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
+    columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory and failing disks are never skipped.
     """
     if kind not in READERS:
         raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
     module, name = READERS[kind]
     reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
-    gate = _Gate(options, [] if rejects is None else rejects)
+    gate = _Gate(options, [] if rejects is None else rejects, columns)
     for file in find_files(kind, paths, skip=options.labels_path):
         try:
-            for entry in reader(file, options):
+            for entry in [file] if isinstance(file, Broken) else reader(file, options):
                 yield from gate.admit(entry)
         except DataError as error:
             gate.reject(file.where, None, error)
@@ -74,18 +84,22 @@ def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects
 class _Gate:
     """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected."""
 
-    def __init__(self, options: SourceOptions, rejects: list[Reject]) -> None:
+    def __init__(self, options: SourceOptions, rejects: list[Reject], columns: LabelColumns | None) -> None:
         self.options = options
+        self.columns, self.may_withdraw = columns or LabelColumns(), columns is not None and options.on_error == "skip"
         self.rejects = rejects
         self.pattern = _pattern(options.label_pattern)
         self.labels_file = _labels_file(options)
         self.seen: dict[str, str] = {}
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | LeftOut) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
+            return
+        if isinstance(entry, Broken):
+            self.reject(entry.where, entry.key, entry.error)
             return
         try:
             item = self._item(entry)
@@ -99,7 +113,7 @@ class _Gate:
         """Set a sample aside, or raise the error where none may be, or too many are."""
         if self.options.on_error == "raise":
             raise error
-        self.rejects.append(Reject(where, key, str(error)))
+        self.rejects.append(Reject(_printable(where), None if key is None else _printable(key), _printable(str(error))))
         self.in_a_row += 1
         if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
@@ -107,9 +121,9 @@ class _Gate:
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
-        bad, good = len(self.rejects), len(self.seen)
-        if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
-            raise DataError(f"{bad} of {bad + good} samples are bad; the last: {self.rejects[-1].reason}", where=where)
+        self._withdraw()
+        good = len(self.seen)
+        refuse_many(self.rejects, good, where)
         if self.left_out and not good:
             raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
         if self.left_out:
@@ -120,6 +134,16 @@ class _Gate:
         if unnamed:
             talk(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
 
+    def _withdraw(self) -> None:
+        """Take back samples with labels that do not fit their columns, or raise for the first."""
+        if not self.may_withdraw:
+            self.columns.check()
+        for key, (where, error) in self.columns.wrong().items():
+            self.in_a_row = 0  # they lie anywhere
+            self.reject(where, key, error)
+            self.columns.withdrawn.add(key)
+            del self.seen[key]
+
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
         key = found.pop(KEY, entry.key)
@@ -128,6 +152,9 @@ class _Gate:
         if key in self.seen:
             fix = "Make keys unique: rename, give one folder above both, or use --key-column."
             raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
+        if not is_unicode(key):
+            what = f"the key {key!r} is not UTF-8."
+            raise DataError(what, where=entry.where, fix="Rename the file, or correct the key.")
         group = found.pop(GROUP, entry.group)
         labels = entry.labels | self._folder(entry) | self._row(key) | {name: label_value(text) for name, text in found.items()}
         self._check(labels, entry)
@@ -135,7 +162,9 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
-        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata)
+        known = self.labels_file.names if self.labels_file else ()
+        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in known})
+        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata, entry.where)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:
@@ -154,6 +183,8 @@ class _Gate:
 
     def _row(self, key: str) -> dict[str, Any]:
         file = self.labels_file
+        if file and key in file.wrong:
+            raise file.wrong[key]
         return dict(file.rows.get(key) or dict.fromkeys(file.names)) if file else {}
 
     def _check(self, labels: dict[str, Any], entry: Entry) -> None:
@@ -170,6 +201,18 @@ class _Gate:
             what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
             raise DataError(what, where=entry.where, fix="Name another with --group-column.")
         return key if labels[column] is None else str(labels[column])
+
+
+def refuse_many(rejects: Sequence[Reject], good: int, where: str) -> None:
+    """Raise DataError where too many of all samples were rejected."""
+    bad = len(rejects)
+    if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
+        raise DataError(f"{bad} of {bad + good} samples are bad; the last: {rejects[-1].reason}", where=where)
+
+
+def _printable(text: str) -> str:
+    """The text, with backslashes for halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -189,4 +232,4 @@ def _labels_file(options: SourceOptions) -> LabelsFile | None:
     path = options.labels_path
     if path is None or (path.is_file() and raw_file(path).format == "idx"):
         return None
-    return read_labels(path, options.key_column, options.label_names)
+    return read_labels(path, options.key_column, options.label_names, options.on_error)

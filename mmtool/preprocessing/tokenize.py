@@ -18,22 +18,27 @@ from mmtool.data.shard_writer import write_stream
 from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import VARIANTS
+from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
-from mmtool.preprocessing.prepare import Preparer, prepare_for_fitting
-from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
+from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.prepare import prepare_for_fitting
+from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
 from mmtool.storage import atomic_file, canonical_json, refuse_overwrite, sha256_bytes, write_bytes
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
+from mmtool.tokenizers.trajectory import asked_streams
 
 MAX_FITTING_SAMPLES = 20_000
-BATCH = 256
 TRAIN = SPLITS[0]
 
 
 @dataclass(frozen=True)
 class TokenizeSummary:
-    """What `tokenize` did. `reconstruction`: what fitting the tokenizer measured; `tokenizer`: its fingerprint."""
+    """What `tokenize` did. `reconstruction`: what fitting the tokenizer measured; `tokenizer`: its fingerprint.
+
+    clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
+    """
 
     modality: str
     kind: str
@@ -47,6 +52,7 @@ class TokenizeSummary:
     vocabulary_size: int
     reconstruction: dict[str, Any]
     tokenizer: str
+    clipped: dict[str, dict[str, int]]
     seconds: float
 
 
@@ -85,8 +91,11 @@ def tokenize(
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
     rejects: list[Reject] = []
-    items = track(read_items(kind, paths, options, rejects), f"tokenizing {name}")
-    samples = list(_samples(_with_variants(kind, items, split, augment, seed), fitted, name, split))
+    columns = LabelColumns()
+    items = track(read_items(kind, paths, options, rejects, columns), f"tokenizing {name}")
+    encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
+    samples = _labelled(list(_samples(_with_variants(kind, items, split, augment, seed), encoder, split)), columns)
+    _check_samples(samples, rejects, paths)
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
@@ -96,7 +105,8 @@ def tokenize(
         write_bytes(save_tokenizer, data, force)
     _write(output, modality, data, samples, force)
     _list_rejects(rejects, output)
-    return _summary(modality, fitted, samples, len(rejects), time.monotonic() - started)
+    encoder.report()
+    return _summary(modality, encoder, samples, len(rejects), time.monotonic() - started)
 
 
 def find_tokenizer(path: Path, name: str) -> Tokenizer:
@@ -142,7 +152,11 @@ def _fit(
     if guide is not None and (kind, scheme) != ("table", "codec"):
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
-    items = _fitting_items(track(read_items(kind, paths, options), f"reading {kind}"), split)
+    columns = LabelColumns()
+    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), split)
+    items = [item for item in items if item.key not in columns.withdrawn]
+    if options.on_error == "skip" and kind == "trajectory":  # clips without what is asked for are rejected when they are encoded
+        items = [item for item in items if item.value.keys() >= set(asked_streams(settings))] or items
     if not items:
         raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix="Give more samples, or raise its fraction.")
     values, complete = prepare_for_fitting(kind, [item.value for item in items], settings)
@@ -182,14 +196,26 @@ def _with_variants(kind: str, items: Iterator[Item], split: Split, augment: int,
             yield replace(item, key=key, value=VARIANTS[kind](item.value, key, seed)), item.key
 
 
-def _samples(items: Iterator[tuple[Item, str | None]], tokenizer: Tokenizer, name: str, split: Split) -> Iterator[Sample]:
+def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, split: Split) -> Iterator[Sample]:
     """Encode batch by batch."""
-    prepare = Preparer(tokenizer)
     while batch := list(islice(items, BATCH)):
-        codes = tokenizer.encode([prepare(item.value, item.key) for item, _ in batch])
-        for (item, original), tokens in zip(batch, codes, strict=True):
-            metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
-            yield Sample(item.key, {name: tokens}, item.labels, metadata, split.of(item.group))
+        for (item, original), tokens in zip(batch, encoder([item for item, _ in batch]), strict=True):
+            if tokens is not None:
+                metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
+                yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split.of(item.group))
+
+
+def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:
+    """All but those that were withdrawn, their labels as the columns want them."""
+    kept = (sample for sample in samples if sample.metadata.get("variant_of", sample.key) not in columns.withdrawn)
+    return [replace(sample, labels=columns.corrected(sample.labels)) for sample in kept]
+
+
+def _check_samples(samples: Sequence[Sample], rejects: Sequence[Reject], paths: Sequence[Path]) -> None:
+    where = ", ".join(map(str, paths))
+    refuse_many(rejects, len(samples), where)
+    if not samples:
+        raise DataError(f"no sample fits the tokenizer; the last: {rejects[-1].reason}", where=where, fix="Fit a new one with --fit.")
 
 
 def _write(output: Path | None, modality: Modality, tokenizer: bytes, samples: Sequence[Sample], force: bool) -> None:
@@ -215,13 +241,13 @@ def _list_rejects(rejects: Sequence[Reject], output: Path | None) -> None:
         talk(f"{len(lines)} samples were rejected; the reasons are in {path}")
 
 
-def _summary(modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], rejected: int, seconds: float) -> TokenizeSummary:
+def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], rejected: int, seconds: float) -> TokenizeSummary:
     tokens = sum(len(sample.tokens[modality.name]) for sample in samples)
     variants = sum("variant_of" in sample.metadata for sample in samples)
     return TokenizeSummary(
         modality=modality.name,
         kind=modality.kind,
-        scheme=tokenizer.scheme,
+        scheme=encoder.tokenizer.scheme,
         samples=len(samples),
         splits=dict(Counter(sample.split for sample in samples)),
         variants=variants,
@@ -229,7 +255,8 @@ def _summary(modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample]
         tokens=tokens,
         mean_length=round(tokens / len(samples), 2),
         vocabulary_size=modality.vocabulary_size,
-        reconstruction=tokenizer.report,
+        reconstruction=encoder.tokenizer.report,
         tokenizer=modality.tokenizer,
+        clipped=encoder.clipped,
         seconds=round(seconds, 2),
     )

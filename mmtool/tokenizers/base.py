@@ -20,7 +20,8 @@ Positions = Literal["line", "grid", "set"]
 Number = float | int
 PositiveNumber = Annotated[Number, Bounds(0, open_low=True)]
 SampleRate = Annotated[int, Bounds(1, 384_000)]
-Bins = Annotated[int, Bounds(2, (1 << 16) - 1)]
+MAX_BINS = (1 << 16) - 1
+Bins = Annotated[int, Bounds(2, MAX_BINS)]
 METADATA_KEY = "mmtool"
 FORMAT = "mmtool-tokenizer/1"
 
@@ -85,6 +86,15 @@ class ValueCodes(Protocol):
 
     def residual(self) -> np.ndarray:
         """(F,) standard deviation of what the codes do not hold."""
+        ...
+
+
+@runtime_checkable
+class RangeLimited(Protocol):
+    """A tokenizer of numbers whose codes end somewhere: values beyond count as the last ones there are."""
+
+    def beyond(self, value: Any) -> dict[str, int]:
+        """How many numbers of each part of a value lie beyond the range the tokenizer was fitted to; parts without any are left out."""
         ...
 
 

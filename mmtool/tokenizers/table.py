@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmtool.tokenizers.base import Bins, Positions, check_settings
-from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, fit_quality, quantiles, select
+from mmtool.tokenizers.table_rows import MAX_ROUNDING, SELECTION_SETTINGS, TableRows, check_rounding, fit_quality, quantiles, select, stack
 
 SETTINGS = {"features": list | tuple, "n_bins": Bins, **SELECTION_SETTINGS}
 
@@ -50,13 +50,16 @@ class TableTokenizer(TableRows):
         """
         check_settings(settings, SETTINGS, "table")
         names, n_bins = list(settings["features"]), int(settings.get("n_bins", 32))
-        rows = np.stack([np.asarray(value, np.float32) for value in values])
+        exact = stack(values)
+        rows = exact.astype(np.float32, copy=False)
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
+        check_rounding(exact[:, kept], [names[i] for i in kept])
         edges = quantile_edges(rows[:, kept], n_bins)
         features = tuple(names[i] for i in kept)
         tokenizer = cls(features, tuple(sorted(set(names) - set(features))), edges, np.zeros((len(kept), n_bins), np.float32))
         codes = tokenizer._bin(rows[:, kept])
         tokenizer.centres = bin_means(rows[:, kept], codes, n_bins)
+        tokenizer._check_encodable(exact[:, kept])
         tokenizer.report = tokenizer._measure(rows[:, kept], codes)
         return tokenizer
 
@@ -87,6 +90,10 @@ class TableTokenizer(TableRows):
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableTokenizer":
         return cls(tuple(settings["features"]), tuple(settings["dropped"]), tensors["edges"], tensors["centres"])
+
+    def _tolerance(self) -> np.ndarray:
+        """Ten times what fitting takes, for bins deviate less than the values in them."""
+        return 10 * MAX_ROUNDING * self.centres.std(1, dtype=np.float64)
 
     def _bin(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) values -> (N, F) codes."""

@@ -19,7 +19,7 @@ from mmtool.bounds import Bounds, Count
 from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
 from mmtool.tokenizers.codec import one_thread
 from mmtool.tokenizers.fsq import code_usage
-from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, column_means, fit_quality, quantiles, select
+from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, check_rounding, column_means, fit_quality, quantiles, select, stack
 
 SETTINGS = {
     "features": list | tuple,
@@ -78,8 +78,10 @@ class TableCodecTokenizer(TableRows):
         """
         check_settings(settings, SETTINGS, "table codec")
         names, clip = list(settings["features"]), float(settings.get("clip", 0.001))
-        rows = np.stack([np.asarray(value, np.float32) for value in values])
+        exact = stack(values)
+        rows = exact.astype(np.float32, copy=False)
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
+        check_rounding(exact[:, kept], [names[i] for i in kept])
         rows, features = rows[:, kept], tuple(names[i] for i in kept)
         dropped = tuple(sorted(set(names) - set(features)))
         sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), clip
@@ -90,6 +92,7 @@ class TableCodecTokenizer(TableRows):
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
         tokenizer = cls(features, dropped, **learned)
+        tokenizer._check_encodable(exact[:, kept])
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
         tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
         return tokenizer
@@ -124,6 +127,10 @@ class TableCodecTokenizer(TableRows):
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
         return cls(tuple(settings["features"]), tuple(settings["dropped"]), **{name: tensors[name] for name in TENSORS})
+
+    def _tolerance(self) -> np.ndarray:
+        """A whole standard deviation of clipped values: what is larger than they are by so much counts as the largest of them anyway."""
+        return self.scale
 
     def _project(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) rows -> (N, K) components; those of rows with holes are the most likely ones given the values that are there."""

@@ -14,6 +14,9 @@ from mmtool.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Number, Positions
 
 KEY_COLUMN = "key"
+SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
+MAX_ROUNDING = 0.001  # of a column's standard deviation in fitting: beyond it, codes would tell rounding from rounding
+ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
 SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
 
 
@@ -56,15 +59,51 @@ class TableRows:
         write_bytes(path, text.getvalue().encode())
         return path
 
+    def _tolerance(self) -> np.ndarray:
+        """(F,) by how much single precision may round a value, NaN where it does not matter."""
+        raise AssertionError("every tokenizer of tables has its own")
+
     def _stacked(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, F) float32. Raises DataError for a row of another length."""
+        """(N, F) float32. Raises DataError for a row of another length, and for a value that single precision rounds too much."""
         return np.stack([self._checked(value) for value in values])
+
+    def _check_encodable(self, rows: np.ndarray) -> None:
+        """Raise DataError in fitting where encoding would: for rows that are in double precision for a reason."""
+        if rows.dtype == np.float64:
+            self._stacked(list(rows))
 
     def _checked(self, value: np.ndarray) -> np.ndarray:
         row = np.asarray(value, np.float32)
         if row.shape != (len(self.features),):
             raise DataError(f"a row has shape {row.shape}, the tokenizer {len(self.features)} features.", fix="Use `align` first.")
+        if np.asarray(value).dtype == np.float64 and (np.abs(value) > SINGLE_PRECISION_INTEGERS).any():
+            error = np.where(np.abs(value) > SINGLE_PRECISION_INTEGERS, np.abs(value - row), 0)
+            coarse = np.flatnonzero(error > self._tolerance())
+            if len(coarse):
+                name, number = self.features[coarse[0]], value[coarse[0]]
+                what = f"the column {name!r} holds {number:.17g}, which single precision rounds by {error[coarse[0]]:g}."
+                raise DataError(what, fix=ROUNDING_FIX)
         return row
+
+
+def stack(values: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, F) float32, or float64 where one of the rows is."""
+    return np.stack([value if np.asarray(value).dtype == np.float64 else np.asarray(value, np.float32) for value in values])
+
+
+def check_rounding(rows: np.ndarray, features: Sequence[str]) -> None:
+    """Raise DataError where single precision rounds integers of a column by more than a thousandth of its standard deviation."""
+    if rows.dtype != np.float64:
+        return
+    large = np.flatnonzero(np.maximum(np.fmax.reduce(rows), -np.fmin.reduce(rows)) > SINGLE_PRECISION_INTEGERS)
+    columns = rows[:, large]
+    error = np.nan_to_num(np.abs(columns - columns.astype(np.float32))).max(0, initial=0)
+    deviation = np.sqrt(column_means((columns - column_means(columns)) ** 2))
+    coarse = np.flatnonzero(error > MAX_ROUNDING * deviation)
+    if len(coarse):
+        first = coarse[0]
+        what = f"single precision rounds integers of the columns {_some([features[large[i]] for i in coarse])} too much"
+        raise DataError(f"{what}: by {error[first]:g} where values deviate by {deviation[first]:g}.", where="table", fix=ROUNDING_FIX)
 
 
 def select(rows: np.ndarray, min_present: float, max_features: int | None) -> np.ndarray:

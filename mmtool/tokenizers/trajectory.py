@@ -38,8 +38,8 @@ class TrajectoryTokenizer:
 
     Settings of `fit`: streams (which are tokenized; default observations, actions and rewards, those that the clips have), binning of
     continuous values (mu-law, the default, or quantile; or one per stream, {"rewards": "quantile"}), n_bins (default 1024), mu and
-    max_value of the mu-law (100, 256; larger values are clipped), num_actions (where training data may lack some). Reported per stream
-    on training clips: R2 and mean squared error of decoded values, share of clipped ones, use of the codes.
+    max_value of the mu-law (100, and 256 or what training data reach), num_actions (where training data may lack some). Reported per
+    stream on training clips: R2 and mean squared error of decoded values, share of clipped ones, use of the codes.
     """
 
     kind: ClassVar[Kind] = "trajectory"
@@ -66,7 +66,7 @@ class TrajectoryTokenizer:
             shape = values[0][name].shape[1:] if name in values[0] else ()
             _check_width(name, shape)
             rows = np.concatenate([_rows(value, name, shape) for value in values])
-            streams.append(fit_stream(name, shape, rows, _binning(settings, name), settings))
+            streams.append(fit_stream(name, shape, rows, *_binning(settings, name), settings))
         tokenizer = cls(steps, streams)
         tokenizer.report = tokenizer._measure(values)
         return tokenizer
@@ -105,6 +105,11 @@ class TrajectoryTokenizer:
             if len(_rows(value, stream.name, stream.shape, where)) != self.steps:
                 what = f"the clip has {len(value[stream.name])} steps, the tokenizer {self.steps}."
                 raise DataError(what, where=where, fix=f"Cut episodes with --clip {self.steps}.")
+
+    def beyond(self, value: Clip) -> dict[str, int]:
+        """How many numbers of each stream of a clip lie beyond the range of its codes, which are encoded as if they lay at its ends."""
+        counts = {own.name: int(own.beyond(_rows(value, own.name, own.shape)).sum()) for own in self.streams}
+        return {name: count for name, count in counts.items() if count}
 
     def write(self, value: Clip, stem: Path) -> Path:
         """Write a clip as `stem`.npz, its arrays under the names they were read by."""
@@ -159,12 +164,17 @@ def _rows(value: Clip, name: str, shape: tuple[int, ...], where: object = None) 
     return rows
 
 
+def asked_streams(settings: Mapping[str, Any]) -> list[str]:
+    """The streams that the settings name; none where they name none."""
+    asked = settings.get("streams", [])
+    return [name.strip() for name in asked.split(",")] if isinstance(asked, str) else list(asked)
+
+
 def _streams(settings: Mapping[str, Any], values: Sequence[Clip]) -> list[str]:
     """Those asked for, in their fixed order, or the usual ones that clips have."""
     if not len(values):
         raise DataError("there are no training clips to fit a tokenizer on.", fix="Check the paths and the split fractions.")
-    asked = settings.get("streams", [name for name in USUAL if name in values[0]])
-    names = [name.strip() for name in asked.split(",")] if isinstance(asked, str) else list(asked)
+    names = [name for name in USUAL if name in values[0]] if "streams" not in settings else asked_streams(settings)
     unknown = [name for name in names if name not in ORDER]
     if unknown or not names:
         raise UsageError(f"there is no stream {(unknown or [''])[0]!r}.", where="--set streams", fix=f"Choose from: {', '.join(ORDER)}.")
@@ -180,13 +190,14 @@ def _steps(values: Sequence[Clip]) -> int:
     return lengths.pop()
 
 
-def _binning(settings: Mapping[str, Any], name: str) -> str:
-    asked = settings.get("binning", CHOICES[0])
+def _binning(settings: Mapping[str, Any], name: str) -> tuple[str, bool]:
+    """The binning of a stream, and whether it was asked for."""
+    asked = settings.get("binning", {})
     binning = asked.get(name, CHOICES[0]) if isinstance(asked, dict) else asked
     if binning not in CHOICES or (isinstance(asked, dict) and not set(asked) <= set(ORDER)):
         fix = f'Choose from {", ".join(CHOICES)}, for all or by stream: {{"rewards": "quantile"}}.'
         raise UsageError(f"the binning {asked!r} is unknown.", where="--set binning", fix=fix)
-    return str(binning)
+    return str(binning), not isinstance(asked, dict) or name in asked
 
 
 def _check_width(name: str, shape: tuple[int, ...]) -> None:

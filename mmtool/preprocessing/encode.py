@@ -1,0 +1,71 @@
+"""Items -> tokens, batch by batch: what the tokenizer cannot take is refused by name or set aside, what its codes cut off is counted."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmtool.console import talk
+from mmtool.errors import DataError
+from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.sources import Item, Reject
+from mmtool.tokenizers.base import RangeLimited, Tokenizer
+
+BATCH = 256  # items encoded at once
+
+
+class Encoder:
+    """Encodes the items of one modality.
+
+    rejects: list of those that are set aside; None raises DataError at the first. values_clipped, samples_clipped: by part of a value (the
+    stream of a trajectory), how many numbers lay beyond the range of the codes, and in how many items.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, name: str, rejects: list[Reject] | None = None) -> None:
+        self.tokenizer, self.name, self.rejects = tokenizer, name, rejects
+        self.values_clipped, self.samples_clipped = Counter[str](), Counter[str]()
+        self._prepare = Preparer(tokenizer)
+
+    def __call__(self, batch: Sequence[Item]) -> list[np.ndarray | None]:
+        """The tokens of each item, None where it is set aside."""
+        try:
+            values = [self._prepare(item.value, item.key) for item in batch]
+            tokens: list[np.ndarray | None] = [*self.tokenizer.encode(values)]
+        except DataError:
+            return [self._encode_one(item) for item in batch]  # which names the item
+        for value in values:
+            self._count(value)
+        return tokens
+
+    @property
+    def clipped(self) -> dict[str, dict[str, int]]:
+        """Part -> how many `values` of it were clipped, and of how many `samples`."""
+        return {part: {"values": count, "samples": self.samples_clipped[part]} for part, count in sorted(self.values_clipped.items())}
+
+    def report(self) -> None:
+        """Say how much was clipped, where any was."""
+        for part, count in self.clipped.items():
+            talk(
+                f"warning: {count['values']:,} numbers of {part} in {count['samples']:,} {self.name} samples lie beyond the data that the "
+                "tokenizer was fitted to; they are clipped to its range."
+            )
+
+    def _encode_one(self, item: Item) -> np.ndarray | None:
+        try:
+            value = self._prepare(item.value, item.key)
+            (tokens,) = self.tokenizer.encode([value])
+        except DataError as error:
+            error = DataError(error.what, where=error.where or item.key, fix=error.fix)
+            if self.rejects is None:
+                raise error from None
+            self.rejects.append(Reject(item.where, item.key, str(error)))
+            return None
+        self._count(value)
+        return tokens
+
+    def _count(self, value: Any) -> None:
+        if isinstance(self.tokenizer, RangeLimited):
+            found = self.tokenizer.beyond(value)
+            self.values_clipped.update(found)
+            self.samples_clipped.update(dict.fromkeys(found, 1))

@@ -1,0 +1,168 @@
+"""A label that is mostly numbers is a number: a stray cell is named, or costs its sample, instead of turning all ages into classes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Raw, Result
+from PIL import Image
+
+from mmtool.data.shards import open_token_set
+from mmtool.errors import DataError
+from mmtool.preprocessing.entries import label_value
+from mmtool.preprocessing.sources import SourceOptions
+from mmtool.preprocessing.tokenize import tokenize
+
+Mmtool = Callable[..., Result]
+COUNT, ODD = 60, 17
+AGES: list[Any] = [20 + i % 50 for i in range(COUNT)]
+AGES[ODD] = "unknown"
+
+
+def csv_table(folder: Path, labels: list[Any]) -> tuple[str, Path]:
+    path = folder / "t.csv"
+    path.write_text("id,a,age\n" + "".join(f"p{i:02d},{i},{'' if label is None else label}\n" for i, label in enumerate(labels)))
+    return "table", path
+
+
+def parquet_table(folder: Path, labels: list[Any]) -> tuple[str, Path]:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = [None if label is None else str(label) for label in labels]
+    path = folder / "t.parquet"
+    parquet.write_table(pyarrow.table({"id": [f"p{i:02d}" for i in range(COUNT)], "a": list(range(COUNT)), "age": texts}), path)
+    return "table", path
+
+
+def tsv_texts(folder: Path, labels: list[Any]) -> tuple[str, Path]:
+    path = folder / "t.tsv"
+    path.write_text(
+        "key\ttext\tage\n" + "".join(f"p{i:02d}\tword {i}\t{'NA' if label is None else label}\n" for i, label in enumerate(labels))
+    )
+    return "text", path
+
+
+def json_texts(folder: Path, labels: list[Any]) -> tuple[str, Path]:
+    path = folder / "t.jsonl"
+    path.write_text("".join(json.dumps({"key": f"p{i:02d}", "text": f"word {i}", "age": label}) + "\n" for i, label in enumerate(labels)))
+    return "text", path
+
+
+def npz_clips(folder: Path, labels: list[Any]) -> tuple[str, Path]:
+    path = folder / "clips"
+    path.mkdir()
+    for i, label in enumerate(labels):
+        age = {} if label is None else {"age": np.array(label)}
+        np.savez(path / f"p{i:02d}.npz", actions=np.arange(4), **age)
+    return "trajectory", path
+
+
+SOURCES = [csv_table, parquet_table, tsv_texts, json_texts, npz_clips]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_odd_cell_of_a_number_is_refused_by_name_wherever_labels_are(tmp_path: Path, source: Callable[..., tuple[str, Path]]) -> None:
+    kind, path = source(tmp_path, AGES)
+    message = r"the label 'age' is a number in 59 of 60 filled cells, but 'unknown' for 'p17' \(.*\)\. .*empty.*text"
+    with pytest.raises(DataError, match=message) as error:
+        tokenize(kind, [path], tmp_path / "t.tar", name="x", options=SourceOptions(label_columns=("age",)))
+    assert path.is_dir() or f"{path}:{ODD + (1 if path.suffix in ('.jsonl', '.parquet') else 2)}" in str(error.value)
+    assert not (tmp_path / "t.tar").exists()
+    with pytest.raises(DataError, match="the label 'years'"):
+        tokenize(kind, [path], None, name="x", options=SourceOptions(label_columns=("years=age",)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_it_costs_its_sample_where_bad_samples_are_skipped(tmp_path: Path, source: Callable[..., tuple[str, Path]]) -> None:
+    kind, path = source(tmp_path, AGES)
+    skip = SourceOptions(label_columns=("age",), on_error="skip")
+    done = tokenize(kind, [path], tmp_path / "t.tar", name="x", options=skip)
+    assert done.samples == COUNT - 1 and done.rejected == 1
+    assert {sample.key: sample.labels["age"] for sample in open_token_set(tmp_path / "t.tar")} == {
+        f"p{i:02d}": age for i, age in enumerate(AGES) if i != ODD
+    }
+    (line,) = (tmp_path / "t.tar.rejects.jsonl").read_text().splitlines()
+    assert json.loads(line)["key"] == "p17" and "'unknown'" in json.loads(line)["reason"]
+
+
+@pytest.mark.parametrize("source", [csv_table, parquet_table, tsv_texts, json_texts])
+def test_what_is_missing_stays_missing(tmp_path: Path, source: Callable[..., tuple[str, Path]]) -> None:
+    kind, path = source(tmp_path, [None if age == "unknown" else age for age in AGES])
+    tokenize(kind, [path], tmp_path / "t.tar", name="x", options=SourceOptions(label_columns=("age",)))
+    labels = {sample.key: sample.labels for sample in open_token_set(tmp_path / "t.tar")}
+    assert labels["p17"] == {} and labels["p18"] == {"age": 38}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [("adult" if i % 2 else 7) for i in range(COUNT)],  # half of them numbers
+        [("unknown" if i == 3 else f"grade {i % 3}") for i in range(COUNT)],
+        [("unknown" if i == 3 else i % 2 == 0) for i in range(COUNT)],  # yes, no and unknown are classes
+        ["TRUE" if i % 2 else "FALSE" for i in range(COUNT)],
+    ],
+    ids=["half", "text", "bools", "bools in text"],
+)
+def test_classes_stay_classes(tmp_path: Path, labels: list[Any]) -> None:
+    kind, path = json_texts(tmp_path, labels)
+    tokenize(kind, [path], tmp_path / "t.tar", name="x", options=SourceOptions(label_columns=("age",)))
+    assert [sample.labels["age"] for sample in open_token_set(tmp_path / "t.tar")] == labels
+
+
+@pytest.mark.parametrize("source", [csv_table, parquet_table, tsv_texts])
+def test_codes_padded_with_zeros_are_text_throughout(tmp_path: Path, source: Callable[..., tuple[str, Path]]) -> None:
+    kind, path = source(tmp_path, [f"{95 + i:03d}" for i in range(COUNT)])  # 095 to 154, most of them without a zero in front
+    tokenize(kind, [path], tmp_path / "t.tar", name="x", options=SourceOptions(label_columns=("age",)))
+    assert [sample.labels["age"] for sample in open_token_set(tmp_path / "t.tar")] == [f"{95 + i:03d}" for i in range(COUNT)]
+
+
+def test_a_number_with_a_stray_zero_is_no_code(tmp_path: Path) -> None:
+    kind, path = csv_table(tmp_path, ["04" if i == 3 else i for i in range(COUNT)])
+    with pytest.raises(DataError, match="'04' for 'p03'"):
+        tokenize(kind, [path], None, name="x", options=SourceOptions(label_columns=("age",)))
+    kind, path = json_texts(tmp_path, [True if i == 3 else i for i in range(COUNT)])
+    with pytest.raises(DataError, match="but True for 'p03'"):
+        tokenize(kind, [path], None, name="x", options=SourceOptions(label_columns=("age",)))
+
+
+def test_numbers_in_scientific_notation_are_numbers() -> None:
+    assert [label_value(text) for text in ("1e-05", "-2.5E+10", ".5", "1.0e+2")] == [1e-5, -2.5e10, 0.5, 100]
+    assert [label_value(text) for text in ("3e7", "007", "1e+999", "5.", "e-5")] == ["3e7", "007", "1e+999", "5.", "e-5"]
+
+
+def test_folders_and_patterns(tmp_path: Path) -> None:
+    for i in range(6):
+        name = f"{i % 3}/x{i}_{'old' if i == 4 else 30 + i}.png"
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), i).save(tmp_path / "in" / name)
+    settings = {"patch": 4, "size": 8}
+    with pytest.raises(DataError, match=r"the label 'age' is a number in 5 of 6 filled cells, but 'old' for '1/x4_old'"):
+        options = SourceOptions(label_pattern=r"x\d_(?P<age>\w+)")
+        tokenize("image", [tmp_path / "in"], None, name="x", scheme="patches", settings=settings, options=options)
+    (tmp_path / "in" / "1").rename(tmp_path / "in" / "other")
+    with pytest.raises(DataError, match=r"the label 'digit' is a number in 4 of 6 filled cells, but 'other' for 'other/x1_31'"):
+        options = SourceOptions(label_from_folder="digit")
+        tokenize("image", [tmp_path / "in"], None, name="x", scheme="patches", settings=settings, options=options)
+
+
+def test_labels_files(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    ages, out = tmp_path / "ages.csv", tmp_path / "out.tar"
+    ages.write_text("key,age\n" + "".join(f"case{i:02d},{'unknown' if i == 7 else 20 + i}\n" for i in range(40)))
+    text = ["tokenize", "text", raw.notes, "--fit", "--labels", ages, "-o", out]
+    for command in (text, ["shard", project / "text.tar", "--labels", ages, "-o", out]):
+        done = mmtool(*command)
+        assert done.code == 1 and not out.exists()
+        assert " ".join(done.err.split()).count(f"'age' is a number in 39 of 40 filled cells, but 'unknown' for 'case07' ({ages}:9)") == 1
+    assert mmtool(*text, "--on-error", "skip").code == 0
+    assert "case07" not in open_token_set(out).keys and len(open_token_set(out)) == 39
+    ages.write_text(ages.read_text().replace("unknown", "NA"))
+    assert mmtool(*text, "--force").code == 0
+    labels = {sample.key: sample.labels for sample in open_token_set(out)}
+    assert labels["case07"] == {} and labels["case08"] == {"age": 28}
+    ages.write_text("key,site\n" + "".join(f"case{i:02d},{i + 95:03d}\n" for i in range(40)))
+    assert mmtool(*text, "--force").code == 0
+    assert [sample.labels["site"] for sample in open_token_set(out)] == [f"{i + 95:03d}" for i in range(40)]
