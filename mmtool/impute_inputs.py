@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
+from mmtool.preprocessing.join import NUMBERED_ROWS
+from mmtool.preprocessing.overlap import check_rows
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.tokenizers.base import Tokenizer
@@ -28,10 +30,11 @@ def stored_samples(run: Path, data: Path | None, split: str | None = None) -> li
     return found
 
 
-def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | None = None) -> list[Sample]:
-    """Raw files, modality -> path, encoded by the run's own tokenizers and joined by key.
+def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | None = None, *, by_row: bool = False) -> list[Sample]:
+    """Raw files, modality -> path, encoded by the run's own tokenizers and joined by key; what is empty is absent.
 
-    Raises UsageError for a modality the run does not know, DataError for files that cannot be read.
+    by_row: row numbers of files may be joined, if these have equally many rows. Raises UsageError for a modality the run does not know,
+    DataError for files that cannot be read.
     """
     opened = open_run(run)
     for name in files:
@@ -40,6 +43,8 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
     samples: dict[str, Sample] = {}
     for name, path in files.items():
         _encode(tokenizers[name], name, path, options or SourceOptions(), samples)
+    for key, sample in samples.items():
+        check_rows(key, sample.metadata.get(NUMBERED_ROWS, {}), by_row)
     return [samples[key] for key in sorted(samples)]
 
 
@@ -47,7 +52,11 @@ def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions,
     """Add the modality to `samples`, batch by batch."""
     prepare, items = Preparer(tokenizer), read_items(tokenizer.kind, [path], options)
     while batch := list(islice(items, BATCH)):
-        codes = tokenizer.encode([prepare(item.value, item.key) for item in batch])
-        for item, tokens in zip(batch, codes, strict=True):
+        prepared = [(item, prepare(item.value, item.key)) for item in batch]
+        present = [(item, value) for item, value in prepared if not prepare.is_absent(value)]
+        codes = tokenizer.encode([value for _, value in present]) if present else []
+        for (item, _), tokens in zip(present, codes, strict=True):
             sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
             sample.tokens[name] = tokens
+            if item.rows is not None:
+                sample.metadata.setdefault(NUMBERED_ROWS, {})[name] = item.rows

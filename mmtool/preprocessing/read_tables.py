@@ -9,46 +9,53 @@ from typing import Any
 import numpy as np
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, MISSING, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.entries import MISSING, Entry, SourceOptions, row_entry
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.raw_files import RawFile
-from mmtool.preprocessing.records import check_header, read_cells
+from mmtool.preprocessing.records import Cells, check_header, picked, read_cells
 
 Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 with NaN for missing values, and the names of the features
+Opened = tuple[RowSource, Sequence[Any] | None, Callable[[], Iterator[tuple[int, Sequence[Any]]]]]  # first row if any, and all with numbers
 
 
-def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
-    """Entries of one table; their values are ((F,) float32, feature names): every column but key, labels and group is a feature."""
-    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns)
-    first = next(rows, None)
+def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
+    """Entries of one table; their values are ((F,) float32, feature names): every column but ids, labels and group is a feature."""
+    file = file.held()
+    source, first, rows = _parquet_source(file) if file.format == "parquet" else _text_source(file, options)
+    header = list(source.header)
     if first is None:
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
-    key_column = _key_column(header, first[1], file.where, options)
-    others = {key_column, options.group_column, *options.label_names.values()}
+    keys = choose_keys(source, options, fallback=_first_text(source, first, options))
+    yield keys
+    others = {keys.column, *keys.ids, options.group_column, *options.label_names.values()}
     places = [i for i, name in enumerate(header) if name not in others]
     features = tuple(header[i] for i in places)
     if not features:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
-    for number, (line, cells) in enumerate(_chain(first, rows)):
+    for number, (line, cells) in enumerate(rows()):
         row = {name: cells[place] for name, place in apart if name is not None}
-        key = str(row[key_column]).strip() if key_column else f"{file.stem}-{number:06d}"
         where = f"{file.where}:{line}"
-        yield row_entry(row, key, where, partial(_values, cells, places, features, where), options)
+        yield row_entry(row, keys.of(row, number), where, partial(_values, cells, places, features, where), options, keys.rows)
 
 
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+def _text_source(file: RawFile, options: SourceOptions) -> Opened:
+    """The rows are opened anew for each pass, so that no two passes hold the text at once."""
+    header, opened = read_cells(file, options.columns, row_names=True)
+    first = next(opened, (0, None))[1]
+
+    def rows() -> Cells:
+        return read_cells(file, options.columns, row_names=True)[1]
+
+    source = RowSource(file.where, file.stem, header, lambda names: picked(header, rows(), names), nameless_columns(header))
+    return source, first, rows
 
 
-def _key_column(header: list[str], cells: Sequence[Any], where: str, options: SourceOptions) -> str | None:
-    """The named column, else `key`, else the first one where it does not hold numbers, else none."""
-    if options.key_column:
-        return require_column(options.key_column, header, where, "--key-column")
-    if KEY in header:
-        return KEY
+def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions) -> str | None:
+    """The first column that is no index, where it holds text and has no other use."""
+    place, name = next(((place, name) for place, name in enumerate(source.header) if name not in source.index), (0, None))
     taken = {options.group_column, *options.label_names.values()}
-    return header[0] if header[0] not in taken and _number(cells[0]) is None else None
+    return name if name not in taken and isinstance(cells[place], str) and _number(cells[place]) is None else None
 
 
 def _number(cell: Any) -> float | None:
@@ -99,9 +106,28 @@ def parquet_table(file: RawFile) -> Any:
         raise DataError(f"the Parquet file is damaged ({error}).", where=file.where, fix="Get it again.") from error
 
 
-def _parquet_rows(file: RawFile) -> tuple[list[str], Iterator[tuple[int, list[Any]]]]:
+def _parquet_source(file: RawFile) -> Opened:
     table = parquet_table(file)
     header = [str(name) for name in table.column_names]
     check_header(header, file.where)
+
+    def cells(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        columns = [table.column(header.index(name)).to_pylist() for name in names]
+        return zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
+
     columns: list[Callable[[int], Any]] = [column.to_pylist().__getitem__ for column in table.columns]
-    return header, ((row + 1, [column(row) for column in columns]) for row in range(table.num_rows))
+
+    def rows() -> Iterator[tuple[int, list[Any]]]:
+        return ((row + 1, [column(row) for column in columns]) for row in range(table.num_rows))
+
+    source = RowSource(file.where, file.stem, header, cells, _pandas_index(table))
+    return source, next(rows(), (0, None))[1], rows
+
+
+def _pandas_index(table: Any) -> tuple[str, ...]:
+    """The columns that are the index of the data frame which was written; a range of numbers is a record and no column."""
+    try:
+        columns = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    except ValueError:  # whatever else wrote under pandas' name
+        return ()
+    return tuple(name for name in columns if isinstance(name, str) and name in table.column_names)

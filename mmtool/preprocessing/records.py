@@ -4,12 +4,15 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
 from mmtool.preprocessing.entries import SourceOptions
+from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.raw_files import RawFile
 
 Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
@@ -25,17 +28,30 @@ def read_text_file(file: RawFile) -> str:
         raise DataError("the text is not UTF-8.", where=f"{file.where}:{line}", fix="Convert it, e.g. with iconv.") from error
 
 
-def read_cells(file: RawFile, columns: tuple[str, ...]) -> tuple[list[str], Cells]:
+def read_cells(file: RawFile, columns: tuple[str, ...], *, row_names: bool = False) -> tuple[list[str], Cells]:
     """Header and rows of a CSV or TSV file; `columns` is the header of a file that has none.
 
-    Raises DataError for an empty file, a name that stands twice in the header, broken quotes and ragged rows.
+    row_names: the header may lack the name of the first column, as R writes row names. Raises DataError for an empty file, a name that
+    stands twice in the header, broken quotes and ragged rows.
     """
     rows = (_tsv_rows if file.format == "tsv" else _csv_rows)(read_text_file(file), file.where)
     header = list(columns) or next(rows, (0, []))[1]
     if not header:
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
     check_header(header, file.where)
+    if row_names and not columns:
+        first = next(rows, None)
+        rows = rows if first is None else chain([first], rows)
+        header = ["", *header] if first and has_row_names(header, first[1]) else header
     return header, _even(rows, header, file.where)
+
+
+def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str]]:
+    """The cells of some columns, row by row, up to the first malformed row: whoever reads the rows for good reports it."""
+    places = [header.index(name) for name in names]
+    with suppress(DataError):
+        for _, cells in rows:
+            yield [cells[place] for place in places]
 
 
 def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]]]:

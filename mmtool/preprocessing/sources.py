@@ -9,8 +9,10 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value
+from mmtool.preprocessing.entries import KEY, Entry, LeftOut, SourceOptions, label_value, name_of
+from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.labels import LabelsFile, read_labels
+from mmtool.preprocessing.prepare import is_absent
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
@@ -32,7 +34,7 @@ class Item:
 
     value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names);
     trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the key (of clips, their episode) unless given.
-    metadata: where in its source it comes from.
+    metadata: where in its source it comes from. rows: where the key is a row number, how many rows the file has.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Item:
     labels: dict[str, Any]
     group: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,41 +54,61 @@ class Reject:
     reason: str
 
 
-def read_items(kind: str, paths: Sequence[Path], options: SourceOptions, rejects: list[Reject] | None = None) -> Iterator[Item]:
+def read_items(
+    kind: str,
+    paths: Sequence[Path],
+    options: SourceOptions,
+    rejects: list[Reject] | None = None,
+    *,
+    absent: list[str] | None = None,
+    quiet: bool = False,
+) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
+    Texts of nothing but white space and table rows without any value are absent: no items, but their keys are appended to `absent`.
+    quiet: say nothing of what was read, for reading it again.
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
-    Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory and failing disks are never skipped.
+    Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
+    keys are unclear are never skipped.
     """
     if kind not in READERS:
         raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
     module, name = READERS[kind]
     reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
-    gate = _Gate(options, [] if rejects is None else rejects)
+    gate = _Gate(options, [] if rejects is None else rejects, [] if absent is None else absent, quiet)
     for file in find_files(kind, paths, skip=options.labels_path):
         try:
             for entry in reader(file, options):
                 yield from gate.admit(entry)
+        except KeyColumnError:
+            raise
         except DataError as error:
             gate.reject(file.where, None, error)
     gate.close(paths)
 
 
 class _Gate:
-    """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected."""
+    """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected or absent."""
 
-    def __init__(self, options: SourceOptions, rejects: list[Reject]) -> None:
+    def __init__(self, options: SourceOptions, rejects: list[Reject], absent: list[str], quiet: bool) -> None:
         self.options = options
-        self.rejects = rejects
+        self.rejects, self.absent = rejects, absent
         self.pattern = _pattern(options.label_pattern)
-        self.labels_file = _labels_file(options)
+        self.labels_file = _labels_file(options, quiet)
         self.seen: dict[str, str] = {}
+        self.said: set[str] = set()
+        self.quiet = quiet
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | LeftOut) -> Iterator[Item]:
-        """The item of an entry, or nothing where it is rejected or left out."""
+    def admit(self, entry: Entry | LeftOut | Keys) -> Iterator[Item]:
+        """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
+            return
+        if isinstance(entry, Keys):
+            if entry.kind not in self.said:
+                self.said.add(entry.kind)
+                self._say(str(entry))
             return
         try:
             item = self._item(entry)
@@ -93,7 +116,10 @@ class _Gate:
             self.reject(entry.where, entry.key, error)
             return
         self.in_a_row = 0
-        yield item
+        if is_absent(item.value, self.options.keep_empty):
+            self.absent.append(item.key)
+        else:
+            yield item
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -113,12 +139,21 @@ class _Gate:
         if self.left_out and not good:
             raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
         if self.left_out:
-            talk(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
+            self._say(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
+        if len(self.absent) == good:
+            what = f"all {good} samples are empty: texts of white space, or rows without any value."
+            raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
+        if self.absent:
+            self._say(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
         unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
         if unnamed:
-            talk(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+            self._say(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+
+    def _say(self, message: str) -> None:
+        if not self.quiet:
+            talk(message)
 
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
@@ -135,7 +170,8 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
-        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata)
+        known = {name: label for name, label in labels.items() if label is not None}
+        return Item(key, value, known, group or key, entry.metadata, entry.rows)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:
@@ -169,7 +205,7 @@ class _Gate:
         if column not in labels:
             what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
             raise DataError(what, where=entry.where, fix="Name another with --group-column.")
-        return key if labels[column] is None else str(labels[column])
+        return name_of(labels[column])
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -184,9 +220,9 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _labels_file(options: SourceOptions) -> LabelsFile | None:
+def _labels_file(options: SourceOptions, quiet: bool) -> LabelsFile | None:
     """None where there is none, or where it is the idx file of an image reader."""
     path = options.labels_path
     if path is None or (path.is_file() and raw_file(path).format == "idx"):
         return None
-    return read_labels(path, options.key_column, options.label_names)
+    return read_labels(path, options.key_column, options.label_names, quiet=quiet)

@@ -19,6 +19,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.guides import guide_tables
+from mmtool.preprocessing.join import NUMBERED_ROWS, VARIANT_OF
 from mmtool.preprocessing.prepare import Preparer, prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
@@ -33,7 +34,8 @@ TRAIN = SPLITS[0]
 
 @dataclass(frozen=True)
 class TokenizeSummary:
-    """What `tokenize` did. `reconstruction`: what fitting the tokenizer measured; `tokenizer`: its fingerprint."""
+    """What `tokenize` did. `absent`: samples without text or any value, which are none of `samples`; `reconstruction`: what fitting the
+    tokenizer measured; `tokenizer`: its fingerprint."""
 
     modality: str
     kind: str
@@ -42,6 +44,7 @@ class TokenizeSummary:
     splits: dict[str, int]
     variants: int
     rejected: int
+    absent: int
     tokens: int
     mean_length: float
     vocabulary_size: int
@@ -85,8 +88,16 @@ def tokenize(
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
     rejects: list[Reject] = []
-    items = track(read_items(kind, paths, options, rejects), f"tokenizing {name}")
-    samples = list(_samples(_with_variants(kind, items, split, augment, seed), fitted, name, split))
+    absent: list[str] = []
+    unkept: list[str] = []
+    read = read_items(kind, paths, options, rejects, absent=absent, quiet=tokenizer is None)  # fitting has read and said it all before
+    items = _with_variants(kind, track(read, f"tokenizing {name}"), split, augment, seed)
+    samples = list(_samples(items, fitted, name, split, unkept))
+    if unkept:
+        talk(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(unkept):,}")
+    if not samples:
+        fix = "Use the tables that the tokenizer was made for, or fit a new one."
+        raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=f"{kind} samples", fix=fix)
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
@@ -96,7 +107,7 @@ def tokenize(
         write_bytes(save_tokenizer, data, force)
     _write(output, modality, data, samples, force)
     _list_rejects(rejects, output)
-    return _summary(modality, fitted, samples, len(rejects), time.monotonic() - started)
+    return _summary(modality, fitted, samples, len(rejects), len(absent) + len(unkept), time.monotonic() - started)
 
 
 def find_tokenizer(path: Path, name: str) -> Tokenizer:
@@ -182,14 +193,27 @@ def _with_variants(kind: str, items: Iterator[Item], split: Split, augment: int,
             yield replace(item, key=key, value=VARIANTS[kind](item.value, key, seed)), item.key
 
 
-def _samples(items: Iterator[tuple[Item, str | None]], tokenizer: Tokenizer, name: str, split: Split) -> Iterator[Sample]:
-    """Encode batch by batch."""
+def _samples(
+    items: Iterator[tuple[Item, str | None]], tokenizer: Tokenizer, name: str, split: Split, unkept: list[str]
+) -> Iterator[Sample]:
+    """Encode batch by batch; keys of rows of which the tokenizer keeps no value are appended to `unkept`."""
     prepare = Preparer(tokenizer)
     while batch := list(islice(items, BATCH)):
-        codes = tokenizer.encode([prepare(item.value, item.key) for item, _ in batch])
-        for (item, original), tokens in zip(batch, codes, strict=True):
-            metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
-            yield Sample(item.key, {name: tokens}, item.labels, metadata, split.of(item.group))
+        present, values = [], []
+        for item, original in batch:
+            value = prepare(item.value, item.key)
+            if prepare.is_absent(value):
+                unkept.append(item.key)
+            else:
+                present.append((item, original))
+                values.append(value)
+        for (item, original), tokens in zip(present, tokenizer.encode(values) if values else (), strict=True):
+            yield Sample(item.key, {name: tokens}, item.labels, _metadata(item, original, name), split.of(item.group))
+
+
+def _metadata(item: Item, original: str | None, name: str) -> dict[str, Any]:
+    metadata = {"group": item.group} | item.metadata | ({} if original is None else {VARIANT_OF: original})
+    return metadata if item.rows is None else metadata | {NUMBERED_ROWS: {name: item.rows}}
 
 
 def _write(output: Path | None, modality: Modality, tokenizer: bytes, samples: Sequence[Sample], force: bool) -> None:
@@ -215,9 +239,11 @@ def _list_rejects(rejects: Sequence[Reject], output: Path | None) -> None:
         talk(f"{len(lines)} samples were rejected; the reasons are in {path}")
 
 
-def _summary(modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], rejected: int, seconds: float) -> TokenizeSummary:
+def _summary(
+    modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], rejected: int, absent: int, seconds: float
+) -> TokenizeSummary:
     tokens = sum(len(sample.tokens[modality.name]) for sample in samples)
-    variants = sum("variant_of" in sample.metadata for sample in samples)
+    variants = sum(VARIANT_OF in sample.metadata for sample in samples)
     return TokenizeSummary(
         modality=modality.name,
         kind=modality.kind,
@@ -226,6 +252,7 @@ def _summary(modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample]
         splits=dict(Counter(sample.split for sample in samples)),
         variants=variants,
         rejected=rejected,
+        absent=absent,
         tokens=tokens,
         mean_length=round(tokens / len(samples), 2),
         vocabulary_size=modality.vocabulary_size,
