@@ -1,6 +1,6 @@
 """Say what of the quickstart is left to do, and about how long that takes on this machine as it is now.
 
-    python examples/quickstart_plan.py --steps 1000       (in the folder of the quickstart)
+python examples/quickstart_plan.py --steps 1000       (in the folder of the quickstart)
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Print the main table of a report: class accuracy and perplexity of every direction from one modality to another.
 
-    python examples/quickstart_table.py REPORT/report.json
+python examples/quickstart_table.py REPORT/report.json
 """
 
 import json

@@ -7,6 +7,8 @@ from pathlib import Path
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
 from mmtool.preprocessing.encode import BATCH, Encoder
+from mmtool.preprocessing.join import NUMBERED_ROWS
+from mmtool.preprocessing.overlap import check_rows
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.run import open_run, same_tokenizers
@@ -26,10 +28,11 @@ def stored_samples(run: Path, data: Path | None, split: str | None = None) -> li
     return found
 
 
-def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | None = None) -> list[Sample]:
-    """Raw files, modality -> path, encoded by the run's own tokenizers and joined by key.
+def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | None = None, *, by_row: bool = False) -> list[Sample]:
+    """Raw files, modality -> path, encoded by the run's own tokenizers and joined by key; what is empty is absent.
 
-    Raises UsageError for a modality the run does not know, DataError for files that cannot be read.
+    by_row: row numbers of files may be joined, if these have equally many rows. Raises UsageError for a modality the run does not know,
+    DataError for files that cannot be read.
     """
     opened = open_run(run)
     for name in files:
@@ -38,6 +41,8 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
     samples: dict[str, Sample] = {}
     for name, path in files.items():
         _encode(tokenizers[name], name, path, options or SourceOptions(), samples)
+    for key, sample in samples.items():
+        check_rows(key, sample.metadata.get(NUMBERED_ROWS, {}), by_row)
     return [samples[key] for key in sorted(samples)]
 
 
@@ -46,7 +51,10 @@ def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions,
     encoder, items = Encoder(tokenizer, name), read_items(tokenizer.kind, [path], options)
     while batch := list(islice(items, BATCH)):
         for item, tokens in zip(batch, encoder(batch), strict=True):
-            assert tokens is not None
+            if tokens is None:
+                continue
             sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
             sample.tokens[name] = tokens
+            if item.rows is not None:
+                sample.metadata.setdefault(NUMBERED_ROWS, {})[name] = item.rows
     encoder.report()

@@ -89,7 +89,7 @@ def project(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     strangers = folder / "strangers.csv"
     strangers.write_text(raw.values.read_text().replace("case", "other"))
     tokenize("table", [strangers], folder / "strangers.tar", name="lab", tokenizer=folder / "lab.tar")
-    shard([folder / "text.tar", folder / "strangers.tar"], folder / "unlinked")
+    shard([folder / "text.tar", folder / "strangers.tar"], folder / "unlinked", unpaired=True)
     pretrain(resolve(None, SMALL), folder / "unlinked", folder / "run-unlinked")
     return folder
 

@@ -130,7 +130,7 @@ def test_a_broken_row_of_several_lines_is_one(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_key_keep_their_numbers(tmp_path: Path) -> None:
-    items, rejects = read("table", write(tmp_path / "t.csv", [b"a,b", b"9", b"1,2", b"3", b"5,6"]))
+    items, rejects = read("table", write(tmp_path / "t.csv", [b"a,b", b"9", b"1,2", b"3", b"5,6"]), key_column="none")
     assert {key: item.value[0].tolist() for key, item in items.items()} == {"t-000001": [1, 2], "t-000003": [5, 6]}
     assert lines_of(rejects) == [2, 4]
     items, _ = read("text", write(tmp_path / "n.txt", [b"one", b"\xff", b"three"]), lines=True)
@@ -191,7 +191,7 @@ def test_rows_of_npz_texts(tmp_path: Path) -> None:
     texts = np.array([f"word {i}" for i in range(ROWS)])
     texts.view(np.uint32).reshape(ROWS, -1)[7, 0] = 0xD83D  # half of a character
     np.savez(tmp_path / "t.npz", text=texts)
-    items, rejects = read("text", tmp_path / "t.npz")
+    items, rejects = read("text", tmp_path / "t.npz", key_column="none")
     assert {key: item.value for key, item in items.items()} == {f"t-{i:06d}": f"word {i}" for i in range(ROWS) if i != 7}
     assert rejects[0].file.endswith("t.npz, row 7")
 
@@ -297,7 +297,7 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     assert len(rejects) == 4 and any("not UTF-8" in reject.reason and reject.file.encode() for reject in rejects)
     for number in range(3):
         (tmp_path / f"{number}.csv").write_bytes(b"text\nword\n\xff\nlast\n" if number else b"\xff\n")
-    items, rejects = read("text", tmp_path)
+    items, rejects = read("text", tmp_path, key_column="none")
     assert set(items) == {"1-000000", "1-000002", "2-000000", "2-000002"} and len(rejects) == 3
 
 

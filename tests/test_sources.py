@@ -233,18 +233,18 @@ def test_text_files_one_per_sample_or_per_line(tmp_path: Path) -> None:
 
 
 def test_texts_in_tables(tmp_path: Path) -> None:
-    csv = text(tmp_path / "t.csv", 'id,text,kind\n1,"a, ""b""\nc",x\n2,,y\n')
+    csv = text(tmp_path / "t.csv", 'id,text,kind\n1,"a, ""b""\nc",x\n2,x,y\n')
     items = read("text", csv, key_column="id", label_columns=("kind",), group_column="kind")
-    assert items["1"].value == 'a, "b"\nc' and items["2"].value == "" and items["2"].labels == {"kind": "y"} and items["2"].group == "y"
+    assert items["1"].value == 'a, "b"\nc' and items["2"].value == "x" and items["2"].labels == {"kind": "y"} and items["2"].group == "y"
     tsv = text(tmp_path / "t.tsv", '5\t"whole ""quote"""\n6\t"half" quote\n')
-    items = read("text", tsv, columns=("domain", "text"), label_columns=("digit=domain",))
+    items = read("text", tsv, key_column="none", columns=("domain", "text"), label_columns=("digit=domain",))
     assert [item.value for item in items.values()] == ['whole "quote"', '"half" quote']
     assert items["t-000001"].labels == {"digit": 6}
     lines = text(tmp_path / "t.jsonl", '{"key": "a", "text": "héllo", "n": 3}\n\n{"key": "b", "text": "x", "n": null}\n')
     items = read("text", lines, label_columns=("n",))
     assert items["a"].value == "héllo" and items["a"].labels == {"n": 3} and items["b"].labels == {}
     np.savez(tmp_path / "t.npz", images=np.zeros((2, 4, 4)), name=np.array(["cat", "dog"]))
-    assert read("text", tmp_path / "t.npz")["t-000001"].value == "dog"
+    assert read("text", tmp_path / "t.npz", key_column="none")["t-000001"].value == "dog"
 
 
 def test_text_trouble_is_named_with_its_line(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_text_trouble_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'text'; the columns are: id, note.*--text-column"):
         read("text", text(tmp_path / "c.csv", "id,note\n1,a\n"))
     with pytest.raises(DataError, match=r"d\.jsonl:2: this is not JSON"):
-        read("text", text(tmp_path / "d.jsonl", '{"text": "a"}\n{"text"\n'))
+        read("text", text(tmp_path / "d.jsonl", '{"key": "k", "text": "a"}\n{"text"\n'))
     with pytest.raises(DataError, match=r"e\.jsonl:1.*holds 3, which is no text"):
         read("text", text(tmp_path / "e.jsonl", '{"text": 3, "key": "a"}\n'))
 
@@ -273,7 +273,8 @@ def test_tables_keep_numbers_and_declare_what_is_missing(tmp_path: Path) -> None
     np.testing.assert_array_equal(values, [1.5, np.nan])
     np.testing.assert_array_equal(items["P-2"].value[0], [np.nan, -2000])
     assert items["P-1"].labels == {"cancer": "BRCA"} and items["P-2"].labels == {}
-    assert set(read("table", text(tmp_path / "plain.tsv", "a\tb\n1\t2\n3\t4\n"))) == {"plain-000000", "plain-000001"}
+    plain = text(tmp_path / "plain.tsv", "a\tb\n1\t2\n3\t4\n")
+    assert set(read("table", plain, key_column="none")) == {"plain-000000", "plain-000001"}
 
 
 def test_parquet_tables(tmp_path: Path) -> None:
@@ -453,5 +454,5 @@ def test_mnist_and_spoken_digits_are_read_as_downloaded() -> None:
 @pytest.mark.data
 def test_emoji_give_images_and_texts_under_the_same_keys() -> None:
     images = read("image", corpora() / "emoji", label_columns=("group",))
-    names = read("text", corpora() / "emoji", text_column="name")
+    names = read("text", corpora() / "emoji", text_column="name", key_column="none")
     assert images.keys() == names.keys() and len(names) == 1644 and names["emoji32-000000"].value == "grinning face"

@@ -240,7 +240,7 @@ def test_protein_tables_with_clinical_labels(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_queries_without_a_header(tmp_path: Path) -> None:
-    options = SourceOptions(columns=("domain_id", "domain", "intent", "text"), label_columns=("digit=domain_id",))
+    options = SourceOptions(key_column="none", columns=("domain_id", "domain", "intent", "text"), label_columns=("digit=domain_id",))
     path = corpora() / "clinc150" / "val.tsv"
     summary = tokenize("text", [path], tmp_path / "text.tar", name="text", options=options)
     lines = [line.split("\t")[3] for line in path.read_text().splitlines()]

@@ -98,7 +98,7 @@ svl() {
     make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech \
         --label-pattern '^(?P<digit>[0-9])_(?P<speaker>[a-z]+)_' $codec -o "$tokens/speech.tar"
     make "$tokens/text.tar" mmtool tokenize text "$data/clinc150/train.tsv" "$data/clinc150/val.tsv" --fit \
-        --columns digit,domain,intent,text --text-column text --label digit -o "$tokens/text.tar"
+        --columns digit,domain,intent,text --key-column none --text-column text --label digit -o "$tokens/text.tar"
     set -- "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit --pairs-per-class "$per_class" --aligned-per-class 100
     make "$folder/shards" mmtool shard "$@" -o "$folder/shards"
     for name in image speech text; do encoder "$folder" "$name"; done

@@ -43,10 +43,11 @@ compare() {
 emoji=$data/emoji/emoji32.npz fractions='0.7 0.1 0.2'
 make "$out/tokens/image.tar" mmtool tokenize image "$emoji" --fit --as patches --patch 4 --label group --label tags --fractions $fractions \
     -o "$out/tokens/image.tar"
-make "$out/tokens/text.tar" mmtool tokenize text "$emoji" --fit --text-column name --label group --label tags --fractions $fractions \
-    --set algorithm=bpe --vocabulary-size 1024 -o "$out/tokens/text.tar"
-make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --fractions $fractions -o "$out/shards"
-make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes 0.75 --fractions $fractions -o "$out/shards-holes"
+make "$out/tokens/text.tar" mmtool tokenize text "$emoji" --fit --key-column none --text-column name --label group --label tags \
+    --fractions $fractions --set algorithm=bpe --vocabulary-size 1024 -o "$out/tokens/text.tar"
+make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --by-row --fractions $fractions -o "$out/shards"
+make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --by-row --holes 0.75 \
+    --fractions $fractions -o "$out/shards-holes"
 
 compare "$out/shards" ratios --task probe --reconstructions --contact-samples 12 \
     --variant text-15:m3ae:hide_share=0,length_weight=0,method.mask_ratios.text=0.15 \

@@ -64,7 +64,7 @@ make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ub
 make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech --augment 9 --codebook 64 \
     --label-pattern '^(?P<digit>[0-9])_(?P<speaker>[a-z]+)_' $codec --seed "$data_seed" -o "$tokens/speech.tar"
 make "$tokens/text.tar" mmtool tokenize text "$data/clinc150/train.tsv" "$data/clinc150/val.tsv" --fit --columns digit,domain,intent,text \
-    --text-column text --label digit --vocabulary-size 1024 --seed "$data_seed" -o "$tokens/text.tar"
+    --key-column none --text-column text --label digit --vocabulary-size 1024 --seed "$data_seed" -o "$tokens/text.tar"
 make "$shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit $pairs --seed "$data_seed" -o "$shards"
 
 if [ -n "$ablation" ]; then   # one choice changed at a time

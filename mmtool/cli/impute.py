@@ -9,6 +9,7 @@ from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
     DRAWING,
     READING,
+    ByRow,
     Clip,
     Force,
     Guidance,
@@ -36,7 +37,7 @@ REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--samples", "--donors", "--max-donors", "--seed")
-OF_RAW = ("--key-column", "--text-column", "--clip")
+OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip")
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o filled/",
     "mmtool impute run/ shards/ --split test --samples 8 --temperature 0.8 -o filled/",
@@ -68,6 +69,7 @@ def impute(
         typer.Option(help="Only samples of this split.", show_default="all", rich_help_panel=READING),
     ] = None,
     key_column: KeyColumn = None,
+    by_row: ByRow = False,
     text_column: TextColumn = None,
     clip: Clip = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
@@ -142,7 +144,8 @@ def impute(
     )
     with hushed(quiet):
         if data is None:
-            holed = raw_samples(run, files, SourceOptions(key_column=key_column, text_column=text_column, clip=clip))
+            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip)
+            holed = raw_samples(run, files, options_of_raw, by_row=by_row)
         else:
             holed = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, holed, output, options, force=force)

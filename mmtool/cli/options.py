@@ -34,7 +34,19 @@ Fractions = Annotated[
     tuple[float, float, float],
     typer.Option(metavar="TRAIN VALIDATION TEST", help="Shares of the splits, dealt by the hash of the key.", rich_help_panel=SPLITTING),
 ]
-KeyColumn = Annotated[str | None, typer.Option(help="Column that holds the sample keys.", rich_help_panel=LABELS)]
+KeyColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|none",
+        help="Column that holds the sample keys; none: number the rows.",
+        show_default="found by its name: key, id, sample, patient_id ...",
+        rich_help_panel=LABELS,
+    ),
+]
+ByRow = Annotated[
+    bool,
+    typer.Option("--by-row", help="Join files without keys by row, if they have equally many rows.", rich_help_panel=LABELS),
+]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
 Clip = Annotated[
     int | None, typer.Option(min=1, help="Steps of a clip cut from a trajectory.", show_default="whole episodes", rich_help_panel=READING)

@@ -9,6 +9,7 @@ import typer
 from mmtool.cli.options import (
     LABELS,
     SPLITTING,
+    ByRow,
     Force,
     Fractions,
     Json,
@@ -82,6 +83,11 @@ def shard(
         Path | None, typer.Option(metavar="FILE", help="CSV or TSV of further labels by key.", rich_help_panel=LABELS)
     ] = None,
     key_column: KeyColumn = None,
+    by_row: ByRow = False,
+    unpaired: Annotated[
+        bool,
+        typer.Option("--unpaired", help="A modality may have no key in common with any other: lone samples.", rich_help_panel=LABELS),
+    ] = False,
     fractions: Fractions = (0.8, 0.1, 0.1),
     split_label: Annotated[
         str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)
@@ -99,7 +105,7 @@ def shard(
     """
     rates = _rates(holes)
     refuse_unused(context, "without --pair", "--keep-unpaired", when=not pair)
-    refuse_unused(context, "with --align", "--keep-unpaired", when=bool(align))
+    refuse_unused(context, "with --align", "--keep-unpaired", "--by-row", "--unpaired", when=bool(align))
     refuse_unused(context, "without --holes RATE", "--lose", when=not isinstance(rates, float))
     refuse_unused(context, "without --pair or --holes", "--apply-to", when=not pair and not holes)
     refuse_unused(context, "without --align", "--pairs-per-class", "--aligned-per-class", when=not align)
@@ -130,6 +136,8 @@ def shard(
             labels=labels,
             key_column=key_column,
             split_label=split_label,
+            unpaired=unpaired,
+            by_row=by_row,
             samples_per_shard=samples_per_shard,
             force=force,
         )

@@ -1,7 +1,7 @@
 """`mmtool tokenize`: raw files of one kind in, a token set of one modality out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,10 +24,14 @@ from mmtool.cli.options import (
     hushed,
     json_value,
     names,
+    refuse_unused,
     stdout_or,
 )
 from mmtool.errors import UsageError
 from mmtool.preprocessing.entries import SourceOptions
+
+if TYPE_CHECKING:
+    from mmtool.preprocessing.tokenize import TokenizeSummary
 
 TOKENIZER = "Tokenizer"
 USUAL = SourceOptions()
@@ -44,6 +48,7 @@ EXAMPLES = examples(
 
 
 def tokenize(
+    context: typer.Context,
     kind: Annotated[
         Literal["image", "audio", "text", "table", "trajectory"],
         typer.Argument(metavar="KIND", help="image, audio, text, table or trajectory."),
@@ -96,6 +101,9 @@ def tokenize(
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
     text_column: TextColumn = None,
     lines: Annotated[bool, typer.Option("--lines", help="A .txt file holds one sample per line.", rich_help_panel=READING)] = False,
+    keep_empty: Annotated[
+        bool, typer.Option("--keep-empty", help="Empty texts are texts; else such samples have none.", rich_help_panel=READING)
+    ] = False,
     columns: Annotated[
         list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
     ] = None,
@@ -142,6 +150,7 @@ def tokenize(
     if fit == (tokenizer is not None):
         fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
         raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
+    refuse_unused(context, f"on {kind}", "--keep-empty", when=kind != "text")
     options = SourceOptions(
         key_column=key_column,
         text_column=text_column,
@@ -152,6 +161,7 @@ def tokenize(
         group_column=group_column,
         columns=names(columns),
         lines=lines,
+        keep_empty=keep_empty,
         on_error=on_error,
         value_range=value_range,
         clip=clip,
@@ -183,6 +193,11 @@ def tokenize(
             force=force,
             save_tokenizer=save_tokenizer,
         )
+    finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
+
+
+def _sentence(done: "TokenizeSummary") -> str:
     splits = ", ".join(f"{count:,} {split}" for split, count in done.splits.items())
-    sentence = f"{done.modality}: {done.samples:,} samples ({splits}), {done.mean_length:.1f} tokens each on average, {done.seconds:.0f} s"
-    finish(done, sentence, as_json, quiet, to_stderr=target is None)
+    absent = f", {done.absent:,} absent" if done.absent else ""
+    tokens = f"{done.mean_length:.1f} tokens each on average"
+    return f"{done.modality}: {done.samples:,} samples ({splits}){absent}, {tokens}, {done.seconds:.0f} s"

@@ -18,24 +18,30 @@ BATCH = 256  # items encoded at once
 class Encoder:
     """Encodes the items of one modality.
 
-    rejects: list of those that are set aside; None raises DataError at the first. values_clipped, samples_clipped: by part of a value (the
-    stream of a trajectory), how many numbers lay beyond the range of the codes, and in how many items.
+    rejects: list of those that are set aside; None raises DataError at the first. absent: keys of table rows without any value of the
+    features that the tokenizer keeps. values_clipped, samples_clipped: by part of a value (the stream of a trajectory), how many numbers
+    lay beyond the range of the codes, and in how many items.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str, rejects: list[Reject] | None = None) -> None:
         self.tokenizer, self.name, self.rejects = tokenizer, name, rejects
+        self.absent: list[str] = []
         self.values_clipped, self.samples_clipped = Counter[str](), Counter[str]()
         self._prepare = Preparer(tokenizer)
 
     def __call__(self, batch: Sequence[Item]) -> list[np.ndarray | None]:
-        """The tokens of each item, None where it is set aside."""
+        """The tokens of each item, None where it is absent or set aside."""
+        tokens: list[np.ndarray | None] = [None] * len(batch)
         try:
             values = [self._prepare(item.value, item.key) for item in batch]
-            tokens: list[np.ndarray | None] = [*self.tokenizer.encode(values)]
+            present = [place for place, value in enumerate(values) if not self._prepare.is_absent(value)]
+            codes = self.tokenizer.encode([values[place] for place in present]) if present else []
         except DataError:
             return [self._encode_one(item) for item in batch]  # which names the item
-        for value in values:
-            self._count(value)
+        for place, encoded in zip(present, codes, strict=True):
+            tokens[place] = encoded
+            self._count(values[place])
+        self.absent += [item.key for item, encoded in zip(batch, tokens, strict=True) if encoded is None]
         return tokens
 
     @property
@@ -44,7 +50,9 @@ class Encoder:
         return {part: {"values": count, "samples": self.samples_clipped[part]} for part, count in sorted(self.values_clipped.items())}
 
     def report(self) -> None:
-        """Say how much was clipped, where any was."""
+        """Say how much was clipped, and what is absent because the tokenizer keeps none of its values."""
+        if self.absent:
+            talk(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(self.absent):,}")
         for part, count in self.clipped.items():
             talk(
                 f"warning: {count['values']:,} numbers of {part} in {count['samples']:,} {self.name} samples lie beyond the data that the "
@@ -54,6 +62,9 @@ class Encoder:
     def _encode_one(self, item: Item) -> np.ndarray | None:
         try:
             value = self._prepare(item.value, item.key)
+            if self._prepare.is_absent(value):
+                self.absent.append(item.key)
+                return None
             (tokens,) = self.tokenizer.encode([value])
         except DataError as error:
             error = DataError(error.what, where=error.where or item.key, fix=error.fix)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from mmtool.errors import DataError, UsageError
 
-INTEGER, NUMBER = re.compile(r"-?(0|[1-9]\d*)"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
+INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
-KEY = "key"
+KEY, NUMBERED = "key", "none"
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 
 
@@ -19,8 +19,8 @@ MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 class SourceOptions:
     """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
 
-    key_column: column (or array) holding the sample keys, also in `labels_path`. Default: a column `key`; in tables also the first
-        column where it is not numeric; else file stem and row number. For files the key is their path without extension.
+    key_column: column (or array) holding the sample keys, also in `labels_path`; `none` (unless a column is called so) makes keys of
+        the file's stem and row numbers. Default: the rule of `keys.py`. For files the key is their path without extension.
     text_column: column holding the text. Default: `text`, or the only column.
     label_columns: columns kept as labels; `NAME=COLUMN` renames one.
     label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
@@ -30,6 +30,7 @@ class SourceOptions:
     group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
     columns: names of the columns of a file without header.
     lines: a .txt file holds one sample per line instead of one in all.
+    keep_empty: a text without anything but white space is a text like any other instead of an absent one.
     on_error: `raise` at the first bad sample, or `skip` it.
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
     clip: steps of a trajectory's clips; episodes are cut from their start, and what is shorter than a clip is left out. Default: whole
@@ -46,6 +47,7 @@ class SourceOptions:
     group_column: str | None = None
     columns: tuple[str, ...] = ()
     lines: bool = False
+    keep_empty: bool = False
     on_error: Literal["raise", "skip"] = "raise"
     value_range: tuple[float, float] | None = None
     clip: int | None = None
@@ -68,7 +70,8 @@ class SourceOptions:
 class Entry:
     """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing.
 
-    metadata: where in its source it comes from, anything JSON.
+    group: None where the reader knows none, "" where the sample belongs to no group. metadata: where in its source it comes from,
+    anything JSON. rows: where the key is a row number, how many rows the file has.
     """
 
     key: str
@@ -77,6 +80,7 @@ class Entry:
     labels: dict[str, Any] = field(default_factory=dict)
     group: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,33 @@ class LeftOut:
     steps: int
 
 
-def row_entry(row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions) -> Entry:
+def row_entry(
+    row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions, rows: int | None = None
+) -> Entry:
     """The entry of one row of a table: labels and group taken from its columns, where it has them."""
     labels = {name: label_value(row[column]) for name, column in options.label_names.items() if column in row}
-    group = row.get(options.group_column) if options.group_column else None
-    return Entry(key, where, load, labels, None if group is None else str(group))
+    column = options.group_column
+    group = name_of(row[column]) if column is not None and column in row else None
+    return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
+
+
+def key_of(stem: str, number: int) -> str:
+    """The key of a row that has no other."""
+    return f"{stem}-{number:06d}"
+
+
+def name_of(value: Any) -> str:
+    """A cell as a name (a key or a group), without blanks around it, empty where there is none.
+
+    Whole numbers are written as integers, so that 10001.0, as pandas writes it beside missing values, is 10001; leading zeros stay.
+    """
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return text.removesuffix(".0") if WHOLE.fullmatch(text) else text
 
 
 def label_value(value: Any) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
-from mmtool.preprocessing.entries import Broken, SourceOptions, require_column
+from mmtool.preprocessing.entries import Broken, SourceOptions, key_of, name_of, require_column
 from mmtool.preprocessing.hdf5 import attributes, damage_named, member, open_hdf5, read_array
+from mmtool.preprocessing.keys import numbers_rows
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.read_tables import parquet_table
 from mmtool.preprocessing.step_columns import Faults, filled_ids, step_columns
@@ -36,12 +37,14 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Episode:
-    """name: its key; streams: (steps, ...) each; row: single values that can be labels."""
+    """name: its key; streams: (steps, ...) each; row: single values that can be labels; count: of the file's episodes, where the name
+    is a number among them."""
 
     name: str
     where: str
     streams: dict[str, np.ndarray]
     row: dict[str, Any]
+    count: int | None = None
 
     @property
     def steps(self) -> int:
@@ -114,7 +117,7 @@ def _split(
     columns, faults = {name: array for name, array in arrays.items() if array.shape == (steps,)}, faults or {}
     single = {**row, **{name: array for name, array in arrays.items() if array.ndim == 0}}
     step_column = next((name for name in STEP_IDS if name in columns), None)
-    for name, places in _parts(columns, arrays, steps, file, options, faults):
+    for name, places, count in _parts(columns, arrays, steps, file, options, faults):
         try:
             if faults and (wrong := sorted(faults.keys() & set(places.tolist()))):
                 raise faults[wrong[0]]
@@ -124,24 +127,25 @@ def _split(
             continue
         first = {own: array[places[0]] for own, array in columns.items()}
         own_streams = {own: array[places] for own, array in streams.items()}
-        yield Episode(name, f"{file.where}, {name}", _with_returns(own_streams), {**single, **first})
+        yield Episode(name, f"{file.where}, {name}", _with_returns(own_streams), {**single, **first}, count)
 
 
 def _parts(
     columns: Arrays, arrays: Arrays, steps: int, file: RawFile, options: SourceOptions, faults: Faults
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, places of its steps) of each episode."""
+) -> Iterator[tuple[str, np.ndarray, int | None]]:
+    """(name, places of its steps, how many there are where the name is a number) of each episode."""
     id_column = next((name for name in EPISODE_IDS if name in columns), None)
-    if options.key_column and (options.key_column in columns or options.labels_path is None):  # it may be that of the labels file
-        id_column = require_column(options.key_column, dict(columns), file.where, "--key-column")
+    named = None if numbers_rows(options, columns) else options.key_column
+    if named and (named in columns or options.labels_path is None):  # it may be that of the labels file
+        id_column = require_column(named, dict(columns), file.where, "--key-column")
     if id_column:
         of_steps = _known(columns[id_column], id_column, file.where, faults)
         ids, firsts, counts = np.unique(of_steps, return_index=True, return_counts=True)
         places = np.split(np.argsort(of_steps, kind="stable"), np.cumsum(counts)[:-1])
-        named = id_column == options.key_column or ids.dtype.kind not in "buif"
+        whole = id_column == named or ids.dtype.kind not in "buif"
         for number in np.argsort(firsts):
-            text = str(ids[number]) if named else f"{file.stem}-{int(ids[number]):06d}"
-            yield text if named or len(ids) > 1 else file.stem, places[number]
+            text = name_of(ids[number]) if whole else key_of(file.stem, int(ids[number]))
+            yield text if whole or len(ids) > 1 else file.stem, places[number], None
         return
     ends = np.zeros(steps, bool)
     for name in (name for name in ENDS if name in arrays):
@@ -150,7 +154,7 @@ def _parts(
         ends |= arrays[name].reshape(-1).astype(bool)
     cuts = np.flatnonzero(ends[:-1]) + 1
     for number, part in enumerate(np.split(np.arange(steps), cuts)):
-        yield f"{file.stem}-{number:06d}" if len(cuts) else file.stem, part
+        yield (key_of(file.stem, number), part, len(cuts) + 1) if len(cuts) else (file.stem, part, None)
 
 
 def _known(ids: np.ndarray, name: str, where: str, faults: Faults) -> np.ndarray:

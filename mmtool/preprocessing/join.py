@@ -12,15 +12,19 @@ from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
 GROUP, VARIANT_OF = "group", "variant_of"
+NUMBERED_ROWS = "numbered_rows"  # metadata: modality -> rows of its file, where the key is the number of one of them
 
 
 @dataclass
 class Collection:
-    """What the inputs hold: modalities and tokenizer files by name, and items (samples of one modality) by modality and key."""
+    """What the inputs hold: modalities and tokenizer files by name, items (samples of one modality) by modality and key, and the numbers
+    of the inputs that they come from."""
 
     modalities: dict[str, Modality] = field(default_factory=dict)
     tokenizers: dict[str, bytes] = field(default_factory=dict)
     items: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    inputs: dict[str, dict[str, int]] = field(default_factory=dict)
+    count: int = 0
     protocols: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, token_set: TokenSet, where: object) -> None:
@@ -30,16 +34,19 @@ class Collection:
             self.tokenizers[modality.name] = token_set.tokenizers[modality.name]
         if token_set.protocol and token_set.protocol not in self.protocols:
             self.protocols.append(token_set.protocol)
+        self.count += 1
         for sample in token_set:
             for name, tokens in sample.tokens.items():
                 if sample.key in self.items[name]:
                     fix = "A key may stand once in each modality: leave one out, or rename."
                     raise DataError(f"the key {sample.key!r} is given twice for {name}.", where=where, fix=fix)
                 self.items[name][sample.key] = replace(sample, tokens={name: tokens})
+                self.inputs[name][sample.key] = self.count
 
     def _add_modality(self, modality: Modality, where: object) -> None:
         known = self.modalities.setdefault(modality.name, modality)
         self.items.setdefault(modality.name, {})
+        self.inputs.setdefault(modality.name, {})
         if known.tokenizer != modality.tokenizer:
             what = f"the modality {modality.name!r} comes from two tokenizers, {known.tokenizer[:12]} and {modality.tokenizer[:12]}."
             raise DataError(what, where=where, fix="Tokenize both with the same one (--tokenizer), or name them apart (--name).")
@@ -107,6 +114,8 @@ def _merged(key: str, parts: Sequence[Sample]) -> Sample:
     tokens = {name: values for part in parts for name, values in part.tokens.items()}
     metadata = {name: value for part in reversed(parts) for name, value in part.metadata.items()}
     metadata[GROUP] = _common_group(key, parts)
+    numbered = {name: rows for part in parts for name, rows in part.metadata.get(NUMBERED_ROWS, {}).items()}
+    metadata |= {NUMBERED_ROWS: numbered} if numbered else {}
     return Sample(key, tokens, _merge(key, [part.labels for part in parts]), metadata, parts[0].split)
 
 
@@ -120,10 +129,13 @@ def _common_group(key: str, parts: Sequence[Sample]) -> str:
 
 
 def _merge(key: str, all_labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All labels; one that is missing here is taken from there."""
     merged: dict[str, Any] = {}
     for labels in all_labels:
         for name, value in labels.items():
-            if merged.setdefault(name, value) != value:
+            if merged.get(name) is None:
+                merged[name] = value
+            elif value is not None and merged[name] != value:
                 what = f"the label {name!r} is {merged[name]!r} in one input and {value!r} in another."
                 raise DataError(what, where=key, fix="Correct it, or give the labels another name.")
     return merged

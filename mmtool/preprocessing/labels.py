@@ -1,15 +1,17 @@
 """Labels of samples in a file of their own: a CSV or TSV with one row per key."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Broken, label_value
+from mmtool.preprocessing.entries import Broken, SourceOptions, label_value
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.raw_files import raw_file
-from mmtool.preprocessing.records import read_cells
+from mmtool.preprocessing.raw_files import RawFile, raw_file
+from mmtool.preprocessing.records import picked, read_cells
 
 
 @dataclass(frozen=True)
@@ -30,32 +32,39 @@ class LabelsFile:
 
 
 def read_labels(
-    path: Path, key_column: str | None = None, names: Mapping[str, str] | None = None, on_error: Literal["raise", "skip"] = "raise"
+    path: Path,
+    key_column: str | None = None,
+    names: Mapping[str, str] | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    *,
+    quiet: bool = False,
 ) -> LabelsFile:
-    """Labels by key from a CSV or TSV file: keys in the named column, else in `key`, else in the first, without blanks around them.
+    """Labels by key from a CSV or TSV file: keys by the rule of `keys.py`, if in doubt in the first column.
 
     names: name of each wanted label -> its column, where the file has it; all other columns where it has none of them.
     on_error: `raise` where a cell is no number in a column that is mostly numbers, or `skip` such rows, which the result names.
+    quiet: do not say where the keys are.
     """
     if not path.is_file():
         raise DataError("there is no such labels file.", where=path, fix="Check the path.")
-    file = raw_file(path)
+    file = raw_file(path).held()
     if file.format not in ("csv", "tsv"):
         raise DataError("a labels file is a CSV or TSV with a key column.", where=path, fix="Convert it.")
     header, rows = read_cells(file, ())
-    key_at = key_column or (KEY if KEY in header else header[0])
-    if key_at not in header:
-        raise UsageError(f"there is no column {key_at!r} in {path}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
     wanted = {name: column for name, column in (names or {}).items() if column in header}
-    wanted = wanted or {name: name for name in header if name != key_at}
+    keys = _keys(file, header, key_column, list(wanted.values()))
+    if not quiet:
+        talk(str(keys))
+    nameless = nameless_columns(header)
+    wanted = wanted or {name: name for name in header if name != keys.column and name not in nameless}
     found: dict[str, dict[str, Any]] = {}
     columns = LabelColumns()
-    for entry in rows:
+    for number, entry in enumerate(rows):
         if isinstance(entry, Broken):
             raise entry.error
         line, cells = entry
         row = dict(zip(header, cells, strict=True))
-        key = row[key_at].strip()
+        key = keys.of(row, number)
         if key in found:
             raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
         found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
@@ -64,3 +73,17 @@ def read_labels(
         columns.check()
     wrong = {key: error for key, (_, error) in columns.wrong().items()}
     return LabelsFile(path, tuple(wanted), {key: columns.corrected(labels) for key, labels in found.items()}, wrong)
+
+
+def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequence[str]) -> Keys:
+    named = None if numbers_rows(SourceOptions(key_column=key_column), header) else key_column
+    if named is not None and named not in header:
+        raise UsageError(f"there is no column {named!r} in {file.where}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
+
+    def cells(columns: Sequence[str]) -> Iterator[list[str] | None]:
+        return picked(header, read_cells(file, ())[1], columns)
+
+    index = nameless_columns(header)
+    first = next((name for name in header if name not in index), None)
+    source = RowSource(file.where, file.stem, header, cells, index)
+    return replace(choose_keys(source, SourceOptions(key_column=named), apart=labels, fallback=first), ids={})  # ids are labels here

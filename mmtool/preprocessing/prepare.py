@@ -37,6 +37,17 @@ class Preparer:
             self._places[header] = self.tokenizer.align(header, where)
         return row[self._places[header]]
 
+    def is_absent(self, prepared: Any) -> bool:
+        """Whether a table row holds no value of any feature that the tokenizer keeps."""
+        return self.tokenizer.kind == "table" and bool(np.isnan(prepared).all())
+
+
+def is_absent(value: Any, keep_empty: bool = False) -> bool:
+    """Whether the value of an item is none at all: no text (nothing but white space, unless that is kept), or a row without any value."""
+    if value is None or isinstance(value, str):
+        return value is None or not (keep_empty or value.strip())
+    return isinstance(value, tuple) and isinstance(value[1], tuple) and bool(np.isnan(value[0]).all())
+
 
 def prepare_for_fitting(kind: str, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Values and settings for `fit`: recordings at one rate (by default the commonest, at most 16 kHz), tables in one order of columns."""

@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -43,6 +43,12 @@ class RawFile:
     format: str
     read: Callable[[], bytes]
     path: Path | None = None
+
+    def held(self) -> "RawFile":
+        """The file to be read twice: with its content in memory where it is compressed or in an archive."""
+        if self.path is not None and self.path.suffix.lower() != ".gz":
+            return self
+        return replace(self, read=partial(bytes, self.read()))
 
 
 def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> Iterator[RawFile | Broken]:

@@ -13,7 +13,8 @@ from mmtool.preprocessing.tokenize import find_tokenizer
 
 
 def raw_rows(files: Mapping[str, Path], run: Path, options: SourceOptions | None = None) -> dict[str, dict[str, np.ndarray]]:
-    """modality -> key -> (F,) float32 row with NaN for missing values, columns as the run's tokenizer wants them.
+    """modality -> key -> (F,) float32 row with NaN for missing values, columns as the run's tokenizer wants them. Rows without any value
+    are absent.
 
     Raises UsageError where a modality is no table, DataError where a file cannot be read or has other columns.
     """
@@ -26,4 +27,5 @@ def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str,
         raise UsageError(f"{name!r} is {tokenizer.kind}, not a table.", where="--raw", fix="Give raw tables only.")
     prepare = Preparer(tokenizer)
     items = track(read_items("table", [path], options), f"reading {name}")
-    return {item.key: np.asarray(prepare(item.value, path), np.float32) for item in items}
+    rows = {item.key: np.asarray(prepare(item.value, path), np.float32) for item in items}
+    return {key: row for key, row in rows.items() if not prepare.is_absent(row)}

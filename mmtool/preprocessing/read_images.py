@@ -4,16 +4,18 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays, read_idx
-from mmtool.preprocessing.entries import KEY, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.entries import Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.raw_files import RawFile, raw_file
 
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # an allow-list: an EPS under the name of a PNG would reach Ghostscript
@@ -23,7 +25,7 @@ BITS_PER_SAMPLE = 258
 IMAGES, LABEL = "images", "label"
 
 
-def read_images(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+def read_images(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
     """Entries of one file; their values are (H, W, 1) for grey images and (H, W, 3) for colour."""
     if file.format == "idx":
         yield from _idx_entries(file, options)
@@ -106,7 +108,7 @@ def _idx_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
     for index, image in enumerate(images):
         where = f"{file.where}, image {index}"
         row = {} if labels is None else {LABEL: labels[index]}
-        yield row_entry(row, f"{file.stem}-{index:06d}", where, partial(to_uint8, image, where, options), options)
+        yield row_entry(row, key_of(file.stem, index), where, partial(to_uint8, image, where, options), options, len(images))
 
 
 def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
@@ -120,18 +122,22 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
     return read_idx(raw_file(path))
 
 
-def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
     """The array `images`, (N, H, W) or (N, H, W, C); arrays of one value per image are its labels (or those named as labels)."""
     arrays = load_arrays(file)
     images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(f"the images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3).")
     columns = {name: array for name, array in arrays.items() if array.shape == images.shape[:1]}
-    key_column = options.key_column or (KEY if KEY in columns else None)
-    keys = columns.pop(require_column(key_column, columns, file.where, "--key-column")) if key_column else None
-    wanted = options.label_columns or tuple(columns)
+
+    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
+        return ([columns[name][row] for name in names] for row in range(len(images)))
+
+    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
+    yield replace(keys, ids={})  # ids are labels here
+    wanted = options.label_columns or tuple(name for name in columns if name != keys.column)
+    options = replace(options, label_columns=wanted)
     for index, image in enumerate(images):
-        key = f"{file.stem}-{index:06d}" if keys is None else str(keys[index])
         where = f"{file.where}, image {index}"
         row = {name: column[index] for name, column in columns.items()}
-        yield row_entry(row, key, where, partial(to_uint8, image, where, options), replace(options, label_columns=wanted))
+        yield row_entry(row, keys.of(row, index), where, partial(to_uint8, image, where, options), options, keys.rows)

@@ -4,56 +4,64 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, MISSING, Broken, Entry, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.entries import MISSING, Broken, Entry, SourceOptions, row_entry
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.raw_files import RawFile
-from mmtool.preprocessing.records import check_header, read_cells
+from mmtool.preprocessing.records import Cells, check_header, picked, read_cells
 from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
 
 Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with NaN for missing values, and the names of the features
+Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
 
 
-def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken]:
-    """Entries of one table; their values are ((F,) float32, feature names): every column but key, labels and group is a feature."""
-    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
-    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns, may_break=noted)
-    leading: list[Any] = []
-    while isinstance(first := next(rows, None), Broken):
-        leading.append(first)
+def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+    """Entries of one table; their values are ((F,) float32, feature names): every column but ids, labels and group is a feature."""
+    file = file.held()
+    source, rows = _parquet_source(file) if file.format == "parquet" else _text_source(file, options)
+    header = list(source.header)
+    first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
     if first is None:
-        yield from leading
+        yield from (row for row in rows() if isinstance(row, Broken))
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
-    key_column = _key_column(header, first[1], file.where, options)
-    others = {key_column, options.group_column, *options.label_names.values()}
+    keys = choose_keys(source, options, fallback=_first_text(source, first, options))
+    yield keys
+    others = {keys.column, *keys.ids, options.group_column, *options.label_names.values()}
     places = [i for i, name in enumerate(header) if name not in others]
     features = tuple(header[i] for i in places)
     if not features:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
-    for number, read in enumerate(chain(leading, [first], rows)):
+    for number, read in enumerate(rows()):
         if isinstance(read, Broken):
             yield read
             continue
         line, cells = read
         row = {name: cells[place] for name, place in apart if name is not None}
-        key = str(row[key_column]).strip() if key_column else f"{file.stem}-{number:06d}"
         where = f"{file.where}:{line}"
-        yield row_entry(row, key, where, partial(_values, cells, places, features, where), options)
+        yield row_entry(row, keys.of(row, number), where, partial(_values, cells, places, features, where), options, keys.rows)
 
 
-def _key_column(header: list[str], cells: Sequence[Any], where: str, options: SourceOptions) -> str | None:
-    """The named column, else `key`, else the first one where it does not hold numbers, else none."""
-    if options.key_column:
-        return require_column(options.key_column, header, where, "--key-column")
-    if KEY in header:
-        return KEY
+def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
+    """The rows are opened anew for each pass, so that no two passes hold the text at once."""
+    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
+    header = read_cells(file, options.columns, row_names=True)[0]
+
+    def rows() -> Cells:
+        return read_cells(file, options.columns, noted, row_names=True)[1]
+
+    return RowSource(file.where, file.stem, header, lambda names: picked(header, rows(), names), nameless_columns(header)), rows
+
+
+def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions) -> str | None:
+    """The first column that is no index, where it holds text and has no other use."""
+    place, name = next(((place, name) for place, name in enumerate(source.header) if name not in source.index), (0, None))
     taken = {options.group_column, *options.label_names.values()}
-    return header[0] if header[0] not in taken and _number(cells[0]) is None else None
+    return name if name not in taken and isinstance(cells[place], str) and _number(cells[place]) is None else None
 
 
 def _number(cell: Any) -> float | None:
@@ -107,9 +115,27 @@ def parquet_table(file: RawFile) -> Any:
         raise DataError(f"the Parquet file is damaged ({error}).", where=file.where, fix="Get it again.") from error
 
 
-def _parquet_rows(file: RawFile) -> tuple[list[str], Iterator[tuple[int, list[Any]]]]:
+def _parquet_source(file: RawFile) -> tuple[RowSource, Rows]:
     table = parquet_table(file)
     header = [str(name) for name in table.column_names]
     check_header(header, file.where)
+
+    def cells(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        columns = [table.column(header.index(name)).to_pylist() for name in names]
+        return zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
+
     columns: list[Callable[[int], Any]] = [column.to_pylist().__getitem__ for column in table.columns]
-    return header, ((row + 1, [column(row) for column in columns]) for row in range(table.num_rows))
+
+    def rows() -> Iterator[tuple[int, Sequence[Any]] | Broken]:
+        return ((row + 1, [column(row) for column in columns]) for row in range(table.num_rows))
+
+    return RowSource(file.where, file.stem, header, cells, _pandas_index(table)), rows
+
+
+def _pandas_index(table: Any) -> tuple[str, ...]:
+    """The columns that are the index of the data frame which was written; a range of numbers is a record and no column."""
+    try:
+        columns = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    except ValueError:  # whatever else wrote under pandas' name
+        return ()
+    return tuple(name for name in columns if isinstance(name, str) and name in table.column_names)

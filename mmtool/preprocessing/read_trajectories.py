@@ -36,8 +36,8 @@ def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry |
 def _entry(episode: Episode, key: str, start: int, stop: int, options: SourceOptions) -> Entry:
     load = partial(_clip, episode, start, stop)
     found = row_entry(episode.row, key, episode.where, load, options)
-    group = found.group or (None if options.group_column else episode.name)
-    return Entry(key, episode.where, load, found.labels, group, {"episode": episode.name, "start": start})
+    group = found.group or (None if options.group_column and found.group is None else episode.name)
+    return Entry(key, episode.where, load, found.labels, group, {"episode": episode.name, "start": start}, episode.count)
 
 
 def _clip(episode: Episode, start: int, stop: int) -> Clip:

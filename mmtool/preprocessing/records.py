@@ -2,13 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
 from mmtool.preprocessing.csv_rows import Cells, CsvRows, damage, ragged
 from mmtool.preprocessing.entries import Broken, SourceOptions
+from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.raw_files import RawFile
 
 
@@ -32,26 +34,43 @@ def decode(file: RawFile) -> tuple[str, bool]:
     return text, "\0" in text
 
 
-def read_cells(file: RawFile, columns: tuple[str, ...], may_break: Collection[str] | None = None) -> tuple[list[str], Cells]:
+def read_cells(
+    file: RawFile, columns: tuple[str, ...], may_break: Collection[str] | None = None, *, row_names: bool = False
+) -> tuple[list[str], Cells]:
     """Header and rows of a CSV or TSV file; `columns` is the header of a file that has none.
 
-    may_break: columns whose cells may hold line breaks, None: all. Rows with broken quotes, too many or too few cells and bytes that are
-    not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in it.
+    may_break: columns whose cells may hold line breaks, None: all. row_names: the header may lack the name of the first column, as R writes
+    row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises DataError for
+    an empty file, a broken header, and a name that stands twice in it.
     """
     text, damaged = decode(file)
-    rows = CsvRows(text, file.where, damaged) if file.format == "csv" else None
-    cells: Cells = rows or _tsv_rows(text, file.where, damaged)
-    first = None if columns else next(cells, None)
+    rows = _rows(text, file, damaged)
+    first = None if columns else next(rows, None)
     if isinstance(first, Broken):
         raise first.error
     header = list(columns) or (first[1] if first else [])
     if not header:
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
     check_header(header, file.where)
-    if rows is None:
-        return header, _even(cells, header, file.where)
+    if row_names and not columns:
+        second = next(islice(_rows(text, file, damaged), 1, None), None)
+        if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
+            header = ["", *header]
+    if not isinstance(rows, CsvRows):
+        return header, _even(rows, header, file.where)
     rows.expect(header, may_break)
     return header, rows
+
+
+def _rows(text: str, file: RawFile, damaged: bool) -> Cells:
+    return CsvRows(text, file.where, damaged) if file.format == "csv" else _tsv_rows(text, file.where, damaged)
+
+
+def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
+    """The cells of some columns, row by row, None for a broken row."""
+    places = [header.index(name) for name in names]
+    for row in rows:
+        yield None if isinstance(row, Broken) else [row[1][place] for place in places]
 
 
 def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]] | Broken]:

@@ -16,6 +16,7 @@ from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
 from mmtool.preprocessing.labels import LabelsFile, read_labels
+from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.splits import Split
 from mmtool.storage import atomic_directory, atomic_file, refuse_overwrite
@@ -54,20 +55,27 @@ def shard(
     labels: Path | None = None,
     key_column: str | None = None,
     split_label: str | None = None,
+    unpaired: bool = False,
+    by_row: bool = False,
     samples_per_shard: int = 10_000,
     force: bool = False,
 ) -> ShardSummary:
     """Join token sets (None: standard input) into a directory of shards, one tar (a path ending in `.tar`), or standard output (None).
 
     protocol: which modalities samples lose. split: of groups. alignment: deal items by a label instead of joining them on keys.
-    labels: CSV or TSV of further labels by key (`key_column`). split_label: a label that names the split. The order of the inputs
-    does not matter: same input, same bytes. Raises DataError and UsageError before anything is written.
+    labels: CSV or TSV of further labels by key (`key_column`). split_label: a label that names the split. unpaired: a modality
+    may have no key in common with any other. by_row: row numbers of files may be joined, if these have equally many rows. The order of
+    the inputs does not matter: same input, same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
     protocol, placement = protocol or HoleProtocol(), Placement(split or Split(), split_label)
     _check(inputs, output, alignment, labels, samples_per_shard, force)
     collection = collect(inputs)
     _check_collection(collection, protocol)
+    if not alignment:
+        check_numbered(collection.items, collection.inputs, by_row)
+    if not alignment and not unpaired:
+        check_overlap(collection.items)
     further = read_labels(labels, key_column) if labels else None
     samples, unmatched = _samples(collection, protocol, alignment, placement, further)
     kept = _with_holes(samples, protocol)

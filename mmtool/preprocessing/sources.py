@@ -9,9 +9,11 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value
+from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value, name_of
+from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
+from mmtool.preprocessing.prepare import is_absent
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
@@ -34,7 +36,8 @@ class Item:
     value: image (H, W, C) uint8; audio ((T,) float32 mono, sample rate in Hz); text str; table ((F,) float32, feature names; float64
     where single precision rounds large integers); trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the
     key (of clips, their episode) unless given.
-    metadata: where in its source it comes from; where: what a person calls that place.
+    metadata: where in its source it comes from; where: what a person calls that place. rows: where the key is a row number, how many rows
+    the file has.
     """
 
     key: str
@@ -43,6 +46,7 @@ class Item:
     group: str
     metadata: dict[str, Any] = field(default_factory=dict)
     where: str = ""
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,46 +64,61 @@ def read_items(
     options: SourceOptions,
     rejects: list[Reject] | None = None,
     columns: LabelColumns | None = None,
+    *,
+    absent: list[str] | None = None,
+    quiet: bool = False,
 ) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
+    Texts of nothing but white space and table rows without any value are absent: no items, but their keys are appended to `absent`.
+    quiet: say nothing of what was read, for reading it again.
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
     columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
-    Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory and failing disks are never skipped.
+    Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
+    keys are unclear are never skipped.
     """
     if kind not in READERS:
         raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
     module, name = READERS[kind]
     reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
-    gate = _Gate(options, [] if rejects is None else rejects, columns)
+    gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, quiet)
     for file in find_files(kind, paths, skip=options.labels_path):
         try:
             for entry in [file] if isinstance(file, Broken) else reader(file, options):
                 yield from gate.admit(entry)
+        except KeyColumnError:
+            raise
         except DataError as error:
             gate.reject(file.where, None, error)
     gate.close(paths)
 
 
 class _Gate:
-    """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected."""
+    """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected or absent."""
 
-    def __init__(self, options: SourceOptions, rejects: list[Reject], columns: LabelColumns | None) -> None:
+    def __init__(self, options: SourceOptions, rejects: list[Reject], columns: LabelColumns | None, absent: list[str], quiet: bool) -> None:
         self.options = options
         self.columns, self.may_withdraw = columns or LabelColumns(), columns is not None and options.on_error == "skip"
-        self.rejects = rejects
+        self.rejects, self.absent = rejects, absent
         self.pattern = _pattern(options.label_pattern)
-        self.labels_file = _labels_file(options)
+        self.labels_file = _labels_file(options, quiet)
         self.seen: dict[str, str] = {}
+        self.said: set[str] = set()
+        self.quiet = quiet
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | Broken | LeftOut) -> Iterator[Item]:
-        """The item of an entry, or nothing where it is rejected or left out."""
+    def admit(self, entry: Entry | Broken | LeftOut | Keys) -> Iterator[Item]:
+        """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
             return
         if isinstance(entry, Broken):
             self.reject(entry.where, entry.key, entry.error)
+            return
+        if isinstance(entry, Keys):
+            if entry.kind not in self.said:
+                self.said.add(entry.kind)
+                self._say(str(entry))
             return
         try:
             item = self._item(entry)
@@ -107,7 +126,10 @@ class _Gate:
             self.reject(entry.where, entry.key, error)
             return
         self.in_a_row = 0
-        yield item
+        if is_absent(item.value, self.options.keep_empty):
+            self.absent.append(item.key)
+        else:
+            yield item
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -127,12 +149,21 @@ class _Gate:
         if self.left_out and not good:
             raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
         if self.left_out:
-            talk(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
+            self._say(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
+        if len(self.absent) == good:
+            what = f"all {good} samples are empty: texts of white space, or rows without any value."
+            raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
+        if self.absent:
+            self._say(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
         unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
         if unnamed:
-            talk(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+            self._say(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+
+    def _say(self, message: str) -> None:
+        if not self.quiet:
+            talk(message)
 
     def _withdraw(self) -> None:
         """Take back samples with labels that do not fit their columns, or raise for the first."""
@@ -143,6 +174,8 @@ class _Gate:
             self.reject(where, key, error)
             self.columns.withdrawn.add(key)
             del self.seen[key]
+            if key in self.absent:
+                self.absent.remove(key)
 
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
@@ -162,9 +195,10 @@ class _Gate:
             group = self._group(labels, key, entry)
         value = entry.load()
         self.seen[key] = entry.where
-        known = self.labels_file.names if self.labels_file else ()
-        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in known})
-        return Item(key, value, {name: label for name, label in labels.items() if label is not None}, group, entry.metadata, entry.where)
+        noted = self.labels_file.names if self.labels_file else ()
+        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
+        known = {name: label for name, label in labels.items() if label is not None}
+        return Item(key, value, known, group or key, entry.metadata, entry.where, entry.rows)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:
@@ -200,7 +234,7 @@ class _Gate:
         if column not in labels:
             what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
             raise DataError(what, where=entry.where, fix="Name another with --group-column.")
-        return key if labels[column] is None else str(labels[column])
+        return name_of(labels[column])
 
 
 def refuse_many(rejects: Sequence[Reject], good: int, where: str) -> None:
@@ -227,9 +261,9 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _labels_file(options: SourceOptions) -> LabelsFile | None:
+def _labels_file(options: SourceOptions, quiet: bool) -> LabelsFile | None:
     """None where there is none, or where it is the idx file of an image reader."""
     path = options.labels_path
     if path is None or (path.is_file() and raw_file(path).format == "idx"):
         return None
-    return read_labels(path, options.key_column, options.label_names, options.on_error)
+    return read_labels(path, options.key_column, options.label_names, options.on_error, quiet=quiet)

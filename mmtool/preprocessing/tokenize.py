@@ -20,6 +20,7 @@ from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
+from mmtool.preprocessing.join import NUMBERED_ROWS, VARIANT_OF
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
@@ -35,7 +36,8 @@ TRAIN = SPLITS[0]
 
 @dataclass(frozen=True)
 class TokenizeSummary:
-    """What `tokenize` did. `reconstruction`: what fitting the tokenizer measured; `tokenizer`: its fingerprint.
+    """What `tokenize` did. `absent`: samples without text or any value, which are none of `samples`; `reconstruction`: what fitting the
+    tokenizer measured; `tokenizer`: its fingerprint.
 
     clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
     """
@@ -47,6 +49,7 @@ class TokenizeSummary:
     splits: dict[str, int]
     variants: int
     rejected: int
+    absent: int
     tokens: int
     mean_length: float
     vocabulary_size: int
@@ -91,11 +94,13 @@ def tokenize(
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
     rejects: list[Reject] = []
+    absent: list[str] = []
     columns = LabelColumns()
-    items = track(read_items(kind, paths, options, rejects, columns), f"tokenizing {name}")
+    read = read_items(kind, paths, options, rejects, columns, absent=absent, quiet=tokenizer is None)  # fitting has said it all before
+    items = _with_variants(kind, track(read, f"tokenizing {name}"), split, augment, seed)
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
-    samples = _labelled(list(_samples(_with_variants(kind, items, split, augment, seed), encoder, split)), columns)
-    _check_samples(samples, rejects, paths)
+    samples = _labelled(list(_samples(items, encoder, split)), columns)
+    _check_samples(samples, rejects, paths, name)
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
@@ -106,7 +111,7 @@ def tokenize(
     _write(output, modality, data, samples, force)
     _list_rejects(rejects, output)
     encoder.report()
-    return _summary(modality, encoder, samples, len(rejects), time.monotonic() - started)
+    return _summary(modality, encoder, samples, len(rejects), len(absent) + len(encoder.absent), time.monotonic() - started)
 
 
 def find_tokenizer(path: Path, name: str) -> Tokenizer:
@@ -201,21 +206,28 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, split: 
     while batch := list(islice(items, BATCH)):
         for (item, original), tokens in zip(batch, encoder([item for item, _ in batch]), strict=True):
             if tokens is not None:
-                metadata = {"group": item.group} | item.metadata | ({} if original is None else {"variant_of": original})
-                yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split.of(item.group))
+                yield Sample(item.key, {encoder.name: tokens}, item.labels, _metadata(item, original, encoder.name), split.of(item.group))
+
+
+def _metadata(item: Item, original: str | None, name: str) -> dict[str, Any]:
+    metadata = {"group": item.group} | item.metadata | ({} if original is None else {VARIANT_OF: original})
+    return metadata if item.rows is None else metadata | {NUMBERED_ROWS: {name: item.rows}}
 
 
 def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:
     """All but those that were withdrawn, their labels as the columns want them."""
-    kept = (sample for sample in samples if sample.metadata.get("variant_of", sample.key) not in columns.withdrawn)
+    kept = (sample for sample in samples if sample.metadata.get(VARIANT_OF, sample.key) not in columns.withdrawn)
     return [replace(sample, labels=columns.corrected(sample.labels)) for sample in kept]
 
 
-def _check_samples(samples: Sequence[Sample], rejects: Sequence[Reject], paths: Sequence[Path]) -> None:
+def _check_samples(samples: Sequence[Sample], rejects: Sequence[Reject], paths: Sequence[Path], name: str) -> None:
     where = ", ".join(map(str, paths))
     refuse_many(rejects, len(samples), where)
-    if not samples:
+    if not samples and rejects:
         raise DataError(f"no sample fits the tokenizer; the last: {rejects[-1].reason}", where=where, fix="Fit a new one with --fit.")
+    if not samples:
+        fix = "Use the tables that the tokenizer was made for, or fit a new one."
+        raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=where, fix=fix)
 
 
 def _write(output: Path | None, modality: Modality, tokenizer: bytes, samples: Sequence[Sample], force: bool) -> None:
@@ -241,9 +253,11 @@ def _list_rejects(rejects: Sequence[Reject], output: Path | None) -> None:
         talk(f"{len(lines)} samples were rejected; the reasons are in {path}")
 
 
-def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], rejected: int, seconds: float) -> TokenizeSummary:
+def _summary(
+    modality: Modality, encoder: Encoder, samples: Sequence[Sample], rejected: int, absent: int, seconds: float
+) -> TokenizeSummary:
     tokens = sum(len(sample.tokens[modality.name]) for sample in samples)
-    variants = sum("variant_of" in sample.metadata for sample in samples)
+    variants = sum(VARIANT_OF in sample.metadata for sample in samples)
     return TokenizeSummary(
         modality=modality.name,
         kind=modality.kind,
@@ -252,6 +266,7 @@ def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], re
         splits=dict(Counter(sample.split for sample in samples)),
         variants=variants,
         rejected=rejected,
+        absent=absent,
         tokens=tokens,
         mean_length=round(tokens / len(samples), 2),
         vocabulary_size=modality.vocabulary_size,

@@ -24,8 +24,8 @@ AUTO = "auto"  # the method is chosen by the data
 class Budget:
     """What every training has: how long, how fast, and from which seed.
 
-    steps: optimiser steps (0: no limit). minutes: wall time (0: no limit). Whichever ends first ends the training; where minutes do, the result
-    depends on the machine's speed. Minutes alone are given without a limit of steps.
+    steps: optimiser steps (0: no limit). minutes: wall time (0: no limit). Whichever ends first ends the training; where minutes do, the
+    result depends on the machine's speed. Minutes alone are given without a limit of steps.
     learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
     linear warm-up and cosine decay.
     seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
@@ -59,8 +59,8 @@ class Budget:
 class PretrainConfig(Budget):
     """All that decides the weights of a run, given the data.
 
-    method: loretta, commutative, cm3, causal, masked, contrastive, m3ae, or auto (see `training.choice`; a run's config.json names the one that
-    was chosen). method_options: the method's own settings
+    method: loretta, commutative, cm3, causal, masked, contrastive, m3ae, or auto (see `training.choice`; a run's config.json names the one
+    that was chosen). method_options: the method's own settings
     (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
     optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
