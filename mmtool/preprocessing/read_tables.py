@@ -20,8 +20,8 @@ Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with Na
 
 def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken]:
     """Entries of one table; their values are ((F,) float32, feature names): every column but key, labels and group is a feature."""
-    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
-    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns, may_break=noted)
+    may_break = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
+    header, rows = _parquet_rows(file) if file.format == "parquet" else read_cells(file, options.columns, may_break)
     leading: list[Any] = []
     while isinstance(first := next(rows, None), Broken):
         leading.append(first)
