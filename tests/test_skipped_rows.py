@@ -294,6 +294,7 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "caf\udce9.png").write_bytes(picture(1))
     items, rejects = read("image", tmp_path)
     assert shades(items) == {f"{i:02d}": i for i in range(ROWS) if i not in (5, 8, 9)}
+    assert not any("0x" in reject.reason for reject in rejects)  # an address would differ from run to run
     assert len(rejects) == 4 and any("not UTF-8" in reject.reason and reject.file.encode() for reject in rejects)
     for number in range(3):
         (tmp_path / f"{number}.csv").write_bytes(b"text\nword\n\xff\nlast\n" if number else b"\xff\n")

@@ -213,3 +213,12 @@ def test_later_values_that_single_precision_would_blur_are_refused(tmp_path: Pat
 def test_rows_are_in_double_precision_only_where_that_matters(tmp_path: Path) -> None:
     path = table(tmp_path / "v.csv", {"a": np.array([1, 2**24, 2**24 + 1]), "b": np.array([0.1, 1 / 3, 5])})
     assert [item.value[0].dtype for item in read_items("table", [path], SourceOptions())] == [np.float32, np.float32, np.float64]
+
+
+def test_quantile_bins_of_files_without_a_range_still_work() -> None:
+    values = clips(rewards=lambda random: random.normal(size=STEPS).astype(np.float32))
+    tensors, settings = fit(values, binning="quantile").state()
+    earlier = {name: tensor for name, tensor in tensors.items() if name.endswith((".edges", ".centres"))}
+    again = TrajectoryTokenizer.from_state(earlier, settings)
+    assert len(earlier) == 2 and again.beyond({"rewards": np.full(STEPS, 1e6)}) == {}
+    np.testing.assert_array_equal(again.encode(values), fit(values, binning="quantile").encode(values))

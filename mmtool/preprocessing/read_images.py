@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays, read_idx
@@ -49,7 +49,10 @@ def _decode(file: RawFile, options: SourceOptions) -> np.ndarray:
     except DataError:
         raise
     except BROKEN as error:
-        raise DataError(f"the image cannot be decoded ({error}).", where=file.where, fix="Get it again, or use --on-error skip.") from error
+        reason = f"no {', '.join(PILLOW_FORMATS)}" if isinstance(error, UnidentifiedImageError) else error  # Pillow's has an address in it
+        raise DataError(
+            f"the image cannot be decoded ({reason}).", where=file.where, fix="Get it again, or use --on-error skip."
+        ) from error
 
 
 def _check_header(image: Image.Image, data: bytes, where: str, options: SourceOptions) -> None:

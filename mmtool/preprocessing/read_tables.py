@@ -48,11 +48,11 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
 
 def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
     """The rows are opened anew for each pass, so that no two passes hold the text at once."""
-    noted = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
+    may_break = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
     header = read_cells(file, options.columns, row_names=True)[0]
 
     def rows() -> Cells:
-        return read_cells(file, options.columns, noted, row_names=True)[1]
+        return read_cells(file, options.columns, may_break, row_names=True)[1]
 
     return RowSource(file.where, file.stem, header, lambda names: picked(header, rows(), names), nameless_columns(header)), rows
 

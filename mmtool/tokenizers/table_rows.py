@@ -15,7 +15,7 @@ from mmtool.tokenizers.base import Kind, Number, Positions
 
 KEY_COLUMN = "key"
 SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
-MAX_ROUNDING = 0.001  # of a column's standard deviation in fitting: beyond it, codes would tell rounding from rounding
+MAX_ROUNDING = 0.001  # of the standard deviation of a column
 ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
 SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
 
