@@ -28,9 +28,10 @@ from PIL import Image
 from scipy.signal import resample_poly
 from sklearn.datasets import load_digits
 
+from mmtool.artefact_files import Kind, of_header
 from mmtool.console import talk, track
 from mmtool.errors import MmtoolError
-from mmtool.storage import atomic_directory
+from mmtool.output import OutputPath
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE_HZ = 8000
@@ -59,15 +60,19 @@ THINGS = (
     "spoon", "stone", "table", "train", "window",
 )  # fmt: skip
 
+COLUMNS = ("key", "digit", "text")
+FILES = (r"digits/\d/\d{4}\.png", r"speech/\d_[^/]+_\d+\.wav", r"sentences\.tsv")
+KIND = Kind("quickstart data", ("sentences.tsv",), of_header("\t".join(COLUMNS)), FILES)  # what --force may replace
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write")
     parser.add_argument("--seed", type=int, default=0, help="decides takes and sentences (default 0)")
-    parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    parser.add_argument("--force", action="store_true", help="replace an OUT that this script wrote")
     arguments = parser.parse_args()
     try:
-        with atomic_directory(arguments.output, arguments.force) as folder:
+        with OutputPath(arguments.output, arguments.force, kinds=(KIND,)).directory() as folder:
             counts = write_quickstart(folder, arguments.seed)
     except MmtoolError as error:
         sys.exit(f"error: {error}")
@@ -111,7 +116,7 @@ def write_sentences(path: Path, seed: int) -> int:
     """A table of different sentences, as many for each digit."""
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    writer.writerow(("key", "digit", "text"))
+    writer.writerow(COLUMNS)
     for digit, word in enumerate(WORDS):
         texts = sorted(set(sentences(word)))
         for number, text in enumerate(random.Random(f"{seed} {digit}").sample(texts, SENTENCES_PER_DIGIT)):

@@ -29,7 +29,8 @@ from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Surviva
 from mmtool.evaluation.report import AUDIO, CONTACT_SHEET, TEXTS, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.methods import METHODS
-from mmtool.storage import atomic_directory, begin_or_continue, sha256_bytes, write_bytes, write_json
+from mmtool.output import OutputPath, begin_or_continue
+from mmtool.storage import atomic_directory, sha256_bytes, write_bytes, write_json
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
@@ -96,7 +97,7 @@ def compare(
     judging.drawing.check(train.tokenizers)
     print_of_data = train.fingerprint
     held_out = _held_out(Path(data), judging, variants)
-    begin_or_continue(output, COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data}, force)
+    begin_or_continue(OutputPath(output, force, [data]), COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data})
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
     trainings = {}
     for place, ((name, seed), path) in enumerate(runs.items(), 1):

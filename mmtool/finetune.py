@@ -23,7 +23,8 @@ from mmtool.evaluation.predictions import judge
 from mmtool.evaluation.reference import choose_label, is_number
 from mmtool.methods import METHODS
 from mmtool.model.transformer import Transformer
-from mmtool.storage import atomic_directory, write_json
+from mmtool.output import OutputPath
+from mmtool.storage import write_json
 from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.finetuner import Finetuner
@@ -55,12 +56,14 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
 
     Raises UsageError where samples have no such label, or where `output` was begun with other settings, data or weights.
     """
+    place = OutputPath(output, force, [base, data])
+    begun = place.continues(CONFIG)
     pretrained = open_run(base)
     train = open_token_set(data, split=TRAIN)
     same_tokenizers(pretrained, train, data)
     weights = pretrained.checkpoint()
     config = replace(config, label=config.label or _only_label(train))
-    run, target = _begin_or_continue(config, pretrained, weights, train, output, force)
+    run, target = _begin_or_continue(config, pretrained, weights, train, place, begun)
     device = pick_device()
     be_deterministic(device)
     model = _model(run, weights, config.seed)
@@ -93,22 +96,22 @@ def _only_label(train: TokenSet) -> str:
 
 
 def _begin_or_continue(
-    config: FinetuneConfig, base: Run, weights: Checkpoint, train: TokenSet, output: Path, force: bool
+    config: FinetuneConfig, base: Run, weights: Checkpoint, train: TokenSet, output: OutputPath, begun: bool
 ) -> tuple[Run, Target]:
     """A new run directory, or the one that is there if it was begun with the same settings, data and weights."""
     settings = {"config": config.to_json(), "data": train.fingerprint, "base": {"path": str(base.path), **weights.state["sha256"]}}
-    if (output / CONFIG).exists() and not force:
-        run = open_run(output)
+    if begun:
+        run = open_run(output.path)
         _refuse_changes(run, config, settings)
         assert run.target is not None
         return run, run.target
     target = _target(config, base, train)
-    with atomic_directory(output, force) as partial:
+    with output.directory() as partial:
         shutil.copytree(base.path / TOKENIZERS, partial / TOKENIZERS)
         if METHODS[base.config.method].has_gallery:
             shutil.copytree(base.path / GALLERY, partial / GALLERY)
         write_json(partial / CONFIG, {**base.record, "version": __version__, "finetune": {**settings, "target": target.to_json()}})
-    return open_run(output), target
+    return open_run(output.path), target
 
 
 def _refuse_changes(run: Run, config: FinetuneConfig, settings: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import UsageError
 from mmtool.impute import BATCH_ROWS, Imputation, Imputer
 from mmtool.impute_tables import write_table
-from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
+from mmtool.output import OutputPath
+from mmtool.storage import canonical_json, write_bytes
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
@@ -47,7 +48,9 @@ class ImputeSummary:
     imputed: dict[str, int]
 
 
-def impute_files(run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False) -> ImputeSummary:
+def impute_files(
+    run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False, inputs: Sequence[Path | None] = ()
+) -> ImputeSummary:
     """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
@@ -57,9 +60,10 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
 
     Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
     nats per token), the best draw first; where donors filled the hole, their keys and how probable each is among all of them.
-    Raises UsageError where nothing can be imputed.
+    inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
     """
-    refuse_overwrite(output, force)
+    place = OutputPath(output, force, [run, *inputs])
+    place.check_directory()
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
@@ -72,7 +76,7 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
     if imputer.target and options.want == (imputer.target.label,):
         if options.donors is not None:
             raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
-        return _predict_label(imputer, imputer.target, chosen, output, options, force)
+        return _predict_label(imputer, imputer.target, chosen, place, options)
     jobs = _jobs(imputer, chosen, options)
     if not jobs:
         raise UsageError(
@@ -84,7 +88,7 @@ def impute_files(run: Path, data: Sequence[Sample], output: Path, options: Imput
     for (have, want), samples in track(sorted(jobs.items()), "imputing"):
         made = _fill(imputer, samples, have, want, options)
         filled[want] += [Filled(sample.key, have, imputation) for sample, imputation in zip(samples, made, strict=True)]
-    with atomic_directory(output, force) as partial, open(partial / "imputed.jsonl", "w") as lines:
+    with place.directory() as partial, open(partial / "imputed.jsonl", "w") as lines:
         for want, holes in filled.items():
             for hole, files in zip(
                 holes, track(_write_values(imputer.tokenizers[want], partial, want, holes), want, len(holes)), strict=True
@@ -109,7 +113,7 @@ def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want
 
 
 def _predict_label(
-    imputer: Imputer, target: Target, samples: Sequence[Sample], output: Path, options: ImputeOptions, force: bool
+    imputer: Imputer, target: Target, samples: Sequence[Sample], output: OutputPath, options: ImputeOptions
 ) -> ImputeSummary:
     have = options.have or target.have
     seen = [sample for sample in samples if set(have) & set(sample.tokens)]
@@ -120,10 +124,10 @@ def _predict_label(
         {"modality": target.label, "key": sample.key, "given": [name for name in have if name in sample.tokens], "files": [table]}
         for sample in seen
     ]
-    with atomic_directory(output, force) as partial:
+    with output.directory() as partial:
         write_bytes(partial / table, target.csv(seen, imputer.predict(seen, have)))
         write_bytes(partial / "imputed.jsonl", "".join(canonical_json(line) + "\n" for line in lines).encode())
-    return ImputeSummary(str(output), len(seen), len(samples) - len(seen), {target.label: len(seen)})
+    return ImputeSummary(str(output.path), len(seen), len(samples) - len(seen), {target.label: len(seen)})
 
 
 @dataclass(frozen=True)

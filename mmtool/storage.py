@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial as bound
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,17 +34,24 @@ def sha256_file(path: Path) -> str:
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
-    """Raise UsageError when `path` exists (an empty directory does not count) and `force` is not set."""
+    """Raise UsageError when `path` exists (an empty directory does not count) and `force` is not set.
+
+    Outputs that a user names have stricter rules: see `mmtool.output`.
+    """
     if force or not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return
     raise UsageError("the output exists already.", where=path, fix="Choose another path, or pass --force to replace it.")
 
 
 @contextmanager
-def atomic_file(path: Path, force: bool = False) -> Iterator[IO[bytes]]:
-    """Open a binary file that appears under `path` only when the block ends without an error."""
+def atomic_file(path: Path, force: bool = False, check: Callable[[], None] | None = None) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears under `path` only when the block ends without an error.
+
+    check: raises where nothing may be written there, asked at once and again before the rename; None: `refuse_overwrite`.
+    """
     path = Path(path)
-    refuse_overwrite(path, force)
+    check = check or bound(refuse_overwrite, path, force)
+    check()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
@@ -51,8 +59,7 @@ def atomic_file(path: Path, force: bool = False) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if path.is_dir():
-            shutil.rmtree(path)
+        check()
         commit(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -60,10 +67,11 @@ def atomic_file(path: Path, force: bool = False) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_directory(path: Path, force: bool = False) -> Iterator[Path]:
-    """Give a working directory that becomes `path` only when the block ends without an error."""
+def atomic_directory(path: Path, force: bool = False, check: Callable[[], None] | None = None) -> Iterator[Path]:
+    """Give a working directory that becomes `path` only when the block ends without an error. check: as of `atomic_file`."""
     path = Path(path)
-    refuse_overwrite(path, force)
+    check = check or bound(refuse_overwrite, path, force)
+    check()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     partial.mkdir()
@@ -72,10 +80,10 @@ def atomic_directory(path: Path, force: bool = False) -> Iterator[Path]:
         for file in sorted(partial.rglob("*")):
             _fsync(file)
         _fsync(partial)
+        check()
         if path.is_dir() and not path.is_symlink():
             _replace_directory(partial, path)
         else:
-            path.unlink(missing_ok=True)
             commit(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -91,27 +99,6 @@ def write_json(path: Path, value: Any, force: bool = True) -> None:
     """Readable, sorted JSON, written atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode(), force)
-
-
-def begin_or_continue(output: Path, name: str, record: dict[str, Any], force: bool) -> None:
-    """A new directory whose file `name` holds `record`, or the one that was begun with the same; what is there otherwise is removed by
-    `force`, else UsageError is raised."""
-    path = output / name
-    if force and output.is_dir():
-        shutil.rmtree(output)
-    if not path.exists():
-        refuse_overwrite(output, force)
-        write_json(path, record)
-    elif _read(path) != record:
-        fix = "Choose another output, or pass --force to start anew."
-        raise UsageError("something else was begun here: of another kind, or on other data.", where=output, fix=fix)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None
 
 
 def commit(partial: Path, path: Path) -> None:

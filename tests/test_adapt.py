@@ -13,6 +13,7 @@ from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError
+from mmtool.output import OutputPath
 from mmtool.training.pretrain import pretrain
 
 
@@ -62,6 +63,8 @@ def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, 
     assert mmtool("impute", out, world / "shards", *wanted, "-o", filled).code == 0
     found = np.load(filled / "b.npz", allow_pickle=False)
     assert found["embedding"].shape == (48, 32) and found["predicted"].all() and set(found["given"]) == {"a"}
+    for folder in (filled, tmp_path / "report"):
+        OutputPath(folder, force=True).check_directory()  # nothing in it is foreign
     lines = [json.loads(line) for line in (filled / "imputed.jsonl").read_text().splitlines()]
     assert len(lines) == 48 and lines[0]["files"] == ["b.npz"] and mmtool("lint", filled).code == 0
 
@@ -128,7 +131,9 @@ def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(world, tmp_path,
     with pytest.raises(MemoryError):
         adapt(config, sources, world / "shards", tmp_path / "cut")
     monkeypatch.setattr(AdaptTrainer, "_one_step", step)
+    OutputPath(tmp_path / "cut", force=True).check_directory()  # nothing in it is foreign, checkpoints included
     adapt(config, sources, world / "shards", tmp_path / "cut")
+    OutputPath(tmp_path / "whole", force=True).check_directory()
     whole, cut = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
     assert not (tmp_path / "cut" / "checkpoints").exists()

@@ -11,7 +11,7 @@ import pytest
 import mmtool
 
 PACKAGE = Path(mmtool.__file__).parent
-SHARED = {"errors", "bounds", "storage", "console", "__init__"}
+SHARED = {"errors", "bounds", "storage", "console", "threads", "artefact_files", "output", "__init__"}
 STAGES = {
     *("training", "finetune", "impute", "impute_inputs", "impute_tables", "impute_files", "evaluation", "compare", "preprocessing"),
     *("drawing", "encoders", "adapt", "artefacts"),

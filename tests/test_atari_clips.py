@@ -1,6 +1,7 @@
 """The Atari clips: the same from every run, and what is seen, heard and done in them depends on one another."""
 
 import csv
+import shutil
 import subprocess
 import sys
 import wave
@@ -93,3 +94,13 @@ def test_every_game_has_actions_of_its_own(tmp_path: Path) -> None:
 def test_a_game_without_a_player_is_refused(tmp_path: Path) -> None:
     done = write(tmp_path / "out", "--games", "chess")
     assert done.returncode and "no player for 'chess'" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_force_replaces_what_the_script_wrote_alone(clips: Path, tmp_path: Path) -> None:
+    kept = Path(shutil.copytree(clips, tmp_path / "kept"))
+    (kept / "frames/mine.png").write_bytes(b"mine")
+    done = write(kept, "--force", "--games", "seaquest", "--clips", "2")
+    assert done.returncode != 0 and "frames/mine.png" in done.stderr and "Traceback" not in done.stderr
+    (kept / "frames/mine.png").unlink()
+    done = write(kept, "--force", "--games", "seaquest", "--clips", "2")
+    assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from mmtool.compare import Judging, compare
 from mmtool.drawing import Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
+from mmtool.output import OutputPath
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -55,6 +56,7 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert {row["run"] for row in report["differences"]} == {"causal", "commutative"}
     assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
     assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
+    OutputPath(tmp_path / "out", force=True).check_directory()  # nothing in it is foreign
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
     assert json.loads(again.out.splitlines()[-1]) == summary

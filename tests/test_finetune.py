@@ -16,6 +16,7 @@ from mmtool.data.shards import write_split
 from mmtool.errors import DataError, UsageError
 from mmtool.finetune import finetune
 from mmtool.impute import Imputer
+from mmtool.output import OutputPath
 from mmtool.training import finetuner
 from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.config import FinetuneConfig, resolve_as
@@ -41,6 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["masked", "cm3", "contrastive", "m3ae"])
 def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, method: str) -> None:
     done = finetune(tuning(steps=60), base / method, base / "shards", tmp_path / "out")
+    OutputPath(tmp_path / "out", force=True).check_directory()  # nothing in it is foreign
     measured = {row["metric"]: row for row in done.results}
     assert set(measured) == {"prediction accuracy", "prediction macro f1"}
     assert measured["prediction accuracy"]["value"] > 0.9 and measured["prediction accuracy"]["n"] == 48
@@ -194,6 +196,8 @@ def test_the_command_line_finetunes_evaluates_and_predicts(mmtool, base: Path, t
     found = {("".join(row["given"]), row["run"]): row for row in report["rows"] if row["metric"] == "prediction accuracy"}
     assert set(found) == {(given, run) for given in ("a", "b", "ab") for run in ("masked", "most frequent class")}
     assert found["ab", "masked"]["value"] == summary["results"][0]["value"] > 0.8
+    for folder in ("report", "filled"):
+        OutputPath(tmp_path / folder, force=True).check_directory()
     lines = list(csv.DictReader((tmp_path / "report/predictions.csv").read_text().splitlines()))
     assert len(lines) == 48 and np.mean([line["class"] == line["predicted class"] for line in lines]) == found["ab", "masked"]["value"]
     assert "prediction_accuracy.png" in (tmp_path / "report/report.md").read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 import wave
@@ -93,3 +94,13 @@ def test_an_existing_folder_is_kept(raw: Path) -> None:
     done = subprocess.run([sys.executable, SCRIPT, raw], capture_output=True, text=True)
     assert done.returncode != 0
     assert "--force" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_force_replaces_what_the_script_wrote_alone(raw: Path, tmp_path: Path) -> None:
+    kept = Path(shutil.copytree(raw, tmp_path / "kept"))
+    (kept / "digits/mine.png").write_bytes(b"mine")
+    done = subprocess.run([sys.executable, SCRIPT, kept, "--force"], capture_output=True, text=True)
+    assert done.returncode != 0 and "digits/mine.png" in done.stderr and "Traceback" not in done.stderr
+    (kept / "digits/mine.png").unlink()
+    done = subprocess.run([sys.executable, SCRIPT, kept, "--force"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

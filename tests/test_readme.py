@@ -13,7 +13,7 @@ from PIL import Image
 README = Path(__file__).parents[1] / "README.md"
 SHORT = {  # what keeps a test short; the commands are README's otherwise
     "pretrain": "--preset tiny --steps 2 --batch-tokens 256 --no-compile --set shape.depth=1 --set shape.width=32",
-    "compare": "--preset tiny --batch-tokens 256 --no-compile --set shape.depth=1 --set shape.width=32 --limit 4 --contact-samples 0",
+    "compare": "--preset tiny --batch-tokens 256 --set compile=off --set shape.depth=1 --set shape.width=32 --limit 4 --contact-samples 0",
     "tokenize image": "--set steps=5 --set depth=1 --set width=16",
     "evaluate": "--limit 4 --contact-samples 1",
 }

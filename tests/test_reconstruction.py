@@ -13,6 +13,7 @@ from mmtool.evaluation.reconstruction import judge
 from mmtool.evaluation.reconstruction_sheet import pieces
 from mmtool.evaluation.thumbnails import font
 from mmtool.impute import Imputer
+from mmtool.output import OutputPath
 from mmtool.tokenizers.text import TextTokenizer
 from mmtool.training.pretrain import pretrain
 
@@ -76,6 +77,7 @@ def test_the_sheet_and_the_table_are_in_the_report(mmtool, runs: Path, tmp_path:
     assert asked == {(given, target) for given in ("a", "b", "c", "ab", "bc") for target in given}
     assert found(rows, run="m3ae", given="a", target="a")["value"] > found(rows, run="most frequent code", given="a", target="a")["value"]
     text = (tmp_path / "report/report.md").read_text()
+    OutputPath(tmp_path / "report", force=True).check_directory()  # nothing in it is foreign
     for name in ("reconstructions-1.png", "reconstructions-2.png"):
         assert f"({name})" in text and Image.open(tmp_path / "report" / name).width > 300
     refused = mmtool("evaluate", runs / "cm3", runs / "shards", "--reconstructions", "--label", "class", "-o", tmp_path / "none")

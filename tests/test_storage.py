@@ -162,11 +162,35 @@ def test_an_existing_output_is_kept_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--force"), atomic_directory(tmp_path / "out"):
         pass
     assert (tmp_path / "out").read_bytes() == b"old"
-    with atomic_directory(tmp_path / "out", force=True) as folder:
-        (folder / "new").write_bytes(b"new")
-    assert listed(tmp_path / "out") == ["new"] and listed(tmp_path) == ["out"]
-    write_bytes(tmp_path / "out", b"a file again", force=True)
-    assert (tmp_path / "out").read_bytes() == b"a file again"
+    write_bytes(tmp_path / "out", b"new", force=True)
+    assert (tmp_path / "out").read_bytes() == b"new" and listed(tmp_path) == ["out"]
+
+
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/kept").write_bytes(b"kept")
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(OSError):
+        write_bytes(tmp_path / "folder", b"new", force=True)
+    with pytest.raises(OSError), atomic_directory(tmp_path / "file", force=True):
+        pass
+    assert listed(tmp_path) == ["file", "folder"] and listed(tmp_path / "folder") == ["kept"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_came_there_meanwhile_is_kept(tmp_path: Path, force: bool) -> None:
+    """The check is repeated at the commit."""
+    asked = []
+
+    def check() -> None:
+        asked.append(1)
+        if (tmp_path / "out").exists():
+            raise UsageError("somebody else was faster")
+
+    with pytest.raises(UsageError, match="faster"), atomic_file(tmp_path / "out", force, check) as file:
+        file.write(b"ours")
+        (tmp_path / "out").write_bytes(b"theirs")
+    assert len(asked) == 2 and (tmp_path / "out").read_bytes() == b"theirs" and listed(tmp_path) == ["out"]
 
 
 def test_replacing_shards_leaves_no_trace_of_the_old(inputs: list[Path], tmp_path: Path) -> None:

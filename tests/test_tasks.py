@@ -7,6 +7,7 @@ import pytest
 
 from mmtool.errors import UsageError
 from mmtool.evaluation.tasks import TASKS, possible_tasks
+from mmtool.output import OutputPath
 
 
 def test_help_names_every_task(mmtool) -> None:
@@ -27,6 +28,7 @@ def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text()
     figures = {part.split(")")[0] for part in text.split("](")[1:]}
     assert figures == {path.name for path in (tmp_path / "report").glob("*.png")}
+    OutputPath(tmp_path / "report", force=True).check_directory()  # nothing in it is foreign
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     shown = ["Retrieval", "Linear probes", "Robustness", "Confidence", "Donors", "Out-of-distribution detection", "Contact sheet"]
     assert headings[-7:] == [f"## {name}" for name in shown]

@@ -29,9 +29,10 @@ from ale_py import ALEInterface, LoggerMode, roms
 from PIL import Image
 from scipy.signal import resample_poly
 
+from mmtool.artefact_files import Kind, of_header
 from mmtool.console import talk, track
 from mmtool.errors import MmtoolError, UsageError
-from mmtool.storage import atomic_directory
+from mmtool.output import OutputPath
 
 # The headings a player chooses from, (vertical, horizontal), by game. All of them make a sound for each shot.
 HEADINGS = {
@@ -51,6 +52,9 @@ WARM_UP_STEPS, BETWEEN_STEPS, PAUSE_STEPS = (12, 48), 6, 18  # idle: before an e
 SURFACE, DEEP, LITTLE_OXYGEN = 30, 95, 14  # seaquest: depths, and when to come up
 DEPTH, OXYGEN, COLUMN = 97, 102, 70  # its places in RAM
 LEFT_EDGE, RIGHT_EDGE = 26, 128  # its columns
+COLUMNS = ("key", "game", "scene", "episode")
+FILES = (r"frames/[a-z_]+-\d{5,}\.png", r"audio/[a-z_]+-\d{5,}\.wav", r"actions/[a-z_]+-\d{5,}\.npz", r"labels\.csv")
+KIND = Kind("clips of games", ("labels.csv",), of_header(",".join(COLUMNS)), FILES)  # what --force may replace
 VERTICAL, HORIZONTAL = {-1: "UP", 0: "", 1: "DOWN"}, {-1: "LEFT", 0: "", 1: "RIGHT"}
 
 
@@ -71,10 +75,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8000, help="how many, dealt evenly among the games (default 8000)")
     parser.add_argument("--games", default=",".join(GAMES), help=f"default {','.join(GAMES)}")
     parser.add_argument("--seed", type=int, default=0, help="decides what the player does (default 0)")
-    parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    parser.add_argument("--force", action="store_true", help="replace an OUT that this script wrote")
     arguments = parser.parse_args()
     try:
-        with atomic_directory(arguments.output, arguments.force) as folder:
+        with OutputPath(arguments.output, arguments.force, kinds=(KIND,)).directory() as folder:
             counts = write_clips(folder, arguments.games.split(","), arguments.clips, arguments.seed)
     except MmtoolError as error:
         sys.exit(f"error: {error}")
@@ -91,7 +95,7 @@ def write_clips(folder: Path, games: list[str], count: int, seed: int) -> dict[s
         (folder / name).mkdir()
     table, scenes = io.StringIO(), Counter[str]()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("key", "game", "scene", "episode"))
+    writer.writerow(COLUMNS)
     share = [count // len(games) + (place < count % len(games)) for place in range(len(games))]
     for game, wanted in zip(games, share, strict=True):
         for number, (episode, clip) in enumerate(track(clips_of(game, wanted, seed), f"playing {game}", wanted)):

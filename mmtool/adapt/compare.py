@@ -19,7 +19,7 @@ from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.errors import UsageError
 from mmtool.evaluation.aggregate import over_seeds
-from mmtool.storage import begin_or_continue
+from mmtool.output import OutputPath, begin_or_continue
 from mmtool.training.side_by_side import train_all
 
 COMPARISON, COMPARISON_FORMAT = "comparison.json", "mmtool-adapter-comparison/1"
@@ -62,7 +62,8 @@ def compare_adapters(
         options_for(config)
         config.modalities(tuple(sources))
     tokens = held_out_set(data, split)
-    begin_or_continue(output, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint}, force)
+    place = OutputPath(output, force, [*sources.values(), data])
+    begin_or_continue(place, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})
     runs = {(name, own): output / "runs" / name.replace(":", "-") / f"seed-{own}" for own in seeds for name in variants}
     train_all(
         {

@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmtool.adapt.adapter import Adapter, open_adapter
+from mmtool.adapt.adapter import Adapter, open_adapter, read_record
 from mmtool.adapt.batches import encode_all
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
 from mmtool.errors import UsageError
 from mmtool.methods.joint_embedding import Encodings
-from mmtool.storage import atomic_directory, canonical_json, refuse_overwrite, write_bytes
+from mmtool.output import OutputPath
+from mmtool.storage import canonical_json, write_bytes
 from mmtool.training.hardware import pick_device
 
 Format = Literal["npz", "parquet"]
@@ -55,7 +56,9 @@ def impute_embeddings(
 
     What a sample holds is written as it is, unless `have` leaves it out. Raises UsageError where nothing can be predicted.
     """
-    refuse_overwrite(output, force)
+    encoders = [Path(encoder["source"]) for encoder in read_record(path)["encoders"].values()]
+    place = OutputPath(output, force, [path, data, *encoders, *(sources or {}).values()])
+    place.check_directory()
     parts = [open_token_set(data, name) for name in ([split] if split else split_directories(data))]
     device = pick_device()
     adapter = open_adapter(path, parts[0].tokenizers, device, sources)
@@ -71,7 +74,7 @@ def impute_embeddings(
     if not any(made.values()):
         held = ", ".join(sorted({name for sample in samples for name in sample.tokens})) or "nothing"
         raise UsageError("no sample lacks what is asked for and has what it takes.", where="--have/--want", fix=f"Samples hold {held}.")
-    with atomic_directory(output, force) as partial:
+    with place.directory() as partial:
         files = {target: _write(partial / target, found, format) for target, found in rows.items() if made[target]}
         lines = [line for target, name in files.items() for line in _lines(rows[target], target, name)]
         write_bytes(partial / "imputed.jsonl", "".join(line + "\n" for line in lines).encode())

@@ -16,7 +16,7 @@ from mmtool.console import talk
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.reference import check_held_out
-from mmtool.storage import atomic_directory, refuse_overwrite
+from mmtool.output import OutputPath
 from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
 
@@ -48,9 +48,11 @@ def evaluate_adapters(
 
     Raises UsageError where adapters were made for different labels, or trained on these very samples.
     """
-    refuse_overwrite(output, force)
-    tokens = held_out_set(data)
     records = [read_record(path) for path in adapters]
+    encoders = [Path(encoder["source"]) for record in records for encoder in record["encoders"].values()]
+    place = OutputPath(output, force, [*adapters, data, *encoders, *(sources or {}).values()])
+    place.check_directory()
+    tokens = held_out_set(data)
     for record in records:
         check_held_out(tokens, record["data"], data)
     configs = [check_as(AdaptConfig, record["config"]) for record in records]
@@ -58,7 +60,7 @@ def evaluate_adapters(
         raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     called = list(names) if names else unique_names(configs)
     rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed)
-    with atomic_directory(output, force) as folder:
+    with place.directory() as folder:
         runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(called, configs, strict=True)]
         write_report(folder, rows, {**meta_of(configs[0], records[0], samples, tokens), "runs": runs})
     return AdapterEvaluation(output, rows, samples)

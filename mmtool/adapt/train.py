@@ -19,7 +19,8 @@ from mmtool.data.shards import open_token_set
 from mmtool.errors import UsageError
 from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.methods.labelled import GOALS, Goal, suited
-from mmtool.storage import atomic_directory, write_json
+from mmtool.output import OutputPath
+from mmtool.storage import write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
 from mmtool.training.loop import Loop, Window
@@ -50,6 +51,8 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
 
     Raises UsageError where an adapter was begun here with other settings, DataError where a loss is not finite or the data does not fit.
     """
+    place = OutputPath(output, force, [*sources.values(), data])
+    begun = place.continues(RECORD)
     tokens = open_token_set(data, split="train")
     device = pick_device()
     be_deterministic(device)
@@ -58,7 +61,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     goal = goal_of(train, config)
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
-    if _finished_before(output, config, record, force):
+    if _finished_before(place, begun, config, record):
         talk(f"{output}: adapted to the end already, nothing to do")
         done = read_record(output)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
@@ -86,17 +89,17 @@ def _parts(counted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counted["parts"].items())
 
 
-def _finished_before(output: Path, config: AdaptConfig, record: dict[str, Any], force: bool) -> bool:
+def _finished_before(output: OutputPath, begun: bool, config: AdaptConfig, record: dict[str, Any]) -> bool:
     """Begin a new adapter, or find one that was begun in the same way; True where it is finished."""
-    if (output / RECORD).exists() and not force:
-        known = read_record(output)
+    if begun:
+        known = read_record(output.path)
         changed = config.changes_from(known["config"])
         changed += [f"other {name}" for name in ("encoders", "data", "goal") if _plain(known[name]) != _plain(record[name])]
         if changed:
             fix = "Continue with what it was begun with, choose another output, or pass --force to start anew."
-            raise UsageError(f"this adapter was begun with other settings: {'; '.join(changed)}.", where=output, fix=fix)
+            raise UsageError(f"this adapter was begun with other settings: {'; '.join(changed)}.", where=output.path, fix=fix)
         return bool(known.get("finished"))
-    with atomic_directory(output, force) as partial:
+    with output.directory() as partial:
         write_json(partial / RECORD, {**record, "finished": False})
     return False
 

@@ -43,6 +43,7 @@ from mmtool.cli.options import (
     names,
     raw_tables,
     refuse_unused,
+    spare_inputs,
     survival_labels,
 )
 from mmtool.cli.pretrain import MODEL, USUAL, Preset
@@ -160,6 +161,7 @@ def compare(
         wanted[name] = resolve(config, {**options, "method": method}, [*(settings or ()), *assigned])
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
+    spare_inputs(output, force, data, raw=raw)
     from mmtool.compare import Judging
     from mmtool.compare import compare as train_and_judge
 

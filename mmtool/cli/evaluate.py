@@ -38,6 +38,7 @@ from mmtool.cli.options import (
     hushed,
     raw_tables,
     refuse_unused,
+    spare_inputs,
     survival_labels,
 )
 
@@ -118,6 +119,7 @@ def evaluate(
     tasks, outcome = asked_tasks(task, reconstructions), survival_labels(survival)
     for name, option in OPTIONS_OF.items():
         refuse_unused(context, f"without --task {name}", option, when=not {name, "all"} & set(tasks))
+    spare_inputs(output, force, *runs, data, train, raw=raw)
     from mmtool.evaluation.evaluate import evaluate as judge
 
     with hushed(quiet):

@@ -9,6 +9,7 @@ from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
     DRAWING,
     READING,
+    STREAM,
     ByRow,
     Clip,
     Force,
@@ -28,6 +29,7 @@ from mmtool.cli.options import (
     hushed,
     names,
     refuse_unused,
+    spare_inputs,
     stdin_or,
 )
 from mmtool.errors import UsageError
@@ -128,6 +130,8 @@ def impute(
         raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     _refuse_unused(context, run, names(want), bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
+    inputs = [None if data == STREAM else data, donors, *files.values()]
+    spare_inputs(output, force, run, *inputs)
     from mmtool.impute_files import ImputeOptions, impute_files
     from mmtool.impute_inputs import raw_samples, stored_samples
 
@@ -148,7 +152,7 @@ def impute(
             holed = raw_samples(run, files, options_of_raw, by_row=by_row)
         else:
             holed = stored_samples(run, stdin_or(data), split)
-        done = impute_files(run, holed, output, options, force=force)
+        done = impute_files(run, holed, output, options, force=force, inputs=inputs)
     made = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     finish(done, f"{done.output}: {made} from {done.samples:,} samples ({done.skipped:,} without what it takes)", as_json, quiet)
 

@@ -17,6 +17,7 @@ import typer
 
 from mmtool.console import talk
 from mmtool.errors import UsageError
+from mmtool.output import OutputPath
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
@@ -116,7 +117,7 @@ MaskRatio = Annotated[
 ]
 ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
 NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output where it exists.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what mmtool wrote there, nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]
 
@@ -223,6 +224,12 @@ def raw_tables(values: Sequence[str] | None, tokens: Path, key_column: str | Non
     from mmtool.preprocessing.sources import SourceOptions
 
     return raw_rows(files, tokens, SourceOptions(key_column=key_column))
+
+
+def spare_inputs(output: Path, force: bool, *inputs: Path | None, raw: Sequence[str] | None = None) -> None:
+    """With --force, raise UsageError at once where a directory would be replaced that is or holds what the command reads. raw: of --raw."""
+    if force:
+        OutputPath(output, True, [*inputs, *map(Path, assignments(raw, "--raw").values())]).check_directory()
 
 
 def survival_labels(text: str | None) -> tuple[str, str] | None:

@@ -28,13 +28,14 @@ from mmtool.evaluation.reference import (
     draw_test,
     draw_train,
     open_sides,
+    training_set,
 )
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
 from mmtool.evaluation.whole_tables import TABULAR_NAMES
 from mmtool.impute import Imputer
-from mmtool.storage import atomic_directory, refuse_overwrite
+from mmtool.output import OutputPath
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 
@@ -87,7 +88,8 @@ def evaluate(
     time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it was trained on
     these very samples.
     """
-    refuse_overwrite(output, force)
+    place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *([Path(ood)] if ood else [])])
+    place.check_directory()
     check_tasks(tasks)
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
@@ -120,7 +122,7 @@ def evaluate(
         fix = "Evaluate on samples that have several modalities or a label."
         raise DataError("no held-out sample can be judged in any direction.", where=data, fix=fix)
     meta = _meta(study, chosen, {"test": test_set, "train": train_set})
-    with atomic_directory(output, force) as folder:
+    with place.directory() as folder:
         if "reconstruct" in chosen:
             write_sheets(folder, study)
         write_report(folder, rows, meta, study.outcomes if "impute" in chosen else (), reference)

@@ -140,17 +140,20 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
 
     The training set is, unless named, the split `train` beside or inside `data`. Raises UsageError where the two are one.
     """
-    data = Path(data)
-    whole = data.is_file() or (data / "train").is_dir()
-    test = open_held_out(data)
+    test = open_held_out(Path(data))
     if train is None:
-        train = data if whole else data.resolve().parent / "train"
+        train = training_set(Path(data))
         if not train.exists():
             what = "judges and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
     learned = _open_split(Path(train), "train")
     check_held_out(test, learned.fingerprint, data)
     return test, learned
+
+
+def training_set(data: Path) -> Path:
+    """Where the training samples are that belong to held-out ones at `data`: inside or beside it."""
+    return data if data.is_file() or (data / "train").is_dir() else data.resolve().parent / "train"
 
 
 def check_held_out(test: TokenSet, trained_on: str, where: Path) -> None:

@@ -13,13 +13,13 @@ from mmtool.console import talk
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
 from mmtool.errors import DataError, UsageError
+from mmtool.output import OutputPath
 from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.splits import Split
-from mmtool.storage import atomic_directory, atomic_file, refuse_overwrite
 
 TRAIN = SPLITS[0]
 
@@ -69,7 +69,8 @@ def shard(
     """
     started = time.monotonic()
     protocol, placement = protocol or HoleProtocol(), Placement(split or Split(), split_label)
-    _check(inputs, output, alignment, labels, samples_per_shard, force)
+    place = None if output is None else OutputPath(output, force, [*inputs, labels])
+    _check(inputs, place, alignment, labels, samples_per_shard)
     collection = collect(inputs)
     _check_collection(collection, protocol)
     if not alignment:
@@ -85,7 +86,7 @@ def shard(
     _warn_of_leaks(collection, samples)
     record = _provenance(protocol, placement, alignment, collection)
     unlabelled = further.unnamed([sample.key for sample in samples]) if further else 0
-    fingerprint = _write(output, collection, kept, record, samples_per_shard, force)
+    fingerprint = _write(place, collection, kept, record, samples_per_shard)
     summary = _summary(output, kept, sorted(collection.modalities), fingerprint)
     summary = replace(summary, unmatched=unmatched, unlabelled=unlabelled, left_out=len(samples) - len(kept))
     _report(summary)
@@ -93,7 +94,7 @@ def shard(
 
 
 def _check(
-    inputs: Sequence[Path | None], output: Path | None, alignment: Alignment | None, labels: Path | None, per_shard: int, force: bool
+    inputs: Sequence[Path | None], output: OutputPath | None, alignment: Alignment | None, labels: Path | None, per_shard: int
 ) -> None:
     """Refuse what cannot end well before the long work begins."""
     if not inputs:
@@ -103,7 +104,7 @@ def _check(
     if per_shard < 1:
         raise UsageError(f"{per_shard} samples make no shard.", where="--samples-per-shard", fix="Give a positive number.")
     if output is not None:
-        refuse_overwrite(output, force)
+        (output.check_file if _one_file(output) else output.check_directory)()
 
 
 def _check_collection(collection: Collection, protocol: HoleProtocol) -> None:
@@ -162,7 +163,7 @@ def _provenance(protocol: HoleProtocol, placement: Placement, alignment: Alignme
 
 
 def _write(
-    output: Path | None, collection: Collection, samples: Sequence[Sample], protocol: dict[str, Any], per_shard: int, force: bool
+    output: OutputPath | None, collection: Collection, samples: Sequence[Sample], protocol: dict[str, Any], per_shard: int
 ) -> dict[str, str]:
     """Write all splits; gives their fingerprints."""
     modalities, tokenizers = measured(collection.modalities.values(), samples), collection.tokenizers
@@ -170,24 +171,27 @@ def _write(
         written = write_stream(sys.stdout.buffer, modalities, tokenizers, samples, protocol)
         sys.stdout.buffer.flush()
         return {"all": fingerprint_of(modalities, None, [written.digest])}
-    if output.suffix == ".tar":
-        with atomic_file(output, force) as file:
+    if _one_file(output):
+        with output.file() as file:
             written = write_stream(file, modalities, tokenizers, samples, protocol)
         return {"all": fingerprint_of(modalities, None, [written.digest])}
-    return _write_directory(output, modalities, tokenizers, samples, protocol, per_shard, force)
+    return _write_directory(output, modalities, tokenizers, samples, protocol, per_shard)
+
+
+def _one_file(output: OutputPath) -> bool:
+    return output.path.suffix == ".tar"
 
 
 def _write_directory(
-    output: Path,
+    output: OutputPath,
     modalities: Sequence[Modality],
     tokenizers: Mapping[str, bytes],
     samples: Sequence[Sample],
     protocol: dict[str, Any],
     per_shard: int,
-    force: bool,
 ) -> dict[str, str]:
     fingerprints = {}
-    with atomic_directory(output, force) as directory:
+    with output.directory() as directory:
         for split in SPLITS:
             own = [sample for sample in samples if sample.split == split]
             if own:

@@ -17,6 +17,7 @@ from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_stream
 from mmtool.data.shards import open_token_set
 from mmtool.errors import DataError, UsageError
+from mmtool.output import OutputPath
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
@@ -25,7 +26,7 @@ from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
-from mmtool.storage import atomic_file, canonical_json, refuse_overwrite, sha256_bytes, write_bytes
+from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
 from mmtool.tokenizers.trajectory import asked_streams
@@ -86,7 +87,8 @@ def tokenize(
     """
     started = time.monotonic()
     options, split = options or SourceOptions(), split or Split()
-    _check(kind, name, output, augment, force, save_tokenizer)
+    outputs = _outputs(output, save_tokenizer, force, [*paths, tokenizer, guide, options.labels_path])
+    _check(kind, name, augment, outputs)
     if tokenizer is None:
         fitted = _fit(kind, paths, scheme, settings or {}, options, split, guide, name, seed)
     else:
@@ -106,10 +108,11 @@ def tokenize(
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
     values = 0 if shape else getattr(fitted, "patch_width", 0)
     modality = Modality(name, fitted.kind, size, shape, positions, sha256_bytes(data), max_length=0, ordered=ordered, values=values)
-    if save_tokenizer is not None:
-        write_bytes(save_tokenizer, data, force)
-    _write(output, modality, data, samples, force)
-    _list_rejects(rejects, output)
+    if outputs.tokenizer is not None:
+        with outputs.tokenizer.file() as file:
+            file.write(data)
+    _write(outputs.tokens, modality, data, samples)
+    _list_rejects(rejects, outputs.rejects)
     encoder.report()
     return _summary(modality, encoder, samples, len(rejects), len(absent) + len(encoder.absent), time.monotonic() - started)
 
@@ -127,11 +130,30 @@ def find_tokenizer(path: Path, name: str) -> Tokenizer:
     return load_tokenizer(files[name]) if files else from_bytes(held[name], where=path)
 
 
-def _check(kind: str, name: str, output: Path | None, augment: int, force: bool, save_tokenizer: Path | None) -> None:
+@dataclass(frozen=True)
+class _Outputs:
+    """Where tokens and the list of rejected samples go (None: standard output and standard error), and the tokenizer (None: nowhere)."""
+
+    tokens: OutputPath | None
+    tokenizer: OutputPath | None
+    rejects: OutputPath | None
+
+
+def _outputs(output: Path | None, save_tokenizer: Path | None, force: bool, inputs: Sequence[Path | None]) -> _Outputs:
+    """An earlier list of rejects belongs to the tokens that are replaced, or that are not there any more."""
+    sources = [path and Path(path) for path in inputs]
+    tokenizer = None if save_tokenizer is None else OutputPath(Path(save_tokenizer), force, sources)
+    if output is None:
+        return _Outputs(None, tokenizer, None)
+    path = Path(output)
+    return _Outputs(OutputPath(path, force, sources), tokenizer, OutputPath(path.with_name(f"{path.name}.rejects.jsonl"), True, sources))
+
+
+def _check(kind: str, name: str, augment: int, outputs: _Outputs) -> None:
     """Refuse what cannot end well before the long work begins."""
-    for path in (output, save_tokenizer):
-        if path is not None:
-            refuse_overwrite(Path(path), force)
+    for place in (outputs.tokens, outputs.tokenizer, outputs.rejects):
+        if place is not None:
+            place.check_file()
     if not MODALITY_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a modality.", where="--name", fix="Use a-z, 0-9, - and _, a letter first.")
     if augment < 0 or (augment and kind not in VARIANTS):
@@ -230,27 +252,29 @@ def _check_samples(samples: Sequence[Sample], rejects: Sequence[Reject], paths: 
         raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=where, fix=fix)
 
 
-def _write(output: Path | None, modality: Modality, tokenizer: bytes, samples: Sequence[Sample], force: bool) -> None:
+def _write(output: OutputPath | None, modality: Modality, tokenizer: bytes, samples: Sequence[Sample]) -> None:
     if output is None:
         write_stream(sys.stdout.buffer, [modality], {modality.name: tokenizer}, samples)
         sys.stdout.buffer.flush()
         return
-    with atomic_file(output, force) as file:
+    with output.file() as file:
         write_stream(file, [modality], {modality.name: tokenizer}, samples)
 
 
-def _list_rejects(rejects: Sequence[Reject], output: Path | None) -> None:
+def _list_rejects(rejects: Sequence[Reject], output: OutputPath | None) -> None:
     """One JSON line per rejected sample beside the output, or on standard error where there is no file."""
     lines = [canonical_json(asdict(reject)) for reject in rejects]
     if output is None:
         for line in lines:
             talk(f"rejected: {line}")
         return
-    path = output.with_name(f"{output.name}.rejects.jsonl")
-    path.unlink(missing_ok=True)
     if lines:
-        write_bytes(path, ("\n".join(lines) + "\n").encode())
-        talk(f"{len(lines)} samples were rejected; the reasons are in {path}")
+        with output.file() as file:
+            file.write(("\n".join(lines) + "\n").encode())
+        talk(f"{len(lines)} samples were rejected; the reasons are in {output.path}")
+    else:
+        output.check_file()
+        output.path.unlink(missing_ok=True)
 
 
 def _summary(

@@ -25,7 +25,8 @@ from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import PRESETS, Shape, Transformer
-from mmtool.storage import atomic_directory, write_bytes, write_json
+from mmtool.output import OutputPath
+from mmtool.storage import write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
@@ -55,10 +56,12 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
 
     Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
     """
+    place = OutputPath(output, force, [data])
+    begun = place.continues(CONFIG)
     with _spooled(data) as path:
         train = open_token_set(path, split="train").only(config.only, config.least_modalities)
         config = _with_method(config, train)
-        run = _begin_or_continue(config, train, output, force)
+        run = _continue(config, train, output) if begun else _begin(config, train, place)
         held_out = _validation_samples(path, config)
     device = pick_device()
     be_deterministic(device)
@@ -115,23 +118,26 @@ def _spooled(data: Path | None) -> Iterator[Path]:
             raise DataError(error.what, where="standard input", fix=fix) from error
 
 
-def _begin_or_continue(config: PretrainConfig, train: TokenSet, output: Path, force: bool) -> Run:
-    """A new run directory, or the one that is there if it was begun with the same settings and data."""
-    if (output / CONFIG).exists() and not force:
-        run = open_run(output)
-        if run.target is not None:
-            raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
-        _refuse_changes(run, config, train)
-        return run
+def _continue(config: PretrainConfig, train: TokenSet, output: Path) -> Run:
+    """The run that is there, if it was begun with the same settings and data."""
+    run = open_run(output)
+    if run.target is not None:
+        raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
+    _refuse_changes(run, config, train)
+    return run
+
+
+def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
+    """A new run directory."""
     record = _record(config, train)
-    with atomic_directory(output, force) as partial:
+    with output.directory() as partial:
         (partial / TOKENIZERS).mkdir()
         for modality in train.modalities:
             write_bytes(partial / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
         if METHODS[config.method].has_gallery:
             write_split(partial / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
         write_json(partial / CONFIG, record)
-    return open_run(output)
+    return open_run(output.path)
 
 
 def _gallery(train: TokenSet, seed: int) -> list[Sample]:
