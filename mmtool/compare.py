@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.chain import check_chained
 from mmtool.console import talk
 from mmtool.data.shards import open_token_set
 from mmtool.drawing import PLAIN, Drawing
@@ -52,6 +53,7 @@ class Judging:
     contact_samples: int = 10
     candidates: int = 100
     donors: int = 256
+    chain: tuple[str, ...] = ()
     survival: Survival = None
     seed: int = 0
     ood: str | None = None
@@ -128,6 +130,7 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging
         shape_of(config)
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
+    check_chained(judging.chain, {name: METHODS[config.method].has_gallery for name, config in variants.items()}, judging.tasks)
 
 
 def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfig]) -> Path:

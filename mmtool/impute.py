@@ -203,6 +203,11 @@ class Imputer:
         """Whether `score` is defined (a contrastive run retrieves and has none)."""
         return self._method.has_likelihood
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether the run imputes by choosing among training samples, and draws no codes."""
+        return self._method.has_gallery
+
     def can_score(self, name: str) -> bool:
         """Whether `score` is defined for this modality: patches of continuous ones have no likelihood."""
         return self._method.can_score(name)

@@ -14,7 +14,7 @@ PACKAGE = Path(mmtool.__file__).parent
 SHARED = {"errors", "bounds", "storage", "console", "threads", "artefact_files", "output", "__init__"}
 STAGES = {
     *("training", "finetune", "impute", "impute_inputs", "impute_tables", "impute_files", "evaluation", "compare", "preprocessing"),
-    *("drawing", "encoders", "adapt", "artefacts"),
+    *("drawing", "chain", "encoders", "adapt", "artefacts"),
 }
 BELOW = {
     "tokenizers": set(),
@@ -29,10 +29,11 @@ BELOW = {
     "drawing": {"model"},
     "impute": {"drawing", "training", "methods", "model", "data", "tokenizers"},
     "impute_files": {"impute", "drawing", "impute_tables", "training", "model", "data", "tokenizers"},
+    "chain": {"impute", "drawing", "data", "tokenizers"},
     "impute_inputs": {"training", "preprocessing", "data", "tokenizers"},
-    "evaluation": {"impute", "drawing", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
+    "evaluation": {"impute", "chain", "drawing", "impute_tables", "training", "methods", "model", "data", "tokenizers"},
     "finetune": {"evaluation", "training", "methods", "model", "data", "tokenizers"},
-    "compare": {"evaluation", "drawing", "training", "methods", "model", "data"},
+    "compare": {"evaluation", "chain", "drawing", "training", "methods", "model", "data"},
     "artefacts": {"adapt", "training", "data", "tokenizers"},
     "cli": STAGES,
     "__main__": {"cli"},

@@ -9,6 +9,7 @@ from mmtool.cli.adapt import EncoderSources
 from mmtool.cli.options import (
     OF_RUNS,
     Candidates,
+    Chain,
     ContactSamples,
     Force,
     Guidance,
@@ -36,6 +37,7 @@ from mmtool.cli.options import (
     examples,
     finish,
     hushed,
+    names,
     raw_tables,
     refuse_unused,
     spare_inputs,
@@ -47,6 +49,7 @@ EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
     "mmtool evaluate run-loretta/ run-cm3/ shards/validation --label digit --json -o report/",
     "mmtool evaluate run/ shards/ --raw rppa=rppa.csv.gz --label cancer --survival time_days,event --samples 32 -o report/",
+    "mmtool evaluate run-loretta/ run-commutative/ shards/ --chain commutative -o report/",
     "mmtool evaluate run/ shards/ --task retrieval,probe -o report/",
     "mmtool evaluate run/ shards/ --task ood --ood digit=7,9 -o report/",
     "mmtool evaluate run/ shards/ --task probe --reconstructions -o report/",
@@ -67,6 +70,7 @@ def evaluate(
     contact_samples: ContactSamples = 10,
     candidates: Candidates = 100,
     max_donors: MaxDonors = 256,
+    chain: Chain = None,
     ood: Ood = None,
     reconstructions: Reconstructions = False,
     mask_ratio: MaskRatio = None,
@@ -120,6 +124,7 @@ def evaluate(
     for name, option in OPTIONS_OF.items():
         refuse_unused(context, f"without --task {name}", option, when=not {name, "all"} & set(tasks))
     spare_inputs(output, force, *runs, data, train, raw=raw)
+    refuse_unused(context, "without --task impute", "--chain", when=bool(tasks) and not {"impute", "all"} & set(tasks))
     from mmtool.evaluation.evaluate import evaluate as judge
 
     with hushed(quiet):
@@ -138,6 +143,7 @@ def evaluate(
             contact_samples=contact_samples,
             candidates=candidates,
             donors=max_donors,
+            chain=names(chain),
             ood=ood,
             mask_ratio=mask_ratio,
             raw=truth,

@@ -24,7 +24,7 @@ READING, LABELS = "Reading raw files", "Keys and labels"
 SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
 BUDGET, CONFIG = "Budget and optimiser", "Configuration"
 OF_RUNS = (  # options of `evaluate` and `compare` that say how runs are judged, not adapters
-    *("--task", "--train-limit", "--contact-samples", "--max-donors", "--ood", "--reconstructions", "--mask-ratio"),
+    *("--task", "--train-limit", "--contact-samples", "--max-donors", "--chain", "--ood", "--reconstructions", "--mask-ratio"),
     *("--raw", "--key-column", "--samples", "--temperature", "--top-k", "--guidance"),
 )
 
@@ -100,6 +100,15 @@ Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most."
 TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
 MaxDonors = Annotated[int, typer.Option(min=2, help="Real samples, at random, that holes may be filled from.")]
+Chain = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUN,...",
+        help="Runs, as named in the report, that are also asked link by link where modalities never met: the link is drawn first, "
+        "the target from it. Repeatable.",
+        show_default="none",
+    ),
+]
 Ood = Annotated[
     str | None,
     typer.Option(

@@ -4,9 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from mmtool.chain import ChainedImputer, check_chained
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Sample
@@ -67,6 +69,7 @@ def evaluate(
     contact_samples: int = 10,
     candidates: int = 100,
     donors: int = 256,
+    chain: Sequence[str] = (),
     ood: str | None = None,
     mask_ratio: float | None = None,
     train_limit: int = POOL_PER_COMBINATION,
@@ -83,8 +86,9 @@ def evaluate(
     the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
     categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of modalities that judges,
     probes and baselines learn from; candidates: in a retrieval; donors: real samples to fill
-    holes from. ood: who the strangers are (see ood.py). raw: modality -> key -> row of
-    tables before tokenizing: imputed tables are compared with these, and tabular baselines learn from them. survival: labels that hold a
+    holes from. chain: names of runs that the task `impute` also asks link by link (see chain.py).
+    ood: who the strangers are (see ood.py). raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with
+    these, and tabular baselines learn from them. survival: labels that hold a
     time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it was trained on
     these very samples.
     """
@@ -102,6 +106,7 @@ def evaluate(
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
     heads = {imputer.target.label for imputer in imputers.values() if imputer.target}
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
+    _check_chain(chain, imputers, tasks)
     label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
     reference = _reference(test_set, train_set, label, limit, train_limit, seed, raw, survival)
     there = {
@@ -114,7 +119,7 @@ def evaluate(
     study = Study(
         reference,
         imputers,
-        Settings(draws, drawing, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors),
+        Settings(draws, drawing, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors, tuple(chain)),
         others,
     )
     rows = list(_defined(row for name in chosen for row in TASKS[name].measure(study)))
@@ -131,6 +136,16 @@ def evaluate(
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
     judges = {name: judge["value"] for name, judge in meta["judges"].items()}
     return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
+
+
+def _check_chain(chain: Sequence[str], imputers: Mapping[str, Imputer], tasks: Sequence[str]) -> None:
+    """Raise UsageError for runs that are not there or cannot be chained; of those that need no chain it is said."""
+    if chain:
+        check_chained(chain, {name: imputer.retrieves for name, imputer in imputers.items()}, tasks)
+    for name in chain:
+        asked, names = ChainedImputer(imputers[name]), [modality.name for modality in imputers[name].modalities]
+        if not any(asked.path([given], target) for given, target in permutations(names, 2)):
+            talk(f"{name} is chained nowhere: no two modalities of its training data need a drawn link.")
 
 
 def _defined(rows: Iterable[Row]) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.chain import ChainedImputer, chained
 from mmtool.console import track
 from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError
@@ -25,13 +26,14 @@ from mmtool.tokenizers.base import ValueCodes
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
 SCORED_BY_TOKEN = 128  # samples at most that are scored by a method that takes one pass for each of their tokens
 Shown = dict[int, tuple[Any, str | None]]
+Asked = Imputer | ChainedImputer
 
 
 @dataclass(frozen=True)
 class Settings:
     """How runs are asked: draws per sample, how they are drawn, seed of all randomness, samples on the contact sheet, candidates of a
     retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training), training samples
-    that probes learn from at most, donors to choose from."""
+    that probes learn from at most, donors to choose from, runs that are also asked link by link."""
 
     draws: int = 1
     drawing: Drawing = PLAIN
@@ -42,6 +44,7 @@ class Settings:
     mask_ratio: float | None = None
     train_limit: int = 2000
     donors: int = 256
+    chain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Outcome:
     name: str
     direction: Direction
     seen: bool
-    run: Imputer | None
+    run: Asked | None
     estimates: dict[str, Estimate]
     shown: Shown = field(repr=False)
 
@@ -68,7 +71,8 @@ class Outcome:
 
 
 def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> Iterator[Outcome]:
-    """Every run and baseline on every direction for which there are held-out samples."""
+    """Every run and baseline on every direction for which there are held-out samples; behind a run its chain, where there is one."""
+    chains = {name: ChainedImputer(imputers[name], link_seed=settings.seed) for name in settings.chain}
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
     tabular = TabularBaselines(reference)
     tasks = [Task(reference, direction, settings) for direction in directions(list(reference.tokenizers))]
@@ -76,6 +80,8 @@ def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], settings
         for name, imputer in imputers.items():
             if imputer.graph.path(task.direction.given, task.direction.target):
                 yield task.ask_run(name, imputer)
+            if name in chains and chains[name].path(task.direction.given, task.direction.target):
+                yield task.ask_run(chained(name), chains[name])
         yield from task.ask_baselines(neighbours)
         yield from task.ask_tabular(tabular)
 
@@ -95,7 +101,7 @@ class Task:
         self.indices = np.union1d(self.complete, self.labelled)
         self.shown = self._most_telling(settings.contact_samples)
 
-    def ask_run(self, name: str, imputer: Imputer) -> Outcome:
+    def ask_run(self, name: str, imputer: Asked) -> Outcome:
         """Impute and score with one run."""
         asked = self.settings
         answers = imputer.impute(
@@ -169,7 +175,7 @@ class Task:
             estimates |= self.reference.risks.judge(self.direction.target, self.indices, values)
         return estimates
 
-    def _perplexity(self, name: str, imputer: Imputer) -> dict[str, Estimate]:
+    def _perplexity(self, name: str, imputer: Asked) -> dict[str, Estimate]:
         """Perplexity of the true target over the samples that have it; {} where there is none (continuous, or retrieved)."""
         if not len(self.complete) or not self._tokenizer.vocabulary_size or not imputer.has_likelihood:
             return {}

@@ -12,7 +12,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from mmtool.evaluation.tables import is_share
+from mmtool.chain import chained
+from mmtool.evaluation.tables import is_share, run_names
 from mmtool.storage import write_bytes
 
 RUN_COLOURS = (
@@ -45,8 +46,10 @@ def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[st
 
 
 def colours(meta: Mapping[str, Any]) -> dict[str, str]:
-    """The same colour for the same method in every figure."""
+    """The same colour for the same method in every figure, paler for its chain."""
     runs = {run["name"]: RUN_COLOURS[place % len(RUN_COLOURS)] for place, run in enumerate(meta["runs"])}
+    chains = {chained(name): paler(colour) for name, colour in runs.items()}
+    runs = {name: (runs | chains)[name] for name in run_names(meta)}
     return runs | {name: BASELINE_COLOURS[place % len(BASELINE_COLOURS)] for place, name in enumerate(meta["baselines"])}
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmtool.chain import NUM_LINKS, chained
 from mmtool.evaluation.contact_sheet import Block, Strip, blocks, draw_contact_sheet
 from mmtool.evaluation.outcomes import Outcome
 from mmtool.evaluation.reference import Reference
@@ -73,6 +74,12 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
         "What is in **bold** leads between modalities that never occurred together in training. "
         f"Brackets hold 95 % intervals{meta.get('intervals', '')}, n counts samples.",
     ]
+    if meta["settings"]["chain"]:
+        parts.append(
+            f"*{chained(meta['settings']['chain'][0])}*: asked link by link along the shortest path of modalities that occurred together, "
+            "the link drawn first and the target from it alone, in directions that need a link. The perplexity of a chain is a Monte Carlo "
+            f"estimate from {NUM_LINKS} draws of the link for each sample."
+        )
     if meta["judges"]:
         parts.append(_judges(meta))
     return [*parts, *_of_tables(meta)]

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmtool.chain import chained
+
 PERCENT = ("accuracy", "recall", "robustness", "calibration error", "coverage", "macro f1", "auroc")
 
 
@@ -17,6 +19,12 @@ def direction(row: Mapping[str, Any]) -> str:
     return text if row["seen"] else f"**{text}**"
 
 
+def run_names(meta: Mapping[str, Any]) -> list[str]:
+    """The runs of a report in their order, each followed by its chain where it was asked link by link."""
+    chains = meta.get("settings", {}).get("chain", ())
+    return [name for run in meta["runs"] for name in (run["name"], *([chained(run["name"])] if run["name"] in chains else []))]
+
+
 def by_direction(
     metric: str,
     rows: Sequence[Mapping[str, Any]],
@@ -26,7 +34,7 @@ def by_direction(
 ) -> str:
     """Directions as rows, methods as columns, of one metric."""
     own = [row for row in rows if row["metric"] == metric]
-    return table(own, corner, line, lambda row: row["run"], [run["name"] for run in meta["runs"]])
+    return table(own, corner, line, lambda row: row["run"], run_names(meta))
 
 
 def table(

@@ -1,0 +1,164 @@
+"""A run is also asked link by link: the link is drawn first, then the target from it alone, where training never saw the two together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_training import CLASSES, make_shards, sample, settings
+
+from mmtool.chain import ChainedImputer, chained
+from mmtool.compare import Judging, compare
+from mmtool.data.sample import Sample
+from mmtool.errors import UsageError
+from mmtool.evaluation.evaluate import evaluate
+from mmtool.impute import Imputer
+from mmtool.training.pretrain import pretrain
+
+NAME = chained("commutative")
+
+
+@pytest.fixture(scope="module")
+def imputer(toy: Path) -> Imputer:
+    return Imputer.open(toy / "commutative")
+
+
+@pytest.fixture(scope="module")
+def rows(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the same evaluation with the chain and without it."""
+    folder = tmp_path_factory.mktemp("reports")
+    asked = {"label": "class", "draws": 2}
+    with_chain = evaluate([toy / "commutative"], toy / "shards", folder / "chain", chain=["commutative"], contact_samples=3, **asked)
+    return {"chain": with_chain.rows, "plain": evaluate([toy / "commutative"], toy / "shards", folder / "plain", **asked).rows}
+
+
+def held_out(count: int, names: str = "abc") -> list[Sample]:
+    return [sample(f"asked-{i}", i % CLASSES, names) for i in range(count)]
+
+
+def value(rows: list[dict[str, Any]], run: str, given: str, target: str, metric: str) -> float:
+    return next(
+        row["value"] for row in rows if (row["run"], "".join(row["given"]), row["target"], row["metric"]) == (run, given, target, metric)
+    )
+
+
+def test_the_chain_answers_where_the_pair_was_never_seen_and_leaves_all_other_rows_alone(rows: dict[str, list[dict[str, Any]]]) -> None:
+    own = [row for row in rows["chain"] if row["run"] == NAME]
+    assert {("".join(row["given"]), row["target"]) for row in own} == {("a", "c"), ("c", "a")}
+    assert {(row["method"], row["seed"], row["seen"]) for row in own} == {("commutative", 0, False)}
+    assert {row["metric"] for row in own} >= {"accuracy", "perplexity", "r2"}
+    assert [row for row in rows["chain"] if row["run"] != NAME] == rows["plain"]
+
+
+def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Asked directly, a run that never saw the pair guesses; each link it has learned."""
+    for given, target in ("ac", "ca"):
+        accuracy = value(rows["chain"], NAME, given, target, "accuracy")
+        assert accuracy > 2 / CLASSES and accuracy > value(rows["chain"], "commutative", given, target, "accuracy")
+        assert value(rows["chain"], NAME, given, target, "perplexity") < value(rows["chain"], "commutative", given, target, "perplexity")
+
+
+def test_the_report_shows_the_chain_beside_its_run(toy: Path, tmp_path: Path) -> None:
+    done = evaluate(
+        [toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", chain=["commutative"], label="class", limit=12
+    )
+    text = (done.report / "report.md").read_text()
+    assert f"| direction | commutative | {NAME} | contrastive | marginal sample |" in text
+    assert f"*{NAME}*: asked link by link" in text and "8 draws of the link" in text
+    report = json.loads((done.report / "report.json").read_text())
+    assert report["meta"]["settings"]["chain"] == ["commutative"]
+    assert [run["name"] for run in report["meta"]["runs"]] == ["commutative", "contrastive"]
+    svg = (done.report / "accuracy.svg").read_text()
+    assert f"<!-- {NAME} -->" in svg
+    assert done.contact_sheet is not None
+
+
+def test_a_score_is_the_mean_likelihood_over_drawn_links(imputer: Imputer) -> None:
+    chain, asked = ChainedImputer(imputer, num_links=5, link_seed=3), held_out(4)
+    links = chain.links(asked, ["a", "b", "c"], 5, seed=3)
+    assert len(links) == 20 and all(link.present == ("b",) for link in links)
+    by_hand = []
+    for i, each in enumerate(asked):
+        told = imputer.score([Sample("", {**link.tokens, "c": each.tokens["c"]}) for link in links[5 * i : 5 * i + 5]], ["b"], "c")
+        by_hand.append((-np.log(np.mean([np.exp(-nll) for nll, _ in told])), told[0][1]))
+    np.testing.assert_allclose(chain.score(asked, ["a"], "c"), by_hand, rtol=1e-4)
+
+
+def test_likelihoods_are_averaged_not_their_logarithms(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links of every class, of which one is right: the mean is that of one good likelihood in four, whatever the bad ones are."""
+    chain, asked = ChainedImputer(imputer, num_links=CLASSES), held_out(1)
+    links = [sample(f"link-{label}", label, "b") for label in range(CLASSES)]
+    monkeypatch.setattr(chain, "links", lambda *_, **__: links)
+    told = np.array(
+        [nll for nll, _ in imputer.score([Sample("", {**each.tokens, "c": asked[0].tokens["c"]}) for each in links], ["b"], "c")]
+    )
+    assert told[0] < told[1:].min() - 1
+    assert chain.score(asked, ["a"], "c")[0][0] == pytest.approx(-np.log(np.exp(-told).mean()), rel=1e-4)
+
+
+def test_more_links_change_no_number_of_tokens(imputer: Imputer) -> None:
+    asked = held_out(24)
+    one, many = (np.array(ChainedImputer(imputer, num_links).score(asked, ["a"], "c")) for num_links in (1, 32))
+    plain = np.array(imputer.score(asked, ["a"], "c"))
+    assert (one[:, 1] == plain[:, 1]).all() and (many[:, 1] == plain[:, 1]).all()
+    assert many[:, 0].sum() == pytest.approx(one[:, 0].sum(), rel=0.05)
+
+
+def test_every_draw_goes_through_a_link_of_its_own_and_the_seed_decides(imputer: Imputer) -> None:
+    chain, asked = ChainedImputer(imputer, num_links=4), held_out(3, "a")
+    links = chain.links(asked, ["a", "b", "c"], 4, seed=7)
+    assert len({link.tokens["b"].tobytes() for link in links[:4]}) > 1
+    answers, again, other = (chain.impute(asked, ["a"], "c", seed=seed, draws=2) for seed in (7, 7, 8))
+    assert all(len(answer.tokens) == len(answer.log_likelihood) == 2 for answer in answers)
+    assert [[codes.tolist() for codes in each.tokens] for each in answers] == [[codes.tolist() for codes in each.tokens] for each in again]
+    assert [[codes.tolist() for codes in each.tokens] for each in answers] != [[codes.tolist() for codes in each.tokens] for each in other]
+    joined = [Sample("", {**links[i].tokens, "c": answers[0].tokens[i]}) for i in range(2)]
+    told = [-nll / count for nll, count in imputer.score(joined, ["b"], "c")]
+    np.testing.assert_allclose(answers[0].log_likelihood, told, atol=0.02)
+
+
+def test_a_longer_path_is_walked_link_by_link(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards", ("ab", "bc", "cd"))
+    pretrain(settings(method="commutative", steps=2, checkpoint_every=0), shards, tmp_path / "run")
+    chain = ChainedImputer(Imputer.open(tmp_path / "run"), num_links=3)
+    assert chain.path(["a"], "d") == ["a", "b", "c", "d"] and chain.path(["a", "b"], "d") == ["b", "c", "d"]
+    assert chain.path(["a"], "b") is None and chain.path(["a", "b"], "c") is None
+    asked = held_out(2, "abcd")
+    assert [link.present for link in chain.links(asked, ["a", "b", "c", "d"], 3, seed=0)] == [("c",)] * 6
+    assert [count for _, count in chain.score(asked, ["a"], "d")] == [len(each.tokens["d"]) for each in asked]
+    with pytest.raises(UsageError, match="no chain of drawn modalities leads from a to b"):
+        chain.impute(asked, ["a"], "b")
+
+
+def test_what_cannot_be_chained_is_refused(toy: Path, tmp_path: Path, mmtool: Any) -> None:
+    out = ["-o", tmp_path / "report"]
+    done = mmtool("evaluate", toy / "contrastive", toy / "shards", "--chain", "contrastive", *out)
+    assert done.code == 2 and "contrastive retrieves training samples and cannot be chained" in done.err
+    done = mmtool("evaluate", toy / "commutative", toy / "shards", "--chain", "loretta,commutative", *out)
+    assert done.code == 2 and "there is no run 'loretta'" in done.err and "Runs: commutative." in done.err
+    done = mmtool("evaluate", toy / "commutative", toy / "shards", "--task", "retrieval", "--chain", "commutative", *out)
+    assert done.code == 2 and "--chain has no effect without --task impute" in done.err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_run_that_needs_no_link_is_said_to_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = make_shards(tmp_path / "shards", ("ab",))
+    pretrain(settings(method="commutative", steps=2, checkpoint_every=0), shards, tmp_path / "run")
+    done = evaluate([tmp_path / "run"], shards, tmp_path / "report", chain=["commutative"], label="class", contact_samples=0)
+    assert "commutative is chained nowhere" in capsys.readouterr().err
+    assert NAME not in {row["run"] for row in done.rows}
+
+
+def test_a_comparison_asks_its_columns_link_by_link(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards")
+    variants = {name: settings(method=name, steps=2, checkpoint_every=0) for name in ("causal", "commutative")}
+    judging = Judging(label="class", contact_samples=0, chain=("commutative",), limit=12)
+    done = compare(variants, [0, 1], shards, tmp_path / "out", judging)
+    assert {row["seeds"] for row in done.rows if row["run"] == NAME} == {2}
+    assert "## commutative against the others" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(UsageError, match=r"contrastive retrieves"):
+        compare({"contrastive": settings(method="contrastive")}, [0], shards, tmp_path / "no", Judging(chain=("contrastive",)))
+    with pytest.raises(UsageError, match="only the task impute"):
+        compare(variants, [0], shards, tmp_path / "no", Judging(chain=("causal",), tasks=("retrieval",)))
+    assert not (tmp_path / "no").exists()
