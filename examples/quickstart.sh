@@ -46,21 +46,21 @@ python "$root/examples/quickstart_plan.py" --steps "$steps"
 make raw python "$root/examples/quickstart_data.py" raw --seed "$seed"
 make tokens/image.tar mmtool tokenize image raw/digits --fit --label-from-folder digit --augment 4 --patch 4 --codebook 64 \
     --set depth=1 --set width=32 --set steps=600 --seed "$seed" -o tokens/image.tar
-make tokens/speech.tar mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' --patch 13 --codebook 64 \
-    --set depth=2 --set width=64 --set steps=400 --seed "$seed" -o tokens/speech.tar
-make tokens/text.tar mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --vocabulary-size 640 --label digit \
+make tokens/speech.tar mmtool tokenize audio raw/speech --fit --name speech --label-pattern '^(?P<digit>[0-9])_' --patch 13 --codebook 256 \
+    --set depth=2 --set width=96 --set steps=400 --seed "$seed" -o tokens/speech.tar
+make tokens/text.tar mmtool tokenize text raw/sentences.tsv --fit --set algorithm=bpe --vocabulary-size 512 --label digit \
     --seed "$seed" -o tokens/text.tar
 make shards mmtool shard tokens/image.tar tokens/speech.tar tokens/text.tar \
     --align digit --pair image,text --pair image,speech --seed "$seed" -o shards
 say mmtool info shards
 for method in commutative loretta; do
-    say mmtool pretrain shards --method $method --preset tiny --batch-tokens 1024 --row-length 64 --no-compile \
-        --steps "$steps" --minutes "$minutes" --seed "$seed" -o $method
+    say mmtool pretrain shards --method $method --preset tiny --set shape.depth=3 --set shape.width=128 --batch-tokens 1024 --row-length 64 \
+        --no-compile --steps "$steps" --minutes "$minutes" --seed "$seed" -o $method
 done
 make imputed mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o imputed
 if [ ! -f results.json ]; then
-    say mmtool evaluate commutative loretta shards/test --label digit --chain commutative --temperature 0.5 --seed "$seed" \
-        --force --json -o "$PWD/report" > results.partial
+    say mmtool evaluate commutative loretta shards/test --label digit --limit 500 --chain commutative --temperature 0.5 \
+        --seed "$seed" --force --json -o "$PWD/report" > results.partial
     mv results.partial results.json
 fi
 python "$root/examples/quickstart_table.py" report/report.json
