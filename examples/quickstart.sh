@@ -58,10 +58,6 @@ for method in commutative loretta; do
         --no-compile --steps "$steps" --minutes "$minutes" --seed "$seed" -o $method
 done
 make imputed mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o imputed
-if [ ! -f results.json ]; then
-    say mmtool evaluate commutative loretta shards/test --label digit --limit 500 --chain commutative --temperature 0.5 \
-        --seed "$seed" --force --json -o "$PWD/report" > results.partial
-    mv results.partial results.json
-fi
-python "$root/examples/quickstart_table.py" report/report.json
-tail -n 1 results.json
+make report mmtool evaluate commutative loretta shards/test --label digit --limit 500 --chain commutative --temperature 0.5 \
+    --seed "$seed" -o report
+python "$root/examples/quickstart_table.py" "$PWD/report"

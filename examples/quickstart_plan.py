@@ -37,7 +37,7 @@ STAGES = (
     Stage("training of the baseline, which learns from pairs alone", "commutative", 150, by_steps=True),
     Stage("training of LoReTTa", "loretta", 200, by_steps=True),
     Stage("speech for 20 sentences, as sound files", "imputed", 15),
-    Stage("evaluation on held-out samples, with a report", "results.json", 90),
+    Stage("evaluation on held-out samples, with a report", "report", 90),
 )
 
 

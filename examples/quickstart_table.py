@@ -8,31 +8,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 METRICS = {"accuracy": "{:.1%}", "perplexity": "{:.3g}"}
 
 
 def main() -> None:
-    report = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(sys.argv[1])
+    report = json.loads((folder / "report.json").read_text())
     console = Console(stderr=True)
     for metric, form in METRICS.items():
-        console.print(table(report["rows"], metric, form))
-    console.print(f"[bold]*[/bold] never seen together in training. {report['meta']['samples']['test']} held-out samples.")
-    console.print(f"Intervals, plots, pictures and sounds: {Path(sys.argv[1]).parent}")
+        console.print(table(report, metric, form))
+    console.print(f"* never seen together in training. {report['meta']['samples']['test']} held-out samples.")
+    console.print(f"Intervals, plots, pictures and sounds: {folder}/report.md", soft_wrap=True)
+    print(json.dumps({"results": report["rows"], "samples": report["meta"]["samples"]["test"], "report": str(folder)}))
 
 
-def table(rows: list[dict[str, Any]], metric: str, form: str) -> Table:
-    """Directions from one modality as lines, those never seen together first; methods as columns."""
-    chosen = [row for row in rows if row["metric"] == metric and len(row["given"]) == 1]
-    methods = list(dict.fromkeys(row["run"] for row in chosen))
-    made = Table("direction", *methods, title=f"{metric} (%)" if "%" in form else metric, title_justify="left")
+def table(report: dict[str, Any], metric: str, form: str) -> Table:
+    """Directions from one modality as lines, those never seen together first; runs, their chains and the nearest neighbour as columns."""
+    chosen = [row for row in report["rows"] if row["metric"] == metric and len(row["given"]) == 1]
+    runs = [name for run in report["meta"]["runs"] for name in (run["name"], f"{run['name']}, chained")]
+    methods = [name for name in (*runs, "nearest neighbour") if any(row["run"] == name for row in chosen)]
+    filled = Table(Column("direction", no_wrap=True), *methods, title=metric, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     cells = {(row["seen"], row["given"][0], row["target"], row["run"]): row["value"] for row in chosen}
     for seen, given, target in sorted({key[:3] for key in cells}):
         values = [cells.get((seen, given, target, method)) for method in methods]
-        made.add_row(f"{given} → {target}{'' if seen else ' *'}", *("" if value is None else form.format(value) for value in values))
-    return made
+        filled.add_row(f"{given} → {target}{'' if seen else ' *'}", *("" if value is None else form.format(value) for value in values))
+    return filled
 
 
 if __name__ == "__main__":
