@@ -76,10 +76,9 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
         restore_optimizer(checkpoint.path, model, trainer.optimizer)
         trainer.restore(checkpoint.state)
         talk(f"continuing {run.path} from step {trainer.step}")
-    if trainer.progress < 1.0:
-        trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
-    else:
+    if trainer.progress >= 1.0:
         talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+    trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
     model.load_state_dict(run.checkpoint().model)
     results = judge(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
     rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]

@@ -22,11 +22,9 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.errors import UsageError
 from mmtool.methods.base import Method
-from mmtool.model.decode import Generated, hidden_states
+from mmtool.model.decode import Generated, pooled_states
 from mmtool.model.sampling import Sampling, draw
 from mmtool.model.transformer import Transformer
-
-ENCODED_TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -129,13 +127,11 @@ class Contrastive(Method):
 
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) unit vectors: the mean of the embeddings of the given modalities."""
-        parts = [samples[i : i + ENCODED_TOGETHER] for i in range(0, len(samples), ENCODED_TOGETHER)]
-        means = [sum(self._embed(model, part, name) for name in have) for part in parts]
-        return F.normalize(torch.cat(means), dim=-1)  # type: ignore[arg-type]  # `have` is not empty
+        return F.normalize(torch.stack([self._embed(model, samples, name) for name in have]).sum(0), dim=-1)
 
     def _embed(self, model: Transformer, samples: Sequence[Sample], name: str) -> Tensor:
-        states, _ = hidden_states(model, [self.segments(sample, [name], loss=()) for sample in samples], self.view)
-        return F.normalize(states[:, 0].float(), dim=-1)
+        documents = [self.segments(sample, [name], loss=()) for sample in samples]
+        return F.normalize(pooled_states(model, documents, self.view, lambda hidden_NLD, _: hidden_NLD[:, 0].float()), dim=-1)
 
 
 def _mean_values(scores: Tensor, rows: Sequence[np.ndarray], code_values: np.ndarray | None) -> np.ndarray | None:

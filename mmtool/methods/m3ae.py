@@ -28,11 +28,11 @@ from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, trim
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
+from mmtool.model.passes import streamed
 from mmtool.model.sampling import Sampling, draw
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
-TOGETHER, CHAINED = 256, 64  # documents in one pass outside training; samples whose chains are built at once
 PAPER_WIDTH, PAPER_DECODER = 384, (8, 512, 32)  # encoders from this width on have the paper's decoder: depth, width, head width
 
 
@@ -200,7 +200,7 @@ class M3AE(Method):
         known = [sample for sample in samples if sample.tokens]
         documents = [self.document(sample, np.random.default_rng(i)) for i, sample in enumerate(known)]
         sums, counts = np.zeros(len(self.loss_names)), np.zeros(len(self.loss_names))
-        for batch in self._packed(documents):
+        for batch in self._packed(model, documents):
             sums += self.forward(model, *self.inputs(batch, model.head.device)).cpu().numpy()
             counts += batch.num_targets
         return {name: float(total / count) for name, total, count in zip(self.loss_names, sums, counts, strict=True) if count}
@@ -212,7 +212,7 @@ class M3AE(Method):
         """(N, D) states of CLS, or their mean over all visible tokens, in fp32 and with gradients."""
         assert isinstance(model, MaskedAutoencoder)
         found = []
-        for batch in self._packed([self.reading(sample, have) for sample in samples]):
+        for batch in self._packed(model, [self.reading(sample, have) for sample in samples]):
             given = masked_inputs(batch, model.head.device)
             hidden = model.encode(given.visible, given.patches).flatten(0, 1).float()
             found.append(hidden[given.cls] if pooling == "cls" else document_means(hidden, batch.visible, CLS_TOKEN))
@@ -229,7 +229,7 @@ class M3AE(Method):
         assert isinstance(model, MaskedAutoencoder)
         told = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
         documents, done = [self.joined(sample, have, masks) for sample, masks in zip(samples, hidden, strict=True)], 0
-        for batch in self._packed(documents):
+        for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
             for start in batch.whole.starts:
                 place = start + 1
@@ -285,16 +285,15 @@ class M3AE(Method):
     def _patches(
         self, model: MaskedAutoencoder, contexts: Sequence[Document], want: str, sizes: Sequence[int], length_p: Tensor
     ) -> Generated:
-        index, found = self.layout.index(want), []
+        index, found = self.layout.index(want), list[np.ndarray]()
         blanks = [np.zeros((size, self.widths[index]), np.uint8) for size in sizes]
         parts = [self._segment(want, blank, np.ones(len(blank), bool)) for blank in blanks]
-        for at in range(0, len(parts), TOGETHER):
-            documents = [concatenate(pair) for pair in zip(contexts[at : at + TOGETHER], parts[at : at + TOGETHER], strict=True)]
-            (batch,) = self._packed(documents)
+        documents = [concatenate(pair) for pair in zip(contexts, parts, strict=True)]
+        for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
-            for start, context, part in zip(batch.whole.starts, contexts[at:], parts[at:], strict=False):
-                own = states[start + len(context) : start + len(context) + len(part)]
-                found.append(model.patch_values(own, index).cpu().numpy())
+            for start in batch.whole.starts:
+                first, size = start + len(contexts[len(found)]), len(parts[len(found)])
+                found.append(model.patch_values(states[first : first + size], index).cpu().numpy())
         return Generated(found, length_p.cpu().numpy(), np.ones(len(found), np.int64))
 
     @torch.no_grad()
@@ -307,19 +306,19 @@ class M3AE(Method):
         sizes = np.array([len(sample.tokens[target]) for sample in samples])
         lengths = torch.log_softmax(self._length_scores(model, samples, have, index), -1).cpu().numpy()
         total = -lengths[np.arange(len(samples)), np.minimum(sizes, lengths.shape[1] - 1)].astype(np.float64)
-        for at in range(0, len(samples), CHAINED):
-            documents, offsets, codes, owners = [], [], [], []
-            for number, sample in enumerate(samples[at : at + CHAINED], at):
-                context, told = self.joined(sample, have, {}), sample.tokens[target]
-                for place in range(len(told)):
-                    documents.append(concatenate([context, self._segment(target, told, np.arange(len(told)) >= place)]))
-                    offsets.append([len(context) + place])
-                    codes.append(int(told[place]) + 1)
-                    owners.append(number)
-            if documents:
-                log_p = torch.log_softmax(self._scores(model, documents, np.array(offsets), index)[:, 0], -1)
-                np.subtract.at(total, owners, log_p[np.arange(len(codes)), codes].cpu().numpy())
+        for part in streamed(model, self._chain(samples, have, target), lambda link: len(link[1])):
+            owners, documents, offsets, codes = zip(*part, strict=True)
+            log_p = torch.log_softmax(self._scores(model, documents, np.array(offsets)[:, None], index)[:, 0], -1)
+            np.subtract.at(total, list(owners), log_p[np.arange(len(codes)), list(codes)].cpu().numpy())
         return total, sizes + varies
+
+    def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document, int, int]]:
+        """Number of the sample, document, place and local target of each code to be told; made one by one."""
+        for number, sample in enumerate(samples):
+            context, told = self.joined(sample, have, {}), sample.tokens[target]
+            for place in range(len(told)):
+                document = concatenate([context, self._segment(target, told, np.arange(len(told)) >= place)])
+                yield number, document, len(context) + place, int(told[place]) + 1
 
     def _length_scores(self, model: MaskedAutoencoder, samples: Sequence[Sample], have: Sequence[str], index: int) -> Tensor:
         """(N, longest + 1): log-probabilities of the number of tokens, which is not 0."""
@@ -334,7 +333,7 @@ class M3AE(Method):
     def _scores(self, model: MaskedAutoencoder, documents: Sequence[Document], offsets_NT: np.ndarray, index: int) -> Tensor:
         """(N, T, W) scores of the codes of a modality at these tokens of each document; END is none of them."""
         found, done = [], 0
-        for batch in self._packed(documents):
+        for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
             at = batch.whole.starts[:, None] + offsets_NT[done : done + batch.num_documents]
             found.append(model.logits(states[to_device(at, states.device)].flatten(0, 1), index).view(*at.shape, -1))
@@ -343,7 +342,6 @@ class M3AE(Method):
         scores[..., 0] = -torch.inf
         return scores
 
-    def _packed(self, documents: Sequence[Document]) -> Iterator[MaskedBatch]:
-        """All documents, `TOGETHER` in a batch, in rows just long enough."""
-        for at in range(0, len(documents), TOGETHER):
-            yield pack_all(documents[at : at + TOGETHER], self.widths, self.varying)
+    def _packed(self, model: Transformer, documents: Sequence[Document]) -> Iterator[MaskedBatch]:
+        """All documents in their order, as many in a batch as one pass holds, in rows just long enough."""
+        return (pack_all(part, self.widths, self.varying) for part in streamed(model, documents, len))

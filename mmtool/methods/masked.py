@@ -9,7 +9,7 @@ more than the longest segment of the data, so that the length is generated like 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,9 @@ from mmtool.methods.base import Method
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
+from mmtool.model.passes import passes, slices, streamed
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
-
-SCORED_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -104,18 +103,22 @@ class Masked(Method):
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""
-        documents, owners = [], []
+        total, counts = np.zeros(len(samples)), np.zeros(len(samples), np.int64)
+        for part in streamed(model, self._chain(samples, have, target), lambda link: len(link[1])):
+            owners = [owner for owner, _ in part]
+            np.add.at(total, owners, score(model, [document for _, document in part], self.view)[0])
+            np.add.at(counts, owners, 1)
+        return total, counts
+
+    def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document]]:
+        """The number of a sample and a document, for each token to be told; made one by one, for there are as many as tokens."""
         variable = not self.layout.modalities[self.layout.index(target)].fixed_length
         for number, sample in enumerate(samples):
             given = [self.canvas(name, sample.tokens[name]) for name in have]
             local = self.local(target, sample.tokens[target])
+            at = np.arange(len(local))
             for place in range(len(sample.tokens[target]) + variable):
-                at = np.arange(len(local))
-                documents.append(concatenate([*given, self._segment(target, local, at >= place, at == place)]))
-                owners.append(number)
-        nll = [score(model, documents[i : i + SCORED_TOGETHER], self.view)[0] for i in range(0, len(documents), SCORED_TOGETHER)]
-        total = np.bincount(owners, np.concatenate(nll), len(samples))
-        return total, np.bincount(owners, minlength=len(samples))
+                yield number, concatenate([*given, self._segment(target, local, at >= place, at == place)])
 
     def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
         """As of all methods, on a quarter of the samples: a score takes as many passes as there are tokens."""
@@ -139,9 +142,9 @@ class Masked(Method):
             locals_ = {name: self.local(name, sample.tokens[name]) for name in have}
             parts = [self._segment(name, local, _padded(masks[name], len(local))) for name, local in locals_.items()]
             documents.append(concatenate(parts))
-        for at in range(0, len(documents), SCORED_TOGETHER):
-            states, _ = hidden_states(model, documents[at : at + SCORED_TOGETHER], self.view)
-            for row, state in enumerate(states, at):
+        for rows in passes(model, [len(document) for document in documents]):
+            states, _ = hidden_states(model, [documents[i] for i in rows], self.view)
+            for row, state in zip(rows.tolist(), states, strict=True):
                 for name in have:
                     index, places = self.layout.index(name), np.flatnonzero(documents[row].modality == self.layout.index(name))
                     own = state[torch.from_numpy(places[1 : 1 + len(told[row][name])][hidden[row][name]]).to(state.device)]
@@ -157,8 +160,7 @@ class _Canvas:
         device = model.head.device
         arrays = pad_documents(documents, max(len(document) for document in documents))
         self.tokens, self.own, self.slot, self.position, lengths = (torch.from_numpy(array).to(device) for array in arrays)
-        filled = torch.arange(self.tokens.shape[1], device=device) < lengths[:, None]
-        self.mask = attention_mask(filled.long(), self.own, "document")
+        self.filled = (torch.arange(self.tokens.shape[1], device=device) < lengths[:, None]).long()
         self.places_NT = lengths[:, None] - size + torch.arange(size, device=device)
         self.model, self.index, self.modality, self.size = model, index, model.layout.modalities[index], size
         self.sizes_N = torch.full((len(documents),), size, device=device)
@@ -168,11 +170,16 @@ class _Canvas:
         first = self.model.layout.open_id(self.index) + 1
         written = torch.where(open_NT, self.tokens.gather(1, self.places_NT), first + local_NT)
         tokens = self.tokens.scatter(1, self.places_NT, written)
-        states = self.model(tokens, self.own, self.slot, self.position, self.mask)
-        states = states.gather(1, self.places_NT[..., None].expand(-1, -1, states.shape[-1]))
+        states = torch.cat([self._states(tokens, rows) for rows in slices(self.model, *tokens.shape)])
         scores = self.model.logits(states.flatten(0, 1), self.index).view(*open_NT.shape, -1)
         scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
         return scores
+
+    def _states(self, tokens_NL: Tensor, rows: slice) -> Tensor:
+        """(R, T, D) states of the places to fill, of some of the rows."""
+        mask = attention_mask(self.filled[rows], self.own[rows], "document")
+        states = self.model(tokens_NL[rows], self.own[rows], self.slot[rows], self.position[rows], mask)
+        return states.gather(1, self.places_NT[rows, :, None].expand(-1, -1, states.shape[-1]))
 
 
 def _padded(hidden: np.ndarray, size: int) -> np.ndarray:

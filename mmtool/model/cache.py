@@ -1,5 +1,7 @@
 """The key-value cache of decoding."""
 
+from copy import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,6 +45,13 @@ class KVCache:
     def noted(self, tokens_BL: Tensor, slot_BL: Tensor) -> tuple[Tensor, Tensor]:
         """All tokens and slots so far, these included, each (B, S)."""
         return self.tokens.index_copy_(1, self.place, tokens_BL), self.slots.index_copy_(1, self.place, slot_BL)
+
+    def part(self, rows: slice) -> "KVCache":
+        """A cache of these rows alone, which shares their memory as long as neither grows."""
+        found = copy(self)
+        found.keys, found.values = self.keys[:, rows], self.values[:, rows]
+        found.tokens, found.slots = self.tokens[rows], self.slots[rows]
+        return found
 
     def keep(self, rows: Tensor) -> None:
         """Drop all other rows."""

@@ -3,7 +3,7 @@
 N rows (prompts x draws), P longest prompt, T steps, W width of the target modality's range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from mmtool.data.sequence import NO_TARGET, Document, places
 from mmtool.model.cache import GROWTH, KVCache
 from mmtool.model.masks import View, attention_mask
+from mmtool.model.passes import passes, slices
 from mmtool.model.sampling import Sampling, draw, expectation
 from mmtool.model.transformer import Transformer
 
@@ -56,8 +57,9 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tup
         tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in pad_documents(prompts, longest))
         steps = torch.arange(longest, device=device)
         filled = steps < lengths[:, None]
-        mask = filled[:, None, None, :] & (steps[:, None] >= steps)
-        model(tokens, modality, slot, position, mask, cache.at(0, longest))
+        for part in slices(model, batch, longest):
+            mask = filled[part, None, None, :] & (steps[:, None] >= steps)
+            model(tokens[part], modality[part], slot[part], position[part], mask, cache.part(part).at(0, longest))
     return cache.spread(draws), filled.repeat_interleave(draws, 0)
 
 
@@ -133,7 +135,15 @@ def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | No
 
 @torch.no_grad()
 def score(model: Transformer, documents: Sequence[Document], view: View = "past") -> tuple[np.ndarray, np.ndarray]:
-    """(sum of negative log-likelihood in nats, number of targets) of each document, teacher-forced, in one pass."""
+    """(sum of negative log-likelihood in nats, number of targets) of each document, teacher-forced."""
+    nll, counts = np.zeros(len(documents)), np.zeros(len(documents), np.int64)
+    for rows in passes(model, [len(document) for document in documents]):
+        nll[rows], counts[rows] = _score(model, [documents[i] for i in rows], view)
+    return nll, counts
+
+
+def _score(model: Transformer, documents: Sequence[Document], view: View) -> tuple[np.ndarray, np.ndarray]:
+    """The same in one pass."""
     hidden_NLD, modality = hidden_states(model, documents, view)
     targets = torch.full(modality.shape, NO_TARGET, device=modality.device)
     for row, document in enumerate(documents):
@@ -150,6 +160,14 @@ def score(model: Transformer, documents: Sequence[Document], view: View = "past"
 @torch.no_grad()
 def score_behind_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
     """(prompts, targets) log-likelihood in nats of every target, a segment, behind every prompt; each prompt is read once."""
+    found, longest = np.zeros((len(prompts), len(targets))), max(map(len, targets), default=0)
+    for rows in passes(model, [len(prompt) + longest for prompt in prompts]):
+        found[rows] = _score_behind_each(model, [prompts[i] for i in rows], targets)
+    return found
+
+
+def _score_behind_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+    """The same for as many prompts as one pass holds."""
     cache, filled_NP = _prefill(model, prompts, 1)
     device, (batch, start) = filled_NP.device, filled_NP.shape
     found = np.zeros((batch, len(targets)))
@@ -172,14 +190,27 @@ def score_behind_each(model: Transformer, prompts: Sequence[Document], targets: 
 
 def mean_states(model: Transformer, documents: Sequence[Document], view: View) -> Tensor:
     """(N, D) mean of the last hidden states of each document, in fp32, with gradients."""
-    hidden_NLD, _ = hidden_states(model, documents, view)
-    lengths = torch.tensor([len(document) for document in documents], device=hidden_NLD.device)
-    filled = torch.arange(hidden_NLD.shape[1], device=lengths.device) < lengths[:, None]
-    return (hidden_NLD.float() * filled[..., None]).sum(1) / lengths[:, None]
+    return pooled_states(model, documents, view, _mean)
+
+
+def _mean(hidden_NLD: Tensor, lengths_N: Tensor) -> Tensor:
+    filled = torch.arange(hidden_NLD.shape[1], device=lengths_N.device) < lengths_N[:, None]
+    return (hidden_NLD.float() * filled[..., None]).sum(1) / lengths_N[:, None]
+
+
+def pooled_states(model: Transformer, documents: Sequence[Document], view: View, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """(N, D) what `pool` makes of the hidden states (R, L, D) and lengths (R,) of the documents of each pass, with gradients."""
+    lengths = torch.tensor([len(document) for document in documents], device=model.head.device)
+    parts = passes(model, lengths.tolist())
+    pooled = [pool(hidden_states(model, [documents[i] for i in rows], view)[0], lengths[torch.from_numpy(rows)]) for rows in parts]
+    if len(parts) == 1:
+        return pooled[0]
+    return torch.cat(pooled)[torch.from_numpy(np.concatenate(parts).argsort()).to(lengths.device)]
 
 
 def hidden_states(model: Transformer, documents: Sequence[Document], view: View) -> tuple[Tensor, Tensor]:
-    """Hidden states (N, L, D) of one document per row, and the modality (N, L) of each token; a row is filled from the left."""
+    """Hidden states (N, L, D) of one document per row, and the modality (N, L) of each token, all in one pass; a row is filled from the
+    left."""
     device = model.head.device
     longest = max(len(document) for document in documents)
     tokens, modality, slot, position, lengths = (torch.from_numpy(array).to(device) for array in pad_documents(documents, longest))

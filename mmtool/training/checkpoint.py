@@ -44,6 +44,14 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     return path
 
 
+def amend_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Bring the state of a checkpoint up to date with what was learned after it was saved."""
+    path = folder / f"{state['step']:08d}" / STATE
+    old = json.loads(path.read_text())
+    if (new := {**old, **json.loads(json.dumps(state))}) != old:
+        write_json(path, new)
+
+
 def best_of(path: Path) -> Path:
     """The checkpoint with the weights to use, as seen from the one at `path`: itself, unless its state names a better one."""
     try:

@@ -74,16 +74,18 @@ class Finetuner(TransformerLoop):
         return (kept / (1 - self._dropout)).to(self.device)
 
     def validate(self) -> dict[str, float]:
-        """Loss and score on the held-out samples, remembered where they are the best so far."""
+        """Loss and score on the held-out samples."""
         if not self.held_out:
             return {}
-        measured = scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
+        return scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
+
+    def _judge(self, measured: Mapping[str, float]) -> None:
+        """Remember the step where it is the best so far."""
         score, self.judged = measured["r2" if self.target.is_number else "accuracy"], self.step
         if self.best is None or score > self.best[0]:
             self.best = score, self.step
         elif self.exhausted:
             talk(f"no progress since step {self.best[1]}: stopping early")
-        return measured
 
     def state(self) -> dict[str, Any]:
         found = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from mmtool.console import talk
 from mmtool.errors import DataError
 from mmtool.model.transformer import Transformer
-from mmtool.training.checkpoint import save_checkpoint
+from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
 from mmtool.training.config import Budget
 from mmtool.training.hardware import matmul_limit
 from mmtool.training.metrics import LiveLine, MetricsLog
 from mmtool.training.optimizer import rate_share
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
+Validate = Callable[[], dict[str, float]]
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Loop:
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
     model: what is trained, and what checkpoints hold. peak_rate: of the learning rate. losses: names of the entries of a loss vector.
-    said: their means in the last report. advice: what helps where a loss is not finite.
+    said: their means in the last report. measured: the last validation. advice: what helps where a loss is not finite.
     """
 
     advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
@@ -65,8 +66,9 @@ class Loop:
     ) -> None:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.peak_rate, self.losses = device, peak_rate, tuple(losses)
-        self.step, self.elapsed_s, self._saved = 0, 0.0, -1
+        self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
         self.said: dict[str, float] = {}
+        self.measured: dict[str, float] = {}
 
     @property
     def progress(self) -> float:
@@ -75,28 +77,37 @@ class Loop:
         by_minutes = self.elapsed_s / (60 * self.config.minutes) if self.config.minutes else 0.0
         return min(1.0, max(by_steps, by_minutes))
 
-    def train(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]]) -> None:
-        """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop saves and leaves."""
-        live, window = LiveLine(), Window()
+    def train(self, folder: Path, log: MetricsLog, validate: Validate) -> None:
+        """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
+        validation is left at once, and made up for when the training goes on."""
+        live = LiveLine()
         with stop_requests() as requests:
-            while self.progress < 1.0 and not requests:
-                started = time.monotonic()
-                self._one_step(window)
-                self.elapsed_s += time.monotonic() - started
-                if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
-                    record = self._report(window)
-                    log.append(record)
-                    live.show(record, self._left_s())
-                    window = Window()
-                if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
-                    self._checkpoint(folder, log, validate)
-                    window.start = time.monotonic()
+            with suppress(Stopped):
+                self._train(folder, log, validate, requests, live)
             live.end()
-            if self._saved != self.step:
-                self._checkpoint(folder, log, validate if not requests else None)
-        if requests:
+        if requests.signals:
             talk(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
-            raise KeyboardInterrupt if requests[0] == signal.SIGINT else SystemExit(128 + requests[0])
+            raise KeyboardInterrupt if requests.signals[0] == signal.SIGINT else SystemExit(128 + requests.signals[0])
+
+    def _train(self, folder: Path, log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
+        window = Window()
+        self._validate(folder, log, validate, requests)  # which the process that saved the checkpoint may not have come to
+        while self.progress < 1.0 and not requests.signals:
+            started = time.monotonic()
+            self._one_step(window)
+            self.elapsed_s += time.monotonic() - started
+            if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
+                record = self._report(window)
+                log.append(record)
+                live.show(record, self._left_s())
+                window = Window()
+            if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
+                self._checkpoint(folder)
+                self._validate(folder, log, validate, requests)
+                window.start = time.monotonic()
+        if self._saved != self.step:
+            self._checkpoint(folder)
+        self._validate(folder, log, validate, requests)
 
     def _one_step(self, window: Window) -> None:
         raise NotImplementedError
@@ -142,11 +153,31 @@ class Loop:
     def _left_s(self) -> float:
         return self.elapsed_s * (1 - self.progress) / max(self.progress, 1e-9)
 
-    def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
-        if validate is not None and (measured := validate()):
-            log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
+    def _checkpoint(self, folder: Path) -> None:
         save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
         self._saved = self.step
+
+    def _validate(self, folder: Path, log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
+        """Measure a checkpoint that has just been saved, where it is time, and note what follows from it in the checkpoint.
+
+        Saved first, for to validate may take minutes in which the process can be killed. The log tells then what is missing: the record
+        of the checkpoint is written once, whenever the training went on.
+        """
+        on_time = self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0
+        if self.step in (0, self._validated) or not (on_time or self.progress >= 1.0):
+            return
+        measured = log.validation(self.step)
+        if measured is None and requests.signals:
+            return
+        if measured is None and (measured := requests.interrupting(validate)):
+            log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
+        self._validated, self.measured = self.step, measured or {}
+        if measured:
+            self._judge(measured)
+            amend_checkpoint(folder, self.state())
+
+    def _judge(self, measured: Mapping[str, float]) -> None:
+        """Learn from a validation; the state may change."""
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
@@ -155,6 +186,7 @@ class Loop:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.step, self.elapsed_s, self.loader.consumed = state["step"], state["elapsed_s"], state["consumed"]
+        self._saved = self.step
 
 
 class TransformerLoop(Loop):
@@ -179,17 +211,45 @@ class TransformerLoop(Loop):
         return {"tokens_per_s": window.tokens / seconds, "hardware_share": window.flops / seconds / limit}
 
 
+class Stopped(BaseException):
+    """A request to stop came where nothing has to be finished."""
+
+
+class StopRequests:
+    """SIGINT and SIGTERM that came, in their order."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self._interrupting = False
+
+    def interrupting(self, work: Validate) -> dict[str, float]:
+        """What `work` gives; a request raises Stopped in the midst of it."""
+        self._interrupting = True
+        try:
+            if self.signals:
+                raise Stopped
+            return work()
+        finally:
+            self._interrupting = False
+
+    def note(self, number: int) -> None:
+        self.signals.append(number)
+        if self._interrupting:
+            talk("leaving the validation; the checkpoint is saved")
+            raise Stopped
+        talk("finishing the step and saving a checkpoint; once more to stop at once")
+
+
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
+def stop_requests() -> Iterator[StopRequests]:
     """Collects SIGINT and SIGTERM instead of dying of them; the second one acts as usual."""
-    requests: list[int] = []
+    requests = StopRequests()
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        requests.append(number)
-        talk("finishing the step and saving a checkpoint; once more to stop at once")
         for each, handler in old.items():
             signal.signal(each, handler)
+        requests.note(number)
 
     try:
         for number in old:

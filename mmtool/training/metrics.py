@@ -15,13 +15,26 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_bytes(path, "".join(line + "\n" for line in kept).encode())
+        self._validations: dict[int, dict[str, float]] = {}
+        text = path.read_text() if path.exists() else ""
+        kept = [line for line in text.splitlines() if _step_of(line) <= step]
+        for line in kept:
+            self._note(json.loads(line))
+        if text != (whole := "".join(line + "\n" for line in kept)):
+            write_bytes(path, whole.encode())
 
     def append(self, record: dict[str, Any]) -> None:
         with open(self.path, "a") as file:
             file.write(canonical_json(record) + "\n")
+        self._note(record)
+
+    def validation(self, step: int) -> dict[str, float] | None:
+        """What was measured on held-out samples at a step, None where that is not in the log."""
+        return self._validations.get(step)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        if "validation" in record:
+            self._validations[record["step"]] = record["validation"]
 
 
 def _step_of(line: str) -> float:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
-from mmtool.model.transformer import PRESETS, Shape, Transformer
+from mmtool.model.transformer import PRESETS, Shape
 from mmtool.output import OutputPath
 from mmtool.storage import write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
@@ -74,21 +75,17 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
     _resume(trainer, run)
-    validation = Validation(trainer.method, model, held_out)
-    if trainer.progress < 1.0:
-        if pick_compile(config.compile, device):
-            trainer.compile()
-            trainer.warm_up()
-        trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), validation)
-    else:
+    if trainer.progress >= 1.0:
         talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+    elif pick_compile(config.compile, device):
+        trainer.compile()
+        trainer.warm_up()
+    trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), partial(_validate, trainer, held_out))
     if run.teaches_values and not run.complete:
         model.eval()
         decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
         write_bytes(run.path / VALUES, decoder.to_bytes())
-    return PretrainSummary(
-        str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), validation.last or validation()
-    )
+    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), trainer.measured)
 
 
 def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
@@ -130,13 +127,13 @@ def _continue(config: PretrainConfig, train: TokenSet, output: Path) -> Run:
 def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
     """A new run directory."""
     record = _record(config, train)
-    with output.directory() as partial:
-        (partial / TOKENIZERS).mkdir()
+    with output.directory() as folder:
+        (folder / TOKENIZERS).mkdir()
         for modality in train.modalities:
-            write_bytes(partial / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
+            write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
         if METHODS[config.method].has_gallery:
-            write_split(partial / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
-        write_json(partial / CONFIG, record)
+            write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
+        write_json(folder / CONFIG, record)
     return open_run(output.path)
 
 
@@ -226,13 +223,6 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
     return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
 
 
-class Validation:
-    """What the method measures on held-out samples; `last` is what it measured last."""
-
-    def __init__(self, method: Method, model: Transformer, samples: Sequence[Sample]) -> None:
-        self.method, self.model, self.samples = method, model, samples if method.has_likelihood else ()
-        self.last: dict[str, float] = {}
-
-    def __call__(self) -> dict[str, float]:
-        self.last = self.method.validate(self.model, self.samples) if self.samples else {}
-        return self.last
+def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
+    """What the method measures on held-out samples."""
+    return trainer.method.validate(trainer.model, samples) if samples and trainer.method.has_likelihood else {}

@@ -16,7 +16,6 @@ from mmtool.methods.base import Method, Step
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.loop import TransformerLoop, Window
-from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import peak_rate
 
 
@@ -68,6 +67,6 @@ class Trainer(TransformerLoop):
     def _forward_loss(self, *inputs: Any) -> Tensor:
         return self.method.forward(self.model, *inputs)
 
-    def _checkpoint(self, folder: Path, log: MetricsLog, validate: Callable[[], dict[str, float]] | None) -> None:
-        super()._checkpoint(folder, log, validate)
+    def _checkpoint(self, folder: Path) -> None:
+        super()._checkpoint(folder)
         self.method.forget()

@@ -1,0 +1,61 @@
+"""How much a model reads at once outside of training: many samples or long ones take more passes, not more memory.
+
+What a sample gives does not depend on what stands beside it, up to the rounding of sums.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from mmtool.model.transformer import Transformer
+
+Item = TypeVar("Item")
+
+# Of one pass, padding included. Tokens: as many as a usual step of training has, which fits wherever training does, and is enough to keep
+# the cores of a CPU or a GPU busy. Pairs of a token and what it may look at (another token, or a place of the value bridge): masks, scores
+# and the bridge hold some numbers for each, 64 MiB in fp32. Logits: 512 MiB in fp32.
+PASS_TOKENS, PASS_PAIRS, PASS_LOGITS = 8192, 1 << 24, 1 << 27
+
+
+class Limits:
+    """What a pass of this model may hold."""
+
+    def __init__(self, model: Transformer) -> None:
+        ranges = [model.layout.target_range(index) for index in range(len(model.layout.modalities))]
+        self.places = 0 if model.ordinal is None else len(model.ordinal.bridge.weights_embedding)
+        self.tokens = min(PASS_TOKENS, PASS_LOGITS // max(stop - start for start, stop in ranges))
+
+    def allow(self, rows: int, length: int) -> bool:
+        """Whether so many rows of a length fit into one pass; a single row always does."""
+        tokens = rows * length
+        return rows == 1 or (tokens <= self.tokens and tokens * max(length, self.places) <= PASS_PAIRS)
+
+
+def passes(model: Transformer, lengths: Sequence[int]) -> list[np.ndarray]:
+    """Indices of the documents of each pass. Where there are several, documents of similar lengths come together."""
+    if not len(lengths):
+        return []
+    if Limits(model).allow(len(lengths), max(lengths)):
+        return [np.arange(len(lengths))]
+    order = np.argsort(lengths, kind="stable")
+    return [np.array(part) for part in streamed(model, order.tolist(), lambda index: lengths[index])]
+
+
+def slices(model: Transformer, rows: int, length: int) -> list[slice]:
+    """The passes of so many rows of one length."""
+    return [slice(part[0], part[-1] + 1) for part in passes(model, [max(1, length)] * rows)]
+
+
+def streamed(model: Transformer, items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """The items of each pass in their order, taken one after the other as they are made."""
+    limits, part, longest = Limits(model), list[Item](), 0
+    for item in items:
+        size = length(item)
+        if part and not limits.allow(len(part) + 1, max(longest, size)):
+            yield part
+            part, longest = [], 0
+        part.append(item)
+        longest = max(longest, size)
+    if part:
+        yield part
