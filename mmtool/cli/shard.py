@@ -8,13 +8,13 @@ import typer
 
 from mmtool.cli.options import (
     LABELS,
-    SPLITTING,
     Force,
     Fractions,
     Json,
     KeyColumn,
     Quiet,
     Seed,
+    SplitLabel,
     assignments,
     examples,
     finish,
@@ -83,9 +83,7 @@ def shard(
     ] = None,
     key_column: KeyColumn = None,
     fractions: Fractions = (0.8, 0.1, 0.1),
-    split_label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)
-    ] = None,
+    split_label: SplitLabel = None,
     samples_per_shard: Annotated[int, typer.Option(help="Samples in one file of a directory.")] = 10_000,
     seed: Seed = 0,
     force: Force = False,
