@@ -143,11 +143,19 @@ FIGURES = (
     *("retrieval-(?:sample|class)", "prediction_(?:accuracy|macro_f1|r2)", "probes", "few_shots", "robustness", "curves"),
     *("donor-(?:accuracy|r2|spearman|c_index)", "masked_(?:accuracy|r2)"),
 )
-METRICS = r"metrics\.jsonl"
+METRICS, TRAINED_ON = r"metrics\.jsonl", r"trained_on\.safetensors"
 SPLIT = (r"index\.json", r"\d{5,}\.tar")
 CHECKPOINTS = _below(r"checkpoints/\d+", (r"(?:model|optimizer)\.safetensors", r"state\.json"))
-RUN = (r"config\.json", METRICS, r"values\.safetensors", r"tokenizers/[^/]+\.safetensors", *_below("gallery", SPLIT), *CHECKPOINTS)
-ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, *CHECKPOINTS)
+RUN = (
+    r"config\.json",
+    METRICS,
+    TRAINED_ON,
+    r"values\.safetensors",
+    r"tokenizers/[^/]+\.safetensors",
+    *_below("gallery", SPLIT),
+    *CHECKPOINTS,
+)
+ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv", r"asked\.json"),
     *(r"audio/[^/]+/\d+-[^/]+\.wav", r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),

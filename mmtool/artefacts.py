@@ -86,6 +86,7 @@ def _describe_tokenizer(path: Path) -> dict[str, Any]:
         "positions": tokenizer.positions,
         "settings": tokenizer.state()[1],
         "measured": tokenizer.report,
+        "fitted_on": None if tokenizer.fitted_on is None else len(tokenizer.fitted_on),
         "fingerprint": sha256_file(path),
         "bytes": path.stat().st_size,
     }
@@ -150,6 +151,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
         "shape": run.record["shape"],
         "settings": run.record["config"],
         "data": run.record["data"],
+        "trained_on": {name: len(items) for name, items in run.training_items().identities.items()},
     }
 
 
@@ -159,6 +161,7 @@ def _check_run(path: Path) -> Iterator[str]:
 
     run = open_run(path)
     run.tokenizers()
+    run.training_items()
     checkpoints = list_checkpoints(run.checkpoints)
     for checkpoint in checkpoints:
         try:
@@ -180,9 +183,10 @@ def _describe_adapter(path: Path) -> dict[str, Any]:
 
 
 def _check_adapter(path: Path) -> Iterator[str]:
-    from mmtool.adapt.adapter import WEIGHTS, read_record
+    from mmtool.adapt.adapter import WEIGHTS, read_record, training_items
 
     record = read_record(path)
+    training_items(path)
     if not record.get("finished"):
         yield f"{path}: the adapter is not trained to its end. Run the same `mmtool adapt` command again."
     elif not (path / WEIGHTS).is_file():

@@ -24,6 +24,7 @@ from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.aggregate import against_others, over_seeds
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.leaks import OF_RUN, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.ood import asked_label
 from mmtool.evaluation.reconstruction import SHEETS
 from mmtool.evaluation.reference import POOL_PER_COMBINATION, RawTables, Survival, choose_label, draw_test, is_number, open_sides
@@ -143,7 +144,9 @@ def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfi
             fix = "Give a directory that `mmtool shard` wrote with such a split."
             raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
     assert held_out is not None
-    samples = draw_test(open_sides(held_out, _train_of(held_out))[0], judging.limit, judging.seed)
+    test_set, train_set = open_sides(held_out, _train_of(held_out))
+    samples = draw_test(test_set, judging.limit, judging.seed)
+    refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
     label = choose_label(samples, judging.label or asked_label(judging.ood))
     number, masks = is_number(samples, label), any(METHODS[config.method].reconstructs for config in variants.values())
     there = {"strangers": bool(judging.ood or (label and not number)), "masks": masks}

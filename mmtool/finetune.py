@@ -15,6 +15,7 @@ import torch
 
 from mmtool import __version__
 from mmtool.console import talk
+from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import SampleLoader
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
@@ -24,13 +25,13 @@ from mmtool.evaluation.reference import choose_label, is_number
 from mmtool.methods import METHODS
 from mmtool.model.transformer import Transformer
 from mmtool.output import OutputPath
-from mmtool.storage import write_json
+from mmtool.storage import sha256_bytes, write_bytes, write_json
 from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
-from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, Run, open_run, same_tokenizers
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, open_run, same_tokenizers
 from mmtool.training.target import Target, predict
 
 TRAIN, HELD_OUT = "train", "validation"
@@ -109,7 +110,10 @@ def _begin_or_continue(
         shutil.copytree(base.path / TOKENIZERS, partial / TOKENIZERS)
         if METHODS[base.config.method].has_gallery:
             shutil.copytree(base.path / GALLERY, partial / GALLERY)
-        write_json(partial / CONFIG, {**base.record, "version": __version__, "finetune": {**settings, "target": target.to_json()}})
+        items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
+        write_bytes(partial / TRAINED_ON, items)
+        more = {"version": __version__, "trained_on": sha256_bytes(items), "finetune": {**settings, "target": target.to_json()}}
+        write_json(partial / CONFIG, {**base.record, **more})
     return open_run(output.path), target
 
 

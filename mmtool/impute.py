@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.drawing import PLAIN, Drawing
@@ -197,6 +198,11 @@ class Imputer:
         if self.target is None:
             raise UsageError("the run has no head.", where=self.run.path, fix="Finetune it with `mmtool finetune`.")
         return predict(self.model, self._method, replace(self.target, have=tuple(have or self.target.have)), samples)
+
+    @property
+    def training_items(self) -> TrainingItems:
+        """What the run was trained on, item by item."""
+        return self.run.training_items()
 
     @property
     def has_likelihood(self) -> bool:

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.identity import TrainingItems
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.errors import DataError, UsageError
@@ -120,6 +121,7 @@ class FakeImputer:
 
     def __init__(self, method: str, skill: float, train: list[Sample], fitted: dict[str, Tokenizer]) -> None:
         self.method, self.seed, self.trained_on, self.skill, self.train = method, 0, "", skill, train
+        self.training_items = TrainingItems.of(train)
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 

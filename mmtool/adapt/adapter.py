@@ -3,6 +3,7 @@
 ADAPTER/adapter.json          format, settings, encoders (source and fingerprint), task, what was trained and how much
 ADAPTER/adapter.safetensors   trained parameters and the moments of embeddings, under 5 MB at usual sizes
 ADAPTER/metrics.jsonl
+ADAPTER/trained_on.safetensors  identities of what it and its encoders were trained on (see data/identity.py)
 """
 
 import json
@@ -18,6 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from mmtool.adapt.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.data.identity import TrainingItems
 from mmtool.encoders import open_encoder
 from mmtool.errors import DataError, UsageError
 from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
@@ -28,6 +30,7 @@ from mmtool.training.config import check_as, options_of
 from mmtool.training.hardware import pick_precision
 
 RECORD, WEIGHTS, METRICS = "adapter.json", "adapter.safetensors", "metrics.jsonl"
+TRAINED_ON = "trained_on.safetensors"
 
 
 @dataclass
@@ -144,6 +147,11 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != ADAPTER_FORMAT:
         raise DataError(f"this is not an adapter this version can read (it reads {ADAPTER_FORMAT}).", where=path)
     return record
+
+
+def training_items(path: Path) -> TrainingItems:
+    """What an adapter and its encoders were trained on; incomplete where an earlier version made any of them."""
+    return TrainingItems.read(Path(path) / TRAINED_ON, read_record(path).get("trained_on"))
 
 
 def is_adapter(path: Path) -> bool:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from mmtool.adapt.adapter import options_for, read_record
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.evaluate import held_out_set, meta_of, rows_of
+from mmtool.adapt.evaluate import drawn_of, held_out_set, meta_of, rows_of
 from mmtool.adapt.measure import ETAS, Row
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.encoders import training_items_of
 from mmtool.errors import UsageError
 from mmtool.evaluation.aggregate import over_seeds
+from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
 from mmtool.output import OutputPath, begin_or_continue
 from mmtool.training.side_by_side import train_all
 
@@ -62,6 +65,7 @@ def compare_adapters(
         options_for(config)
         config.modalities(tuple(sources))
     tokens = held_out_set(data, split)
+    _refuse_leaks(tokens, sources, next(iter(variants.values())), limit, data)
     place = OutputPath(output, force, [*sources.values(), data])
     begin_or_continue(place, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})
     runs = {(name, own): output / "runs" / name.replace(":", "-") / f"seed-{own}" for own in seeds for name in variants}
@@ -73,7 +77,7 @@ def compare_adapters(
         jobs,
     )
     named, paths = [name for name, _ in runs], list(runs.values())
-    results, samples = rows_of(paths, named, tokens, sources, etas, limit, candidates, seed)
+    results, samples = rows_of(paths, named, tokens, sources, etas, limit, candidates, seed, data)
     rows = over_seeds(results)
     config = next(iter(variants.values()))
     meta = meta_of(config, read_record(paths[0]), samples, tokens)
@@ -81,3 +85,11 @@ def compare_adapters(
     sizes = {name: {key: read_record(runs[name, seeds[0]])[key] for key in ("trained", "share", "bytes")} for name in variants}
     write_report(output, rows, {**meta, "runs": columns, "sizes": sizes, "intervals": INTERVALS}, results)
     return AdapterComparison(output, rows, results, paths)
+
+
+def _refuse_leaks(tokens: TokenSet, sources: Mapping[str, Path], config: AdaptConfig, limit: int | None, data: Path) -> None:
+    """Before hours of training, raise UsageError where held-out samples would be trained on, or were by encoders or tokenizers."""
+    samples = drawn_of(tokens, tuple(sorted(sources)), config, limit).samples
+    encoders = [Learner(f"the encoder of {name}", training_items_of(source), OF_RUN) for name, source in sorted(sources.items())]
+    adapters = reference_of(open_token_set(data, split="train"), samples, "the adapters", OF_RUN)
+    refuse_leaks(samples, [adapters, *encoders, *tokenizers_of(tokens)], data)

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from mmtool.adapt.adapter import open_adapter, read_record
-from mmtool.adapt.batches import labelled
+from mmtool.adapt.adapter import open_adapter, read_record, training_items
+from mmtool.adapt.batches import Labelled, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import ETAS, Row, curve, retrieval
 from mmtool.adapt.report import write_report
 from mmtool.console import talk
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.errors import DataError, UsageError
+from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference import check_held_out
 from mmtool.output import OutputPath
 from mmtool.training.config import check_as
@@ -59,7 +60,7 @@ def evaluate_adapters(
     if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     called = list(names) if names else unique_names(configs)
-    rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed)
+    rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed, data)
     with place.directory() as folder:
         runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(called, configs, strict=True)]
         write_report(folder, rows, {**meta_of(configs[0], records[0], samples, tokens), "runs": runs})
@@ -75,15 +76,17 @@ def rows_of(
     limit: int | None,
     candidates: int,
     seed: int,
+    where: Path,
 ) -> tuple[list[Row], int]:
-    """Rows of all adapters on the same held-out samples, and how many of these there are: samples that hold every modality, so that the
-    share with holes is what it says; where there are none, all samples."""
+    """Rows of all adapters on the same held-out samples, and how many of these there are. Raises UsageError where an adapter, one of its
+    encoders or a tokenizer was trained on any of them."""
     device, samples = pick_device(), 0
     rows: list[Row] = []
     for path, name in zip(adapters, names, strict=True):
         adapter = open_adapter(path, tokens.tokenizers, device, sources)
-        complete = any(set(adapter.names) <= set(tokens.present(i)) for i in range(len(tokens)))
-        held_out = labelled(tokens, adapter.names, adapter.config, limit or 0, whole=complete)
+        held_out = drawn_of(tokens, adapter.names, adapter.config, limit)
+        learner = Learner(f"the adapter {name} or its encoders", training_items(path), OF_RUN)
+        refuse_leaks(held_out.samples, [learner, *tokenizers_of(tokens)], where)
         samples = len(held_out.samples)
         talk(f"{name}: asking {samples} held-out samples")
         rows += curve(adapter, held_out, device, name, seed, etas)
@@ -94,6 +97,13 @@ def rows_of(
     if not rows:
         raise DataError("no held-out sample can be judged.", where="DATA", fix="Evaluate on samples that carry the label.")
     return rows, samples
+
+
+def drawn_of(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int | None) -> Labelled:
+    """The samples that are measured: those that hold every modality, so that the share with holes is what it says; where there are
+    none, all samples."""
+    complete = any(set(names) <= set(tokens.present(i)) for i in range(len(tokens)))
+    return labelled(tokens, names, config, limit or 0, whole=complete)
 
 
 def held_out_set(data: Path, split: str | None = None) -> TokenSet:

@@ -1,8 +1,10 @@
 """The stage `adapt`: frozen encoders and labelled shards with holes in, an adapter out; the same command continues an interrupted one."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.adapt.adapter import METRICS, RECORD, Kept, build, count, describe, open_encoders, read_record, save
+from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count, describe, open_encoders, read_record, save
 from mmtool.adapt.batches import Labelled, Shuffled, as_tensor, encode, encode_all, holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.console import talk
+from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
+from mmtool.encoders import training_items_of
 from mmtool.errors import UsageError
 from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.methods.labelled import GOALS, Goal, suited
 from mmtool.output import OutputPath
-from mmtool.storage import write_json
+from mmtool.storage import sha256_bytes, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
 from mmtool.training.loop import Loop, Window
@@ -61,7 +65,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     goal = goal_of(train, config)
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
-    if _finished_before(place, begun, config, record):
+    if _finished_before(place, begun, config, record, lambda: _training_items(train, sources)):
         talk(f"{output}: adapted to the end already, nothing to do")
         done = read_record(output)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
@@ -73,7 +77,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
     trainer.fit_moments(first=False)
     model.eval()
-    size = save(output, model, record)
+    size = save(output, model, {**record, "trained_on": read_record(output).get("trained_on")})
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     trained, share = counted["trained"], counted["share"]
     return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)
@@ -89,7 +93,14 @@ def _parts(counted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counted["parts"].items())
 
 
-def _finished_before(output: OutputPath, begun: bool, config: AdaptConfig, record: dict[str, Any]) -> bool:
+def _training_items(train: Labelled, sources: Mapping[str, Path]) -> TrainingItems:
+    """Of the adapter and of its encoders."""
+    return reduce(or_, (training_items_of(source) for source in sources.values()), TrainingItems.of(train.samples))
+
+
+def _finished_before(
+    output: OutputPath, begun: bool, config: AdaptConfig, record: dict[str, Any], training_items: Callable[[], TrainingItems]
+) -> bool:
     """Begin a new adapter, or find one that was begun in the same way; True where it is finished."""
     if begun:
         known = read_record(output.path)
@@ -100,7 +111,9 @@ def _finished_before(output: OutputPath, begun: bool, config: AdaptConfig, recor
             raise UsageError(f"this adapter was begun with other settings: {'; '.join(changed)}.", where=output.path, fix=fix)
         return bool(known.get("finished"))
     with output.directory() as partial:
-        write_json(partial / RECORD, {**record, "finished": False})
+        items = training_items().to_bytes()
+        write_bytes(partial / TRAINED_ON, items)
+        write_json(partial / RECORD, {**record, "trained_on": sha256_bytes(items), "finished": False})
     return False
 
 

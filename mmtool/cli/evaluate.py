@@ -93,6 +93,8 @@ def evaluate(
 ) -> None:
     """Judge on held-out data how well runs fill every hole.
 
+    Test samples that a run, a tokenizer or the reference classifiers were trained on are refused, however the shards were split.
+
     For every direction: perplexity, and what a classifier trained on real data says of imputed data, marked seen or never seen in
     training, beside trivial baselines and the ceiling of real data. The report is JSON, Markdown, plots and a contact sheet.
 

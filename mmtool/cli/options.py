@@ -35,6 +35,9 @@ Fractions = Annotated[
     tuple[float, float, float],
     typer.Option(metavar="TRAIN VALIDATION TEST", help="Shares of the splits, dealt by the hash of the key.", rich_help_panel=SPLITTING),
 ]
+SplitLabel = Annotated[
+    str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)
+]
 KeyColumn = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,6 @@ import typer
 
 from mmtool.cli.options import (
     LABELS,
-    SPLITTING,
     ByRow,
     Force,
     Fractions,
@@ -16,6 +15,7 @@ from mmtool.cli.options import (
     KeyColumn,
     Quiet,
     Seed,
+    SplitLabel,
     assignments,
     examples,
     finish,
@@ -89,9 +89,7 @@ def shard(
         typer.Option("--unpaired", help="A modality may have no key in common with any other: lone samples.", rich_help_panel=LABELS),
     ] = False,
     fractions: Fractions = (0.8, 0.1, 0.1),
-    split_label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)
-    ] = None,
+    split_label: SplitLabel = None,
     samples_per_shard: Annotated[int, typer.Option(help="Samples in one file of a directory.")] = 10_000,
     seed: Seed = 0,
     force: Force = False,

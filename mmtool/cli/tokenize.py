@@ -17,6 +17,7 @@ from mmtool.cli.options import (
     Output,
     Quiet,
     Seed,
+    SplitLabel,
     TextColumn,
     assignments,
     examples,
@@ -138,6 +139,7 @@ def tokenize(
         str | None, typer.Option(help="Column or label: samples of one group share a split.", rich_help_panel=SPLITTING)
     ] = None,
     fractions: Fractions = (0.8, 0.1, 0.1),
+    split_label: SplitLabel = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -187,6 +189,7 @@ def tokenize(
             settings=chosen,
             options=options,
             split=Split(fractions, seed),
+            split_label=split_label,
             augment=augment,
             guide=guide,
             seed=seed,

@@ -2,13 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from mmtool.data.identity import TrainingItems
 from mmtool.encoders.open_hugging_face import open_hugging_face
 from mmtool.encoders.run_encoder import open_run_encoder
 from mmtool.errors import DataError, UsageError
 from mmtool.model.encoder import Encoder, Pool
 from mmtool.training.config import RUN_FORMAT
+from mmtool.training.run import open_run
+
+FIX = "Give a run of `mmtool pretrain`, or a local directory in Hugging Face format (config.json and safetensors)."
+
+
+def training_items_of(source: Path) -> TrainingItems:
+    """What the encoder in a directory was trained on; of a model from elsewhere nothing is known, and nothing could be compared."""
+    return open_run(source).training_items() if _config(Path(source)).get("format") == RUN_FORMAT else TrainingItems()
 
 
 def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | None = None, pool: Pool = "auto") -> Encoder:
@@ -21,13 +30,18 @@ def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | N
     source = Path(source)
     if pool not in get_args(Pool):
         raise UsageError(f"there is no pooling {pool!r}.", where="pool", fix=f"Choose from: {', '.join(get_args(Pool))}.")
-    fix = "Give a run of `mmtool pretrain`, or a local directory in Hugging Face format (config.json and safetensors)."
+    record = _config(source)
+    if record.get("format") == RUN_FORMAT:
+        return open_run_encoder(source, modality, tokenizer, pool)
+    if "model_type" in record:
+        return open_hugging_face(source, modality, tokenizer, pool)
+    raise DataError("this config.json is neither that of a run nor of a Hugging Face model.", where=source, fix=FIX)
+
+
+def _config(source: Path) -> dict[str, Any]:
+    """The directory's config.json, empty where it is no object. Raises DataError where there is none."""
     try:
         record = json.loads((source / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"there is no encoder here (config.json: {error}).", where=source, fix=fix) from error
-    if isinstance(record, dict) and record.get("format") == RUN_FORMAT:
-        return open_run_encoder(source, modality, tokenizer, pool)
-    if isinstance(record, dict) and "model_type" in record:
-        return open_hugging_face(source, modality, tokenizer, pool)
-    raise DataError("this config.json is neither that of a run nor of a Hugging Face model.", where=source, fix=fix)
+        raise DataError(f"there is no encoder here (config.json: {error}).", where=source, fix=FIX) from error
+    return record if isinstance(record, dict) else {}

@@ -16,6 +16,7 @@ from mmtool.data.shards import TokenSet
 from mmtool.drawing import PLAIN, Drawing
 from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
 from mmtool.evaluation.predictions import write_predictions
@@ -89,8 +90,8 @@ def evaluate(
     holes from. chain: names of runs that the task `impute` also asks link by link (see chain.py).
     ood: who the strangers are (see ood.py). raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with
     these, and tabular baselines learn from them. survival: labels that hold a
-    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it was trained on
-    these very samples.
+    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it, a tokenizer
+    or what reference classifiers learn from holds any of these samples (see leaks.py).
     """
     place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *([Path(ood)] if ood else [])])
     place.check_directory()
@@ -108,7 +109,10 @@ def evaluate(
     tasks = tasks or ("predict" if all(imputer.target for imputer in imputers.values()) else "impute",)
     _check_chain(chain, imputers, tasks)
     label = label or asked_label(ood) or (heads.pop() if len(heads) == 1 and set(tasks) == {"predict"} else None)
-    reference = _reference(test_set, train_set, label, limit, train_limit, seed, raw, survival)
+    test = draw_test(test_set, limit, seed)
+    runs_of = [Learner(f"the run {name}", imputer.training_items, OF_RUN) for name, imputer in imputers.items()]
+    refuse_leaks(test, [*runs_of, *tokenizers_of(test_set), reference_of(train_set, test)], data)
+    reference = _reference(test, test_set, train_set, label, train_limit, seed, raw, survival)
     there = {
         "head": any(imputer.target for imputer in imputers.values()),
         "masks": any(imputer.reconstructs for imputer in imputers.values()),
@@ -161,16 +165,16 @@ def _defined(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _reference(
+    test: Sequence[Sample],
     test_set: TokenSet,
     train_set: TokenSet,
     label: str | None,
-    limit: int | None,
     train_limit: int,
     seed: int,
     raw: RawTables | None,
     survival: Survival,
 ) -> Reference:
-    test, train = draw_test(test_set, limit, seed), draw_train(train_set, seed, train_limit)
+    train = draw_train(train_set, seed, train_limit)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)

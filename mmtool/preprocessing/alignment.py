@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmtool.data.identity import SOURCES, original_field
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.join import Placement, original_of
@@ -117,5 +118,6 @@ def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
 def _sample(key: str, split: str, common: Mapping[str, Any], sources: Mapping[str, Sample]) -> Sample:
     tokens = {name: item.tokens[name] for name, item in sources.items()}
     others = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
-    metadata = {"sources": {name: item.key for name, item in sources.items()}}
+    originals = {original_field(name): item.metadata.get(original_field(name)) for name, item in sources.items()}
+    metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **{name: own for name, own in originals.items() if own}}
     return Sample(key, tokens, {**common, **others}, metadata, split)

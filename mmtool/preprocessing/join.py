@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmtool.data.identity import VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
-GROUP, VARIANT_OF = "group", "variant_of"
+GROUP = "group"
 NUMBERED_ROWS = "numbered_rows"  # metadata: modality -> rows of its file, where the key is the number of one of them
 
 
@@ -61,12 +62,16 @@ class Placement:
     split_label: str | None = None
 
     def of(self, sample: Sample) -> str:
+        return self.place(sample.key, group_of(sample), sample.labels)
+
+    def place(self, key: str, group: str, labels: Mapping[str, Any]) -> str:
+        """Raises DataError for a label that names no split."""
         if self.split_label is None:
-            return self.split.of(group_of(sample))
-        stated = sample.labels.get(self.split_label)
+            return self.split.of(group)
+        stated = labels.get(self.split_label)
         if str(stated) not in SPLIT_NAMES:
             what = f"the label {self.split_label!r} is {stated!r}, which is no split."
-            raise DataError(what, where=sample.key, fix=f"Use {', '.join(SPLITS)}.")
+            raise DataError(what, where=key, fix=f"Use {', '.join(SPLITS)}.")
         return SPLIT_NAMES[str(stated)]
 
 

@@ -9,7 +9,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmtool.console import talk
+from mmtool.data.identity import identities
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
 from mmtool.errors import DataError, UsageError
@@ -20,6 +23,7 @@ from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.splits import Split
+from mmtool.tokenizers.base import read_fitted_on
 
 TRAIN = SPLITS[0]
 
@@ -138,16 +142,20 @@ def _samples(
 
 
 def _warn_of_leaks(collection: Collection, samples: Iterable[Sample]) -> None:
-    """Say so where a tokenizer may have been fitted on what is held out now."""
+    """Say so where a tokenizer was fitted on what is held out now; of one that does not record on what, where it may have been."""
+    fitted_on = {name: read_fitted_on(data) for name, data in collection.tokenizers.items()}
     moved: dict[str, set[str]] = {name: set() for name in sorted(collection.items)}
     for sample in samples:
         for name in sample.tokens if sample.split != TRAIN else ():
             key = sample.metadata["sources"][name] if sample.key not in collection.items[name] else sample.key
-            if collection.items[name][key].split == TRAIN:
+            item, known = collection.items[name][key], fitted_on[name]
+            if item.split == TRAIN if known is None else np.isin(list(identities(item, name)), known).any():
                 moved[name].add(key)
     for name, keys in moved.items():
         if keys:
-            talk(f"warning: {len(keys)} held-out {name} items were training items when tokenized; split both stages alike.")
+            of_fitted = "are among those that their tokenizer was fitted on, which `mmtool evaluate` refuses"
+            what = "were training items when tokenized" if fitted_on[name] is None else of_fitted
+            talk(f"warning: {len(keys)} held-out {name} items {what}; split both stages alike (--seed, --fractions, --split-label).")
 
 
 def _with_holes(samples: Iterable[Sample], protocol: HoleProtocol) -> list[Sample]:

@@ -25,7 +25,7 @@ READERS = {
     "table": ("read_tables", "read_tables"),
     "trajectory": ("read_trajectories", "read_trajectories"),
 }
-GROUP = "group"
+GROUP, EPISODE = "group", "episode"
 MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
 
 
@@ -198,7 +198,7 @@ class _Gate:
         noted = self.labels_file.names if self.labels_file else ()
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
         known = {name: label for name, label in labels.items() if label is not None}
-        return Item(key, value, known, group or key, entry.metadata, entry.where, entry.rows)
+        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.console import talk, track
+from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_stream
@@ -21,7 +22,7 @@ from mmtool.output import OutputPath
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
-from mmtool.preprocessing.join import NUMBERED_ROWS, VARIANT_OF
+from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
@@ -71,6 +72,7 @@ def tokenize(
     settings: Mapping[str, Any] | None = None,
     options: SourceOptions | None = None,
     split: Split | None = None,
+    split_label: str | None = None,
     augment: int = 0,
     guide: Path | None = None,
     seed: int = 0,
@@ -80,29 +82,33 @@ def tokenize(
     """Encode all raw samples of `kind` below `paths` into a token tar at `output` (None: standard output).
 
     name: of the modality. tokenizer: one fitted before (its file, a token set or a run that holds it); None fits one of the given
-    `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys. augment: extra variants of each
+    `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys, and records which these were.
+    split_label: a label that names the split. augment: extra variants of each
     training image or recording. guide: token shards whose other tables the components of a table are to tell. save_tokenizer: where
     to put the tokenizer's file besides. Rejected samples (`options.on_error`) are listed
     in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
-    options, split = options or SourceOptions(), split or Split()
+    options, placement = options or SourceOptions(), Placement(split or Split(), split_label)
     outputs = _outputs(output, save_tokenizer, force, [*paths, tokenizer, guide, options.labels_path])
     _check(kind, name, augment, outputs)
     if tokenizer is None:
-        fitted = _fit(kind, paths, scheme, settings or {}, options, split, guide, name, seed)
+        fitted, fitting_keys = _fit(kind, paths, scheme, settings or {}, options, placement, guide, name, seed)
     else:
         if guide is not None:
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
-        fitted = _fitted_before(tokenizer, kind, name, scheme, settings)
+        fitted, fitting_keys = _fitted_before(tokenizer, kind, name, scheme, settings), set()
     rejects: list[Reject] = []
     absent: list[str] = []
     columns = LabelColumns()
     read = read_items(kind, paths, options, rejects, columns, absent=absent, quiet=tokenizer is None)  # fitting has said it all before
-    items = _with_variants(kind, track(read, f"tokenizing {name}"), split, augment, seed)
+    items = _with_variants(kind, track(read, f"tokenizing {name}"), placement, augment, seed)
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
-    samples = _labelled(list(_samples(items, encoder, split)), columns)
+    samples = _labelled(list(_samples(items, encoder, placement)), columns)
     _check_samples(samples, rejects, paths, name)
+    trained = TrainingItems.of(sample for sample in samples if sample.key in fitting_keys).identities
+    if name in trained:
+        fitted.fitted_on = trained[name]
     data = to_bytes(fitted)
     ordered = getattr(fitted, "ordered_codes", 0)
     size, shape, positions = fitted.vocabulary_size, fitted.shape, fitted.positions
@@ -167,12 +173,12 @@ def _fit(
     scheme: str | None,
     settings: Mapping[str, Any],
     options: SourceOptions,
-    split: Split,
+    placement: Placement,
     guide: Path | None,
     name: str,
     seed: int,
-) -> Tokenizer:
-    """Fit a tokenizer on training samples only."""
+) -> tuple[Tokenizer, set[str]]:
+    """Fit a tokenizer on training samples only, and give their keys."""
     schemes = [own for held, own in SCHEMES if held == kind]
     if not schemes or (scheme or schemes[0]) not in schemes:
         raise UsageError(f"there is no scheme {scheme!r} for {kind}.", where="--scheme", fix=f"Choose from: {', '.join(schemes)}.")
@@ -180,7 +186,7 @@ def _fit(
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
     columns = LabelColumns()
-    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), split)
+    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), placement)
     items = [item for item in items if item.key not in columns.withdrawn]
     if options.on_error == "skip" and kind == "trajectory":  # clips without what is asked for are rejected when they are encoded
         items = [item for item in items if item.value.keys() >= set(asked_streams(settings))] or items
@@ -191,14 +197,14 @@ def _fit(
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     talk(f"fitting a tokenizer to {len(values)} {kind} samples")
     fitted: Tokenizer = SCHEMES[kind, scheme or schemes[0]]().fit(values, complete, seed)
-    return fitted
+    return fitted, {item.key for item in items}
 
 
-def _fitting_items(items: Iterator[Item], split: Split) -> list[Item]:
+def _fitting_items(items: Iterator[Item], placement: Placement) -> list[Item]:
     """Training items in order of their keys: all, or the ones with the lowest hashes, so that file order does not matter."""
     chosen: list[tuple[int, str, Item]] = []
     for item in items:
-        if split.of(item.group) == TRAIN:
+        if placement.place(item.key, item.group, item.labels) == TRAIN:
             rank = -int.from_bytes(hashlib.sha256(item.key.encode()).digest()[:8], "big")
             push = heapq.heappush if len(chosen) < MAX_FITTING_SAMPLES else heapq.heappushpop
             push(chosen, (rank, item.key, item))
@@ -214,26 +220,28 @@ def _fitted_before(path: Path, kind: str, name: str, scheme: str | None, setting
     return fitted
 
 
-def _with_variants(kind: str, items: Iterator[Item], split: Split, augment: int, seed: int) -> Iterator[tuple[Item, str | None]]:
+def _with_variants(kind: str, items: Iterator[Item], placement: Placement, augment: int, seed: int) -> Iterator[tuple[Item, str | None]]:
     """Each item, and behind a training one its variants, as (item, key of the original or None)."""
     for item in items:
         yield item, None
-        for number in range(1, augment + 1 if split.of(item.group) == TRAIN else 1):
+        for number in range(1, augment + 1 if placement.place(item.key, item.group, item.labels) == TRAIN else 1):
             key = f"{item.key}~{number}"
             yield replace(item, key=key, value=VARIANTS[kind](item.value, key, seed)), item.key
 
 
-def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, split: Split) -> Iterator[Sample]:
-    """Encode batch by batch."""
+def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placement: Placement) -> Iterator[Sample]:
+    """Encode batch by batch. A variant carries the identity of its original, which stands before it."""
+    identity_of_original = ""
     while batch := list(islice(items, BATCH)):
         for (item, original), tokens in zip(batch, encoder([item for item, _ in batch]), strict=True):
-            if tokens is not None:
-                yield Sample(item.key, {encoder.name: tokens}, item.labels, _metadata(item, original, encoder.name), split.of(item.group))
-
-
-def _metadata(item: Item, original: str | None, name: str) -> dict[str, Any]:
-    metadata = {"group": item.group} | item.metadata | ({} if original is None else {VARIANT_OF: original})
-    return metadata if item.rows is None else metadata | {NUMBERED_ROWS: {name: item.rows}}
+            if tokens is None:
+                continue
+            if original is None:
+                identity_of_original = f"{identity(item.key, tokens):016x}"
+            variant = {} if original is None else {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
+            rows = {} if item.rows is None else {NUMBERED_ROWS: {encoder.name: item.rows}}
+            metadata = {"group": item.group} | item.metadata | variant | rows
+            yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, placement.place(item.key, item.group, item.labels))
 
 
 def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:

@@ -23,6 +23,7 @@ SampleRate = Annotated[int, Bounds(1, 384_000)]
 MAX_BINS = (1 << 16) - 1
 Bins = Annotated[int, Bounds(2, MAX_BINS)]
 METADATA_KEY = "mmtool"
+FITTED_ON = "fitted_on"  # name of a tensor beside those of the state
 FORMAT = "mmtool-tokenizer/1"
 
 
@@ -40,6 +41,7 @@ class Tokenizer(Protocol):
     shape: tuple[int, ...] | None
     positions: Positions
     report: dict[str, Any]  # what fitting measured: reconstruction error, codebook usage
+    fitted_on: np.ndarray | None  # sorted identities of the items it was fitted on (see data/identity.py); None: not recorded
 
     def encode(self, values: Sequence[Any]) -> list[np.ndarray]: ...
 
@@ -103,6 +105,8 @@ def to_bytes(tokenizer: Tokenizer) -> bytes:
     from safetensors.numpy import save
 
     tensors, settings = tokenizer.state()
+    fitted_on = getattr(tokenizer, FITTED_ON, None)  # the stage that fits sets it
+    tensors = tensors if fitted_on is None else {**tensors, FITTED_ON: fitted_on}
     record = {"format": FORMAT, "kind": tokenizer.kind, "scheme": tokenizer.scheme, "settings": settings, "report": tokenizer.report}
     return save({name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}, {METADATA_KEY: canonical_json(record)})
 
@@ -154,9 +158,22 @@ def from_bytes(data: bytes, where: object = None) -> Tokenizer:
     except SafetensorError as error:
         raise DataError(f"the tokenizer file is damaged ({error}).", where=where, fix="Restore it, or fit it again.") from error
     cls = SCHEMES[record["kind"], record["scheme"]]()
+    fitted_on = tensors.pop(FITTED_ON, None)
     tokenizer = cls.from_state(tensors, record["settings"])
-    tokenizer.report = record["report"]
+    tokenizer.report, tokenizer.fitted_on = record["report"], fitted_on
     return tokenizer
+
+
+def read_fitted_on(data: bytes) -> np.ndarray | None:
+    """Identities of the items that a tokenizer was fitted on, of its file's bytes; None where an earlier version fitted it, or where
+    the bytes are no tokenizer, which `from_bytes` says."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(data).get(FITTED_ON)
+    except SafetensorError:
+        return None
 
 
 def check_settings(settings: Mapping[str, Any], valid: Mapping[str, Any], where: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from mmtool import __version__
 from mmtool.console import talk
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture
 from mmtool.data.sample import Sample
@@ -27,7 +28,7 @@ from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.output import OutputPath
-from mmtool.storage import write_bytes, write_json
+from mmtool.storage import sha256_bytes, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
@@ -35,7 +36,7 @@ from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import make_optimizer
-from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, VALUES, Run, make_method, open_run
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
 from mmtool.training.trainer import Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
@@ -133,7 +134,9 @@ def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
             write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
         if METHODS[config.method].has_gallery:
             write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
-        write_json(folder / CONFIG, record)
+        items = TrainingItems.of(train).to_bytes()
+        write_bytes(folder / TRAINED_ON, items)
+        write_json(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
     return open_run(output.path)
 
 

@@ -3,6 +3,7 @@
 RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data
 RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
+RUN/trained_on.safetensors            identities of the training samples' items (see data/identity.py)
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
 RUN/values.safetensors                networks that tell values of tables, learned at the end (see model/values.py)
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import VocabularyLayout, layout_of
 from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set
@@ -33,7 +35,7 @@ from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
 from mmtool.training.target import Target
 
 CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
-VALUES = "values.safetensors"
+VALUES, TRAINED_ON = "values.safetensors", "trained_on.safetensors"
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,10 @@ class Run:
         checkpoint = newest_checkpoint(self.checkpoints)
         done = checkpoint is not None and checkpoint.state["progress"] >= 1
         return done and (not self.teaches_values or (self.path / VALUES).exists())
+
+    def training_items(self) -> TrainingItems:
+        """What it was trained on; incomplete where an earlier version began it. Raises DataError where the file is missing or damaged."""
+        return TrainingItems.read(self.path / TRAINED_ON, self.record.get("trained_on"))
 
     def values(self) -> ValueDecoder | None:
         """The networks that tell values of tables, None where the run has none (yet). Raises DataError where they are damaged."""
