@@ -155,12 +155,7 @@ def compare(
     refuse_unused(context, "without --encoder", "--kind", "--eta", "--missing", "--lose")
     refuse_unused(context, "without --raw", "--key-column", when=not raw)
     options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
-    wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
-    for text in variants or ():
-        name, method, assigned = read_variant(text)
-        if name in wanted:
-            raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
-        wanted[name] = resolve(config, {**options, "method": method}, [*(settings or ()), *assigned])
+    wanted = _configs(methods, variants, config, options, settings)
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
     spare_inputs(output, force, data, raw=raw)
@@ -189,6 +184,19 @@ def compare(
         done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, jobs=jobs, force=force)
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
+
+
+def _configs(
+    methods: list[str] | None, variants: list[str] | None, config: Path | None, options: dict[str, Any], settings: list[str] | None
+) -> dict[str, PretrainConfig]:
+    """The settings of each column: methods by their names, variants by their own. Raises UsageError where two have one name."""
+    wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
+    for text in variants or ():
+        name, method, assigned = read_variant(text)
+        if name in wanted:
+            raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
+        wanted[name] = resolve(config, {**options, "method": method}, [*(settings or ()), *assigned])
+    return wanted
 
 
 def _adapters(
