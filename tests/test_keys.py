@@ -292,3 +292,15 @@ def test_row_numbers_meet_keys_that_name_them(numbered: Path, mmtool: Callable[.
 def test_a_picture_without_a_name_is_a_picture(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "7.png")
     assert [(key, item.rows) for key, item in read("image", tmp_path, key_column="none").items()] == [("7", None)]
+
+
+def test_episodes_are_numbered_by_nature_and_clips_without_a_group_keep_theirs(tmp_path: Path) -> None:
+    ends = np.array([0, 0, 0, 1, 0, 0, 0, 1], bool)
+    np.savez(tmp_path / "t.npz", observations=np.zeros((8, 2)), terminals=ends)
+    assert [(key, item.rows) for key, item in read("trajectory", tmp_path / "t.npz").items()] == [("t-000000", 2), ("t-000001", 2)]
+    named = {"observations": np.zeros((8, 2)), "episode": np.repeat([3, 5], 4)}
+    np.savez(tmp_path / "n.npz", **named)
+    assert [(key, item.rows) for key, item in read("trajectory", tmp_path / "n.npz").items()] == [("n-000003", None), ("n-000005", None)]
+    sites = text(tmp_path / "sites.csv", "key,site\nt-000000-000000,\nt-000000-000002,\nt-000001-000000,lab\nt-000001-000002,lab\n")
+    clips = read("trajectory", tmp_path / "t.npz", clip=2, labels_path=sites, group_column="site", key_column="none")
+    assert [item.group for item in clips.values()] == ["t-000000", "t-000000", "lab", "lab"]

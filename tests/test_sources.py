@@ -248,7 +248,7 @@ def test_texts_in_tables(tmp_path: Path) -> None:
 
 
 def test_text_trouble_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"text\nfine\n\xff\n")
+    (tmp_path / "a.csv").write_bytes(b"key,text\na,fine\nb,\xff\n")
     with pytest.raises(DataError, match=r"a\.csv:3: the text is not UTF-8"):
         read("text", tmp_path / "a.csv")
     with pytest.raises(DataError, match=r"b\.csv:3: 3 cells where the header has 2.*--columns"):
