@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it i
 IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
 FORMATS = {
     "image": (*IMAGES, "idx", "npz", "npy"),
-    "audio": ("wav", "flac", "ogg"),
+    "audio": ("wav", "flac", "ogg", "mp3"),
     "text": ("txt", "csv", "tsv", "jsonl", "npz"),
     "table": ("csv", "tsv", "parquet"),
     "trajectory": ("npz", "hdf5", "h5", "parquet"),
