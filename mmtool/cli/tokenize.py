@@ -202,5 +202,6 @@ def tokenize(
 def _sentence(done: "TokenizeSummary") -> str:
     splits = ", ".join(f"{count:,} {split}" for split, count in done.splits.items())
     absent = f", {done.absent:,} absent" if done.absent else ""
+    left_out = f", {done.left_out:,} {'file' if done.left_out == 1 else 'files'} left out" if done.left_out else ""
     tokens = f"{done.mean_length:.1f} tokens each on average"
-    return f"{done.modality}: {done.samples:,} samples ({splits}){absent}, {tokens}, {done.seconds:.0f} s"
+    return f"{done.modality}: {done.samples:,} samples ({splits}){absent}{left_out}, {tokens}, {done.seconds:.0f} s"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,15 @@ class LeftOut:
     """Steps of an episode that no clip holds: not an error, but counted and reported."""
 
     steps: int
+
+
+@dataclass(frozen=True)
+class UnreadArrays:
+    """Arrays and groups of a file that are no part of its samples: not an error, but reported. known: the names that are read."""
+
+    where: str
+    names: Sequence[str]
+    known: Sequence[str]
 
 
 def row_entry(

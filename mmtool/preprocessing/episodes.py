@@ -1,10 +1,11 @@
 """Episodes in files: npz and HDF5 of all steps (D4RL), HDF5 with a group per episode (Minari), Parquet with a row per step.
 
-Other names are understood too: gymnasium's terminations and truncations, LeRobot's observation.state, action, episode_index.
+Other names are understood too: gymnasium's terminations and truncations, LeRobot's observation.state, action, episode_index, imitation's
+acts and rews, Stable-Baselines' episode_starts, Dreamer's is_first and is_last. Arrays of any other name are reported, not read.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.arrays import load_arrays
-from mmtool.preprocessing.entries import Broken, SourceOptions, key_of, name_of, require_column
-from mmtool.preprocessing.hdf5 import attributes, damage_named, member, open_hdf5, read_array
+from mmtool.preprocessing.entries import Broken, SourceOptions, UnreadArrays, key_of, name_of, require_column
+from mmtool.preprocessing.hdf5 import attributes, contents, damage_named, member, open_hdf5, read_array, subgroup
 from mmtool.preprocessing.keys import numbers_rows
 from mmtool.preprocessing.raw_files import RawFile
 from mmtool.preprocessing.read_tables import parquet_table
@@ -23,15 +24,18 @@ from mmtool.preprocessing.step_columns import Faults, filled_ids, step_columns
 REWARDS, RETURNS, OBSERVATIONS = "rewards", "returns_to_go", "observations"
 NAMES = {  # stream -> what it is called
     OBSERVATIONS: ("observations", "observation", "obs", "observation.state"),
-    "actions": ("actions", "action"),
-    REWARDS: ("rewards", "reward", "next.reward"),
+    "actions": ("actions", "action", "acts", "act"),
+    REWARDS: ("rewards", "reward", "next.reward", "rews", "rew"),
     RETURNS: ("returns_to_go",),
 }
 STREAM_NAMES = {name for names in NAMES.values() for name in names}
-ENDS = ("terminals", "timeouts", "terminations", "truncations", "dones", "done")
+ENDS: tuple[str, ...] = ("terminals", "timeouts", "terminations", "truncations", "dones", "done")
+ENDS += ("terminal", "terminated", "truncated", "is_last", "is_terminal")
+STARTS = ("episode_starts", "is_first")
 EPISODE_IDS = ("episode", "episode_id", "episode_index")
 STEP_IDS = ("step", "step_index", "timestep", "frame_index")
-MINARI_FILE, MINARI_FOLDER, MINARI_EPISODE = "main_data", "data", re.compile(r"episode_(\d+)")
+MINARI_FILE, MINARI_FOLDER, MINARI_PREFIX = "main_data", "data", "episode_"
+MINARI_EPISODE = re.compile(MINARI_PREFIX + r"\d+")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -51,30 +55,44 @@ class Episode:
         return len(next(iter(self.streams.values())))
 
 
-def read_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken]:
-    """The episodes of one file, in its order. Raises DataError where arrays of all steps are missing or differ in length."""
+def read_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken | UnreadArrays]:
+    """The episodes of one file, in its order, and the names of what else it holds. Raises DataError where arrays of all steps are missing
+    or differ in length."""
     if file.format == "npz":
-        yield from _split(load_arrays(file), {}, file, options)
+        arrays = load_arrays(file)
+        yield from _split(arrays, {}, file, options, list(arrays))
+        yield from _unread([name for name, array in arrays.items() if array.ndim], file, options)
     elif file.format == "parquet":
-        ids = {*EPISODE_IDS, options.key_column or EPISODE_IDS[0]}
-        arrays, faults = step_columns(parquet_table(file), _wanted(options), ids, file.where)
-        yield from _split(arrays, {}, file, options, faults)
+        ids, table = {*EPISODE_IDS, options.key_column or EPISODE_IDS[0]}, parquet_table(file)
+        arrays, faults = step_columns(table, _wanted(options), ids, file.where)
+        names = list(map(str, table.column_names))
+        yield from _split(arrays, {}, file, options, names, faults)
+        yield from _unread(names, file, options)
     else:
-        yield from _hdf5_episodes(file, options)
+        with open_hdf5(file) as root:
+            yield from _hdf5_episodes(root, file, options)
 
 
-def _hdf5_episodes(file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken]:
-    with open_hdf5(file) as root:
-        found = [match for name in root if (match := MINARI_EPISODE.fullmatch(name))]
-        for match in sorted(found, key=lambda match: int(match[1])):
-            name, where = _minari_name(file.stem, match[0]), f"{file.where}, {match[0]}"
-            try:
-                yield _minari_episode(root, match[0], name, where)
-            except DataError as error:
-                yield Broken(where, error, name)
-        if not found:
-            arrays = _arrays(root, _wanted(options), file.where)
-            yield from _split(arrays, attributes(root), file, options)
+def _hdf5_episodes(root: Any, file: RawFile, options: SourceOptions) -> Iterator[Episode | Broken | UnreadArrays]:
+    episodes = sorted((name for name in root if MINARI_EPISODE.fullmatch(name)), key=lambda name: int(name.rpartition("_")[2]))
+    names = contents(root)
+    if not episodes:
+        yield from _split(_arrays(root, _wanted(options), file.where), attributes(root), file, options, names)
+        yield from _unread(names, file, options)
+        return
+    yield from _unread([name for name in names if not name.startswith(MINARI_PREFIX)], file, options)
+    listed: set[tuple[str, ...]] = set()
+    for episode in episodes:
+        name, where = _minari_name(file.stem, episode), f"{file.where}, {episode}"
+        try:
+            yield _minari_episode(root, episode, name, where)
+        except DataError as error:
+            yield Broken(where, error, name)
+            continue
+        group = subgroup(root, episode)
+        if group is not None and tuple(group) not in listed:  # most hold the same
+            listed.add(tuple(group))
+            yield from _unread(contents(group), file, options)
 
 
 def _minari_episode(root: Any, group_name: str, name: str, where: str) -> Episode:
@@ -82,14 +100,33 @@ def _minari_episode(root: Any, group_name: str, name: str, where: str) -> Episod
         group = member(root, group_name, where)
         if not hasattr(group, "keys"):
             raise DataError("the episode is no group of arrays.", where=where, fix="Get the file again.")
-        streams = _streams(_arrays(group, STREAM_NAMES, where), where)
+        streams = _streams(_arrays(group, STREAM_NAMES, where), where, list(group))
         return Episode(name, where, _with_returns(streams), attributes(group))
 
 
 def _wanted(options: SourceOptions) -> set[str]:
     """Arrays worth reading: files hold many others (next observations, images, velocities)."""
-    others = {*ENDS, *EPISODE_IDS, *STEP_IDS, *options.label_names.values(), options.key_column, options.group_column}
-    return STREAM_NAMES | {name for name in others if name}
+    return STREAM_NAMES | _others(options)
+
+
+def _others(options: SourceOptions) -> set[str]:
+    names = {*ENDS, *STARTS, *EPISODE_IDS, *STEP_IDS, *options.label_names.values(), options.key_column, options.group_column}
+    return {name for name in names if name}
+
+
+def _stream_names(names: Collection[str]) -> dict[str, str]:
+    """stream -> its name among those there are, the first where there are several."""
+    first = {stream: next((name for name in known if name in names), None) for stream, known in NAMES.items()}
+    return {stream: name for stream, name in first.items() if name is not None}
+
+
+def _unread(names: Sequence[str], file: RawFile, options: SourceOptions) -> Iterator[UnreadArrays]:
+    """What a file or group holds and nothing reads; parts of a group (`infos/qpos`) are read if the group is."""
+    groups = [name.partition("/")[0] for name in names]
+    read = _others(options) | set(_stream_names(groups).values())
+    unread = [name for name, group in zip(names, groups, strict=True) if group not in read]
+    if unread:
+        yield UnreadArrays(file.where, unread, [name for known in NAMES.values() for name in known])
 
 
 def _arrays(group: Any, wanted: set[str], where: str) -> dict[str, np.ndarray]:
@@ -105,14 +142,14 @@ def _minari_name(stem: str, episode: str) -> str:
 
 
 def _split(
-    arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: SourceOptions, faults: Faults | None = None
+    arrays: Arrays, row: Mapping[str, Any], file: RawFile, options: SourceOptions, names: Sequence[str], faults: Faults | None = None
 ) -> Iterator[Episode | Broken]:
-    """All steps of a file as episodes: by their ids where it has them, else cut behind each end, else one. Those with `faults` at one
-    of their steps, or a step that stands twice, are broken.
+    """All steps of a file, which holds the `names`, as episodes: by their ids where it has them, else cut before each start or behind each
+    end, else one. Those with `faults` at one of their steps, or a step that stands twice, are broken.
 
     An only episode is named after the file, others also by number or id; ids that are text, or in the key column, are names themselves.
     """
-    streams = _streams(arrays, file.where)
+    streams = _streams(arrays, file.where, names)
     steps = len(next(iter(streams.values())))
     columns, faults = {name: array for name, array in arrays.items() if array.shape == (steps,)}, faults or {}
     single = {**row, **{name: array for name, array in arrays.items() if array.ndim == 0}}
@@ -147,14 +184,36 @@ def _parts(
             text = name_of(ids[number]) if whole else key_of(file.stem, int(ids[number]))
             yield text if whole or len(ids) > 1 else file.stem, places[number], None
         return
-    ends = np.zeros(steps, bool)
-    for name in (name for name in ENDS if name in arrays):
-        if arrays[name].shape not in ((steps,), (steps, 1)):
-            raise DataError(f"{name!r} has the shape {arrays[name].shape} for {steps} steps.", where=file.where, fix="Save one per step.")
-        ends |= arrays[name].reshape(-1).astype(bool)
-    cuts = np.flatnonzero(ends[:-1]) + 1
+    cuts = _cuts(arrays, steps, file.where)
     for number, part in enumerate(np.split(np.arange(steps), cuts)):
         yield (key_of(file.stem, number), part, len(cuts) + 1) if len(cuts) else (file.stem, part, None)
+
+
+def _cuts(arrays: Arrays, steps: int, where: str) -> np.ndarray:
+    """Steps at which a further episode begins: the marked starts if there are any such marks, else those behind the marked ends.
+
+    Not every end need be marked where starts are, but an end that no start follows would leave it open which of them is right.
+    """
+    ends = _marks(arrays, ENDS, steps, where)[:-1]
+    if not any(name in arrays for name in STARTS):
+        return np.flatnonzero(ends) + 1
+    starts = _marks(arrays, STARTS, steps, where)[1:]
+    if (ends & ~starts).any():
+        step = int(np.flatnonzero(ends & ~starts)[0])
+        marks = " and ".join(", ".join(name for name in names if name in arrays) for names in (ENDS, STARTS))
+        what = f"an episode ends at step {step}, but none starts at step {step + 1}: {marks} disagree."
+        raise DataError(what, where=where, fix="Leave the wrong ones out of the file.")
+    return np.flatnonzero(starts) + 1
+
+
+def _marks(arrays: Arrays, names: Sequence[str], steps: int, where: str) -> np.ndarray:
+    """Which steps one of the arrays marks. A single value is about the file, as imitation's `terminal` is, and marks none."""
+    marks = np.zeros(steps, bool)
+    for name in (name for name in names if name in arrays and arrays[name].ndim):
+        if arrays[name].shape not in ((steps,), (steps, 1)):
+            raise DataError(f"{name!r} has the shape {arrays[name].shape} for {steps} steps.", where=where, fix="Save one per step.")
+        marks |= arrays[name].reshape(-1).astype(bool)
+    return marks
 
 
 def _known(ids: np.ndarray, name: str, where: str, faults: Faults) -> np.ndarray:
@@ -175,16 +234,16 @@ def _in_order(places: np.ndarray, steps: np.ndarray, where: str) -> np.ndarray:
     return ordered
 
 
-def _streams(arrays: Arrays, where: str) -> dict[str, np.ndarray]:
+def _streams(arrays: Arrays, where: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The streams under their own names, all of one length; one observation more than actions, the last one, is left out.
 
-    Raises DataError where there is none, or they differ in length.
+    Raises DataError, naming what there is, where there is none, or they differ in length.
     """
-    called = {stream: next((name for name in names if name in arrays), None) for stream, names in NAMES.items()}
-    found = {stream: arrays[name] for stream, name in called.items() if name is not None}
+    found = {stream: arrays[name] for stream, name in _stream_names(arrays).items()}
     if not found:
-        what = f"there are no observations, actions or rewards, only {', '.join(arrays) or 'nothing'}."
-        raise DataError(what, where=where, fix=f"Name the arrays {', '.join(NAMES)}.")
+        what = f"there are no observations, actions or rewards, only {', '.join(names) or 'nothing'}."
+        fix = f"Name the arrays {', '.join(NAMES)}; HDF5 has them at its top, or in groups episode_0, episode_1 and so on."
+        raise DataError(what, where=where, fix=fix)
     lengths = {stream: len(array) if array.ndim else 0 for stream, array in found.items()}
     others = {length for stream, length in lengths.items() if stream != OBSERVATIONS}
     if others == {lengths.get(OBSERVATIONS, 0) - 1}:

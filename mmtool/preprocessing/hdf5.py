@@ -1,7 +1,8 @@
 """Arrays in HDF5 files, without what such files can hide: links to other files, virtual and object data, endless sizes."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmtool.errors import DataError, MmtoolError, UsageError
 from mmtool.preprocessing.raw_files import MAX_FILE_BYTES, RawFile
 
 MAX_NESTING = 4
+NUMBERED = re.compile(r"(.*_)\d+")
 
 
 @contextmanager
@@ -51,6 +53,36 @@ def read_array(group: Any, name: str, where: str, depth: int = 0) -> np.ndarray:
     if len({len(part) if part.ndim else 0 for part in parts}) > 1:
         raise DataError(f"the parts of {name!r} differ in length.", where=where, fix="Store one value per step in each.")
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def contents(group: Any, depth: int = 1) -> list[str]:
+    """The names below a group, `data/demo_N` for `data/demo_0`, `data/demo_1`. No array is read, and no link to another file followed."""
+    names: list[str] = []
+    for shown, name in _numbered(group).items():
+        inner = subgroup(group, name) if depth else None
+        parts = [] if inner is None else contents(inner, depth - 1)
+        names += [f"{shown}/{part}" for part in parts] or [shown]
+    return names
+
+
+def subgroup(group: Any, name: str) -> Any | None:
+    """The group of that name, None where it is an array, damaged, or in another file."""
+    import h5py
+
+    try:
+        item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+    except (OSError, RuntimeError, KeyError, ValueError):  # who reads it says what is wrong
+        return None
+    return item if hasattr(item, "keys") else None
+
+
+def _numbered(names: Iterable[str]) -> dict[str, str]:
+    """The names by how to show them: several that differ in a number at their end alone are one, `traj_N`, which stands for the first."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        match = NUMBERED.fullmatch(name)
+        alike.setdefault(f"{match[1]}N" if match else name, []).append(name)
+    return {shown if len(same) > 1 else same[0]: same[0] for shown, same in alike.items()}
 
 
 def attributes(group: Any) -> dict[str, Any]:

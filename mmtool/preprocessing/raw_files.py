@@ -15,12 +15,13 @@ from typing import IO
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.entries import Broken
+from mmtool.preprocessing.other_formats import OtherFormats, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
 FORMATS = {
     "image": (*IMAGES, "idx", "npz", "npy"),
-    "audio": ("wav", "flac", "ogg"),
+    "audio": ("wav", "flac", "ogg", "mp3"),
     "text": ("txt", "csv", "tsv", "jsonl", "npz"),
     "table": ("csv", "tsv", "parquet"),
     "trajectory": ("npz", "hdf5", "h5", "parquet"),
@@ -51,22 +52,27 @@ class RawFile:
         return replace(self, read=partial(bytes, self.read()))
 
 
-def find_files(kind: str, paths: Sequence[Path], skip: Path | None = None) -> Iterator[RawFile | Broken]:
+def find_files(
+    kind: str, paths: Sequence[Path], skip: Path | None = None, others: OtherFormats | None = None
+) -> Iterator[RawFile | Broken]:
     """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
+
+    others: where files of other formats in folders and archives are counted.
 
     Archives and members that cannot or must not be read are given as `Broken`.
     Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
     """
+    others = OtherFormats() if others is None else others
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
-        found = False
-        for file in _below(path, kind):
-            if isinstance(file, Broken) or skip is None or file.path is None or not file.path.samefile(skip):
-                found = True
-                yield file
+        found, before = False, others.total
+        for file in _below(path, kind, skip, others):
+            found = True
+            yield file
         if not found:
-            raise DataError(f"no {kind} file here.", where=path, fix=f"Accepted: {accepted(kind)}.")
+            what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
+            raise DataError(what, where=path, fix=f"Accepted: {accepted(kind)}.")
 
 
 def raw_file(path: Path, name: str | None = None) -> RawFile:
@@ -89,31 +95,39 @@ def split_name(name: str) -> tuple[str, str]:
     return match["stem"], (match["format"] or match["idx"]).lower()
 
 
-def _below(path: Path, kind: str) -> Iterator[RawFile | Broken]:
+def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     if path.is_dir():
         for file in _walk(path):
-            yield from _open(file, file.relative_to(path).as_posix(), kind)
+            if skip is None or not _same(file, skip):
+                yield from _open(file, file.relative_to(path).as_posix(), kind, others)
     elif split_name(path.name)[1] in (*FORMATS[kind], *ARCHIVES):
-        yield from _open(path, path.name, kind)
+        if skip is None or not _same(path, skip):
+            yield from _open(path, path.name, kind, others)
     else:
         raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(kind)}.")
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and path.samefile(other)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below a folder in order of their paths; hidden ones are left out."""
     for directory, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_system_folder(name))
         yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _open(path: Path, name: str, kind: str) -> Iterator[RawFile | Broken]:
+def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
     form = split_name(name)[1]
     if form in FORMATS[kind]:
         yield raw_file(path, name)
     elif form == "zip":
-        yield from _zip_members(path, kind)
+        yield from _zip_members(path, kind, others)
     elif form in ARCHIVES:
-        yield from _tar_members(path, kind)
+        yield from _tar_members(path, kind, others)
+    else:
+        others.add(str(path), path.name, form)
 
 
 def _read_path(path: Path) -> bytes:
@@ -133,7 +147,7 @@ def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
     return data
 
 
-def _zip_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
+def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -144,10 +158,10 @@ def _zip_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
             elif not info.is_dir():
-                yield from _member(path, info.filename, kind, partial(archive.open, info))
+                yield from _member(path, info.filename, kind, partial(archive.open, info), others)
 
 
-def _tar_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
+def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
             end = 0
@@ -160,7 +174,7 @@ def _tar_members(path: Path, kind: str) -> Iterator[RawFile | Broken]:
                 if info.issym() or info.islnk() or info.isdev():
                     yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
                 elif info.isfile():
-                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info))
+                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info), others)
             if not _has_end(archive, end):
                 yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
@@ -184,14 +198,18 @@ def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
     return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
 
 
-def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]]) -> Iterator[RawFile | Broken]:
-    """One member, if it is of the kind; broken where its name leaves the archive."""
+def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]], others: OtherFormats) -> Iterator[RawFile | Broken]:
+    """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name:
         yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
         return
     stem, form = split_name(parts.as_posix())
-    if form in FORMATS[kind] and not any(part.startswith(".") for part in parts.parts):
+    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
+        return
+    if form not in FORMATS[kind]:
+        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
+    else:
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
 
 

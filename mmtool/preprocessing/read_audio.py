@@ -1,4 +1,4 @@
-"""WAV, FLAC and Ogg recordings. libsndfile reads a cut file without a word, so its length is checked against what the file promises."""
+"""WAV, FLAC, Ogg and MP3 recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
 
 import io
 import struct
@@ -10,10 +10,12 @@ import soundfile
 
 from mmtool.errors import DataError
 from mmtool.preprocessing.entries import Entry, SourceOptions
+from mmtool.preprocessing.mpeg_frames import count_samples, is_mpeg
 from mmtool.preprocessing.raw_files import RawFile
 
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
-FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
+MP3 = "MP3"
+FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", MP3)
 SIZE_IN_DS64 = 0xFFFFFFFF
 OGG_HEADER_BYTES, OGG_LAST_PAGE = 27, 4
 
@@ -26,10 +28,10 @@ def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
 def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
     """Decode a recording; channels are averaged. Raises DataError where it is cut, too long, damaged or not finite."""
     data = file.read()
-    _check_whole(data, file.where)
+    expected = _check_whole(data, file)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            if sound.format not in FORMATS:
+            if sound.format not in FORMATS or (sound.format == MP3 and not is_mpeg(data)):
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
             if sound.channels > MAX_CHANNELS:
@@ -42,18 +44,27 @@ def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
         raise DataError(f"the recording cannot be decoded ({error.error_string}).", where=file.where, fix="Get it again.") from error
     if not frames:
         raise DataError("the recording is empty.", where=file.where, fix="Record it again, or leave it out.")
-    if len(samples) != frames:
+    if expected is not None and len(samples) != expected:
+        what = f"the frames of the file hold {expected} samples, {len(samples)} could be decoded."
+        raise DataError(what, where=file.where, fix="Convert it to wav, e.g. with ffmpeg.")
+    if expected is None and len(samples) != frames:
         raise DataError(f"the header promises {frames} frames, the file holds {len(samples)}.", where=file.where, fix="Get it again.")
     if not np.isfinite(samples).all():
         raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")
     return samples.mean(axis=1, dtype=np.float32), rate
 
 
-def _check_whole(data: bytes, where: str) -> None:
+def _check_whole(data: bytes, file: RawFile) -> int | None:
+    """Raises DataError where the file is cut. How many samples there must be where libsndfile only estimates that: from the size of the
+    first frames of an MP3 file without a count, so that it reads too few where their bit rate varies.
+    """
     if data[:4] in (b"RIFF", b"RIFX", b"RF64"):
-        _check_riff(data, where)
+        _check_riff(data, file.where)
     elif data[:4] == b"OggS":
-        _check_ogg(data, where)
+        _check_ogg(data, file.where)
+    elif is_mpeg(data):
+        return count_samples(data, file.where)
+    return None
 
 
 def _check_riff(data: bytes, where: str) -> None:

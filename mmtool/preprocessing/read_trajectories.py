@@ -6,14 +6,14 @@ from functools import partial
 import numpy as np
 
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import Broken, Entry, LeftOut, SourceOptions, row_entry
+from mmtool.preprocessing.entries import Broken, Entry, LeftOut, SourceOptions, UnreadArrays, row_entry
 from mmtool.preprocessing.episodes import Episode, read_episodes
 from mmtool.preprocessing.raw_files import RawFile
 
 Clip = dict[str, np.ndarray]
 
 
-def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut]:
+def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | UnreadArrays]:
     """Entries of one file; their values are {stream: (steps, ...)}, their group is the episode, which never parts between splits.
 
     With `options.clip` an episode is cut from its start into clips `EPISODE-STEP`, and the rest at its end is left out; else it is
@@ -22,7 +22,7 @@ def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry |
     if options.clip is not None and options.clip < 1:
         raise UsageError(f"a clip of {options.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
     for episode in read_episodes(file, options):
-        if isinstance(episode, Broken):
+        if isinstance(episode, Broken | UnreadArrays):
             yield episode
             continue
         length = options.clip or episode.steps

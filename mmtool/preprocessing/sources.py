@@ -9,10 +9,11 @@ from typing import Any
 
 from mmtool.console import talk
 from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, is_unicode, label_value, name_of
+from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
+from mmtool.preprocessing.other_formats import OtherFormats
 from mmtool.preprocessing.prepare import is_absent
 from mmtool.preprocessing.raw_files import find_files, raw_file
 
@@ -66,12 +67,13 @@ def read_items(
     columns: LabelColumns | None = None,
     *,
     absent: list[str] | None = None,
+    others: OtherFormats | None = None,
     quiet: bool = False,
 ) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
     Texts of nothing but white space and table rows without any value are absent: no items, but their keys are appended to `absent`.
-    quiet: say nothing of what was read, for reading it again.
+    others: where files of other formats, which are left out, are counted. quiet: say nothing of what was read, for reading it again.
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
     columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
@@ -82,7 +84,8 @@ def read_items(
     module, name = READERS[kind]
     reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
     gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, quiet)
-    for file in find_files(kind, paths, skip=options.labels_path):
+    others = OtherFormats() if others is None else others
+    for file in find_files(kind, paths, options.labels_path, others):
         try:
             for entry in [file] if isinstance(file, Broken) else reader(file, options):
                 yield from gate.admit(entry)
@@ -90,6 +93,7 @@ def read_items(
             raise
         except DataError as error:
             gate.reject(file.where, None, error)
+    gate.report_other_formats(others)
     gate.close(paths)
 
 
@@ -104,10 +108,11 @@ class _Gate:
         self.labels_file = _labels_file(options, quiet)
         self.seen: dict[str, str] = {}
         self.said: set[str] = set()
+        self.unread: set[str] = set()
         self.quiet = quiet
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | Broken | LeftOut | Keys) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Keys | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
@@ -119,6 +124,9 @@ class _Gate:
             if entry.kind not in self.said:
                 self.said.add(entry.kind)
                 self._say(str(entry))
+            return
+        if isinstance(entry, UnreadArrays):
+            self._report_unread(entry)
             return
         try:
             item = self._item(entry)
@@ -140,6 +148,11 @@ class _Gate:
         if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
 
+    def report_other_formats(self, others: OtherFormats) -> None:
+        """Say which files were left out because they are of other formats."""
+        if others.total:
+            self._say(f"left out: {others}")
+
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
@@ -160,6 +173,13 @@ class _Gate:
         unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
         if unnamed:
             self._say(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+
+    def _report_unread(self, unread: UnreadArrays) -> None:
+        """Name each array once, not for each of many files that hold it."""
+        new = [name for name in unread.names if name not in self.unread]
+        self.unread.update(new)
+        if new:
+            self._say(f"left out of {unread.where}: {', '.join(new)} (known: {', '.join(unread.known)}; others as labels, with --label)")
 
     def _say(self, message: str) -> None:
         if not self.quiet:

@@ -24,6 +24,7 @@ from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.other_formats import OtherFormats
 from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
@@ -38,7 +39,8 @@ TRAIN = SPLITS[0]
 
 @dataclass(frozen=True)
 class TokenizeSummary:
-    """What `tokenize` did. `absent`: samples without text or any value, which are none of `samples`; `reconstruction`: what fitting the
+    """What `tokenize` did. `absent`: samples without text or any value, which are none of `samples`; `left_out`: files of
+    other formats in the folders and archives given; `reconstruction`: what fitting the
     tokenizer measured; `tokenizer`: its fingerprint.
 
     clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
@@ -52,6 +54,7 @@ class TokenizeSummary:
     variants: int
     rejected: int
     absent: int
+    left_out: int
     tokens: int
     mean_length: float
     vocabulary_size: int
@@ -100,8 +103,9 @@ def tokenize(
         fitted, fitting_keys = _fitted_before(tokenizer, kind, name, scheme, settings), set()
     rejects: list[Reject] = []
     absent: list[str] = []
-    columns = LabelColumns()
-    read = read_items(kind, paths, options, rejects, columns, absent=absent, quiet=tokenizer is None)  # fitting has said it all before
+    columns, others = LabelColumns(), OtherFormats()
+    quiet = tokenizer is None  # fitting has reported it all before
+    read = read_items(kind, paths, options, rejects, columns, absent=absent, others=others, quiet=quiet)
     items = _with_variants(kind, track(read, f"tokenizing {name}"), placement, augment, seed)
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
     samples = _labelled(list(_samples(items, encoder, placement)), columns)
@@ -120,7 +124,8 @@ def tokenize(
     _write(outputs.tokens, modality, data, samples)
     _list_rejects(rejects, outputs.rejects)
     encoder.report()
-    return _summary(modality, encoder, samples, len(rejects), len(absent) + len(encoder.absent), time.monotonic() - started)
+    counts = {"rejected": len(rejects), "absent": len(absent) + len(encoder.absent), "left_out": others.total}
+    return _summary(modality, encoder, samples, counts, time.monotonic() - started)
 
 
 def find_tokenizer(path: Path, name: str) -> Tokenizer:
@@ -285,9 +290,7 @@ def _list_rejects(rejects: Sequence[Reject], output: OutputPath | None) -> None:
         output.path.unlink(missing_ok=True)
 
 
-def _summary(
-    modality: Modality, encoder: Encoder, samples: Sequence[Sample], rejected: int, absent: int, seconds: float
-) -> TokenizeSummary:
+def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], counts: Mapping[str, int], seconds: float) -> TokenizeSummary:
     tokens = sum(len(sample.tokens[modality.name]) for sample in samples)
     variants = sum(VARIANT_OF in sample.metadata for sample in samples)
     return TokenizeSummary(
@@ -297,8 +300,7 @@ def _summary(
         samples=len(samples),
         splits=dict(Counter(sample.split for sample in samples)),
         variants=variants,
-        rejected=rejected,
-        absent=absent,
+        **counts,
         tokens=tokens,
         mean_length=round(tokens / len(samples), 2),
         vocabulary_size=modality.vocabulary_size,
