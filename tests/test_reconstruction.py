@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     make_shards(folder / "shards")
     for method in ("masked", "m3ae", "cm3"):
-        steps = 4 if method == "cm3" else 150
+        steps = 4 if method == "cm3" else 300
         pretrain(settings(method=method, steps=steps, learning_rate=0.01, checkpoint_every=0), folder / "shards", folder / method)
     return folder
 
