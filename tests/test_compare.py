@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
         compare(variants("causal"), [0], shards, tmp_path / "out", Judging(drawing=Drawing({"x-ray": 0.5})))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="did not write"):
         compare(variants("causal"), [0], shards, tmp_path / "mine")
     assert mmtool("compare", shards, "-o", tmp_path / "out").code == 2
     assert trained == [] and not (tmp_path / "out").exists()
