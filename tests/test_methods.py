@@ -135,7 +135,7 @@ def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     cold, by_name = (imputer.impute(given, ["a"], "b", drawing=Drawing(asked)) for asked in (0, {"*": 5.0, "b": 0}))
     assert [each.tokens[0].tolist() for each in cold] == [each.tokens[0].tolist() for each in by_name]
     if method in ("masked", "commutative"):  # m3ae hardly ever saw data of which nothing was shown
-        assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.1
+        assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.05
     if method == "contrastive":
         assert _right(imputer, given, 3.0) == _right(imputer, given, 0.0)
 
