@@ -1,11 +1,15 @@
 """Tiny raw data of a few entities, and the command line, for the tests of whole stages."""
 
 import csv
+import os
 import sys
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+# Before torch is there: one thread in this process and in those that tests start, so that all of them round alike.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest

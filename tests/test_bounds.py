@@ -16,7 +16,7 @@ from mmtool.preprocessing.entries import SourceOptions
 from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid
 
 NAN, INFINITE = float("nan"), float("inf")
-OPTIONS = [*{method.Options for method in METHODS.values()}, JointOptions]
+OPTIONS = [*dict.fromkeys(method.Options for method in METHODS.values()), JointOptions]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,6 @@ def nats(model: Transformer, samples: list[Sample]) -> float:
 
 
 def test_ordered_levels_are_learned_from_little() -> None:
-    torch.set_num_threads(1)
     samples, held = linked_samples(2000, 1), linked_samples(200, 2)
     losses = {}
     for ordered in (LEVELS, 0):
@@ -74,7 +73,6 @@ def test_without_ordered_codes_nothing_is_added() -> None:
 
 
 def test_expectations_are_means_of_draws() -> None:
-    torch.set_num_threads(1)
     model = model_of(LEVELS)
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
     values[0, -1] = np.nan
