@@ -28,10 +28,10 @@ from PIL import Image
 from scipy.signal import resample_poly
 from sklearn.datasets import load_digits
 
-from mmtool.artefact_files import Kind, of_header
-from mmtool.console import talk, track
-from mmtool.errors import MmtoolError
-from mmtool.output import OutputPath
+from mmtool.common.artefact_files import Kind, of_header
+from mmtool.common.errors import MmtoolError
+from mmtool.common.log import talk, track
+from mmtool.common.output import OutputPath
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE_HZ = 8000

@@ -2,7 +2,7 @@
 
 import os
 
-from mmtool.threads import affinity_cpus, set_thread_defaults
+from mmtool.common.threads import affinity_cpus, set_thread_defaults
 
 __version__ = "0.1.0"
 

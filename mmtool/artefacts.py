@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtool.common.errors import DataError, MmtoolError
+from mmtool.common.storage import sha256_file
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
-from mmtool.errors import DataError, MmtoolError
-from mmtool.storage import sha256_file
 from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, FILLED = "tokenizer", "token set", "run", "checkpoint", "report", "filled holes"

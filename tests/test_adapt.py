@@ -11,9 +11,9 @@ from mmtool.adapt.adapter import open_adapter, read_record
 from mmtool.adapt.batches import holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import AdaptTrainer, adapt
+from mmtool.common.errors import DataError
+from mmtool.common.output import OutputPath
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError
-from mmtool.output import OutputPath
 from mmtool.training.pretrain import pretrain
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.audio import AudioCodecTokenizer
 from mmtool.tokenizers.base import from_bytes, to_bytes
 from mmtool.tokenizers.codec import Codec, CodecShape

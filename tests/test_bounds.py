@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mmtool.adapt.config import AdaptConfig
-from mmtool.bounds import Bounds
-from mmtool.errors import UsageError
+from mmtool.common.bounds import Bounds
+from mmtool.common.errors import UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.joint_embedding import JointOptions
 from mmtool.model.transformer import PRESETS, Shape
-from mmtool.preprocessing.entries import SourceOptions
+from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid
 
 NAN, INFINITE = float("nan"), float("inf")

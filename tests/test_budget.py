@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from test_training import make_shards, same, settings, weights
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.training.config import PretrainConfig, check, resolve
 from mmtool.training.loop import Loop
 from mmtool.training.pretrain import pretrain

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtool.evaluation.calibration import calibration, coverage, interval_shares
-from mmtool.impute_tables import mean_rows, quantile_rows, write_table
+from mmtool.evaluation.outcomes import calibration
+from mmtool.impute.tables import mean_rows, quantile_rows, write_table
+from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
 

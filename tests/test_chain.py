@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from test_training import CLASSES, make_shards, sample, settings
 
-from mmtool.chain import ChainedImputer, chained
-from mmtool.compare import Judging, compare
+from mmtool.common.errors import UsageError
+from mmtool.compare.grid import Judging, compare
 from mmtool.data.sample import Sample
-from mmtool.errors import UsageError
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.impute import Imputer
+from mmtool.impute.chain import ChainedImputer, chained
+from mmtool.impute.imputer import Imputer
 from mmtool.training.pretrain import pretrain
 
 NAME = chained("commutative")

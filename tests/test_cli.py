@@ -21,7 +21,7 @@ import mmtool as package
 from mmtool.cli.main import VERBS, app
 from mmtool.cli.options import assignments, by_modality, names
 from mmtool.cli.pretrain import Preset
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.training.config import PRESETS
 
 Mmtool = Callable[..., Result]

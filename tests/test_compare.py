@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from test_training import make_shards, settings
 
-from mmtool import compare as stage
 from mmtool.cli.compare import read_seeds, read_variant
-from mmtool.compare import Judging, compare
-from mmtool.drawing import Drawing
-from mmtool.errors import DataError, UsageError
-from mmtool.evaluation.aggregate import against_others, mean_of_seeds, over_seeds
-from mmtool.output import OutputPath
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.output import OutputPath
+from mmtool.compare.grid import Judging, compare
+from mmtool.compare.grid import grid as stage
+from mmtool.impute.sampling_params import Drawing
+from mmtool.metrics.seeds import against_others, mean_of_seeds, over_seeds
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 

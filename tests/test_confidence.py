@@ -5,8 +5,8 @@ import pytest
 from test_training import CLASSES, sample
 from toy_study import CodesAsFeatures, found, toy_study
 
-from mmtool.evaluation import confidence
-from mmtool.impute import Imputation
+from mmtool.evaluation.tasks import confidence
+from mmtool.impute.imputer import Imputation
 
 
 class KnowsWhenRight(CodesAsFeatures):

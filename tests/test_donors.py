@@ -10,14 +10,14 @@ import torch
 from test_training import sample
 from toy_study import found
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
-from mmtool.drawing import Drawing
-from mmtool.errors import UsageError
-from mmtool.evaluation import donors as task
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.impute import Imputer
-from mmtool.impute_files import ImputeOptions, impute_files
+from mmtool.evaluation.tasks import donors as task
+from mmtool.impute.files import ImputeOptions, impute_files
+from mmtool.impute.imputer import Imputer
+from mmtool.impute.sampling_params import Drawing
 from mmtool.methods import METHODS
 
 

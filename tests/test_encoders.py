@@ -9,11 +9,11 @@ import torch
 from conftest import Raw
 from encoder_checks import check_prompts, difference, prompts_of
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.encoders import Encoder, open_encoder
-from mmtool.errors import DataError, UsageError
-from mmtool.impute import Imputer
+from mmtool.impute.imputer import Imputer
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.training.config import resolve

@@ -13,9 +13,9 @@ import torch
 from encoder_checks import check_prompts, difference, prompts_of
 from PIL import Image
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.encoders import open_encoder
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.prepare import resample
 from mmtool.tokenizers.base import to_bytes
 from mmtool.tokenizers.image import ImagePatchTokenizer

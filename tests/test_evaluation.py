@@ -13,18 +13,18 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
-from mmtool.errors import DataError, UsageError
 from mmtool.evaluation import evaluate as stage
-from mmtool.evaluation.contact_sheet import name_lines
 from mmtool.evaluation.directions import Direction, directions
-from mmtool.evaluation.intervals import perplexity, share
-from mmtool.evaluation.plots import colours
-from mmtool.evaluation.regression import compare_tables, r2_of, spearman_of
-from mmtool.impute import Imputation
+from mmtool.evaluation.figures.contact_sheet import name_lines
+from mmtool.evaluation.figures.plots import colours
+from mmtool.impute.imputer import Imputation
+from mmtool.metrics.intervals import perplexity, share
+from mmtool.metrics.regression import compare_tables, r2_of, spearman_of
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, fingerprint, to_bytes
 from mmtool.tokenizers.table import TableTokenizer

@@ -12,14 +12,14 @@ import pytest
 import torch
 from test_training import CLASSES, make_shards, same, sample, settings, weights
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.output import OutputPath
 from mmtool.data.shards import write_split
-from mmtool.errors import DataError, UsageError
-from mmtool.finetune import finetune
-from mmtool.impute import Imputer
-from mmtool.output import OutputPath
+from mmtool.impute.imputer import Imputer
 from mmtool.training import finetuner
 from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.config import FinetuneConfig, resolve_as
+from mmtool.training.finetune import finetune
 from mmtool.training.finetuner import Finetuner, layer_of
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import open_run

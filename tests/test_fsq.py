@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.tokenizers.fsq import FSQ, LEVELS, check_levels, code_usage
 
 levels = st.lists(st.integers(2, 9), min_size=1, max_size=4)

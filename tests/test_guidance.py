@@ -9,13 +9,13 @@ import torch
 from test_model import LAYOUT, make_model
 
 from mmtool.cli.options import drawing
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import concatenate, segment
-from mmtool.drawing import Drawing
-from mmtool.errors import UsageError
-from mmtool.impute import Imputer
+from mmtool.impute.imputer import Imputer
+from mmtool.impute.sampling_params import Drawing
 from mmtool.methods.base import Step
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.model.decode import generate

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.base import from_bytes, to_bytes
 from mmtool.tokenizers.codec import Codec, CodecShape
 from mmtool.tokenizers.image import ImageCodecTokenizer, ImagePatchTokenizer

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.labels import read_labels
 from mmtool.preprocessing.raw_rows import raw_rows
 from mmtool.preprocessing.sources import Item, SourceOptions, read_items

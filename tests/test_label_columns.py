@@ -10,9 +10,9 @@ import pytest
 from conftest import Raw, Result
 from PIL import Image
 
+from mmtool.common.errors import DataError
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError
-from mmtool.preprocessing.entries import label_value
+from mmtool.preprocessing.readers.entries import label_value
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.tokenize import tokenize
 

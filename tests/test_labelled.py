@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmtool.adapt.measure import judge
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.methods.labelled import GOALS, suited
 
 CASES = {

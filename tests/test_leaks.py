@@ -16,13 +16,12 @@ from test_training import CLASSES, TOKENIZER, make_shards, modality, sample, set
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import adapt
 from mmtool.artefacts import describe, lint
-from mmtool.compare import Judging, compare
+from mmtool.common.errors import DataError, UsageError
+from mmtool.compare.grid import Judging, compare
 from mmtool.data.identity import TrainingItems, identities, identity
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
-from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.finetune import finetune
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions
@@ -30,6 +29,7 @@ from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import from_bytes, read_fitted_on, to_bytes
 from mmtool.training.config import FinetuneConfig, resolve
+from mmtool.training.finetune import finetune
 from mmtool.training.pretrain import pretrain
 
 NUM_ENTITIES = 150

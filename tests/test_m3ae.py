@@ -7,13 +7,13 @@ import pytest
 import torch
 from test_training import settings
 
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.masking import MaskedShape, pack_all, pack_masked
 from mmtool.data.packing import BatchShape
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
-from mmtool.errors import UsageError
 from mmtool.methods.m3ae import M3AE, M3AEOptions
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from test_training import make_shards, sample, settings
 
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
-from mmtool.drawing import Drawing
-from mmtool.errors import UsageError
-from mmtool.impute import Imputer
+from mmtool.impute.imputer import Imputer
+from mmtool.impute.sampling_params import Drawing
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions

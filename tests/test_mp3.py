@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmtool.errors import DataError
-from mmtool.preprocessing.mpeg_frames import count_samples
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.mpeg_frames import count_samples
 from mmtool.preprocessing.sources import SourceOptions, read_items
 
 pytestmark = pytest.mark.skipif("MP3" not in soundfile.available_formats(), reason="this libsndfile has no MP3")

@@ -8,9 +8,9 @@ import pytest
 from test_training import CLASSES, TOKENIZER, modality, sample
 from toy_study import found, toy_study
 
+from mmtool.common.errors import UsageError
 from mmtool.data.shards import write_split
-from mmtool.errors import UsageError
-from mmtool.evaluation import ood
+from mmtool.evaluation.tasks import ood
 
 
 def test_auroc_is_the_chance_that_a_stranger_scores_higher() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 

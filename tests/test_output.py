@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from test_storage import contents, crash_at, listed
 
-from mmtool.artefact_files import KINDS, is_tokenizer
 from mmtool.artefacts import ARTEFACTS, CHECKPOINT, MARKS, TOKENIZER, TOKENS
-from mmtool.errors import UsageError
-from mmtool.output import OutputPath, begin_or_continue
-from mmtool.storage import PARTIAL, write_json
+from mmtool.common.artefact_files import KINDS, is_tokenizer
+from mmtool.common.errors import UsageError
+from mmtool.common.output import OutputPath, begin_or_continue
+from mmtool.common.storage import PARTIAL, write_json
 
 Mmtool = Callable[..., object]
 RECORD = {"format": "mmtool-comparison/1", "data": "abc"}

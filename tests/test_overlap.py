@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_protocol import item, write
 
+from mmtool.common.errors import DataError
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.shard import shard
 

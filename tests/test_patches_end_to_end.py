@@ -9,8 +9,8 @@ from PIL import Image
 
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.impute import Imputer
-from mmtool.impute_files import ImputeOptions, impute_files
+from mmtool.impute.files import ImputeOptions, impute_files
+from mmtool.impute.imputer import Imputer
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions

@@ -7,10 +7,10 @@ import pytest
 from test_training import sample
 from toy_study import CodesAsFeatures, found, toy_study
 
-from mmtool.errors import DataError
-from mmtool.evaluation import probes
+from mmtool.common.errors import DataError
 from mmtool.evaluation.evaluate import _defined
-from mmtool.evaluation.intervals import crossed
+from mmtool.evaluation.tasks import probe as probes
+from mmtool.metrics.intervals import crossed
 
 
 def test_what_was_never_seen_is_trained_on_its_largest_parts() -> None:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import sha256_bytes, sha256_file
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_stream
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.protocol import HoleProtocol, uniform
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.splits import Split
-from mmtool.storage import sha256_bytes, sha256_file
 
 NAMES = ("image", "speech", "text")
 PAIRS = (("image", "text"), ("image", "speech"))

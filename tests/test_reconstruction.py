@@ -9,11 +9,11 @@ from PIL import Image
 from test_training import CLASSES, make_shards, sample, settings
 from toy_study import found
 
-from mmtool.evaluation.reconstruction import judge
-from mmtool.evaluation.reconstruction_sheet import pieces
-from mmtool.evaluation.thumbnails import font
-from mmtool.impute import Imputer
-from mmtool.output import OutputPath
+from mmtool.common.output import OutputPath
+from mmtool.evaluation.figures.reconstruction_sheet import pieces
+from mmtool.evaluation.figures.thumbnails import font
+from mmtool.evaluation.tasks.reconstruction import judge
+from mmtool.impute.imputer import Imputer
 from mmtool.tokenizers.text import TextTokenizer
 from mmtool.training.pretrain import pretrain
 

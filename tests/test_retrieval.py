@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toy_study import found, toy_study
 
-from mmtool.evaluation import retrieval
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.tasks import retrieval
 
 
 def test_ranks_count_who_is_better_and_half_of_the_ties() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_study import found, toy_study
 
-from mmtool.evaluation import robustness
+from mmtool.evaluation.tasks import robustness
 
 
 def test_what_is_missing_depends_on_seed_rate_and_key_alone() -> None:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.layout import layout_of
 from mmtool.data.packing import BatchShape, capacity_for, pack
 from mmtool.data.sample import Modality
 from mmtool.data.sequence import NO_TARGET, concatenate, move_spans, segment
-from mmtool.errors import DataError, UsageError
 
 IMAGE = Modality("image", "image", 16, (2, 3), "grid", "0" * 64, 6)
 TEXT = Modality("text", "text", 30, None, "line", "1" * 64, 9)

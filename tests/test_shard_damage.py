@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmtool.common.errors import DataError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import END, MANIFEST, TOKENIZERS, npy_header
 from mmtool.data.shard_reader import read_shard
 from mmtool.data.shards import open_token_set, write_split, write_stream
 from mmtool.data.tar import END_OF_ARCHIVE, CutError, TarWriter, member_header, read_members
-from mmtool.errors import DataError
-from mmtool.storage import sha256_bytes
 
 TOKENIZER = b"a tokenizer"
 IMAGE = Modality("image", "image", 50, (4,), "line", sha256_bytes(TOKENIZER), 4)

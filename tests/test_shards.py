@@ -15,12 +15,12 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data import shards as shards_module
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key, file_stem, npy_header
 from mmtool.data.shards import TokenSet, open_token_set, write_split, write_stream
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import sha256_bytes
 
 TOKENIZERS = {"image": b"image tokenizer", "patches": b"patch tokenizer", "text": b"text tokenizer"}
 PRINTS = {name: sha256_bytes(data) for name, data in TOKENIZERS.items()}

@@ -16,8 +16,8 @@ import pytest
 import torch
 from test_training import make_shards, settings
 
-from mmtool.compare import Judging, compare
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
+from mmtool.compare.grid import Judging, compare
 from mmtool.training.checkpoint import newest_checkpoint
 from mmtool.training.pretrain import pretrain
 from mmtool.training.side_by_side import train_all

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 
 
@@ -426,7 +426,7 @@ def test_a_failing_disk_is_never_skipped(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("mmtool.preprocessing.raw_files._read_stream", fail)
+    monkeypatch.setattr("mmtool.preprocessing.readers.raw_files._read_stream", fail)
     with pytest.raises(OSError, match="Input/output error"):
         read("text", folder, on_error="skip")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtool import storage
+from mmtool.common import storage
+from mmtool.common.errors import UsageError
+from mmtool.common.storage import PARTIAL, atomic_directory, atomic_file, sha256_bytes, sha256_file, write_bytes, write_json
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_stream
-from mmtool.errors import UsageError
 from mmtool.preprocessing.protocol import HoleProtocol
 from mmtool.preprocessing.shard import shard
-from mmtool.storage import PARTIAL, atomic_directory, atomic_file, sha256_bytes, sha256_file, write_bytes, write_json
 
 TOKENIZER = b"fitted"
 
@@ -51,7 +51,7 @@ def inputs(tmp_path: Path) -> list[Path]:
 
 @contextmanager
 def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
-    """The `number`-th flush or rename of `mmtool.storage` dies before it is done; the crash is caught here."""
+    """The `number`-th flush or rename of `mmtool.common.storage` dies before it is done; the crash is caught here."""
     done = 0
 
     def dying(act: Callable[..., None]) -> Callable[..., None]:
@@ -111,7 +111,7 @@ def test_a_crash_while_replacing_keeps_the_old_or_has_the_new(tmp_path: Path, mo
 KILLED = """
 import os, sys
 from pathlib import Path
-from mmtool import storage
+from mmtool.common import storage
 target, act = Path(sys.argv[1]), sys.argv[2]
 with (storage.atomic_directory(target, True) if act == "directory" else storage.atomic_file(target, True)) as place:
     if act == "directory":

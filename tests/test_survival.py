@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.errors import UsageError
-from mmtool.evaluation.decoded import DecodedSamples
-from mmtool.evaluation.features import Embedding
-from mmtool.evaluation.risks import Risks
-from mmtool.evaluation.survival import concordance, outcomes_of
+from mmtool.evaluation.reference.cox import Risks
+from mmtool.evaluation.reference.decoded import DecodedSamples
+from mmtool.evaluation.reference.features import Embedding
+from mmtool.metrics.survival import concordance, outcomes_of
 from mmtool.tokenizers.table import TableTokenizer
 
 pytest.importorskip("sksurv", reason="needs the extra [survival]")

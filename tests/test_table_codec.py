@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import ValueCodes, fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.table_codec import TableCodecTokenizer

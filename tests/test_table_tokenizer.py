@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 

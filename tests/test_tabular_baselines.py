@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from mmtool.data.graph import CoOccurrence
-from mmtool.evaluation.directions import Direction
-from mmtool.evaluation.regression import compare_tables
-from mmtool.evaluation.tabular_baselines import (
+from mmtool.evaluation.baselines.tabular import (
     TABULAR_BASELINES,
     Scaler,
     TrainingTables,
@@ -16,6 +14,8 @@ from mmtool.evaluation.tabular_baselines import (
     nearest_neighbours,
     ridge_chain,
 )
+from mmtool.evaluation.directions import Direction
+from mmtool.metrics.regression import compare_tables
 
 A_TO_C, A_TO_B = Direction(("a",), "c"), Direction(("a",), "b")
 

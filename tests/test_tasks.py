@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
+from mmtool.common.output import OutputPath
 from mmtool.evaluation.tasks import TASKS, possible_tasks
-from mmtool.output import OutputPath
 
 
 def test_help_names_every_task(mmtool) -> None:

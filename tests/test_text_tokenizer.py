@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.text import TextTokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtool.threads import POLICIES, cpu_quota, set_thread_defaults
+from mmtool.common.threads import POLICIES, cpu_quota, set_thread_defaults
 
 DECIDED = (*POLICIES, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -109,7 +109,7 @@ def test_torch_that_was_imported_before_goes_on_as_it_is() -> None:
 def test_spawned_workers_inherit_what_was_decided(tmp_path: Path) -> None:
     script = tmp_path / "spawn.py"
     script.write_text(
-        "import json, multiprocessing, os\nfrom pathlib import Path\nfrom mmtool.threads import set_thread_defaults\n"
+        "import json, multiprocessing, os\nfrom pathlib import Path\nfrom mmtool.common.threads import set_thread_defaults\n"
         "def tell():\n    import torch\n    print(json.dumps({'threads': torch.get_num_threads(), 'spin': os.environ['GOMP_SPINCOUNT']}))\n"
         "if __name__ == '__main__':\n"
         "    set_thread_defaults(os.environ, 64, *map(Path, os.environ['GROUPS'].split('|')))\n"

@@ -14,15 +14,15 @@ import pytest
 import soundfile
 
 import mmtool.preprocessing.tokenize as stage
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import sha256_file
 from mmtool.data.sample import SPLITS
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.augment import audio_variant, image_variant
 from mmtool.preprocessing.prepare import Preparer, resample
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.splits import Split, split_of
 from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
-from mmtool.storage import sha256_file
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import from_bytes, load_tokenizer
 

@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture, sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
-from mmtool.errors import DataError, UsageError
-from mmtool.impute import Imputer
+from mmtool.impute.imputer import Imputer
 from mmtool.methods.base import Step
 from mmtool.methods.causal import Causal, CausalOptions
 from mmtool.methods.cm3 import CM3, CM3Options
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
-from mmtool.storage import sha256_bytes
 from mmtool.tokenizers.base import to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.training.checkpoint import list_checkpoints

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.preprocessing.sources import Item, SourceOptions, read_items
 
 STEPS = 12

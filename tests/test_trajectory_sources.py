@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 

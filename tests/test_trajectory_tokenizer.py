@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmtool.errors import DataError, UsageError
-from mmtool.evaluation.clip_drawer import ClipDrawer
-from mmtool.evaluation.features import FEATURES
+from mmtool.common.errors import DataError, UsageError
+from mmtool.evaluation.figures.trajectory_thumbnail import ClipDrawer
+from mmtool.evaluation.reference.features import FEATURES
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.trajectory import TrajectoryTokenizer

@@ -7,8 +7,8 @@ import pytest
 from conftest import Raw, Result
 from test_errors_cli import assert_refused
 
-from mmtool.finetune import finetune
 from mmtool.training.config import FinetuneConfig
+from mmtool.training.finetune import finetune
 
 Mmtool = Callable[..., Result]
 

@@ -12,10 +12,10 @@ import pytest
 from test_finetune import base, tuning  # noqa: F401  # a fixture
 from test_training import make_shards, same, settings, weights
 
-from mmtool.finetune import finetune
 from mmtool.training import finetuner, loop
 from mmtool.training import pretrain as stage
 from mmtool.training.checkpoint import list_checkpoints
+from mmtool.training.finetune import finetune
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.pretrain import pretrain

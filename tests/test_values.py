@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from mmtool.common.errors import DataError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
-from mmtool.errors import DataError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Shape, Transformer

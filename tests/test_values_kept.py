@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import Result
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tokenize import tokenize

@@ -4,9 +4,9 @@ import numpy as np
 from test_training import CLASSES, LENGTH, TOKENIZER, modality, sample
 
 from mmtool.data.graph import CoOccurrence
-from mmtool.evaluation.decoded import DecodedSamples
 from mmtool.evaluation.outcomes import Settings
-from mmtool.evaluation.reference import Reference
+from mmtool.evaluation.reference.data import Reference
+from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.study import Study
 from mmtool.tokenizers.base import from_bytes
 

@@ -29,10 +29,10 @@ from ale_py import ALEInterface, LoggerMode, roms
 from PIL import Image
 from scipy.signal import resample_poly
 
-from mmtool.artefact_files import Kind, of_header
-from mmtool.console import talk, track
-from mmtool.errors import MmtoolError, UsageError
-from mmtool.output import OutputPath
+from mmtool.common.artefact_files import Kind, of_header
+from mmtool.common.errors import MmtoolError, UsageError
+from mmtool.common.log import talk, track
+from mmtool.common.output import OutputPath
 
 # The headings a player chooses from, (vertical, horizontal), by game. All of them make a sound for each shot.
 HEADINGS = {

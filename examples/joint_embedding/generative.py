@@ -19,12 +19,12 @@ import numpy as np
 from mmtool.adapt.batches import Labelled, holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import ETAS
+from mmtool.common.storage import write_json
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
-from mmtool.evaluation.intervals import share
-from mmtool.evaluation.probes import fit_classifier
-from mmtool.impute import Imputer
-from mmtool.storage import write_json
+from mmtool.evaluation.tasks.probe import fit_classifier
+from mmtool.impute.imputer import Imputer
+from mmtool.metrics.intervals import share
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
+from mmtool.common.storage import write_json
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
-from mmtool.evaluation.intervals import share
-from mmtool.evaluation.reference import draw_test, draw_train
-from mmtool.storage import write_json
+from mmtool.evaluation.reference.data import draw_test, draw_train
+from mmtool.metrics.intervals import share
 
 PENALTIES = (0.01, 0.1, 1.0)
 

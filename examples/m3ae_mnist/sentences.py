@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtool.storage import atomic_file
+from mmtool.common.storage import atomic_file
 
 DIGITS = {
     "english": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from mmtool.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne
-from mmtool.errors import UsageError
+from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne
+from mmtool.common.errors import UsageError
 from mmtool.training.config import Budget
 
 ADAPTER_FORMAT = "mmtool-adapter/1"

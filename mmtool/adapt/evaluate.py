@@ -12,12 +12,12 @@ from mmtool.adapt.batches import Labelled, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import ETAS, Row, curve, retrieval
 from mmtool.adapt.report import write_report
-from mmtool.console import talk
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
-from mmtool.evaluation.reference import check_held_out
-from mmtool.output import OutputPath
+from mmtool.evaluation.reference.data import check_held_out
 from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from mmtool.adapt.adapter import Adapter
 from mmtool.adapt.batches import Labelled, encode_all, holes, presence
-from mmtool.evaluation.intervals import Estimate, bootstrap, share
-from mmtool.evaluation.retrieval import estimates, ranks
-from mmtool.evaluation.survival import concordance
+from mmtool.evaluation.tasks.retrieval import estimates, ranks
 from mmtool.methods.joint_embedding import Encodings, masks_of
+from mmtool.metrics.intervals import Estimate, bootstrap, share
+from mmtool.metrics.survival import concordance
 
 ETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ANY = "any"

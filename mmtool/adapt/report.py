@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.adapt.config import ALONE, RECIPES
-from mmtool.evaluation.curves import Line, draw_curves
-from mmtool.evaluation.plots import colours
+from mmtool.common.storage import write_bytes, write_json
+from mmtool.evaluation.figures.curves import Line, draw_curves
+from mmtool.evaluation.figures.markdown import direction, table
+from mmtool.evaluation.figures.plots import colours
 from mmtool.evaluation.report import FORMAT
-from mmtool.evaluation.tables import direction, table
-from mmtool.storage import write_bytes, write_json
 
 Row = Mapping[str, Any]
 

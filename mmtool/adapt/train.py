@@ -15,16 +15,16 @@ from torch import Tensor
 from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count, describe, open_encoders, read_record, save
 from mmtool.adapt.batches import Labelled, Shuffled, as_tensor, encode, encode_all, holes, labelled
 from mmtool.adapt.config import AdaptConfig
-from mmtool.console import talk
+from mmtool.common.errors import UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
+from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
 from mmtool.encoders import training_items_of
-from mmtool.errors import UsageError
 from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.methods.labelled import GOALS, Goal, suited
-from mmtool.output import OutputPath
-from mmtool.storage import sha256_bytes, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
 from mmtool.training.loop import Loop, Window

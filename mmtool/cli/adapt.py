@@ -20,7 +20,7 @@ from mmtool.cli.options import (
     names,
     survival_labels,
 )
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.training.config import resolve_as
 
 ENCODERS, TASK, MISSING = "Encoders and method", "What is told", "What is missing in training"

@@ -48,7 +48,7 @@ from mmtool.cli.options import (
     survival_labels,
 )
 from mmtool.cli.pretrain import MODEL, USUAL, Preset
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
 GRID = "What is compared"
@@ -143,7 +143,7 @@ def compare(
         refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
         shared = shared_options(label, kind, survival, eta, missing, lose)
         wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
-        from mmtool.adapt.compare import compare_adapters
+        from mmtool.compare.adapters import compare_adapters
 
         with hushed(quiet):
             curves = compare_adapters(
@@ -159,8 +159,8 @@ def compare(
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
     spare_inputs(output, force, data, raw=raw)
-    from mmtool.compare import Judging
-    from mmtool.compare import compare as train_and_judge
+    from mmtool.compare.grid import Judging
+    from mmtool.compare.grid import compare as train_and_judge
 
     judging = Judging(
         tasks=asked_tasks(task, reconstructions) or ("impute",),

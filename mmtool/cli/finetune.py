@@ -118,7 +118,7 @@ def finetune(
         "seed": seed,
     }
     resolved = resolve_as(FinetuneConfig, config, options, settings or ())
-    from mmtool.finetune import finetune as train
+    from mmtool.training.finetune import finetune as train
 
     with hushed(quiet):
         done = train(resolved, run, data, output, force=force)

@@ -32,8 +32,8 @@ from mmtool.cli.options import (
     spare_inputs,
     stdin_or,
 )
-from mmtool.errors import UsageError
-from mmtool.preprocessing.entries import SourceOptions
+from mmtool.common.errors import UsageError
+from mmtool.preprocessing.readers.entries import SourceOptions
 
 REAL = "Real data"
 EMBEDDINGS = "Embeddings"
@@ -132,8 +132,8 @@ def impute(
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     inputs = [None if data == STREAM else data, donors, *files.values()]
     spare_inputs(output, force, run, *inputs)
-    from mmtool.impute_files import ImputeOptions, impute_files
-    from mmtool.impute_inputs import raw_samples, stored_samples
+    from mmtool.impute.files import ImputeOptions, impute_files
+    from mmtool.impute.inputs import raw_samples, stored_samples
 
     options = ImputeOptions(
         have=names(have),

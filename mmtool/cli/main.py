@@ -8,8 +8,8 @@ import typer
 import mmtool
 from mmtool.cli import adapt, compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
 from mmtool.cli.options import examples, help_text
-from mmtool.console import talk
-from mmtool.errors import MmtoolError
+from mmtool.common.errors import MmtoolError
+from mmtool.common.log import talk
 
 STAGES, ARTEFACTS = "Stages, in the order of a project", "Looking at what a stage wrote"
 INTERRUPTED = 130

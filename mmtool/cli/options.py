@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mmtool.console import talk
-from mmtool.errors import UsageError
-from mmtool.output import OutputPath
+from mmtool.common.errors import UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
@@ -206,7 +206,7 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
 
 def drawing(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
     """The `Drawing` that --temperature, --top-k and --guidance ask for."""
-    from mmtool.drawing import Drawing
+    from mmtool.impute.sampling_params import Drawing
 
     return Drawing(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
 

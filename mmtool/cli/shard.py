@@ -25,7 +25,7 @@ from mmtool.cli.options import (
     stdin_or,
     stdout_or,
 )
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 
 HOLES, ALIGNING = "Holes", "Corpora without common keys"
 EXAMPLES = examples(

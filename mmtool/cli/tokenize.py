@@ -28,8 +28,8 @@ from mmtool.cli.options import (
     refuse_unused,
     stdout_or,
 )
-from mmtool.errors import UsageError
-from mmtool.preprocessing.entries import SourceOptions
+from mmtool.common.errors import UsageError
+from mmtool.preprocessing.readers.entries import SourceOptions
 
 if TYPE_CHECKING:
     from mmtool.preprocessing.tokenize import TokenizeSummary

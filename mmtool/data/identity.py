@@ -16,10 +16,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from mmtool.common.errors import DataError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
-from mmtool.errors import DataError
-from mmtool.storage import sha256_bytes
 
 SOURCES, VARIANT_OF = "sources", "variant_of"  # metadata: modality -> key of the item, where samples were aligned; key of the original
 PARTIAL = ".partial"  # of the name of an empty tensor: not everything is known

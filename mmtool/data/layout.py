@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Modality
-from mmtool.errors import UsageError
 
 PADDING = 0
 NUM_SENTINELS = 8

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sequence import NO_TARGET, Document
-from mmtool.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.tokenizers.base import Kind, Positions
 
 SPLITS = ("train", "validation", "test")

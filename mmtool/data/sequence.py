@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from mmtool.common.errors import DataError
 from mmtool.data.layout import NUM_SENTINELS, VocabularyLayout
 from mmtool.data.sample import Sample
-from mmtool.errors import DataError
 
 NO_TARGET = -1
 

@@ -20,10 +20,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mmtool.common.errors import DataError
+from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality
-from mmtool.errors import DataError
-from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers.base import Kind, Positions
 
 FORMAT = "mmtool-shards/1"

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.common.errors import DataError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.sample import SPLITS, Modality
 from mmtool.data.shard_format import (
     ABSENT,
@@ -28,8 +30,6 @@ from mmtool.data.shard_format import (
     segment_length,
 )
 from mmtool.data.tar import CutError, Member, read_members
-from mmtool.errors import DataError
-from mmtool.storage import sha256_bytes
 
 ALLOWED = (".json", ".npy", ".safetensors")
 RECORD_TYPES = {"key": str, "present": list, "labels": dict, "metadata": dict, "split": str}

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from mmtool.common.errors import DataError
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import (
     ABSENT,
@@ -27,7 +28,6 @@ from mmtool.data.shard_format import (
     segment_length,
 )
 from mmtool.data.tar import BLOCK, TarWriter
-from mmtool.errors import DataError
 
 
 def write_stream(

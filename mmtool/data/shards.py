@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import ABSENT, Shard
 from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens
 from mmtool.data.shard_writer import in_order, measured, write_shard, write_stream
 from mmtool.data.tar import CutError
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
 
 __all__ = ["TokenSet", "fingerprint_of", "measured", "open_token_set", "split_directories", "write_split", "write_stream"]
 

@@ -10,7 +10,7 @@ import re
 import struct
 from typing import IO, NamedTuple
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)

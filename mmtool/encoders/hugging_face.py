@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
 from mmtool.encoders.readers import Reader
-from mmtool.errors import UsageError
 from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool
 from mmtool.tokenizers.base import Kind, Tokenizer
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import TrainingItems
 from mmtool.encoders.open_hugging_face import open_hugging_face
 from mmtool.encoders.run_encoder import open_run_encoder
-from mmtool.errors import DataError, UsageError
 from mmtool.model.encoder import Encoder, Pool
 from mmtool.training.config import RUN_FORMAT
 from mmtool.training.run import open_run

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.encoders.hugging_face import Architecture, HuggingFaceEncoder, read_only_attention
 from mmtool.encoders.readers import ImageReader, Reader, SpectrumReader, TextReader, WaveReader
-from mmtool.errors import DataError, UsageError
 from mmtool.model.encoder import Pool
-from mmtool.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.tokenizers.base import from_bytes
 
 ATTENTION = "mmtool_read_only"

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmtool.console import talk
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
+from mmtool.common.log import talk
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.prepare import resample
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.sample import Sample
-from mmtool.errors import DataError, UsageError
 from mmtool.methods.base import Method
 from mmtool.model.decode import pad_documents
 from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, read_only_mask
@@ -18,7 +19,6 @@ from mmtool.model.masks import attention_mask
 from mmtool.model.patches import Patches
 from mmtool.model.transformer import Transformer
 from mmtool.preprocessing.prepare import Preparer
-from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.checkpoint import MODEL
 from mmtool.training.run import Run, open_run

@@ -8,37 +8,37 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from mmtool.chain import ChainedImputer, check_chained
-from mmtool.console import talk
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.labels import choose_label
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
-from mmtool.drawing import PLAIN, Drawing
-from mmtool.errors import DataError, UsageError
-from mmtool.evaluation.decoded import DecodedSamples
+from mmtool.evaluation.baselines.tables import TABULAR_NAMES
+from mmtool.evaluation.figures.reconstruction_sheet import write_sheets
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
-from mmtool.evaluation.ood import asked_label, find_strangers, other_shards
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST, Settings
-from mmtool.evaluation.predictions import write_predictions
-from mmtool.evaluation.reconstruction_sheet import write_sheets
-from mmtool.evaluation.reference import (
+from mmtool.evaluation.reference.data import (
     POOL_PER_COMBINATION,
     RawTables,
     Reference,
     Survival,
     check_held_out,
-    choose_label,
     draw_test,
     draw_train,
     open_sides,
     training_set,
 )
+from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
-from mmtool.evaluation.whole_tables import TABULAR_NAMES
-from mmtool.impute import Imputer
-from mmtool.output import OutputPath
+from mmtool.evaluation.tasks.ood import asked_label, find_strangers, other_shards
+from mmtool.evaluation.tasks.prediction import write_predictions
+from mmtool.impute.chain import ChainedImputer, check_chained
+from mmtool.impute.imputer import Imputer
+from mmtool.impute.sampling_params import PLAIN, Drawing
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 

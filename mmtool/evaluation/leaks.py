@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtool.console import talk
+from mmtool.common.errors import UsageError
+from mmtool.common.log import talk
 from mmtool.data.identity import TrainingItems, identities, source_keys
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
-from mmtool.errors import UsageError
 from mmtool.tokenizers.base import read_fitted_on
 
 EXAMPLES = 3  # keys named for each learner

@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.chain import ChainedImputer, chained
-from mmtool.console import track
-from mmtool.drawing import PLAIN, Drawing
-from mmtool.errors import DataError
-from mmtool.evaluation.baselines import NearestNeighbour, marginal
-from mmtool.evaluation.calibration import calibration
-from mmtool.evaluation.decoded import decode_all
+from mmtool.common.errors import DataError
+from mmtool.common.log import track
+from mmtool.evaluation.baselines.nearest import NearestNeighbour, marginal
+from mmtool.evaluation.baselines.tables import TabularBaselines
 from mmtool.evaluation.directions import Direction, directions
-from mmtool.evaluation.intervals import Estimate, perplexity, share
-from mmtool.evaluation.reference import Reference
-from mmtool.evaluation.regression import compare_tables
-from mmtool.evaluation.whole_tables import TabularBaselines
-from mmtool.impute import Imputation, Imputer
-from mmtool.impute_tables import mean_rows
+from mmtool.evaluation.reference.data import Reference
+from mmtool.evaluation.reference.decoded import decode_all
+from mmtool.impute.chain import ChainedImputer, chained
+from mmtool.impute.imputer import Imputation, Imputer
+from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.tables import Draws, mean_rows, quantile_rows
+from mmtool.metrics.calibration import coverage, interval_shares
+from mmtool.metrics.intervals import Estimate, perplexity, share
+from mmtool.metrics.regression import compare_tables
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
+MIN_DRAWS = 10  # fewer say nothing of an interval
 SCORED_BY_TOKEN = 128  # samples at most that are scored by a method that takes one pass for each of their tokens
 Shown = dict[int, tuple[Any, str | None]]
 Asked = Imputer | ChainedImputer
@@ -209,3 +210,11 @@ class Task:
     @property
     def _tokenizer(self) -> Any:
         return self.reference.tokenizers[self.direction.target]
+
+
+def calibration(tokenizer: object, true: np.ndarray, draws: Draws, seed: int) -> dict[str, Estimate]:
+    """Coverage of the intervals that these draws (per sample, the codes of each) give of (N, F) true values; {} where they are fewer
+    than 10."""
+    if len(draws) == 0 or len(draws[0]) < MIN_DRAWS:
+        return {}
+    return coverage(true, quantile_rows(tokenizer, draws, interval_shares()), seed)

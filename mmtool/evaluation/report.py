@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtool.chain import NUM_LINKS, chained
-from mmtool.evaluation.contact_sheet import Block, Strip, blocks, draw_contact_sheet
+from mmtool.common.storage import write_bytes, write_json
+from mmtool.evaluation.figures.contact_sheet import Block, Strip, blocks, draw_contact_sheet
+from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.outcomes import Outcome
-from mmtool.evaluation.reference import Reference
-from mmtool.evaluation.tables import by_direction
+from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.tasks import TASKS
-from mmtool.storage import write_bytes, write_json
+from mmtool.impute.chain import NUM_LINKS, chained
 
 FORMAT = "mmtool-report/1"
 CONTACT_SHEET, TEXTS, AUDIO = "contact_sheet.png", "texts.tsv", "audio"

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mmtool.data.sample import Sample
-from mmtool.evaluation.decoded import DecodedSamples
-from mmtool.evaluation.intervals import Estimate
 from mmtool.evaluation.outcomes import Outcome, Settings, all_outcomes
-from mmtool.evaluation.reference import Reference
-from mmtool.impute import Imputer
+from mmtool.evaluation.reference.data import Reference
+from mmtool.evaluation.reference.decoded import DecodedSamples
+from mmtool.impute.imputer import Imputer
+from mmtool.metrics.intervals import Estimate
 
 Row = dict[str, Any]
 Side = Literal["train", "test"]

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.masking import AnyBatch
 from mmtool.data.packing import BatchShape, pack, size_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, conditional_document, segment
-from mmtool.errors import UsageError
 from mmtool.methods.matching import mutual_information
 from mmtool.model.decode import Generated, generate, mean_states, score, score_behind_each
 from mmtool.model.inputs import to_device

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtool.bounds import NotNegative
+from mmtool.common.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, move_spans

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.bounds import Positive
+from mmtool.common.bounds import Positive
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.errors import UsageError
 from mmtool.methods.base import Method
 from mmtool.model.decode import Generated, pooled_states
 from mmtool.model.sampling import Sampling, draw

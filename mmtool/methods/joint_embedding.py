@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtool.bounds import Count, Natural, NotNegative, Share
+from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.methods.predictors import PREDICTORS
 from mmtool.methods.stand_ins import Moments, Scale
 from mmtool.model.encoder import Encoder, Inputs, Tuning

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 
 SEPARATORS = "|;,"  # between the classes of one sample, where they are given as text; the first that occurs counts
 MAX_CLASSES = 1000

@@ -21,12 +21,12 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from mmtool.bounds import Count, Natural, NotNegative, Share
+from mmtool.common.bounds import Count, Natural, NotNegative, Share
+from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.errors import UsageError
 from mmtool.methods.base import Route, Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
 from mmtool.model.sampling import Sampling

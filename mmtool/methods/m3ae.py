@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.bounds import Count, Natural, NotNegative, Share
+from mmtool.common.bounds import Count, Natural, NotNegative, Share
+from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
-from mmtool.errors import UsageError
 from mmtool.methods.base import Method, Pack
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence

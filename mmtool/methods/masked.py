@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.bounds import Count, NotNegative, Share
+from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
 from mmtool.methods.base import Method

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 
 GROWTH = 16  # places added when all are filled
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
-from mmtool.errors import DataError, UsageError
 from mmtool.model.tuning import add_adapters, add_lora, free_biases, is_wrapped
 
 Inputs = dict[str, Tensor]  # batch first, so that a prepared data set is cut into batches by indexing every tensor

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtool.bounds import Count, Natural, Positive
+from mmtool.common.bounds import Count, Natural, Positive
+from mmtool.common.errors import UsageError
 from mmtool.data.layout import VocabularyLayout
-from mmtool.errors import UsageError
 from mmtool.model.attention import attend, rotate, rotation
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor, nn
 
+from mmtool.common.errors import DataError
+from mmtool.common.storage import canonical_json
 from mmtool.data.sample import Sample
-from mmtool.errors import DataError
-from mmtool.storage import canonical_json
 from mmtool.tokenizers.base import METADATA_KEY, Tokenizer, ValueCodes
 
 States = Callable[[Sequence[str], Sequence[Sample]], np.ndarray]  # given modalities, samples -> (N, D) hidden states

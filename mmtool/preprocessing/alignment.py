@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import SOURCES, original_field
 from mmtool.data.sample import SPLITS, Sample
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.join import Placement, original_of
 from mmtool.preprocessing.protocol import HoleProtocol, uniform
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.console import talk
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
+from mmtool.common.log import talk
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.sources import Item, Reject
 from mmtool.tokenizers.base import RangeLimited, Tokenizer

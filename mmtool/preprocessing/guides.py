@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmtool.common.errors import UsageError
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.errors import UsageError
 from mmtool.tokenizers.base import ValueCodes, from_bytes
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
-from mmtool.errors import DataError, UsageError
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmtool.errors import DataError
-from mmtool.preprocessing.entries import MISSING, NUMBERED, SourceOptions, key_of, name_of, require_column
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import MISSING, NUMBERED, SourceOptions, key_of, name_of, require_column
 
 FILLING = re.compile(r"[_\-. ]")
 ID_ENDING = re.compile(r".*([_\-. ][iI][dD]|[a-z]I[dD])", re.DOTALL)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 
 SHOWN = 3  # cells named in a message
 FIX = "Leave the cell empty where the value is missing, correct it, or write all of them as text (n61 for 61)."

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mmtool.console import talk
-from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import Broken, SourceOptions, label_value
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.raw_files import RawFile, raw_file
-from mmtool.preprocessing.records import picked, read_cells
+from mmtool.preprocessing.readers.entries import Broken, SourceOptions, label_value
+from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.records import picked, read_cells
 
 
 @dataclass(frozen=True)

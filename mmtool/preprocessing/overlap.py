@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from heapq import nsmallest
 from itertools import combinations
 
-from mmtool.console import talk
+from mmtool.common.errors import DataError
+from mmtool.common.log import talk
 from mmtool.data.sample import Sample
-from mmtool.errors import DataError
 from mmtool.preprocessing.join import NUMBERED_ROWS, original_of
 
 NUM_EXAMPLES = 3

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import resample_poly
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.tokenizers.base import SampleRate, check_settings
 
 MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz=44100

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import SPLITS
-from mmtool.errors import UsageError
 
 Pair = tuple[str, str]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtool.console import track
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
+from mmtool.common.log import track
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import find_tokenizer

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.console import talk
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
 from mmtool.data.identity import identities
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
-from mmtool.errors import DataError, UsageError
-from mmtool.output import OutputPath
 from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
 from mmtool.preprocessing.labels import LabelsFile, read_labels

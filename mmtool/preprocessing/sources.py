@@ -7,15 +7,15 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtool.console import talk
-from mmtool.errors import DataError, UsageError
-from mmtool.preprocessing.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
-from mmtool.preprocessing.other_formats import OtherFormats
 from mmtool.preprocessing.prepare import is_absent
-from mmtool.preprocessing.raw_files import find_files, raw_file
+from mmtool.preprocessing.readers.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
+from mmtool.preprocessing.readers.other_formats import OtherFormats
+from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 

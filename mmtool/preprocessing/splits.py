@@ -7,8 +7,8 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import SPLITS
-from mmtool.errors import UsageError
 
 
 def split_of(group: str, fractions: tuple[float, float, float], seed: int) -> str:

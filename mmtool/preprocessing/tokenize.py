@@ -11,24 +11,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mmtool.console import talk, track
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk, track
+from mmtool.common.output import OutputPath
+from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_stream
 from mmtool.data.shards import open_token_set
-from mmtool.errors import DataError, UsageError
-from mmtool.output import OutputPath
 from mmtool.preprocessing.augment import VARIANTS
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.other_formats import OtherFormats
 from mmtool.preprocessing.prepare import prepare_for_fitting
+from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
-from mmtool.storage import canonical_json, sha256_bytes
 from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
 from mmtool.tokenizers.trajectory import asked_streams

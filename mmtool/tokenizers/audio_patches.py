@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
 from mmtool.tokenizers.audio import DECIBELS, FRAME_SETTINGS, RECORDING_SETTINGS, AudioTokenizer, mel_frames
 from mmtool.tokenizers.base import check_settings
 from mmtool.tokenizers.spectrogram import MelFrames

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 
 import numpy as np
 
-from mmtool.bounds import Bounds, check_range
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import canonical_json, sha256_bytes, write_bytes
+from mmtool.common.bounds import Bounds, check_range
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import canonical_json, sha256_bytes, write_bytes
 
 Kind = Literal["image", "audio", "text", "table", "trajectory"]
 Positions = Literal["line", "grid", "set"]

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtool.bounds import Count
-from mmtool.console import track
+from mmtool.common.bounds import Count
+from mmtool.common.log import track
 from mmtool.tokenizers.base import PositiveNumber
 from mmtool.tokenizers.fsq import FSQ
 from mmtool.tokenizers.muon import Muon, is_matrix

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmtool.errors import UsageError
+from mmtool.common.errors import UsageError
 
 # The paper's table 1, with rows between its own filled in by the same rule (at least 5 levels a channel where the size allows).
 LEVELS: dict[int, tuple[int, ...]] = {

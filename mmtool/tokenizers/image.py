@@ -16,9 +16,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mmtool.bounds import Count
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import write_bytes
+from mmtool.common.bounds import Count
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Positions, check_settings
 from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
 from mmtool.tokenizers.fsq import code_usage, levels_of

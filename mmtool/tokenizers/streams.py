@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmtool.errors import DataError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.base import MAX_BINS
 from mmtool.tokenizers.table import bin_means, quantile_edges
 

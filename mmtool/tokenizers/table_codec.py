@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from mmtool.bounds import Bounds, Count
+from mmtool.common.bounds import Bounds, Count
 from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
 from mmtool.tokenizers.codec import one_thread
 from mmtool.tokenizers.fsq import code_usage

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from mmtool.bounds import Bounds
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import write_bytes
+from mmtool.common.bounds import Bounds
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Number, Positions
 
 KEY_COLUMN = "key"

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import sentencepiece
 
-from mmtool.bounds import Count
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import write_bytes
+from mmtool.common.bounds import Count
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import write_bytes
 from mmtool.tokenizers.base import Kind, Positions, check_settings
 
 SPACE_MARK = "\u2581"

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmtool.bounds import Count
-from mmtool.errors import DataError, UsageError
-from mmtool.storage import write_bytes
+from mmtool.common.bounds import Count
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import write_bytes
 from mmtool.tokenizers.base import Bins, Kind, Positions, PositiveNumber, check_settings
 from mmtool.tokenizers.streams import ACTIONS, OBSERVATIONS, Stream, fit_stream, stream_from
 

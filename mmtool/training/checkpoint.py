@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmtool.console import talk
-from mmtool.errors import DataError
-from mmtool.storage import atomic_directory, clean_orphans, sha256_file, write_json
+from mmtool.common.errors import DataError
+from mmtool.common.log import talk
+from mmtool.common.storage import atomic_directory, clean_orphans, sha256_file, write_json
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 

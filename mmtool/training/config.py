@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from mmtool.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
-from mmtool.errors import DataError, UsageError
+from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
+from mmtool.common.errors import DataError, UsageError
 
 PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
 RUN_FORMAT = "mmtool-run/1"

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.console import talk
+from mmtool.common.errors import UsageError
+from mmtool.common.log import talk
 from mmtool.data.loader import SampleLoader, sample_seed
 from mmtool.data.sample import Sample
-from mmtool.errors import UsageError
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import FinetuneConfig

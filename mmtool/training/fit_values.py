@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.console import talk
+from mmtool.common.log import talk
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mmtool.console import talk
+from mmtool.common.log import talk
 
 
 def pick_device() -> torch.device:

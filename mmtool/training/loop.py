@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmtool.console import talk
-from mmtool.errors import DataError
+from mmtool.common.errors import DataError
+from mmtool.common.log import talk
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
 from mmtool.training.config import Budget

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmtool.console import PLAIN_EVERY_S, talk
-from mmtool.storage import canonical_json, write_bytes
+from mmtool.common.log import PLAIN_EVERY_S, talk
+from mmtool.common.storage import canonical_json, write_bytes
 
 
 class MetricsLog:

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 
 from mmtool import __version__
-from mmtool.console import talk
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
+from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
-from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import PRESETS, Shape
-from mmtool.output import OutputPath
-from mmtool.storage import sha256_bytes, write_bytes, write_json
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of

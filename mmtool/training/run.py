@@ -18,17 +18,17 @@ from typing import Any
 
 import torch
 
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import VocabularyLayout, layout_of
 from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.errors import DataError, UsageError
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
-from mmtool.storage import sha256_bytes
 from mmtool.tokenizers.base import Tokenizer, from_bytes
 from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
 from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of

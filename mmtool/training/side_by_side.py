@@ -18,8 +18,8 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from mmtool.console import talk
-from mmtool.errors import DataError, MmtoolError
+from mmtool.common.errors import DataError, MmtoolError
+from mmtool.common.log import talk
 
 Training = Callable[[], object]
 TERMINATED = 128 + signal.SIGTERM

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.errors import UsageError
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Transformer
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmtool.console import talk
+from mmtool.common.log import talk
 from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.masking import AnyBatch

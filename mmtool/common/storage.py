@@ -1,0 +1,151 @@
+"""Every write of the toolkit: beside the target, flushed to disk, committed by one rename.
+
+Nothing half-written is ever found under a final name. Leftovers of killed processes carry a recognisable name and are
+removed when the same target is written again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial as bound
+from pathlib import Path
+from typing import IO, Any
+
+from mmtool.common.errors import UsageError
+
+PARTIAL = ".partial-"
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted, compact JSON: the same value always gives the same text (NaN is refused)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_overwrite(path: Path, force: bool) -> None:
+    """Raise UsageError when `path` exists (an empty directory does not count) and `force` is not set.
+
+    Outputs that a user names have stricter rules: see `mmtool.common.output`.
+    """
+    if force or not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise UsageError("the output exists already.", where=path, fix="Choose another path, or pass --force to replace it.")
+
+
+@contextmanager
+def atomic_file(path: Path, force: bool = False, check: Callable[[], None] | None = None) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears under `path` only when the block ends without an error.
+
+    check: raises where nothing may be written there, asked at once and again before the rename; None: `refuse_overwrite`.
+    """
+    path = Path(path)
+    check = check or bound(refuse_overwrite, path, force)
+    check()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        check()
+        commit(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_directory(path: Path, force: bool = False, check: Callable[[], None] | None = None) -> Iterator[Path]:
+    """Give a working directory that becomes `path` only when the block ends without an error. check: as of `atomic_file`."""
+    path = Path(path)
+    check = check or bound(refuse_overwrite, path, force)
+    check()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in sorted(partial.rglob("*")):
+            _fsync(file)
+        _fsync(partial)
+        check()
+        if path.is_dir() and not path.is_symlink():
+            _replace_directory(partial, path)
+        else:
+            commit(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, force: bool = True) -> None:
+    with atomic_file(path, force) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any, force: bool = True) -> None:
+    """Readable, sorted JSON, written atomically."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode(), force)
+
+
+def commit(partial: Path, path: Path) -> None:
+    """The one rename by which anything written becomes visible."""
+    os.replace(partial, path)
+    _fsync(path.parent)
+
+
+def _replace_directory(partial: Path, path: Path) -> None:
+    """A directory cannot be renamed over a full one: the old one steps aside, and comes back if the new one does not arrive."""
+    old = path.with_name(f".{path.name}{PARTIAL}old-{os.getpid()}")
+    path.rename(old)
+    try:
+        commit(partial, path)
+    finally:
+        if not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def clean_orphans(path: Path) -> None:
+    """Remove what writers of `path` that no longer live left beside it."""
+    for orphan in path.parent.glob(f".{path.name}{PARTIAL}*"):
+        owner = orphan.name.rsplit("-", 1)[-1]
+        if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
+            continue
+        shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    clean_orphans(path)
+    return path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

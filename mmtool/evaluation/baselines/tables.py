@@ -1,0 +1,45 @@
+"""Tables among the modalities: raw values for a fair comparison, and the imputers of whole tables asked for a direction."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mmtool.evaluation.directions import Direction
+from mmtool.evaluation.reference.data import Reference
+from mmtool.evaluation.reference.decoded import DecodedSamples
+
+TABULAR_NAMES = ("training mean", "ridge (chain)", "kernel ridge (chain)", "k nearest (chain)", "chained equations")
+
+
+class TabularBaselines:
+    """Asks every imputer of `tabular_baselines` for directions in which all given and wanted modalities are tables."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        kinds = {name: tokenizer.kind for name, tokenizer in reference.tokenizers.items()}
+        self._names = [name for name, kind in kinds.items() if kind == "table" and len(reference.train.having(name))]
+        if self._names:
+            from mmtool.evaluation.baselines.tabular import TABULAR_BASELINES, TrainingTables
+
+            tables = {name: _with_holes(reference, reference.train, name) for name in self._names}
+            self._imputers = {name: TABULAR_BASELINES[name] for name in TABULAR_NAMES}
+            self._train = TrainingTables(tables, reference.graph)
+
+    def answers(self, direction: Direction, indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """(name of the imputer, (n, F) rows) for the held-out samples at `indices`, from those that have an answer."""
+        if not {*direction.given, direction.target} <= set(self._names):
+            return
+        given = {name: self._reference.table(self._reference.test, name, indices) for name in direction.given}
+        for name, imputer in self._imputers.items():
+            rows = imputer(self._train, direction, given)
+            if rows is not None:
+                yield name, rows
+
+
+def _with_holes(reference: Reference, side: DecodedSamples, name: str) -> np.ndarray:
+    """(all samples, F) rows, NaN where a sample lacks the table."""
+    held = side.having(name)
+    rows = reference.table(side, name, held)
+    table = np.full((len(side), rows.shape[1]), np.nan, np.float32)
+    table[held] = rows
+    return table

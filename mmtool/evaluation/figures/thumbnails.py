@@ -1,0 +1,120 @@
+"""Small pictures of raw values: images as they are, sound as a log-mel spectrogram, text as written, table rows as bars, clips of
+trajectories step by step."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mmtool.evaluation.figures.trajectory_thumbnail import ClipDrawer
+from mmtool.tokenizers.base import Tokenizer
+
+PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
+POSITIVE, NEGATIVE = "#2563eb", "#d97706"
+TEXT_SIZES = (16, 14, 12, 10)
+
+
+class Thumbnails:
+    """Draws the values of one modality, all to the same scale, at `size` (width, height) in pixels.
+
+    `sample` are some real values: the longest sound among them fills the width, and their range of levels the colours.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, sample: Sequence[Any], size: tuple[int, int]) -> None:
+        self.size = size
+        self._draw: Callable[[Any], Image.Image]
+        if tokenizer.kind == "audio":
+            self._features: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
+            shown = [self._features(value) for value in sample]
+            self._frames = max([1, *(len(frames) for frames in shown)])
+            levels = np.concatenate([frames.reshape(-1) for frames in shown]) if shown else np.zeros(1)
+            self._low, self._high = np.quantile(levels, (0.05, 0.999))
+            self._draw = self._spectrogram
+        elif tokenizer.kind == "table":
+            rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
+            self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
+            self._draw = self._bars
+        elif tokenizer.kind == "trajectory":
+            self._draw = ClipDrawer(tokenizer, sample, size)
+        else:
+            self._draw = self._picture if tokenizer.kind == "image" else self._text
+
+    def __call__(self, value: Any) -> Image.Image:
+        return self._draw(value)
+
+    def _picture(self, value: np.ndarray) -> Image.Image:
+        """Enlarged by a whole factor where it is small, so that pixels stay sharp."""
+        image = Image.fromarray(value[:, :, 0] if value.shape[2] == 1 else value).convert("RGB")
+        room = min(self.size[0] / image.width, self.size[1] / image.height)
+        scale = np.floor(room) if room >= 1 else room
+        how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+        image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))), how)
+        sheet = Image.new("RGB", self.size, FAINT)
+        sheet.paste(image, ((self.size[0] - image.width) // 2, (self.size[1] - image.height) // 2))
+        return sheet
+
+    def _spectrogram(self, value: np.ndarray) -> Image.Image:
+        """Time runs right (the longest real sound fills the width), frequency up; magma from quiet to loud."""
+        frames = self._features(value)[: self._frames]
+        sheet = Image.new("RGB", self.size, FAINT)
+        if len(frames):
+            loudness = np.clip((frames.T[::-1] - self._low) / max(self._high - self._low, 1e-9), 0, 1)
+            colours = (matplotlib.colormaps["magma"](loudness)[:, :, :3] * 255).astype(np.uint8)
+            width = max(1, round(self.size[0] * len(frames) / self._frames))
+            sheet.paste(Image.fromarray(colours).resize((width, self.size[1]), Image.Resampling.BICUBIC), (0, 0))
+        return sheet
+
+    def _text(self, value: str) -> Image.Image:
+        """In the largest type in which all of it fits; cut where none is small enough."""
+        sheet = Image.new("RGB", self.size, PAPER)
+        draw = ImageDraw.Draw(sheet)
+        width, height = self.size[0] - 12, self.size[1] - 8
+        for points in TEXT_SIZES:
+            lines = wrap(value, font(points), width)
+            if len(lines) * (points + 3) <= height:
+                break
+        lines = lines[: height // (points + 3)]
+        top = (self.size[1] - len(lines) * (points + 3)) // 2
+        for number, line in enumerate(lines):
+            draw.text((self.size[0] / 2, top + number * (points + 3)), line, font=font(points), fill=INK, anchor="ma")
+        return sheet
+
+    def _bars(self, value: np.ndarray) -> Image.Image:
+        """One bar per feature, in standard deviations from its mean (blue up, amber down, cut at 3)."""
+        sheet = Image.new("RGB", self.size, PAPER)
+        draw = ImageDraw.Draw(sheet)
+        middle, step = self.size[1] / 2, self.size[0] / len(value)
+        draw.line((0, middle, self.size[0], middle), fill=FAINT)
+        for place, score in enumerate(np.clip((value - self._centre) / self._width, -3, 3)):
+            if np.isfinite(score):
+                edges = sorted((middle, middle - score / 3 * (middle - 4)))
+                draw.rectangle((place * step, edges[0], (place + 0.8) * step, edges[1]), fill=POSITIVE if score > 0 else NEGATIVE)
+        return sheet
+
+
+@cache
+def font(points: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The type that matplotlib ships, set without optional libraries, so that pictures are the same on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, points, layout_engine=ImageFont.Layout.BASIC)
+
+
+def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines no wider than `width` pixels, broken between words, and inside a word only where it is too long by itself."""
+    lines = [""]
+    for word in text.split():
+        while word:
+            joined = f"{lines[-1]} {word}".strip()
+            if face.getlength(joined) <= width:
+                lines[-1], word = joined, ""
+            elif lines[-1]:
+                lines.append("")
+            else:
+                fit = max(1, sum(face.getlength(word[:end]) <= width for end in range(1, len(word) + 1)))
+                lines[-1], word = word[:fit], word[fit:]
+                lines += [""] if word else []
+    return lines

@@ -1,0 +1,191 @@
+"""The real data an evaluation stands on: held-out samples, a pool of training samples, and the judges trained on the pool."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.labels import is_number
+from mmtool.data.sample import Sample
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.evaluation.reference.classifiers import Judge
+from mmtool.evaluation.reference.cox import Risks
+from mmtool.evaluation.reference.decoded import DecodedSamples
+from mmtool.evaluation.reference.features import FEATURES, Embedding
+from mmtool.metrics.intervals import Estimate, share
+from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.table_rows import quantiles
+
+POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
+CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
+
+RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
+Survival = tuple[str, str] | None  # labels that hold a time and its event
+
+
+class Reference:
+    """Held-out samples `test`, training samples `train`, and what is fitted on the latter.
+
+    graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
+    test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
+    embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes; ceilings:
+    accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where labels tell it.
+    raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
+    """
+
+    def __init__(
+        self,
+        test: DecodedSamples,
+        train: DecodedSamples,
+        tokenizers: Mapping[str, Tokenizer],
+        graph: CoOccurrence,
+        label: str | None,
+        seed: int,
+        raw: RawTables | None = None,
+        survival: Survival = None,
+    ) -> None:
+        self.raw = raw or {}
+        self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
+        labelled = test.labelled(label, np.arange(len(test))) if label else ()
+        self.regression = is_number(test.samples, label)
+        self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
+        self._seed, self._survival = seed, survival
+        self._train_verdicts: dict[str, dict[int, str]] = {}
+        self._bounds: dict[str, np.ndarray] = {}
+
+    def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
+        """(n, F) rows of a table as they really are, the most extreme values clipped; where no raw table was given, as the tokenizer
+        holds them."""
+        if name not in self.raw:
+            return np.stack(side.values(name, indices))
+        return np.clip(self._raw_rows(side, name, indices), *self._raw_bounds(name))
+
+    def _raw_bounds(self, name: str) -> np.ndarray:
+        """(2, F) values that all but a thousandth of training values on either side lie between."""
+        if name not in self._bounds:
+            rows = self._raw_rows(self.train, name, self.train.having(name))
+            self._bounds[name] = np.nan_to_num(quantiles(rows, np.array([CLIP, 1 - CLIP])))
+        return self._bounds[name]
+
+    def _raw_rows(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
+        known = self.raw[name]
+        keys = [side.samples[int(i)].key for i in indices]
+        lost = next((key for key in keys if key not in known), None)
+        if lost is not None:
+            raise DataError(
+                f"the sample {lost!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
+            )
+        return np.stack([known[key] for key in keys])
+
+    @cached_property
+    def embeddings(self) -> dict[str, Embedding]:
+        return {name: self._embedding(name, self._seed) for name in self.tokenizers if self._can_embed(name)}
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        return self._train_judges(self._seed) if self.label and not self.regression else {}
+
+    @cached_property
+    def risks(self) -> Risks | None:
+        return Risks(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
+
+    @cached_property
+    def ceilings(self) -> dict[str, Estimate]:
+        return {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
+
+    def class_of(self, index: int) -> str | None:
+        """The class of a test sample, as text."""
+        value = self.test.samples[index].labels.get(self.label) if self.label else None
+        return None if value is None else str(value)
+
+    def train_verdicts(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """What the judge of a modality says of training samples (each judged once)."""
+        if name not in self._train_verdicts:
+            verdicts = self.judges[name].predict(self.train.values(name))
+            self._train_verdicts[name] = dict(zip(self.train.having(name).tolist(), verdicts, strict=True))
+        return np.array([self._train_verdicts[name][int(i)] for i in indices])
+
+    def _can_embed(self, name: str) -> bool:
+        return self.tokenizers[name].kind in FEATURES and len(self.train.having(name)) > 1
+
+    def _embedding(self, name: str, seed: int) -> Embedding:
+        return Embedding(self.tokenizers[name], self.train.values(name), seed)
+
+    def _train_judges(self, seed: int) -> dict[str, Judge]:
+        assert self.label is not None
+        judges = {}
+        for name, embedding in self.embeddings.items():
+            rows = self.train.labelled(self.label, self.train.having(name))
+            labels = self.train.labels(self.label, rows)
+            if len(set(labels)) > 1:
+                judges[name] = Judge(embedding, self.train.values(name, rows), labels, seed)
+        return judges
+
+    def _ceiling(self, name: str) -> Estimate | None:
+        assert self.label is not None
+        rows = self.test.labelled(self.label, self.test.having(name))
+        if not len(rows):
+            return None
+        return share(self.judges[name].predict(self.test.values(name, rows)) == self.test.labels(self.label, rows))
+
+
+def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
+    """(held-out set, training set): `data` is a split such as `shards/test`, or shards (directory or file) holding splits.
+
+    The training set is, unless named, the split `train` beside or inside `data`. Raises UsageError where the two are one.
+    """
+    test = open_held_out(Path(data))
+    if train is None:
+        train = training_set(Path(data))
+        if not train.exists():
+            what = "judges and baselines need training data, and there is no `train` beside it."
+            raise UsageError(what, where=data, fix="Name it with --train.")
+    learned = _open_split(Path(train), "train")
+    check_held_out(test, learned.fingerprint, data)
+    return test, learned
+
+
+def training_set(data: Path) -> Path:
+    """Where the training samples are that belong to held-out ones at `data`: inside or beside it."""
+    return data if data.is_file() or (data / "train").is_dir() else data.resolve().parent / "train"
+
+
+def check_held_out(test: TokenSet, trained_on: str, where: Path) -> None:
+    """Raise UsageError where the samples are those with the fingerprint `trained_on`."""
+    if test.fingerprint == trained_on:
+        fix = "Give another split, such as shards/test, or the shards directory."
+        raise UsageError("these are the training samples, not held-out ones.", where=where, fix=fix)
+
+
+def open_held_out(data: Path) -> TokenSet:
+    """A split such as `shards/test`, or of shards holding splits the test split, or the validation split where there is no other."""
+    return _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
+
+
+def _open_split(path: Path, split: str) -> TokenSet:
+    """The named split of a file or a directory of splits; a directory that is one split is opened as it is."""
+    return open_token_set(path, split if path.is_file() or (path / split).is_dir() else None)
+
+
+def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
+    """At most `limit` random samples of the held-out set, in their order."""
+    rows = np.arange(len(test))
+    if limit is not None and limit < len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    if not len(rows):
+        raise DataError("there are no held-out samples.", fix="Evaluate on a split that has samples (see `mmtool shard --split`).")
+    return [test[int(i)] for i in rows]
+
+
+def draw_train(train: TokenSet, seed: int, limit: int = POOL_PER_COMBINATION) -> list[Sample]:
+    """Random training samples, at most `limit` of every combination of modalities."""
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i in range(len(train)):
+        groups[tuple(sorted(train.present(i)))].append(i)
+    random = np.random.default_rng(seed)
+    rows = [random.permutation(groups[names])[:limit] for names in sorted(groups)]
+    return [train[int(i)] for i in np.sort(np.concatenate(rows))] if rows else []

@@ -1,0 +1,23 @@
+"""The task `impute`: every direction filled and judged, as rows and as the first part of the report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtool.evaluation.figures.markdown import by_direction
+from mmtool.evaluation.figures.plots import TITLES, draw_plots
+from mmtool.evaluation.study import Row, Study
+
+
+def measure(study: Study) -> Iterator[Row]:
+    """One row per method, direction and metric."""
+    for outcome in study.outcomes:
+        yield from outcome.rows()
+
+
+def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """A figure and a table of every metric of imputed data."""
+    parts = []
+    for metric in draw_plots(folder, rows, meta):
+        parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", by_direction(metric, rows, meta), f"![{metric}]({metric}.png)"]
+    return parts

@@ -1,0 +1,200 @@
+"""The task `ood`: do features tell what a run has never learned the classes of, from every subset of modalities?
+
+Mahalanobis distance (Lee et al. 2018, arXiv 1807.03888): features of training samples are fitted by one Gaussian per class with a common
+covariance (shrunk after Ledoit and Wolf), and a held-out sample is the stranger the farther it lies from the nearest class. Without
+classes there is one Gaussian. `ood auroc` is the chance that a stranger lies farther than a known sample.
+
+Who the strangers are (`--ood`): samples of other shards; some classes of the label, which the Gaussians are then fitted without; or, where
+nothing is said, each class in turn, and the mean over classes. Pretraining saw no label, but may have seen strangers of the last two
+kinds: what is asked is whether unlabelled features set them apart.
+
+Beside the runs stands the same distance on principal components of the raw values.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.covariance import ledoit_wolf
+
+from mmtool.common.errors import UsageError
+from mmtool.common.log import track
+from mmtool.data.sample import SPLITS, Sample
+from mmtool.data.shards import TokenSet
+from mmtool.evaluation.figures.markdown import by_direction, subset
+from mmtool.evaluation.figures.plots import draw_bars
+from mmtool.evaluation.reference.data import Reference, draw_test, open_held_out
+from mmtool.evaluation.reference.decoded import DecodedSamples
+from mmtool.evaluation.study import Row, Side, Study, row
+from mmtool.evaluation.tasks.probe import subsets, training_views
+from mmtool.metrics.intervals import Estimate, bootstrap
+
+AUROC, RAW = "ood auroc", "raw values"
+SIDES: tuple[Side, Side] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """name: of them, in the report. samples: of other data; otherwise the `classes` of the label, or each in turn where there are none."""
+
+    name: str
+    samples: DecodedSamples | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Points:
+    """Features (n, D) of training samples and their classes (n,), of held-out samples, and of strangers from other data."""
+
+    train: np.ndarray
+    train_classes: np.ndarray
+    test: np.ndarray
+    test_classes: np.ndarray
+    strangers: np.ndarray
+
+
+def asked_label(text: str | None) -> str | None:
+    """The label that `LABEL=VALUE,...` names; None for shards or nothing."""
+    return None if text is None or "=" not in text or Path(text).exists() else text.partition("=")[0]
+
+
+def other_shards(text: str | None, limit: int | None, seed: int) -> tuple[TokenSet, list[Sample]] | None:
+    """The held-out split of shards that `--ood` names, and the samples to use; None where it names none."""
+    if text is None or asked_label(text):
+        return None
+    held_out = open_held_out(Path(text))
+    return held_out, draw_test(held_out, limit, seed)
+
+
+def find_strangers(text: str | None, reference: Reference, others: Sequence[Sample] | None) -> Strangers:
+    """What `--ood` says, given the samples of `other_shards`. Raises UsageError where it names no classes, or all or none of them."""
+    if others is not None:
+        path = Path(text or "").resolve()
+        return Strangers(path.parent.name if path.name in SPLITS else path.name, DecodedSamples(others, reference.tokenizers))
+    classes = tuple(value for value in (text or "").partition("=")[2].split(",") if value)
+    if text and (asked_label(text) != reference.label or not set(classes) < set(reference.classes) or not classes):
+        listed = ", ".join(reference.classes[:20]) or "none"
+        fix = f"Write LABEL=VALUE,... with some classes of the label {reference.label} ({listed}), or give shards."
+        raise UsageError(f"{text!r} names no strangers.", where="--ood", fix=fix)
+    return Strangers(text or f"each {reference.label} in turn", classes=classes)
+
+
+def measure(study: Study) -> Iterator[Row]:
+    """Rows with given=subset and target=the strangers, of every run (with every pooling) and of raw values."""
+    strangers, seed = find_strangers(study.settings.ood, study.reference, study.others), study.settings.seed
+    for names in track(subsets(study.names), "looking for strangers"):
+        where = (names, strangers.name, study.reference.graph.seen_together(names))
+        for name, imputer in study.imputers.items():
+            for place, pooling in enumerate(imputer.poolings):
+                way = f" ({pooling} pooling)" if place else ""
+                for metric, estimate in judge(_of_run(study, strangers.samples, name, names, pooling), strangers, seed):
+                    yield row(name, imputer, *where, metric + way, estimate)
+        for metric, estimate in judge(_of_raw_values(study, strangers.samples, names), strangers, seed):
+            yield row(RAW, None, *where, metric, estimate)
+
+
+def judge(points: Points, strangers: Strangers, seed: int) -> Iterator[tuple[str, Estimate]]:
+    """The metric, and where each class is a stranger in turn also that of each; nothing where there is nobody to tell apart."""
+    known = sorted(set(points.train_classes) & set(points.test_classes))
+    if strangers.samples is not None:
+        held_out: list[tuple[str, ...]] = [()]
+    elif strangers.classes:
+        held_out = [strangers.classes]
+    else:
+        held_out = [(name,) for name in known] if len(known) > 1 else []
+    if not held_out:
+        return
+    pool = np.concatenate([points.test, points.strangers.reshape(-1, points.test.shape[1])])
+    classes = np.concatenate([points.test_classes, np.full(len(pool) - len(points.test), None)])
+    strange = np.array([[name is None or name in left_out for name in classes] for left_out in held_out])
+    kept = [~np.isin(points.train_classes, left_out) for left_out in held_out]
+    if not all(rows.sum() > 1 for rows in kept) or not all(0 < row.sum() < len(row) for row in strange):
+        return
+    far = np.array([distances(points.train[rows], points.train_classes[rows], pool) for rows in kept])
+
+    def mean_auroc(rows: np.ndarray) -> float:
+        each = np.array([auroc(scores[rows], positive[rows]) for scores, positive in zip(far, strange, strict=True)])
+        return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else math.nan  # a resample may miss a class
+
+    yield AUROC, bootstrap(mean_auroc, len(pool), seed)
+    if strangers.samples is None and not strangers.classes:
+        for (name,), scores, positive in zip(held_out, far, strange, strict=True):
+            yield f"{AUROC} of {name}", bootstrap(lambda rows, s=scores, p=positive: auroc(s[rows], p[rows]), len(pool), seed)  # type: ignore[misc]
+
+
+def distances(train: np.ndarray, classes: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(Q,) squared Mahalanobis distance of each query to the nearest class of the training points."""
+    scale = train.std(0) + 1e-12
+    train, queries = train / scale, queries / scale
+    means = np.stack([train[classes == name].mean(0) for name in np.unique(classes)])
+    spread = train - means[np.searchsorted(np.unique(classes), classes)]
+    inverse = np.linalg.inv(np.linalg.cholesky(ledoit_wolf(spread, assume_centered=True)[0] + 1e-9 * np.eye(train.shape[1])))
+    whitened, centres = queries @ inverse.T, means @ inverse.T
+    squares = np.square(whitened).sum(1)[:, None] - 2 * whitened @ centres.T + np.square(centres).sum(1)
+    return squares.min(1)
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The chance that a positive scores higher than another one (ties count half); NaN where there is only one kind."""
+    wanted, others = int(positive.sum()), int((~positive).sum())
+    if not wanted or not others:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - wanted * (wanted + 1) / 2) / (wanted * others))
+
+
+def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """The part of the report: a figure, and a table for each pooling."""
+    own = [each for each in rows if each["metric"] == AUROC]
+    if not own:
+        return []
+    title = f"how well {own[0]['target']} is told from what is known"
+    draw_bars(folder / "ood", title, [{**each, "target": "strangers"} for each in own], {**meta, "baselines": [RAW]})
+    ways = [name for name in dict.fromkeys(each["metric"] for each in rows) if name.startswith(f"{AUROC} (")]
+    lead = (
+        f"Strangers: {own[0]['target']}. AUROC of the Mahalanobis distance to the nearest class of training features (chance 50 %), beside "
+        f"that of principal components of the raw values (*{RAW}*)."
+    )
+    tables = [by_direction(way, rows, meta, f"subset{way.removeprefix(AUROC)}", subset) for way in (AUROC, *ways)]
+    return ["## Out-of-distribution detection", lead, "![strangers](ood.png)", *tables]
+
+
+def _of_run(study: Study, others: DecodedSamples | None, run: str, names: Sequence[str], pooling: str) -> Points:
+    views = training_views(study, run, names, pooling)
+    rows, test = study.features(run, "test", names, pooling)
+    train = np.concatenate([matrix for _, matrix in views]) if views else test[:0]
+    classes = [_classes(study, "train", part) for part, _ in views]
+    here = others.having(*names) if others else np.zeros(0, np.int64)
+    strange = study.imputers[run].features([others.samples[i] for i in here], names, pooling) if others and len(here) else test[:0]
+    return Points(train, np.concatenate(classes) if classes else np.zeros(0, object), test, _classes(study, "test", rows), strange)
+
+
+def _of_raw_values(study: Study, others: DecodedSamples | None, names: Sequence[str]) -> Points:
+    reference = study.reference
+    if not all(name in reference.embeddings for name in names):
+        return Points(*(np.zeros(shape) for shape in ((0, 1), 0, (0, 1), 0, (0, 1))))
+
+    def embedded(side: DecodedSamples, rows: np.ndarray) -> np.ndarray:
+        parts = [reference.embeddings[name].transform(side.values(name, rows)) for name in names] if len(rows) else []
+        return np.hstack(parts) if parts else np.zeros((0, sum(_width(reference, name) for name in names)))
+
+    train, test = (_labelled(study, side, study.side(side).having(*names)) for side in SIDES)
+    strange = embedded(others, others.having(*names)) if others else embedded(study.side("test"), test[:0])
+    sides = [(embedded(study.side(side), rows), _classes(study, side, rows)) for side, rows in zip(SIDES, (train, test), strict=True)]
+    return Points(*sides[0], *sides[1], strange)
+
+
+def _width(reference: Reference, name: str) -> int:
+    return reference.embeddings[name].transform(reference.train.values(name)[:1]).shape[1]
+
+
+def _labelled(study: Study, side: Side, rows: np.ndarray) -> np.ndarray:
+    return study.side(side).labelled(study.reference.label, rows) if study.reference.label else rows
+
+
+def _classes(study: Study, side: Side, rows: np.ndarray) -> np.ndarray:
+    """(n,) classes; all alike where there are none."""
+    return np.asarray(study.targets(side, rows), object) if study.reference.classes else np.full(len(rows), "", object)

@@ -1,0 +1,82 @@
+"""The task `predict`: what the heads of finetuned runs say of held-out samples, from every subset of the modalities they know.
+
+Beside the metrics of `training/score_head.py` stands the most frequent class of the training samples. A sample is seen through the
+modalities of a subset alone; a head may be asked from subsets that its training never showed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.log import talk, track
+from mmtool.common.storage import write_bytes
+from mmtool.data.sample import Sample
+from mmtool.evaluation.figures.markdown import by_direction, subset
+from mmtool.evaluation.figures.plots import draw_bars
+from mmtool.evaluation.study import Row, Study, row
+from mmtool.evaluation.tasks.probe import MAJORITY, most_frequent, subsets
+from mmtool.impute.imputer import Imputer
+from mmtool.metrics.intervals import share
+from mmtool.training.score_head import ACCURACY, MACRO_F1, R2, score_head
+
+TITLES = {
+    ACCURACY: "accuracy of predicted classes",
+    MACRO_F1: "macro F1 of predicted classes",
+    R2: "R² of predicted numbers",
+}
+
+
+def measure(study: Study) -> Iterator[Row]:
+    """Rows with given=subset and target=label, of every run with a head and of always saying the most frequent class."""
+    done: set[tuple[str, tuple[str, ...]]] = set()
+    todo = [(name, imputer, each) for name, imputer in study.imputers.items() for each in _asked(imputer)]
+    for name, imputer, given in track(todo, "predicting"):
+        assert imputer.target is not None
+        label, seen = imputer.target.label, imputer.graph.seen_together(given)
+        samples = _labelled(study.reference.test.samples, label, given)
+        if not samples:
+            continue
+        for metric, estimate in score_head(imputer.target, imputer.predict(samples, given), samples, study.settings.seed).items():
+            yield row(name, imputer, given, label, seen, metric, estimate)
+        known = [str(sample.labels[label]) for sample in _labelled(study.reference.train.samples, label, ())]
+        if not imputer.target.is_number and (label, given) not in done and known:
+            done.add((label, given))
+            right = np.array([str(sample.labels[label]) for sample in samples]) == most_frequent(np.array(known))
+            yield row(MAJORITY, None, given, label, seen, ACCURACY, share(right))
+
+
+def _asked(imputer: Imputer) -> list[tuple[str, ...]]:
+    if imputer.target is None:
+        talk(f"the run {imputer.run.path} has no head: it predicts nothing (see `mmtool finetune`).")
+        return []
+    return subsets(imputer.target.have)
+
+
+def _labelled(samples: Sequence[Sample], label: str, given: Sequence[str]) -> list[Sample]:
+    return [sample for sample in samples if sample.labels.get(label) is not None and set(given) <= set(sample.tokens)]
+
+
+def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """The part of the report: a figure and a table of every metric."""
+    parts = []
+    for metric, title in TITLES.items():
+        own = [each for each in rows if each["metric"] == metric]
+        if own:
+            stem = metric.replace(" ", "_")
+            draw_bars(folder / stem, title, own, {**meta, "baselines": [MAJORITY]})
+            parts += [f"### {title[0].upper()}{title[1:]}", f"![{title}]({stem}.png)", by_direction(metric, own, meta, "from", subset)]
+    lead = "What the heads of finetuned runs say; subsets in **bold** never occurred together in pretraining."
+    return ["## Predictions", lead, *parts] if parts else []
+
+
+def write_predictions(folder: Path, study: Study) -> None:
+    """`predictions.csv` (of several runs `predictions-1.csv` ... in their order) of every held-out sample that holds something to predict
+    from: see `Target.csv`."""
+    heads = [(imputer, imputer.target) for imputer in study.imputers.values() if imputer.target is not None]
+    for place, (imputer, target) in enumerate(heads, 1):
+        samples = [sample for sample in study.reference.test.samples if set(target.have) & set(sample.tokens)]
+        if samples:
+            stem = "predictions" if len(heads) == 1 else f"predictions-{place}"
+            write_bytes(folder / f"{stem}.csv", target.csv(samples, imputer.predict(samples)))

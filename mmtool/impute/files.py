@@ -1,0 +1,207 @@
+"""Imputation into files: what samples lack, written as what it is (PNG, WAV, TXT, CSV, NPZ), and how much to trust it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import UsageError
+from mmtool.common.log import talk, track
+from mmtool.common.output import OutputPath
+from mmtool.common.storage import canonical_json, write_bytes
+from mmtool.data.sample import Sample
+from mmtool.data.shard_format import file_stem
+from mmtool.impute.imputer import BATCH_ROWS, Imputation, Imputer
+from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.tables import write_table
+from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
+from mmtool.training.target import Target
+
+
+@dataclass(frozen=True)
+class ImputeOptions:
+    """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
+    draws: imputations per hole. drawing: how they are drawn.
+    consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws.
+    donors: real samples; holes are filled with data of the most probable ones (see `Imputer.choose`) instead of generated data.
+    max_donors: at most so many that hold what is wanted, at random."""
+
+    have: tuple[str, ...] = ()
+    want: tuple[str, ...] = ()
+    draws: int = 1
+    drawing: Drawing = PLAIN
+    consistency: bool = True
+    limit: int | None = None
+    seed: int = 0
+    donors: Sequence[Sample] | None = None
+    max_donors: int = 1000
+
+
+@dataclass(frozen=True)
+class ImputeSummary:
+    output: str
+    samples: int
+    skipped: int
+    imputed: dict[str, int]
+
+
+def impute_files(
+    run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False, inputs: Sequence[Path | None] = ()
+) -> ImputeSummary:
+    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
+
+    Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
+    below which a value lies with that probability.
+
+    Of a finetuned run, what may also be wanted is its label: `LABEL.csv` tells it for every sample, with the probability of each class.
+
+    Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
+    nats per token), the best draw first; where donors filled the hole, their keys and how probable each is among all of them.
+    inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
+    """
+    place = OutputPath(output, force, [run, *inputs])
+    place.check_directory()
+    if options.donors is not None and options.draws >= options.max_donors:
+        what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
+        raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
+    if options.donors is not None and (options.drawing != PLAIN or not options.consistency):
+        fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
+        raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
+    imputer = Imputer.open(run)
+    options.drawing.check(imputer.tokenizers)
+    chosen = data[: options.limit] if options.limit else data
+    if imputer.target and options.want == (imputer.target.label,):
+        if options.donors is not None:
+            raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
+        return _predict_label(imputer, imputer.target, chosen, place, options)
+    jobs = _jobs(imputer, chosen, options)
+    if not jobs:
+        raise UsageError(
+            f"none of the {len(chosen)} samples has what is asked for.",
+            where="--have/--want",
+            fix=f"Samples hold {', '.join(sorted({name for sample in chosen for name in sample.tokens})) or 'nothing'}.",
+        )
+    filled: dict[str, list[Filled]] = defaultdict(list)
+    for (have, want), samples in track(sorted(jobs.items()), "imputing"):
+        made = _fill(imputer, samples, have, want, options)
+        filled[want] += [Filled(sample.key, have, imputation) for sample, imputation in zip(samples, made, strict=True)]
+    with place.directory() as partial, open(partial / "imputed.jsonl", "w") as lines:
+        for want, holes in filled.items():
+            for hole, files in zip(
+                holes, track(_write_values(imputer.tokenizers[want], partial, want, holes), want, len(holes)), strict=True
+            ):
+                lines.write(canonical_json({"modality": want, **hole.to_json(), "files": files}) + "\n")
+    used = {hole.key for holes in filled.values() for hole in holes}
+    return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(holes) for want, holes in filled.items()})
+
+
+def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
+    if options.donors is not None:
+        return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
+    return imputer.impute(
+        samples,
+        have,
+        want,
+        seed=options.seed,
+        drawing=options.drawing,
+        draws=options.draws,
+        consistency=options.consistency,
+    )
+
+
+def _predict_label(
+    imputer: Imputer, target: Target, samples: Sequence[Sample], output: OutputPath, options: ImputeOptions
+) -> ImputeSummary:
+    have = options.have or target.have
+    seen = [sample for sample in samples if set(have) & set(sample.tokens)]
+    if not seen:
+        raise UsageError(f"none of the {len(samples)} samples holds {' or '.join(have)}.", where="--have", fix="Give what they hold.")
+    table = f"{file_stem(target.label)}.csv"
+    lines = [
+        {"modality": target.label, "key": sample.key, "given": [name for name in have if name in sample.tokens], "files": [table]}
+        for sample in seen
+    ]
+    with output.directory() as partial:
+        write_bytes(partial / table, target.csv(seen, imputer.predict(seen, have)))
+        write_bytes(partial / "imputed.jsonl", "".join(canonical_json(line) + "\n" for line in lines).encode())
+    return ImputeSummary(str(output.path), len(seen), len(samples) - len(seen), {target.label: len(seen)})
+
+
+@dataclass(frozen=True)
+class Filled:
+    """One hole, filled: the sample's key, what it was filled from, and the draws."""
+
+    key: str
+    given: tuple[str, ...]
+    imputation: Imputation
+
+    def ranked(self) -> list[np.ndarray]:
+        """The draws, the most trusted first."""
+        return [self.imputation.tokens[draw] for draw in self.imputation.best_first()]
+
+    def to_json(self) -> dict[str, Any]:
+        order, back = self.imputation.best_first(), self.imputation.consistency
+        likely = [self.imputation.log_likelihood[draw] for draw in order]
+        return {
+            "key": self.key,
+            "given": list(self.given),
+            "log_likelihood": likely,
+            "consistency": [back[draw] for draw in order] if back else None,
+            **({"donors": [own[draw] for draw in order]} if (own := self.imputation.donors) else {}),
+        }
+
+
+def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[tuple[tuple[str, ...], str], list[Sample]]:
+    """(have, want) -> samples: one decode for all samples with the same holes. Where nothing is wanted by name, holes that nothing
+    links with what is there stay, unless that is all of them: then UsageError is raised, as it is for what is wanted by name."""
+    for want in options.want:
+        imputer.check(options.have, want)
+    names = [modality.name for modality in imputer.modalities]
+    jobs: dict[tuple[tuple[str, ...], str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        have = options.have or tuple(name for name in names if name in sample.tokens)
+        if not have or not set(have) <= set(sample.tokens):
+            continue
+        for want in options.want or tuple(name for name in names if name not in sample.tokens):
+            given = tuple(name for name in have if name != want)
+            if given:
+                jobs[given, want].append(sample)
+    linked = {job: own for job, own in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
+    for have, want in linked or jobs:
+        imputer.check(have, want)
+    for have, want in sorted(jobs.keys() - linked.keys()):
+        talk(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
+    return linked
+
+
+def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence[Filled]) -> Iterator[list[str]]:
+    """Decode and write all draws, batch by batch; gives the files of each hole, the most trusted draw first.
+
+    Tables go into one CSV of means (and some of quantiles), rows of donors into one of each rank, everything else into one file per draw.
+    """
+    if not holes[0].imputation.donors and isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
+        draws, means = [hole.imputation.tokens for hole in holes], [hole.imputation.expected for hole in holes]
+        paths = write_table(tokenizer, [hole.key for hole in holes], draws, means, folder / want)
+        yield from ([path.name for path in paths] for _ in holes)
+        return
+    if isinstance(tokenizer, RowWriter):
+        ranks = zip(*(tokenizer.decode(hole.ranked()) for hole in holes), strict=True)
+        paths = [
+            tokenizer.write_rows([hole.key for hole in holes], rows, folder / _named(want, rank, ".csv")) for rank, rows in enumerate(ranks)
+        ]
+        yield from ([path.name for path in paths] for _ in holes)
+        return
+    for start in range(0, len(holes), BATCH_ROWS):
+        batch = holes[start : start + BATCH_ROWS]
+        values = iter(tokenizer.decode([codes for hole in batch for codes in hole.ranked()]))
+        for hole in batch:
+            stems = [folder / want / _named(file_stem(hole.key), rank) for rank in range(len(hole.imputation.tokens))]
+            yield [str(tokenizer.write(next(values), stem).relative_to(folder)) for stem in stems]
+
+
+def _named(stem: str, rank: int, suffix: str = "") -> str:
+    """The best draw has the plain name, the others carry their rank."""
+    return f"{stem}.{rank}{suffix}" if rank else f"{stem}{suffix}"

@@ -1,0 +1,255 @@
+"""Imputation: absent modalities of a sample from present ones, in batches of hundreds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmtool.common.errors import UsageError
+from mmtool.data.graph import CoOccurrence
+from mmtool.data.identity import TrainingItems
+from mmtool.data.loader import sample_seed
+from mmtool.data.sample import Modality, Sample
+from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.model.transformer import Transformer
+from mmtool.tokenizers.base import Tokenizer, ValueCodes
+from mmtool.training.hardware import pick_device, pick_precision
+from mmtool.training.run import Run, open_run
+from mmtool.training.target import predict
+
+REFERENCES = 64  # samples that show how likely a donor is whatever is given
+BATCH_ROWS = 512  # rows decoded together, half as many with guidance; the cache of the base preset takes about 2 GB at 256 tokens
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """Draws of one absent modality of one sample.
+
+    tokens: codes or patches, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
+    consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
+    expected: (L,) expected code values: told directly, or their mean over draws; None for modalities whose codes have no values.
+    donors: keys of the real samples that the draws are taken from, None where they were generated; log_likelihood is then how probable
+    each of them is among all donors.
+    """
+
+    tokens: list[np.ndarray]
+    log_likelihood: list[float]
+    consistency: list[float] | None = None
+    expected: np.ndarray | None = None
+    donors: list[str] | None = None
+
+    def best_first(self) -> list[int]:
+        """Draws by consistency where it was measured, else by likelihood (methods that learned both directions give both)."""
+        scores = self.consistency if self.consistency is not None else self.log_likelihood
+        return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+
+class Imputer:
+    """A trained run, ready to fill holes. trained_on: the fingerprint of its training samples."""
+
+    def __init__(self, run: Run, model: Transformer) -> None:
+        self.run, self.model, self._method = run, model, run.method()
+        self.method, self.seed, self.trained_on = run.config.method, run.config.seed, str(run.record["data"])
+        self.modalities: tuple[Modality, ...] = run.layout.modalities
+        self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
+        self.graph: CoOccurrence = run.graph
+        self.target, self.poolings = run.target, self._method.poolings
+        self._values = run.values()
+
+    @classmethod
+    def open(cls, path: Path, *, checkpoint: str | None = None, device: str | None = None) -> "Imputer":
+        """Open a run directory with its newest (or the named) checkpoint. Raises DataError where there is none."""
+        run = open_run(path)
+        place = torch.device(device) if device else pick_device()
+        model = run.model(torch.device("cpu"))
+        model.load_state_dict(run.checkpoint(checkpoint).model)
+        model.to(place).eval().compute_dtype = pick_precision(run.config.precision, place)
+        return cls(run, model)
+
+    def impute(
+        self,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        *,
+        seed: int = 0,
+        drawing: Drawing = PLAIN,
+        draws: int = 1,
+        consistency: bool = False,
+    ) -> list[Imputation]:
+        """Draw modality `want` of every sample from its modalities `have`. Raises UsageError where no path links them."""
+        self.check(have, want)
+        drawing.check(self.tokenizers)
+        generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
+        tokenizer = self.tokenizers[want]
+        sampling = drawing.of(want, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
+        rows = max(1, BATCH_ROWS // draws // (2 if sampling.guidance else 1))
+        done: list[Imputation] = []
+        for start in range(0, len(samples), rows):
+            part = samples[start : start + rows]
+            made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
+            likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
+            codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
+            likely_given = [name for name in have if self.can_score(name)] if consistency else []
+            back = self._consistency(part, likely_given, want, codes) if likely_given else [None] * len(part)
+            means = self._expected(part, have, want, made.expected)
+            done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
+        return done
+
+    def choose(
+        self,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        donors: Sequence[Sample],
+        draws: int = 1,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> list[Imputation]:
+        """Fill `want` of every sample with real data, that of its most probable donors, the best first (hot-deck imputation).
+
+        limit: choose among at most so many random ones of the donors that hold `want`; the others still show what is usual. A sample is
+        no donor of its own. Raises UsageError for fewer donors than draws, where no path links the modalities, and where the run can
+        tell what is given from no donor.
+        """
+        self.check(have, want)
+        if not have:
+            raise UsageError("nothing is given that donors could fit.", where="--have", fix="Name a modality that the samples hold.")
+        holding = [donor for donor in donors if want in donor.tokens]
+        pool = [holding[i] for i in np.sort(np.random.default_rng(seed).permutation(len(holding))[:limit])]
+        if len(pool) <= draws:
+            what = f"{len(pool)} donors hold {want}; to choose {draws} takes {draws + 1} or more, as no sample is its own donor."
+            raise UsageError(what, where="--donors", fix="Give more data that has it, raise --max-donors, or ask for fewer with --samples.")
+        scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool], donors)
+        keys = np.array([donor.key for donor in pool], dtype=object)
+        scores[keys == np.array([sample.key for sample in samples], dtype=object)[:, None]] = -np.inf
+        log_p = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        best = np.argsort(-log_p, axis=1, kind="stable")[:, :draws]
+        likely = np.take_along_axis(log_p, best, 1).tolist()
+        return [
+            Imputation([pool[i].tokens[want] for i in own], values, donors=keys[own].tolist())
+            for own, values in zip(best, likely, strict=True)
+        ]
+
+    def can_match(self, have: Sequence[str], want: str) -> bool:
+        """Whether `match` is defined for this direction."""
+        return self._tells_values(have, want) or self._method.can_match(have)
+
+    def match_passes(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> int:
+        """How many documents `match` reads for pairs of a sample and a donor."""
+        if not self._method.reads_pairs or self._tells_values(have, want):
+            return 0
+        tokens = max(map(len, donors)) + sum(max(len(sample.tokens[name]) for sample in samples) for name in have)
+        return (len(samples) + REFERENCES) * len(donors) * (tokens if self.scores_by_token else 2)
+
+    def _tells_values(self, have: Sequence[str], want: str) -> bool:
+        """Whether the expected values of all of `have` are known from `want`."""
+        return self._values is not None and all(self._values.knows([want], name) for name in have)
+
+    def match(
+        self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray], around: Sequence[Sample] = ()
+    ) -> np.ndarray:
+        """(N, M) log of how probable each of M donors, codes of `want`, is for each sample given its modalities `have`, up to a constant
+        per sample: their mutual information, of tables by expected values where the run learned them. around: any other samples; some
+        that hold any of `have` show how likely a donor is anyway (see `Method.match`)."""
+        if self._values is not None and self._tells_values(have, want):
+            return self._values.match(samples, have, want, donors, partial(self._method.states, self.model))
+        holding = [sample for sample in around if set(have) & set(sample.tokens)]
+        chosen = np.unique(np.linspace(0, len(holding) - 1, min(REFERENCES, len(holding))).astype(int))
+        return self._method.match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
+
+    def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
+        """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""
+        scored: list[tuple[float, int]] = []
+        for start in range(0, len(samples), BATCH_ROWS // 2):
+            nll, counts = self._method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
+            scored += zip(nll.tolist(), counts.tolist(), strict=True)
+        return scored
+
+    def features(self, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
+        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval; `poolings` says how they can
+        be made, the usual way first."""
+        parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
+        return np.concatenate([self._method.features(self.model, part, have, pooling) for part in parts])
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the run tells hidden tokens from visible ones."""
+        return self._method.reconstructs
+
+    def hide(self, samples: Sequence[Sample], ratio: float | None = None, seed: int = 0) -> list[dict[str, np.ndarray]]:
+        """(L,) bool for each modality of each sample: tokens to hide, as many as in training or a share of `ratio`; a function of the seed
+        and the sample's key."""
+        return [self._method.hidden(each, ratio, np.random.default_rng(sample_seed(seed, 0, each.key))) for each in samples]
+
+    def reconstruct(
+        self, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
+        return self._method.reconstruct(self.model, samples, have, hidden)
+
+    def predict(self, samples: Sequence[Sample], have: Sequence[str] | None = None) -> np.ndarray:
+        """(N, outputs) what the head of a finetuned run says of samples, from `have` (None: all it knows and they hold) alone; `target`
+        tells what that means."""
+        if self.target is None:
+            raise UsageError("the run has no head.", where=self.run.path, fix="Finetune it with `mmtool finetune`.")
+        return predict(self.model, self._method, replace(self.target, have=tuple(have or self.target.have)), samples)
+
+    @property
+    def training_items(self) -> TrainingItems:
+        """What the run was trained on, item by item."""
+        return self.run.training_items()
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `score` is defined (a contrastive run retrieves and has none)."""
+        return self._method.has_likelihood
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether the run imputes by choosing among training samples, and draws no codes."""
+        return self._method.has_gallery
+
+    def can_score(self, name: str) -> bool:
+        """Whether `score` is defined for this modality: patches of continuous ones have no likelihood."""
+        return self._method.can_score(name)
+
+    @property
+    def scores_by_token(self) -> bool:
+        """Whether `score` takes one pass per token (masked modelling), not one per sample."""
+        return self._method.scores_by_token
+
+    def check(self, have: Sequence[str], want: str) -> None:
+        """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
+        for name in (*have, want):
+            self._index(name)
+        if want in have:
+            raise UsageError(f"{want!r} is both given and wanted.", where="--want", fix="Ask for a modality that is absent.")
+        if have and self.graph.path(set(have), want) is None:
+            raise UsageError(
+                f"no chain of modalities that occurred together in training leads from {', '.join(have)} to {want}.",
+                where="--have/--want",
+                fix="Train on data that links them, for example with a modality that occurs with both.",
+            )
+
+    def _consistency(
+        self, samples: Sequence[Sample], have: Sequence[str], want: str, codes: Sequence[Sequence[np.ndarray]]
+    ) -> list[list[float]]:
+        """Of each sample and draw, see `Method.consistency`."""
+        rows = max(1, BATCH_ROWS // 2 // len(codes[0]))
+        parts = [slice(start, start + rows) for start in range(0, len(samples), rows)]
+        scores = [self._method.consistency(self.model, samples[part], have, want, codes[part]) for part in parts]
+        return np.concatenate(scores).tolist()
+
+    def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
+        """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""
+        if self._values is not None and self._values.knows(have, want):
+            return list(self._values.expected(have, want, samples, partial(self._method.states, self.model)))
+        return [None] * len(samples) if drawn is None else list(drawn.reshape(len(samples), -1, drawn.shape[1]).mean(1))
+
+    def _index(self, name: str) -> int:
+        return self.run.layout.index(name)

@@ -1,0 +1,45 @@
+"""How modalities are drawn, all of them or by name: what users ask for with --temperature, --top-k and --guidance."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtool.common.errors import UsageError
+from mmtool.model.sampling import Sampling
+
+ByModality = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named
+OTHERS = "*"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What `Sampling` says of one wanted modality, here of all, or by name."""
+
+    temperature: ByModality = 1.0
+    top_k: int | None = None
+    guidance: ByModality = 0.0
+
+    def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
+        """How modality `name` is drawn."""
+        return Sampling(_own(self.temperature, name, 1.0), self.top_k, _own(self.guidance, name, 0.0), code_values)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise UsageError where something is said of a modality that is not among `names`, or is not a number of 0 or more."""
+        known = sorted(names)
+        for option, asked in (("--temperature", self.temperature), ("--guidance", self.guidance)):
+            values = asked if isinstance(asked, Mapping) else {OTHERS: asked}
+            unknown = sorted(set(values) - {OTHERS, *known})
+            if unknown:
+                raise UsageError(f"there is no modality {unknown[0]!r}.", where=option, fix=f"There are {', '.join(known)}.")
+            wrong = [value for value in values.values() if not 0 <= value < math.inf]
+            if wrong:
+                raise UsageError(f"{wrong[0]} is not a number of 0 or more.", where=option, fix="Give 0 or more.")
+
+
+PLAIN = Drawing()
+
+
+def _own(asked: ByModality, name: str, usual: float) -> float:
+    return asked.get(name, asked.get(OTHERS, usual)) if isinstance(asked, Mapping) else asked

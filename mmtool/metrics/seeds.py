@@ -1,0 +1,76 @@
+"""Rows of several seeds -> one row each: the mean, with a 95 % interval over seeds by Student's t.
+
+Perplexities are averaged as logarithms (their geometric mean is the perplexity of the mean loss); intervals of shares stay in [0, 1].
+Runs of the same seed are also compared with each other, which tells more than two intervals beside each other do.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from mmtool.metrics.units import is_share
+
+RATIO, DIFFERENCE = "{}, ratio", "{}, difference"
+
+
+def over_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Average rows that differ in their seed alone; `seeds` says over how many. What has no seed (a baseline), or one, stays as it is."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in results:
+        groups[row["run"], tuple(row["given"]), row["target"], row["metric"], row.get("at")].append(row)
+    return [_averaged(rows) for rows in groups.values()]
+
+
+def against_others(results: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Run `name` against every other run that was trained with the same seeds: the difference of each metric (of perplexities the ratio)
+    averaged over seeds; none where there are fewer than two. `run` is the other one."""
+    found: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    for row in results:
+        if row["seed"] is not None and row.get("at") is None:
+            found[row["run"], tuple(row["given"]), row["target"], row["metric"]][row["seed"]] = row
+    rows = []
+    for (other, given, target, metric), theirs in found.items():
+        ours = found.get((name, given, target, metric), {})
+        seeds = sorted(set(ours) & set(theirs))
+        if other == name or len(seeds) < 2:
+            continue
+        pairs, ratio = [(ours[seed]["value"], theirs[seed]["value"]) for seed in seeds], metric.startswith("perplexity")
+        named = (RATIO if ratio else DIFFERENCE).format(metric)
+        value, low, high = mean_of_seeds(named, [own / their if ratio else own - their for own, their in pairs])
+        row = {**theirs[seeds[0]], "metric": named, "seed": None, "seeds": len(seeds), "n": min(ours[seeds[0]]["n"], theirs[seeds[0]]["n"])}
+        rows.append({**row, "value": value, "low": low, "high": high})
+    return rows
+
+
+def _averaged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    seeds = {row["seed"] for row in rows}
+    if len(seeds) == 1:
+        return {**rows[0], "seeds": 1}
+    value, low, high = mean_of_seeds(rows[0]["metric"], [row["value"] for row in rows])
+    return {**rows[0], "seed": None, "seeds": len(seeds), "value": value, "low": low, "high": high}
+
+
+def mean_of_seeds(metric: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of at least two values of a metric."""
+    if metric.startswith("perplexity"):
+        mean, low, high = _student(np.log(values))
+        return math.exp(mean), math.exp(low), math.exp(high)
+    mean, low, high = _student(np.asarray(values, float))
+    if is_share(metric) and not _is_signed(metric):
+        low, high = max(0.0, low), min(1.0, high)
+    return mean, low, high
+
+
+def _is_signed(metric: str) -> bool:
+    """Whether a share is a difference of two."""
+    return metric == "effective robustness" or metric.endswith(DIFFERENCE.format(""))
+
+
+def _student(values: np.ndarray) -> tuple[float, float, float]:
+    mean = float(values.mean())
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return mean, mean - half, mean + half

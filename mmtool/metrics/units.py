@@ -1,0 +1,8 @@
+"""What unit a metric of a report has, told from its name."""
+
+SHARES = ("accuracy", "recall", "robustness", "calibration error", "coverage", "macro f1", "auroc")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share, shown in percent."""
+    return any(word in metric for word in SHARES)

@@ -1,0 +1,100 @@
+"""WAV, FLAC, Ogg and MP3 recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
+
+import io
+import struct
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import soundfile
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import Entry, SourceOptions
+from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
+from mmtool.preprocessing.readers.raw_files import RawFile
+
+MAX_CHANNELS = 16  # channels x frames is what decoding allocates
+MP3 = "MP3"
+FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", MP3)
+SIZE_IN_DS64 = 0xFFFFFFFF
+OGG_HEADER_BYTES, OGG_LAST_PAGE = 27, 4
+
+
+def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
+    """One recording per file: ((T,) float32 mono, sample rate in Hz)."""
+    yield Entry(file.stem, file.where, partial(_decode, file, options))
+
+
+def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
+    """Decode a recording; channels are averaged. Raises DataError where it is cut, too long, damaged or not finite."""
+    data = file.read()
+    expected = _check_whole(data, file)
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            if sound.format not in FORMATS or (sound.format == MP3 and not is_mpeg(data)):
+                raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
+            frames, rate = sound.frames, sound.samplerate
+            if sound.channels > MAX_CHANNELS:
+                raise DataError(f"the recording has {sound.channels} channels.", where=file.where, fix="Mix it down first.")
+            if frames > options.max_duration_s * rate:
+                fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
+                raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
+            samples = sound.read(frames, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"the recording cannot be decoded ({error.error_string}).", where=file.where, fix="Get it again.") from error
+    if not frames:
+        raise DataError("the recording is empty.", where=file.where, fix="Record it again, or leave it out.")
+    if expected is not None and len(samples) != expected:
+        what = f"the frames of the file hold {expected} samples, {len(samples)} could be decoded."
+        raise DataError(what, where=file.where, fix="Convert it to wav, e.g. with ffmpeg.")
+    if expected is None and len(samples) != frames:
+        raise DataError(f"the header promises {frames} frames, the file holds {len(samples)}.", where=file.where, fix="Get it again.")
+    if not np.isfinite(samples).all():
+        raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")
+    return samples.mean(axis=1, dtype=np.float32), rate
+
+
+def _check_whole(data: bytes, file: RawFile) -> int | None:
+    """Raises DataError where the file is cut. How many samples there must be where libsndfile only estimates that: from the size of the
+    first frames of an MP3 file without a count, so that it reads too few where their bit rate varies.
+    """
+    if data[:4] in (b"RIFF", b"RIFX", b"RF64"):
+        _check_riff(data, file.where)
+    elif data[:4] == b"OggS":
+        _check_ogg(data, file.where)
+    elif is_mpeg(data):
+        return count_samples(data, file.where)
+    return None
+
+
+def _check_riff(data: bytes, where: str) -> None:
+    """The `data` chunk must lie inside the file as long as its header says."""
+    order = ">" if data[:4] == b"RIFX" else "<"
+    place, size_in_ds64 = 12, None
+    while place + 8 <= len(data):
+        name, size = struct.unpack_from(f"{order}4sI", data, place)
+        if name == b"ds64" and place + 24 <= len(data):
+            size_in_ds64 = struct.unpack_from("<Q", data, place + 16)[0]
+        if name == b"data":
+            size = size_in_ds64 if size == SIZE_IN_DS64 and size_in_ds64 is not None else size
+            held = len(data) - place - 8
+            if size > held:
+                fix = "Get it again; a file written by a stream needs its header rewritten (`sox in.wav out.wav`)."
+                raise DataError(f"the recording is cut: {size} bytes promised, {held} there.", where=where, fix=fix)
+            return
+        place += 8 + size + size % 2
+    raise DataError("the recording is cut: it has no sound data.", where=where, fix="Get it again.")
+
+
+def _check_ogg(data: bytes, where: str) -> None:
+    """The pages must fill the file, and the last one be marked as the last."""
+    place, flags = 0, 0
+    while place < len(data):
+        table = data[place + OGG_HEADER_BYTES - 1 : place + OGG_HEADER_BYTES]
+        if data[place : place + 4] != b"OggS" or not table:
+            break
+        flags = data[place + 5]
+        segments = data[place + OGG_HEADER_BYTES : place + OGG_HEADER_BYTES + table[0]]
+        place += OGG_HEADER_BYTES + table[0] + sum(segments)
+    if place != len(data) or not flags & OGG_LAST_PAGE:
+        raise DataError("the recording is cut or damaged: its last page is missing.", where=where, fix="Get it again.")

@@ -1,0 +1,131 @@
+"""The rows of a CSV text with their lines; where one is broken, that row alone is, and reading goes on behind it.
+
+An open quote swallows what follows up to the next quote, or to the end of the file: such a row is given up, and the line behind the one
+where it began is read as a row again.
+"""
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Collection, Iterator
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import Broken
+
+Cells = Iterator[tuple[int, list[str]] | Broken]  # line number and cells of each row
+DAMAGE = re.compile("[\0\udc80-\udcff]")  # `decode("utf-8", "surrogateescape")` makes the latter of bytes that are not UTF-8
+SEPARATORS_OF_CHANCE = 8  # so many in the lines of one cell, as many in each as in the header, and the lines are taken for rows
+
+
+class Lines:
+    """Lines of a text that remember those of the current row, and take back all but its first."""
+
+    def __init__(self, text: str) -> None:
+        self._source, self._returned = io.StringIO(text, newline=""), deque[str]()
+        self.number, self.row = 0, list[str]()
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else next(self._source)
+        self.number += 1
+        self.row.append(line)
+        return line
+
+    @property
+    def first(self) -> int:
+        """The line where the current row begins."""
+        return self.number - len(self.row) + 1
+
+    def take_back(self) -> None:
+        self._returned.extendleft(reversed(self.row[1:]))
+        self.number -= len(self.row) - 1
+        self.row = self.row[:1]
+
+
+class CsvRows:
+    """Rows of a CSV text, blank lines left out. `expect` says what every row must be like; before, the first one is the header."""
+
+    def __init__(self, text: str, where: str, damaged: bool) -> None:
+        """damaged: the text may hold bytes that are not UTF-8, or null bytes."""
+        self._where, self._damaged = where, damaged
+        self._lines = Lines(text)
+        self._reader = csv.reader(self._lines, strict=True)
+        self._header: list[str] | None = None
+        self._one_line: list[int] = []
+
+    def expect(self, header: list[str], may_break: Collection[str] | None) -> None:
+        """All further rows have a cell for each name of the header, with line breaks in those of `may_break` (None: in any)."""
+        self._header = header
+        self._one_line = [] if may_break is None else [i for i, name in enumerate(header) if name not in may_break]
+
+    def __iter__(self) -> "CsvRows":
+        return self
+
+    def __next__(self) -> tuple[int, list[str]] | Broken:
+        while True:
+            self._lines.row = []
+            try:
+                cells = next(self._reader)
+            except csv.Error as error:
+                return self._give_up(f"the CSV is malformed ({error}).", "Export it again.", all_lines=False)
+            if cells:
+                return self._checked(cells)
+
+    def _checked(self, cells: list[str]) -> tuple[int, list[str]] | Broken:
+        row, first = self._lines.row, self._lines.first
+        if len(row) > 1 and self._swallowed(cells):
+            what = "a quote opens in this row, and the lines behind it look like rows."
+            return self._give_up(what, "Close the quote, or double it where it is meant.", all_lines=False)
+        broken = damage(row, self._where, first) if self._damaged else None
+        if broken is None and self._header is not None and len(cells) != len(self._header):
+            return self._give_up(*ragged(cells, self._header), all_lines=not self._holds_rows())
+        return broken or (first, cells)
+
+    def _give_up(self, what: str, fix: str, *, all_lines: bool) -> Broken:
+        """The current row as a broken one; its further lines are read again unless `all_lines` are part of it."""
+        where = f"{self._where}:{self._lines.first}"
+        if not all_lines:
+            self._lines.take_back()
+            self._reader = csv.reader(self._lines, strict=True)
+        return Broken(where, DataError(what, where=where, fix=fix))
+
+    def _swallowed(self, cells: list[str]) -> bool:
+        """Whether a row of several lines holds others: where no line may break, or every line inside has the cells of a row."""
+        if self._header is None or len(cells) != len(self._header):
+            return False
+        inside = self._lines.row[1:-1]
+        separators = len(inside) * (len(self._header) - 1)
+        rows = separators >= SEPARATORS_OF_CHANCE and all(map(self._is_row, inside))
+        return rows or any("\n" in cells[place] or "\r" in cells[place] for place in self._one_line)
+
+    def _holds_rows(self) -> bool:
+        """Whether most lines behind the first could be rows."""
+        further = self._lines.row[1:]
+        return 2 * sum(map(self._is_row, further)) > len(further)
+
+    def _is_row(self, line: str) -> bool:
+        assert self._header is not None
+        try:
+            return len(next(csv.reader([line], strict=True), [])) == len(self._header)
+        except csv.Error:
+            return False
+
+
+def damage(lines: Collection[str], where: str, first: int) -> Broken | None:
+    """The first of these lines (`first`: its number) that holds bytes that are not UTF-8, or null bytes; None where none does."""
+    for number, line in enumerate(lines, first):
+        if found := DAMAGE.search(line):
+            what, fix = ("the text is not UTF-8.", "Convert it, e.g. with iconv.")
+            if found[0] == "\0":
+                what, fix = "the line holds null bytes.", "Get the file again."
+            return Broken(f"{where}:{number}", DataError(what, where=f"{where}:{number}", fix=fix))
+    return None
+
+
+def ragged(cells: list[str], header: list[str]) -> tuple[str, str]:
+    """What is wrong with a row of another length than the header, and what to do."""
+    fix = "Mend the row; in a file without header, name the columns with --columns."
+    return f"{len(cells)} cells where the header has {len(header)}.", fix

@@ -1,0 +1,170 @@
+"""What readers of raw files are told, and what they give: one entry for each sample, decoded only when it is asked for."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mmtool.common.errors import DataError, UsageError
+
+INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
+SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
+KEY, NUMBERED = "key", "none"
+MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
+
+    key_column: column (or array) holding the sample keys, also in `labels_path`; `none` (unless a column is called so) makes keys of
+        the file's stem and row numbers. Default: the rule of `keys.py`. For files the key is their path without extension.
+    text_column: column holding the text. Default: `text`, or the only column.
+    label_columns: columns kept as labels; `NAME=COLUMN` renames one.
+    label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
+        that files of several modalities can meet) and `group` (see `group_column`).
+    label_from_folder: name of a label that takes the name of the folder a file lies in.
+    labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
+    group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
+    columns: names of the columns of a file without header.
+    lines: a .txt file holds one sample per line instead of one in all.
+    keep_empty: a text without anything but white space is a text like any other instead of an absent one.
+    on_error: `raise` at the first bad sample, or `skip` it.
+    value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
+    clip: steps of a trajectory's clips; episodes are cut from their start, and what is shorter than a clip is left out. Default: whole
+        episodes.
+    max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
+    """
+
+    key_column: str | None = None
+    text_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+    label_pattern: str | None = None
+    label_from_folder: str | None = None
+    labels_path: Path | None = None
+    group_column: str | None = None
+    columns: tuple[str, ...] = ()
+    lines: bool = False
+    keep_empty: bool = False
+    on_error: Literal["raise", "skip"] = "raise"
+    value_range: tuple[float, float] | None = None
+    clip: int | None = None
+    max_pixels: int = 64_000_000
+    max_duration_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        low, high = self.value_range or (0, 1)
+        if not -math.inf < low < high < math.inf:
+            raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Name of each wanted label -> its column."""
+        pairs = (text.partition("=") for text in self.label_columns)
+        return {name: column or name for name, _, column in pairs}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing.
+
+    group: None where the reader knows none, "" where the sample belongs to no group. metadata: where in its source it comes from,
+    anything JSON. rows: where the key is a row number, how many rows the file has.
+    """
+
+    key: str
+    where: str
+    load: Callable[[], Any]
+    labels: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row, episode or file that cannot be read. It is an entry like others, so that the ones behind it are read all the same."""
+
+    where: str
+    error: DataError
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Steps of an episode that no clip holds: not an error, but counted and reported."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class UnreadArrays:
+    """Arrays and groups of a file that are no part of its samples: not an error, but reported. known: the names that are read."""
+
+    where: str
+    names: Sequence[str]
+    known: Sequence[str]
+
+
+def row_entry(
+    row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions, rows: int | None = None
+) -> Entry:
+    """The entry of one row of a table: labels and group taken from its columns, where it has them."""
+    labels = {name: label_value(row[column]) for name, column in options.label_names.items() if column in row}
+    column = options.group_column
+    group = name_of(row[column]) if column is not None and column in row else None
+    return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
+
+
+def key_of(stem: str, number: int) -> str:
+    """The key of a row that has no other."""
+    return f"{stem}-{number:06d}"
+
+
+def name_of(value: Any) -> str:
+    """A cell as a name (a key or a group), without blanks around it, empty where there is none.
+
+    Whole numbers are written as integers, so that 10001.0, as pandas writes it beside missing values, is 10001; leading zeros stay.
+    """
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return text.removesuffix(".0") if WHOLE.fullmatch(text) else text
+
+
+def label_value(value: Any) -> Any:
+    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value != value:
+        return None
+    if not isinstance(value, str):
+        return value if isinstance(value, bool | int | float) else str(value)
+    text = value.strip()
+    if text in MISSING:
+        return None
+    if INTEGER.fullmatch(text):
+        return int(text)
+    number = float(text) if NUMBER.fullmatch(text) or SCIENTIFIC.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with halves of characters: `\\ud83d` alone in JSON, and file names in another encoding than UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_column(name: str, header: Mapping[str, Any] | list[str], where: object, option: str) -> str:
+    """`name`, if the header holds it. Raises DataError naming the columns there are and the option to use."""
+    if name in header:
+        return name
+    names = ", ".join(list(header)[:20])
+    raise DataError(f"there is no column {name!r}; the columns are: {names}.", where=where, fix=f"Name another with {option}.")

@@ -1,0 +1,225 @@
+"""Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
+
+import gzip
+import lzma
+import os
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import Broken
+from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
+
+MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
+IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
+FORMATS = {
+    "image": (*IMAGES, "idx", "npz", "npy"),
+    "audio": ("wav", "flac", "ogg", "mp3"),
+    "text": ("txt", "csv", "tsv", "jsonl", "npz"),
+    "table": ("csv", "tsv", "parquet"),
+    "trajectory": ("npz", "hdf5", "h5", "parquet"),
+}
+ARCHIVES = ("tar", "tgz", "zip")
+NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE)
+TAR_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file that may lie in an archive.
+
+    where: what a person calls it; stem: its path below what was given, without extension, with `/`; format: its extension in lower
+    case, without `.gz` (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
+    """
+
+    where: str
+    stem: str
+    format: str
+    read: Callable[[], bytes]
+    path: Path | None = None
+
+    def held(self) -> "RawFile":
+        """The file to be read twice: with its content in memory where it is compressed or in an archive."""
+        if self.path is not None and self.path.suffix.lower() != ".gz":
+            return self
+        return replace(self, read=partial(bytes, self.read()))
+
+
+def find_files(
+    kind: str, paths: Sequence[Path], skip: Path | None = None, others: OtherFormats | None = None
+) -> Iterator[RawFile | Broken]:
+    """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
+
+    others: where files of other formats in folders and archives are counted.
+
+    Archives and members that cannot or must not be read are given as `Broken`.
+    Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
+    """
+    others = OtherFormats() if others is None else others
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
+        found, before = False, others.total
+        for file in _below(path, kind, skip, others):
+            found = True
+            yield file
+        if not found:
+            what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
+            raise DataError(what, where=path, fix=f"Accepted: {accepted(kind)}.")
+
+
+def raw_file(path: Path, name: str | None = None) -> RawFile:
+    """A plain file on disk; `name` is its path below the folder that was given."""
+    stem, form = split_name(name or path.name)
+    return RawFile(str(path), stem, form, partial(_read_path, path), path)
+
+
+def accepted(kind: str) -> str:
+    """The extensions of a kind, for messages."""
+    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in FORMATS[kind]]
+    return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`scans/7.PNG` -> (`scans/7`, `png`); the format is empty where there is none."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        return name, ""
+    return match["stem"], (match["format"] or match["idx"]).lower()
+
+
+def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    if path.is_dir():
+        for file in _walk(path):
+            if skip is None or not _same(file, skip):
+                yield from _open(file, file.relative_to(path).as_posix(), kind, others)
+    elif split_name(path.name)[1] in (*FORMATS[kind], *ARCHIVES):
+        if skip is None or not _same(path, skip):
+            yield from _open(path, path.name, kind, others)
+    else:
+        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(kind)}.")
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and path.samefile(other)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder in order of their paths; hidden ones are left out."""
+    for directory, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_system_folder(name))
+        yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    form = split_name(name)[1]
+    if form in FORMATS[kind]:
+        yield raw_file(path, name)
+    elif form == "zip":
+        yield from _zip_members(path, kind, others)
+    elif form in ARCHIVES:
+        yield from _tar_members(path, kind, others)
+    else:
+        others.add(str(path), path.name, form)
+
+
+def _read_path(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return _read_stream(file, path.name, path)
+
+
+def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
+    """The rest of a file, through gzip if its name ends so. Raises DataError where it is cut, damaged or expands without end."""
+    try:
+        stream = gzip.GzipFile(fileobj=file) if name.lower().endswith(".gz") else file
+        data = stream.read(MAX_FILE_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.ReadError) as error:
+        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
+    return data
+
+
+def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
+        return
+    with archive:
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            if info.flag_bits & 1:
+                yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
+            elif not info.is_dir():
+                yield from _member(path, info.filename, kind, partial(archive.open, info), others)
+
+
+def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    try:
+        with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
+            end = 0
+            for info in archive:
+                if info.offset != end:
+                    if _has_end(archive, end):
+                        return
+                    yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path, "Get it again.")
+                end = archive.offset
+                if info.issym() or info.islnk() or info.isdev():
+                    yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
+                elif info.isfile():
+                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info), others)
+            if not _has_end(archive, end):
+                yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
+
+
+def _broken(what: str, where: Path, fix: str) -> Broken:
+    return Broken(str(where), DataError(what, where=where, fix=fix))
+
+
+def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    assert file is not None
+    return file
+
+
+def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
+    """Whether there is a block of zeros, with which a whole archive ends: tarfile ends quietly at a cut as well."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(offset)
+    return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
+
+
+def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]], others: OtherFormats) -> Iterator[RawFile | Broken]:
+    """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+        yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
+        return
+    stem, form = split_name(parts.as_posix())
+    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
+        return
+    if form not in FORMATS[kind]:
+        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
+    else:
+        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
+
+
+def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) -> bytes:
+    try:
+        with open_member() as file:
+            return _read_stream(file, name, where)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error  # bz2 words it so
+    except (NotImplementedError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise DataError(f"the archive's member cannot be read ({error}).", where=where, fix="Unpack it and give the folder.") from error

@@ -1,0 +1,153 @@
+"""Rows of CSV, TSV, JSON-lines and npz files as (where, cells): a row that cannot be read is given as broken, with its line."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.keys import has_row_names
+from mmtool.preprocessing.readers.arrays import load_arrays
+from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage, ragged
+from mmtool.preprocessing.readers.entries import Broken, SourceOptions
+from mmtool.preprocessing.readers.raw_files import RawFile
+
+
+def read_text_file(file: RawFile) -> str:
+    """The content of a UTF-8 file, without byte order mark. Raises DataError naming the line that is not UTF-8."""
+    data = file.read()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError("the text is not UTF-8.", where=f"{file.where}:{line}", fix="Convert it, e.g. with iconv.") from error
+
+
+def decode(file: RawFile) -> tuple[str, bool]:
+    """The content of a file of lines, and whether some of it is damaged: bytes that are not UTF-8 (`damage` finds them), or null bytes."""
+    data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("utf-8-sig", "surrogateescape"), True
+    return text, "\0" in text
+
+
+def read_cells(
+    file: RawFile, columns: tuple[str, ...], may_break: Collection[str] | None = None, *, row_names: bool = False
+) -> tuple[list[str], Cells]:
+    """Header and rows of a CSV or TSV file; `columns` is the header of a file that has none.
+
+    may_break: columns whose cells may hold line breaks, None: all. row_names: the header may lack the name of the first column, as R writes
+    row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises DataError for
+    an empty file, a broken header, and a name that stands twice in it.
+    """
+    text, damaged = decode(file)
+    rows = _rows(text, file, damaged)
+    first = None if columns else next(rows, None)
+    if isinstance(first, Broken):
+        raise first.error
+    header = list(columns) or (first[1] if first else [])
+    if not header:
+        raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
+    check_header(header, file.where)
+    if row_names and not columns:
+        second = next(islice(_rows(text, file, damaged), 1, None), None)
+        if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
+            header = ["", *header]
+    if not isinstance(rows, CsvRows):
+        return header, _even(rows, header, file.where)
+    rows.expect(header, may_break)
+    return header, rows
+
+
+def _rows(text: str, file: RawFile, damaged: bool) -> Cells:
+    return CsvRows(text, file.where, damaged) if file.format == "csv" else _tsv_rows(text, file.where, damaged)
+
+
+def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
+    """The cells of some columns, row by row, None for a broken row."""
+    places = [header.index(name) for name in names]
+    for row in rows:
+        yield None if isinstance(row, Broken) else [row[1][place] for place in places]
+
+
+def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
+    """Rows of a CSV, TSV, JSON-lines or npz file as (where, column -> value)."""
+    if file.format == "jsonl":
+        yield from _json_rows(file)
+    elif file.format == "npz":
+        yield from _array_rows(file)
+    else:
+        header, rows = read_cells(file, options.columns)
+        for row in rows:
+            yield row if isinstance(row, Broken) else (f"{file.where}:{row[0]}", dict(zip(header, row[1], strict=True)))
+
+
+def read_lines(file: RawFile) -> Iterator[tuple[str, str] | Broken]:
+    """The lines of a file as (where, text), line ends left out."""
+    text, damaged = decode(file)
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        yield (damage([line], file.where, number) if damaged else None) or (f"{file.where}:{number}", line.removesuffix("\r"))
+
+
+def check_header(header: list[str], where: str) -> None:
+    """Raise DataError where two columns have the same name."""
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"the column {twice[0]!r} stands twice in the header.", where=where, fix="Rename one (or name all with --columns).")
+
+
+def _tsv_rows(text: str, where: str, damaged: bool) -> Cells:
+    """Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted."""
+    for line, row in enumerate(text.split("\n"), 1):
+        row = row.removesuffix("\r")
+        if row:
+            yield (damage([row], where, line) if damaged else None) or (line, [_unquoted(cell) for cell in row.split("\t")])
+
+
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1].replace('""', "")
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+    return cell[1:-1].replace('""', '"') if quoted else cell
+
+
+def _even(rows: Cells, header: list[str], where: str) -> Cells:
+    for row in rows:
+        if not isinstance(row, Broken) and len(row[1]) != len(header):
+            what, fix = ragged(row[1], header)
+            row = Broken(f"{where}:{row[0]}", DataError(what, where=f"{where}:{row[0]}", fix=fix))
+        yield row
+
+
+def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
+    text, damaged = decode(file)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{file.where}:{number}"
+        broken = damage([line], file.where, number) if damaged else None
+        try:
+            yield broken or (where, _json_object(line, where))
+        except DataError as error:
+            yield Broken(where, error)
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is not JSON ({error}).", where=where, fix="Write one JSON object per line.") from error
+    if not isinstance(row, dict):
+        raise DataError("this is not a JSON object.", where=where, fix="Write one JSON object per line.")
+    return row
+
+
+def _array_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One row per element of the one-dimensional arrays, which must agree in length."""
+    arrays = {name: array for name, array in load_arrays(file).items() if array.ndim == 1}
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise DataError("its one-dimensional arrays do not agree in length.", where=file.where, fix="Save one value per sample in each.")
+    for index in range(len(next(iter(arrays.values())))):
+        yield f"{file.where}, row {index}", {name: array[index].item() for name, array in arrays.items()}

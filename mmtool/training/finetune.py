@@ -1,0 +1,181 @@
+"""The finetune stage: a pretrained run and labelled samples in, a run of its own with a head out; the same command continues it.
+
+The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also judges its predictions), `impute`,
+`info`, and `finetune` again, for another label. See training/run.py for its files.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmtool import __version__
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import talk
+from mmtool.common.output import OutputPath
+from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.data.identity import TrainingItems
+from mmtool.data.labels import choose_label, is_number
+from mmtool.data.loader import SampleLoader
+from mmtool.data.sample import Sample
+from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.methods import METHODS
+from mmtool.model.transformer import Transformer
+from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer
+from mmtool.training.config import FinetuneConfig
+from mmtool.training.finetuner import Finetuner
+from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
+from mmtool.training.metrics import MetricsLog
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, open_run, same_tokenizers
+from mmtool.training.score_head import score_head
+from mmtool.training.target import Target, predict
+
+TRAIN, HELD_OUT = "train", "validation"
+
+
+@dataclass(frozen=True)
+class FinetuneSummary:
+    """results: metrics on the validation samples, each with its 95 % interval, of the weights at `best_step`; empty without such
+    samples. steps: how many there were."""
+
+    run: str
+    label: str
+    steps: int
+    best_step: int
+    seconds: float
+    parameters: int
+    results: list[dict[str, Any]]
+
+
+def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, force: bool = False) -> FinetuneSummary:
+    """Finetune the run `base` on the train split of `data` into the run directory `output`, and keep the step that is best on the
+    validation split.
+
+    Raises UsageError where samples have no such label, or where `output` was begun with other settings, data or weights.
+    """
+    place = OutputPath(output, force, [base, data])
+    begun = place.continues(CONFIG)
+    pretrained = open_run(base)
+    train = open_token_set(data, split=TRAIN)
+    same_tokenizers(pretrained, train, data)
+    weights = pretrained.checkpoint()
+    config = replace(config, label=config.label or _only_label(train))
+    run, target = _begin_or_continue(config, pretrained, weights, train, place, begun)
+    device = pick_device()
+    be_deterministic(device)
+    model = _model(run, weights, config.seed)
+    model.to(device).compute_dtype = pick_precision(config.precision, device)
+    loader = SampleLoader(train, _members(train, target), config.batch_samples, config.seed)
+    held_out = _held_out(data, target)
+    trainer = Finetuner(model, run.method(), target, loader, held_out, config)
+    if checkpoint := newest_checkpoint(run.checkpoints):
+        model.load_state_dict(checkpoint.model)
+        restore_optimizer(checkpoint.path, model, trainer.optimizer)
+        trainer.restore(checkpoint.state)
+        talk(f"continuing {run.path} from step {trainer.step}")
+    if trainer.progress >= 1.0:
+        talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+    trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
+    model.load_state_dict(run.checkpoint().model)
+    results = score_head(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
+    rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]
+    best = trainer.best[1] if trainer.best else trainer.step
+    return FinetuneSummary(str(output), target.label, trainer.step, best, trainer.elapsed_s, model.num_parameters(), rows)
+
+
+def _only_label(train: TokenSet) -> str:
+    """The only label that could be meant. Raises UsageError where there is none or more than one."""
+    found = choose_label([train[i] for i in range(len(train))], None)
+    if found is None:
+        raise UsageError("no label was named.", where="--label", fix="Choose what shall be predicted, e.g. --label digit.")
+    return found
+
+
+def _begin_or_continue(
+    config: FinetuneConfig, base: Run, weights: Checkpoint, train: TokenSet, output: OutputPath, begun: bool
+) -> tuple[Run, Target]:
+    """A new run directory, or the one that is there if it was begun with the same settings, data and weights."""
+    settings = {"config": config.to_json(), "data": train.fingerprint, "base": {"path": str(base.path), **weights.state["sha256"]}}
+    if begun:
+        run = open_run(output.path)
+        _refuse_changes(run, config, settings)
+        assert run.target is not None
+        return run, run.target
+    target = _target(config, base, train)
+    with output.directory() as partial:
+        shutil.copytree(base.path / TOKENIZERS, partial / TOKENIZERS)
+        if METHODS[base.config.method].has_gallery:
+            shutil.copytree(base.path / GALLERY, partial / GALLERY)
+        items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
+        write_bytes(partial / TRAINED_ON, items)
+        more = {"version": __version__, "trained_on": sha256_bytes(items), "finetune": {**settings, "target": target.to_json()}}
+        write_json(partial / CONFIG, {**base.record, **more})
+    return open_run(output.path), target
+
+
+def _refuse_changes(run: Run, config: FinetuneConfig, settings: dict[str, Any]) -> None:
+    advice = "Continue with what it was begun with, choose another output, or pass --force to start anew."
+    begun = run.record.get("finetune")
+    if begun is None:
+        raise UsageError("there is a pretrained run already.", where=run.path, fix="Choose another output, or pass --force to replace it.")
+    changed = config.changes_from(begun["config"])
+    changed += ["the data differs"] if begun["data"] != settings["data"] else []
+    changed += ["the pretrained weights differ"] if begun["base"] != settings["base"] else []
+    if changed:
+        raise UsageError(f"this finetuning was begun otherwise: {'; '.join(changed)}.", where=run.path, fix=advice)
+
+
+def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:
+    """What is to be predicted, as the training samples have it. Raises UsageError for what they have not."""
+    have = config.have or tuple(modality.name for modality in train.modalities)
+    for name in have:
+        base.layout.index(name)
+    poolings = METHODS[base.config.method].poolings
+    pooling = poolings[0] if config.pooling == "auto" else config.pooling
+    if pooling not in poolings:
+        fix = f"Choose from: {', '.join(poolings)}."
+        raise UsageError(f"the method {base.config.method} has no pooling {pooling!r}.", where="--pooling", fix=fix)
+    bare = [Sample(each["key"], {}, each["labels"]) for each in map(train.record, range(len(train)))]
+    choose_label(bare, config.label)
+    values = [bare[i].labels[config.label] for i in _labelled(train, config.label, have)]
+    if len({str(value) for value in values}) < 2:
+        what = f"training samples with {' or '.join(have)} have fewer than two values of {config.label!r}."
+        raise DataError(what, where="--label", fix="Choose another label or other modalities.")
+    number = is_number(bare, config.label) if config.kind == "auto" else config.kind == "number"
+    try:
+        return Target.of(config.label, values, number, have, pooling)
+    except ValueError as error:
+        raise UsageError(f"{config.label!r} is no number ({error}).", where="--as", fix="Predict it as classes.") from error
+
+
+def _labelled(train: TokenSet, label: str, have: Sequence[str]) -> list[int]:
+    """The samples that carry the label and one of the modalities at least."""
+    return [i for i in range(len(train)) if set(have) & set(train.present(i)) and train.record(i)["labels"].get(label) is not None]
+
+
+def _members(train: TokenSet, target: Target) -> np.ndarray:
+    return np.array(_labelled(train, target.label, target.have))
+
+
+def _held_out(data: Path, target: Target) -> list[Sample]:
+    """The validation samples that can be judged; none where the data has no such split."""
+    if data.is_dir() and not (data / HELD_OUT).is_dir():
+        talk("there is no validation split: training ends after its steps, and the last one counts as the best.")
+        return []
+    held_out = open_token_set(data / HELD_OUT if data.is_dir() else data)
+    chosen = [i for i in _labelled(held_out, target.label, target.have) if held_out.splits[i] == HELD_OUT]
+    return [held_out[i] for i in chosen]
+
+
+def _model(run: Run, weights: Checkpoint, seed: int) -> Transformer:
+    """The pretrained transformer with a fresh head."""
+    model = run.model(torch.device("cpu"))
+    model.init_weights(torch.Generator().manual_seed(seed))
+    assert model.task_head is not None
+    own = {f"task_head.{name}": tensor for name, tensor in model.task_head.state_dict().items()}
+    model.load_state_dict({**weights.model, **own})
+    return model
