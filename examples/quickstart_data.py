@@ -30,7 +30,7 @@ from sklearn.datasets import load_digits
 
 from mmtool.common.artefact_files import Kind, of_header
 from mmtool.common.errors import MmtoolError
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -76,7 +76,7 @@ def main() -> None:
             counts = write_quickstart(folder, arguments.seed)
     except MmtoolError as error:
         sys.exit(f"error: {error}")
-    talk(f"wrote {counts['digits']} pictures, {counts['speech']} recordings and {counts['sentences']} sentences to {arguments.output}")
+    log(f"wrote {counts['digits']} pictures, {counts['speech']} recordings and {counts['sentences']} sentences to {arguments.output}")
     print(json.dumps(counts))
 
 

@@ -90,10 +90,10 @@ def project(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenize("table", [raw.values], folder / "lab.tar", name="lab")
     shard([folder / "text.tar", folder / "lab.tar"], folder / "shards")
     pretrain(resolve(None, SMALL), folder / "shards", folder / "run")
-    strangers = folder / "strangers.csv"
-    strangers.write_text(raw.values.read_text().replace("case", "other"))
-    tokenize("table", [strangers], folder / "strangers.tar", name="lab", tokenizer=folder / "lab.tar")
-    shard([folder / "text.tar", folder / "strangers.tar"], folder / "unlinked", unpaired=True)
+    others = folder / "others.csv"
+    others.write_text(raw.values.read_text().replace("case", "other"))
+    tokenize("table", [others], folder / "others.tar", name="lab", tokenizer=folder / "lab.tar")
+    shard([folder / "text.tar", folder / "others.tar"], folder / "unlinked", unpaired=True)
     pretrain(resolve(None, SMALL), folder / "unlinked", folder / "run-unlinked")
     return folder
 

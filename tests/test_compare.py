@@ -12,7 +12,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
 from mmtool.compare.grid import Judging, compare
 from mmtool.compare.grid import grid as stage
-from mmtool.impute.sampling_params import Drawing
+from mmtool.impute.sampling_params import SamplingParams
 from mmtool.metrics.seeds import against_others, mean_of_seeds, over_seeds
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
@@ -62,8 +62,8 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert json.loads(again.out.splitlines()[-1]) == summary
     led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
-    drawing = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["settings"]["drawing"]
-    assert drawing == {"temperature": 1.0, "top_k": None, "guidance": {"*": 2.0, "c": 0.0}}
+    params = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["settings"]["params"]
+    assert params == {"temperature": 1.0, "top_k": None, "guidance": {"*": 2.0, "c": 0.0}}
 
 
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
     with pytest.raises(UsageError, match=r"shape\.width.*33"):
         compare({"causal": settings(), "odd": replace(settings(), shape={"width": 33})}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(drawing=Drawing({"x-ray": 0.5})))
+        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(params=SamplingParams({"x-ray": 0.5})))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="did not write"):

@@ -14,7 +14,7 @@ class KnowsWhenRight(CodesAsFeatures):
 
     has_likelihood = True
 
-    def impute(self, samples, have, want, *, seed, drawing, draws, consistency):
+    def impute(self, samples, have, want, *, seed, params, draws, consistency):
         random = np.random.default_rng(seed)
         made = []
         for each in samples:

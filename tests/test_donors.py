@@ -17,7 +17,7 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.tasks import donors as task
 from mmtool.impute.files import ImputeOptions, impute_files
 from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import Drawing
+from mmtool.impute.sampling_params import SamplingParams
 from mmtool.methods import METHODS
 
 
@@ -147,7 +147,7 @@ def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, pro
     for option in (["--temperature", "0.5"], ["--top-k", "3"], ["--guidance", "1"], ["--no-confidence"]):
         done = mmtool(*command, *option, "-o", tmp_path / "filled")
         assert done.code == 2 and f"{option[0]} has no effect with --donors" in done.err
-    for options in (ImputeOptions(donors=[], drawing=Drawing(0.5)), ImputeOptions(donors=[], consistency=False)):
+    for options in (ImputeOptions(donors=[], params=SamplingParams(0.5)), ImputeOptions(donors=[], consistency=False)):
         with pytest.raises(UsageError, match="chosen, not drawn"):
             impute_files(project / "run", [], tmp_path / "filled", options)
 

@@ -213,11 +213,11 @@ def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: 
 @pytest.mark.parametrize("stage", ["tokenize", "shard"])
 def test_a_labels_file_is_read_alike_by_both_stages(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path, stage: str) -> None:
     inputs, out = {"tokenize": ["text", raw.notes, "--fit"], "shard": [project / "text.tar"]}[stage], tmp_path / "out.tar"
-    ages, strangers = tmp_path / "ages.csv", tmp_path / "strangers.csv"
+    ages, others = tmp_path / "ages.csv", tmp_path / "others.csv"
     ages.write_text("key,age\n case00 ,61\n")
-    strangers.write_text("key,age\nnobody,61\n")
+    others.write_text("key,age\nnobody,61\n")
     assert_refused(mmtool(stage, *inputs, "--labels", ages, "--key-column", "nosuch", "-o", out), 2, "nosuch", "--key-column", "key, age")
-    assert_refused(mmtool(stage, *inputs, "--labels", strangers, "-o", out), 1, strangers, "no sample")
+    assert_refused(mmtool(stage, *inputs, "--labels", others, "-o", out), 1, others, "no sample")
     assert_refused(mmtool(stage, *inputs, "--labels", tmp_path / "none.csv", "-o", out), 1, "none.csv")
     assert not out.exists()
     done = mmtool(stage, *inputs, "--labels", ages, "-o", out)

@@ -125,7 +125,7 @@ class FakeImputer:
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 
-    def impute(self, samples, have, want, *, seed=0, drawing=None, draws=1):
+    def impute(self, samples, have, want, *, seed=0, params=None, draws=1):
         random = np.random.default_rng(seed)
         pool = [sample for sample in self.train if want in sample.tokens]
         return [Imputation([self._draw(sample, pool, random).tokens[want] for _ in range(draws)], [-1.0] * draws) for sample in samples]
@@ -169,7 +169,7 @@ def values(rows: Sequence[dict[str, Any]], run: str, metric: str) -> dict[str, f
 
 def test_every_direction_is_judged_and_marked(world: Path) -> None:
     done = evaluate_both(world, contact_samples=0)
-    assert min(done.judges.values()) > 0.9
+    assert min(done.classifiers.values()) > 0.9
     for run, low, high in (("good", 0.8, 1.0), ("guessing", 0.0, 0.5), ("marginal sample", 0.0, 0.5), ("nearest neighbour", 0.7, 1.0)):
         accuracy = values(done.rows, run, "accuracy")
         assert len(accuracy) == 9

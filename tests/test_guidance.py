@@ -8,14 +8,14 @@ import pytest
 import torch
 from test_model import LAYOUT, make_model
 
-from mmtool.cli.options import drawing
+from mmtool.cli.options import sampling_params
 from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import concatenate, segment
 from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import Drawing
+from mmtool.impute.sampling_params import SamplingParams
 from mmtool.methods.base import Step
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.model.decode import generate
@@ -67,15 +67,15 @@ def _next(model, prompts, codes, index):  # type: ignore[no-untyped-def]
 
 
 def test_guidance_is_of_all_modalities_or_of_some() -> None:
-    asked = drawing(["0.5"], 5, ["1,text=0"])
-    assert asked == Drawing(0.5, 5, {"*": 1.0, "text": 0.0})
+    asked = sampling_params(["0.5"], 5, ["1,text=0"])
+    assert asked == SamplingParams(0.5, 5, {"*": 1.0, "text": 0.0})
     assert asked.of("image") == Sampling(0.5, 5, 1.0) and asked.of("text") == Sampling(0.5, 5, 0.0)
-    assert Drawing(guidance={"text": 2.0}).of("image").guidance == 0
+    assert SamplingParams(guidance={"text": 2.0}).of("image").guidance == 0
     with pytest.raises(UsageError, match=r"--guidance.*no modality 'smell'"):
-        drawing(None, None, ["smell=1"]).check(["text", "image"])
+        sampling_params(None, None, ["smell=1"]).check(["text", "image"])
     with pytest.raises(UsageError, match="--guidance"):
-        drawing(None, None, ["-1"])
-    for wrong in (Drawing(-1.0), Drawing(guidance={"text": -1.0})):
+        sampling_params(None, None, ["-1"])
+    for wrong in (SamplingParams(-1.0), SamplingParams(guidance={"text": -1.0})):
         with pytest.raises(UsageError, match="0 or more"):
             wrong.check(["text"])
 

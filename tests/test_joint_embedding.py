@@ -14,9 +14,9 @@ from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
+from mmtool.methods.imputed_embeddings import Moments
 from mmtool.methods.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
 from mmtool.methods.labelled import GOALS
-from mmtool.methods.stand_ins import Moments
 from mmtool.training.loop import Window
 from mmtool.training.pretrain import pretrain
 

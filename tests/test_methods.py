@@ -14,7 +14,7 @@ from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import Drawing
+from mmtool.impute.sampling_params import SamplingParams
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
@@ -132,7 +132,7 @@ def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
     assert right > 0.5
     assert (made[0].consistency is None) == (method == "contrastive")
     assert imputer.features(given, ["a"]).shape == (80, 32)
-    cold, by_name = (imputer.impute(given, ["a"], "b", drawing=Drawing(asked)) for asked in (0, {"*": 5.0, "b": 0}))
+    cold, by_name = (imputer.impute(given, ["a"], "b", params=SamplingParams(asked)) for asked in (0, {"*": 5.0, "b": 0}))
     assert [each.tokens[0].tolist() for each in cold] == [each.tokens[0].tolist() for each in by_name]
     if method in ("masked", "commutative"):  # m3ae hardly ever saw data of which nothing was shown
         assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.05
@@ -142,7 +142,7 @@ def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
 
 def _right(imputer, given, guidance):
     """How many of hot draws begin with the code that the given modality calls for."""
-    made = imputer.impute(given, ["a"], "b", drawing=Drawing(6.0, guidance=guidance))
+    made = imputer.impute(given, ["a"], "b", params=SamplingParams(6.0, guidance=guidance))
     return np.mean([row.tokens[0][0] == (i % 4 + ord("b")) % 4 for i, row in enumerate(made)])
 
 
@@ -160,7 +160,7 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
     assert all(made(step) == first for step in range(1, 10))
     assert any(made(step) != first for step in range(10, 200, 10))
     kept = made(300)
-    method.forget()
+    method.clear_cache()
     assert any(made(step) != kept for step in range(301, 309)) or method._known
 
 

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: strangers of every kind are told from what is known, and chance is chance."""
+"""Out-of-distribution detection: samples of every kind are told from what is known, and chance is chance."""
 
 import json
 from pathlib import Path
@@ -42,18 +42,18 @@ def test_each_class_in_turn_is_a_stranger() -> None:
 
 def test_named_classes_are_left_out_of_the_fit() -> None:
     study = toy_study()
-    strangers = ood.find_strangers("class=1,2", study.reference, None)
-    assert strangers.classes == ("1", "2")
+    ood_samples = ood.find_ood("class=1,2", study.reference, None)
+    assert ood_samples.classes == ("1", "2")
     for wrong in ("class=9", "class=", "class=0,1,2,3", "colour=1"):
-        with pytest.raises(UsageError, match="names no strangers"):
-            ood.find_strangers(wrong, study.reference, None)
+        with pytest.raises(UsageError, match="names no out-of-distribution samples"):
+            ood.find_ood(wrong, study.reference, None)
 
 
 def test_noise_is_not_told_apart() -> None:
     random = np.random.default_rng(0)
     train, test = random.normal(size=(200, 8)), random.normal(size=(300, 8))
     points = ood.Points(train, random.integers(0, 3, 200).astype(str), test, random.integers(0, 3, 300).astype(str), test[:0])
-    (_, estimate), *_ = ood.judge(points, ood.Strangers("x"), 0)
+    (_, estimate), *_ = ood.judge(points, ood.OutOfDistribution("x"), 0)
     assert estimate.low < 0.5 < estimate.high
 
 
@@ -61,28 +61,28 @@ def test_an_interval_over_classes_of_one_sample_is_not_a_point() -> None:
     random, classes = np.random.default_rng(0), np.arange(15).astype(str)
     centres = random.normal(size=(15, 3))
     train, test = (centres[rows] + random.normal(0, 0.5, (len(rows), 3)) for rows in (np.arange(150) % 15, np.arange(15)))
-    (_, estimate), *_ = ood.judge(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.Strangers("x"), 0)
+    (_, estimate), *_ = ood.judge(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.OutOfDistribution("x"), 0)
     assert estimate.low < estimate.value < estimate.high and estimate.high - estimate.low > 0.02
 
 
 def test_the_command_line_takes_other_shards(mmtool, toy: Path, tmp_path: Path) -> None:
-    strangers = []
+    ood_samples = []
     for i in range(40):
         each = sample(f"s-{i:02d}", 0, "abc", "test")
         each.tokens = {
             name: np.random.default_rng(i).integers(0, CLASSES, len(codes)).astype(codes.dtype) for name, codes in each.tokens.items()
         }
-        strangers.append(each)
+        ood_samples.append(each)
     (tmp_path / "noise/test").mkdir(parents=True)
-    write_split(tmp_path / "noise/test", [modality(name) for name in "abc"], dict.fromkeys("abc", TOKENIZER), strangers, split="test")
+    write_split(tmp_path / "noise/test", [modality(name) for name in "abc"], dict.fromkeys("abc", TOKENIZER), ood_samples, split="test")
     command = ["evaluate", toy / "commutative", toy / "shards", "--task", "ood", "--label", "class"]
     done = mmtool(*command, "--ood", tmp_path / "noise", "-o", tmp_path / "report")
     assert done.code == 0, done.err
     rows = json.loads((tmp_path / "report/report.json").read_text())["rows"]
     assert {row["target"] for row in rows} == {"noise"} and {row["n"] for row in rows} == {48 + 40}
     assert found(rows, run="raw values", given="ab", metric="ood auroc")["value"] > 0.7
-    assert "Strangers: noise" in (tmp_path / "report/report.md").read_text()
+    assert "Out of distribution: noise" in (tmp_path / "report/report.md").read_text()
     refused = mmtool(*command, "--ood", "class=7", "-o", tmp_path / "none")
-    assert refused.code == 2 and "names no strangers" in refused.err
+    assert refused.code == 2 and "names no out-of-distribution samples" in refused.err
     missing = mmtool(*command, "--ood", tmp_path / "nothing", "-o", tmp_path / "none")
     assert missing.code == 1 and "nothing" in missing.err

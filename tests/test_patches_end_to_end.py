@@ -11,7 +11,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.impute.files import ImputeOptions, impute_files
 from mmtool.impute.imputer import Imputer
-from mmtool.preprocessing.protocol import HoleProtocol
+from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.tokenize import tokenize
@@ -31,7 +31,7 @@ def mixed(raw, tmp_path_factory):
     tokenize("image", [raw.images], folder / "image.tar", name="image", scheme="patches", settings={"patch": 4})
     tokenize("audio", [raw.clips], folder / "sound.tar", name="sound", scheme="patches", settings={"patch": 5})
     tokenize("text", [raw.notes], folder / "text.tar", name="text", options=SourceOptions(label_columns=("colour",)))
-    pairs = HoleProtocol(pairs=(("image", "text"), ("sound", "text")))
+    pairs = MissingnessProtocol(pairs=(("image", "text"), ("sound", "text")))
     shard([folder / f"{name}.tar" for name in ("image", "sound", "text")], folder / "shards", protocol=pairs)
     pretrain(resolve(None, {**SMALL, "steps": 150, "learning_rate": 0.01}), folder / "shards", folder / "run")
     return folder

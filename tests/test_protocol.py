@@ -19,7 +19,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_stream
 from mmtool.preprocessing.alignment import Alignment
-from mmtool.preprocessing.protocol import HoleProtocol, uniform
+from mmtool.preprocessing.protocol import MissingnessProtocol, uniform
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.splits import Split
 
@@ -62,7 +62,7 @@ def within_bounds(count: int, number: int, rate: float) -> bool:
 
 @given(st.text(), subsets, st.integers(0, 5))
 def test_a_protocol_is_a_pure_function_of_seed_and_key(key: str, present: set[str], seed: int) -> None:
-    protocol = HoleProtocol(PAIRS, 0.5, seed=seed)
+    protocol = MissingnessProtocol(PAIRS, 0.5, seed=seed)
     assert protocol.kept(key, present, "train") == protocol.kept(key, sorted(present, reverse=True), "train")
     assert set(protocol.kept(key, present, "train")) <= present
     assert protocol.kept(key, present, "validation") == tuple(sorted(present))
@@ -70,22 +70,22 @@ def test_a_protocol_is_a_pure_function_of_seed_and_key(key: str, present: set[st
 
 @given(st.text(), subsets)
 def test_pairs_are_kept_whole_or_not_at_all(key: str, present: set[str]) -> None:
-    kept = HoleProtocol(PAIRS).kept(key, present, "train")
+    kept = MissingnessProtocol(PAIRS).kept(key, present, "train")
     served = [tuple(sorted(pair)) for pair in PAIRS if set(pair) <= present]
     assert kept in served if served else kept == ()
-    kept = HoleProtocol(PAIRS, keep_unpaired=True).kept(key, present, "train")
+    kept = MissingnessProtocol(PAIRS, keep_unpaired=True).kept(key, present, "train")
     assert kept in served if served else (len(kept) == min(1, len(present)) and set(kept) <= present)
 
 
 def test_pairs_share_the_samples_evenly() -> None:
-    counts = Counter(HoleProtocol(PAIRS, seed=3).kept(key, NAMES, "train") for key in KEYS)
+    counts = Counter(MissingnessProtocol(PAIRS, seed=3).kept(key, NAMES, "train") for key in KEYS)
     assert set(counts) == {tuple(sorted(pair)) for pair in PAIRS}
     assert all(within_bounds(count, len(KEYS), 0.5) for count in counts.values())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
 def test_a_share_of_samples_loses_exactly_one(share: float) -> None:
-    kept = [HoleProtocol(holes=share, seed=1).kept(key, NAMES, "train") for key in KEYS]
+    kept = [MissingnessProtocol(holes=share, seed=1).kept(key, NAMES, "train") for key in KEYS]
     counts = Counter(len(names) for names in kept)
     assert set(counts) <= {2, 3} and within_bounds(counts[2], len(KEYS), share)
     lost = Counter((set(NAMES) - set(names)).pop() for names in kept if len(names) == 2)
@@ -94,13 +94,13 @@ def test_a_share_of_samples_loses_exactly_one(share: float) -> None:
 
 def test_rates_are_independent_and_leave_something() -> None:
     rates = {"image": 0.3, "text": 0.5}
-    kept = [HoleProtocol(holes=rates).kept(key, NAMES, "train") for key in KEYS]
+    kept = [MissingnessProtocol(holes=rates).kept(key, NAMES, "train") for key in KEYS]
     for name in NAMES:
         assert within_bounds(sum(name not in names for names in kept), len(KEYS), rates.get(name, 0.0))
     assert within_bounds(sum(names == ("speech",) for names in kept), len(KEYS), 0.15)
-    survivors = Counter(HoleProtocol(holes=dict.fromkeys(NAMES, 1.0)).kept(key, NAMES, "train") for key in KEYS)
+    survivors = Counter(MissingnessProtocol(holes=dict.fromkeys(NAMES, 1.0)).kept(key, NAMES, "train") for key in KEYS)
     assert all(within_bounds(survivors[(name,)], len(KEYS), 1 / 3) for name in NAMES)
-    assert HoleProtocol(holes=1.0).kept("x", ["text"], "train") == ("text",)
+    assert MissingnessProtocol(holes=1.0).kept("x", ["text"], "train") == ("text",)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_rates_are_independent_and_leave_something() -> None:
 )
 def test_impossible_protocols_are_refused(protocol: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        HoleProtocol(**protocol)
+        MissingnessProtocol(**protocol)
 
 
 def test_sharding_joins_on_keys_and_removes_from_training_only(inputs: list[Path], tmp_path: Path) -> None:
-    summary = shard(inputs, tmp_path / "out", protocol=HoleProtocol(PAIRS, seed=1))
+    summary = shard(inputs, tmp_path / "out", protocol=MissingnessProtocol(PAIRS, seed=1))
     sets = opened(tmp_path / "out")
     assert summary.samples == {split: len(sets[split]) for split in SPLITS} and sum(summary.samples.values()) == 300
     assert set(summary.combinations["train"]) == {"image+text", "image+speech"}
@@ -135,7 +135,7 @@ def test_sharding_joins_on_keys_and_removes_from_training_only(inputs: list[Path
 
 
 def test_the_order_of_inputs_and_the_size_of_shards_change_no_sample(inputs: list[Path], tmp_path: Path) -> None:
-    protocol = HoleProtocol(holes=0.5)
+    protocol = MissingnessProtocol(holes=0.5)
     shard(inputs, tmp_path / "a", protocol=protocol)
     shard(inputs[::-1], tmp_path / "b", protocol=protocol)
     shard(inputs, tmp_path / "c", protocol=protocol, samples_per_shard=7)
@@ -148,8 +148,8 @@ def test_the_order_of_inputs_and_the_size_of_shards_change_no_sample(inputs: lis
 
 def test_one_more_sample_changes_no_other(inputs: list[Path], tmp_path: Path) -> None:
     more = [item("text", key, {"digit": int(key[4:]) % 3}) for key in KEYS[:301]]
-    shard(inputs, tmp_path / "a", protocol=HoleProtocol(holes=0.5))
-    shard([*inputs[:2], write(tmp_path / "more.tar", "text", more)], tmp_path / "b", protocol=HoleProtocol(holes=0.5))
+    shard(inputs, tmp_path / "a", protocol=MissingnessProtocol(holes=0.5))
+    shard([*inputs[:2], write(tmp_path / "more.tar", "text", more)], tmp_path / "b", protocol=MissingnessProtocol(holes=0.5))
     for split in SPLITS:
         before, after = ({s.key: s.present for s in open_token_set(tmp_path / name, split)} for name in "ab")
         assert before.items() <= after.items()
@@ -179,7 +179,7 @@ def test_conflicts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two tokenizers"):
         shard([a, c], tmp_path / "out")
     with pytest.raises(UsageError, match="no input holds the modality 'speech'"):
-        shard([a], tmp_path / "out", protocol=HoleProtocol((("image", "speech"),)))
+        shard([a], tmp_path / "out", protocol=MissingnessProtocol((("image", "speech"),)))
     with pytest.raises(UsageError, match="once only"):
         shard([None, None], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -218,7 +218,7 @@ def test_variants_take_what_they_lack_from_their_original_and_stay_in_training(t
     variants = [item("speech", f"{key}~1", variant_of=key, group=key) for key in KEYS[:100]]
     text = write(tmp_path / "text.tar", "text", [item("text", key) for key in KEYS[:100]])
     speech = write(tmp_path / "speech.tar", "speech", originals + variants)
-    shard([image, speech, text], tmp_path / "out", protocol=HoleProtocol(PAIRS))
+    shard([image, speech, text], tmp_path / "out", protocol=MissingnessProtocol(PAIRS))
     sets = opened(tmp_path / "out")
     train = {sample.key: sample for sample in sets["train"]}
     assert len(train) == 2 * sum(Split().of(key) == "train" for key in KEYS[:100])
@@ -242,7 +242,7 @@ def corpora(folder: Path, sizes: Mapping[str, int]) -> list[Path]:
 
 def aligned(folder: Path, **options: Any) -> dict[str, TokenSet]:
     paths = corpora(folder, {"image": 600, "speech": 100, "text": 200})
-    shard(paths, folder / "out", protocol=HoleProtocol(PAIRS, seed=2), alignment=Alignment("digit", **options))
+    shard(paths, folder / "out", protocol=MissingnessProtocol(PAIRS, seed=2), alignment=Alignment("digit", **options))
     return opened(folder / "out")
 
 
@@ -367,7 +367,7 @@ def test_a_share_of_samples_loses_what_may_be_lost_and_nested_shares_lose_the_sa
     share: float, higher: float, names: set[str], missing: set[str], lose: int
 ) -> None:
     low, high = sorted((share, higher))
-    few, many = (HoleProtocol(holes=rate, missing=tuple(sorted(missing)), lose=lose) for rate in (low, high))
+    few, many = (MissingnessProtocol(holes=rate, missing=tuple(sorted(missing)), lose=lose) for rate in (low, high))
     for key in KEYS[:50]:
         kept = few.kept(key, names, "train")
         lost = names - set(kept)
@@ -377,7 +377,7 @@ def test_a_share_of_samples_loses_what_may_be_lost_and_nested_shares_lose_the_sa
 
 
 def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -> None:
-    named, both = HoleProtocol(holes=0.7, missing=("text",)), HoleProtocol(holes=0.7)
+    named, both = MissingnessProtocol(holes=0.7, missing=("text",)), MissingnessProtocol(holes=0.7)
     pair = ("image", "text")
     assert within_bounds(sum(named.kept(key, pair, "train") == ("image",) for key in KEYS), len(KEYS), 0.7)
     assert all("image" in named.kept(key, pair, "train") for key in KEYS)
@@ -385,13 +385,13 @@ def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -
         assert within_bounds(sum(both.kept(key, pair, "train") == (name,) for key in KEYS), len(KEYS), 0.35)
     assert "missing" not in both.to_json() and named.to_json()["missing"] == ["text"]
     with pytest.raises(UsageError, match="share"):
-        HoleProtocol(missing=("text",))
+        MissingnessProtocol(missing=("text",))
 
 
 def test_samples_with_too_few_modalities_are_left_out_of_every_split() -> None:
-    protocol = HoleProtocol(holes=0.5, least=2)
-    assert protocol.to_json()["least"] == 2 and "least" not in HoleProtocol().to_json()
+    protocol = MissingnessProtocol(holes=0.5, least=2)
+    assert protocol.to_json()["least"] == 2 and "least" not in MissingnessProtocol().to_json()
     assert {protocol.kept(f"k{i}", {"a"}, split) for i in range(20) for split in SPLITS} == {()}
     assert {len(protocol.kept(f"k{i}", {"a", "b"}, "train")) for i in range(50)} == {1, 2}
     with pytest.raises(UsageError, match="no sample holds 0"):
-        HoleProtocol(least=0)
+        MissingnessProtocol(least=0)

@@ -54,7 +54,7 @@ def test_who_no_longer_listens_does_not_keep_trainings_from_being_stopped(tmp_pa
         if "is here" in message or "stopped" in message:
             raise BrokenPipeError
 
-    monkeypatch.setattr("mmtool.training.side_by_side.talk", broken)
+    monkeypatch.setattr("mmtool.training.side_by_side.log", broken)
     waiting = {name: partial(note, tmp_path, name, "nobody") for name in ("first", "second")}
     with pytest.raises(BrokenPipeError):
         train_all(waiting, jobs=2)

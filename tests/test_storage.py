@@ -16,7 +16,7 @@ from mmtool.common.errors import UsageError
 from mmtool.common.storage import PARTIAL, atomic_directory, atomic_file, sha256_bytes, sha256_file, write_bytes, write_json
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_stream
-from mmtool.preprocessing.protocol import HoleProtocol
+from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.shard import shard
 
 TOKENIZER = b"fitted"
@@ -72,7 +72,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
 
 def test_a_crash_at_every_write_leaves_all_or_nothing(inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(output: Path, force: bool = False) -> bool:
-        shard(inputs, output, protocol=HoleProtocol(holes=0.5, seed=1), samples_per_shard=10, force=force)
+        shard(inputs, output, protocol=MissingnessProtocol(holes=0.5, seed=1), samples_per_shard=10, force=force)
         return True
 
     write(tmp_path / "whole")

@@ -7,7 +7,7 @@ import pytest
 
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.evaluation.reference.cox import Risks
+from mmtool.evaluation.reference.cox import CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.survival import concordance, outcomes_of
@@ -42,12 +42,12 @@ def sides() -> tuple[DecodedSamples, DecodedSamples, dict[str, Embedding]]:
 
 def test_risk_is_learned_and_imputed_values_are_judged_by_it() -> None:
     test, train, embeddings = sides()
-    risks = Risks(test, train, embeddings, ("days", "died"), seed=0)
-    ceiling = risks.ceilings["genes"]
-    assert ceiling.value > 0.8 and ceiling.low < ceiling.value < ceiling.high and ceiling.n == 199
+    risks = CoxModels(test, train, embeddings, ("days", "died"), seed=0)
+    upper_bound = risks.upper_bounds["genes"]
+    assert upper_bound.value > 0.8 and upper_bound.low < upper_bound.value < upper_bound.high and upper_bound.n == 199
     everyone = test.having("genes")
     same = risks.judge("genes", everyone, [[value] for value in test.values("genes")])
-    assert same["c_index"].value == pytest.approx(ceiling.value)
+    assert same["c_index"].value == pytest.approx(upper_bound.value)
     shuffled = np.random.default_rng(0).permutation(np.stack(test.values("genes")))
     assert risks.judge("genes", everyone, [[value] for value in shuffled])["c_index"].value == pytest.approx(0.5, abs=0.1)
     assert risks.judge("unknown", everyone, []) == {}
@@ -57,7 +57,7 @@ def test_too_few_events_make_no_model() -> None:
     test, train, embeddings = sides()
     for sample in train.samples[10:]:
         sample.labels.clear()
-    assert Risks(test, train, embeddings, ("days", "died"), seed=0).models == {}
+    assert CoxModels(test, train, embeddings, ("days", "died"), seed=0).models == {}
 
 
 def test_concordance_of_a_perfect_order() -> None:

@@ -38,7 +38,7 @@ def test_a_task_may_be_asked_alone(mmtool, toy: Path, tmp_path: Path) -> None:
     done = mmtool("evaluate", toy / "commutative", toy / "shards", "--task", "probe,robustness", "-o", tmp_path / "report")
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["meta"]["tasks"] == ["probe", "robustness"] and report["meta"]["judges"] == {}
+    assert report["meta"]["tasks"] == ["probe", "robustness"] and report["meta"]["classifiers"] == {}
     assert not (tmp_path / "report" / "contact_sheet.png").exists()
 
 
@@ -53,4 +53,4 @@ def test_without_a_label_the_rest_is_measured(capsys) -> None:
     with pytest.raises(UsageError, match="--label"):
         possible_tasks(["confidence"], None, False)
     assert possible_tasks(["all"], "age", True) == ["impute", "retrieval", "probe", "donors"]
-    assert possible_tasks(["all"], "age", True, {"strangers", "head"}) == ["impute", "retrieval", "probe", "donors", "ood", "predict"]
+    assert possible_tasks(["all"], "age", True, {"ood_samples", "head"}) == ["impute", "retrieval", "probe", "donors", "ood", "predict"]

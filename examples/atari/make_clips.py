@@ -31,7 +31,7 @@ from scipy.signal import resample_poly
 
 from mmtool.common.artefact_files import Kind, of_header
 from mmtool.common.errors import MmtoolError, UsageError
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 
 # The headings a player chooses from, (vertical, horizontal), by game. All of them make a sound for each shot.
@@ -82,7 +82,7 @@ def main() -> None:
             counts = write_clips(folder, arguments.games.split(","), arguments.clips, arguments.seed)
     except MmtoolError as error:
         sys.exit(f"error: {error}")
-    talk(f"wrote {sum(counts.values())} clips to {arguments.output}")
+    log(f"wrote {sum(counts.values())} clips to {arguments.output}")
     print(json.dumps(counts))
 
 

@@ -16,14 +16,14 @@ from mmtool.data.shards import TokenSet
 from mmtool.methods.joint_embedding import Encodings, JointEmbedding
 from mmtool.metrics.survival import outcomes_of
 from mmtool.model.encoder import Inputs
-from mmtool.preprocessing.protocol import HoleProtocol
+from mmtool.preprocessing.protocol import MissingnessProtocol
 
 ENCODED_TOGETHER = 256
 
 
-def holes(config: AdaptConfig, eta: float, missing: Sequence[str]) -> HoleProtocol:
+def holes(config: AdaptConfig, eta: float, missing: Sequence[str]) -> MissingnessProtocol:
     """The protocol by which a share `eta` of samples loses modalities: a function of (seed, protocol, eta, key) alone."""
-    return HoleProtocol(holes=eta, apply_to=SPLITS, seed=config.hole_seed, missing=tuple(missing), lose=config.lose)
+    return MissingnessProtocol(holes=eta, apply_to=SPLITS, seed=config.missing_seed, missing=tuple(missing), lose=config.lose)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Labelled:
     def present(self) -> np.ndarray:
         return presence(self.samples, self.names)
 
-    def with_holes(self, protocol: HoleProtocol) -> "Labelled":
+    def with_holes(self, protocol: MissingnessProtocol) -> "Labelled":
         """The same samples without what the protocol takes."""
         return Labelled(self.names, [_without(sample, self.names, protocol) for sample in self.samples], self.labels)
 
@@ -60,7 +60,7 @@ def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit:
         fix = "Train on all samples (whole=false), or name fewer encoders."
         raise DataError(f"no sample holds {' and '.join(names) if whole else ' or '.join(names)}.", where="--encoder", fix=fix)
     if limit and len(chosen) > limit:
-        order = sorted(chosen, key=lambda i: sample_seed(config.hole_seed, 0, f"limit/{tokens.keys[i]}"))
+        order = sorted(chosen, key=lambda i: sample_seed(config.missing_seed, 0, f"limit/{tokens.keys[i]}"))
         chosen = sorted(order[:limit])
     samples = [tokens[i] for i in chosen]
     labels = labels_of(samples, config)
@@ -80,7 +80,7 @@ def labels_of(samples: Sequence[Sample], config: AdaptConfig) -> list[Any]:
     return [None if np.isnan(row).any() else tuple(row.tolist()) for row in found]
 
 
-def _without(sample: Sample, names: tuple[str, ...], protocol: HoleProtocol) -> Sample:
+def _without(sample: Sample, names: tuple[str, ...], protocol: MissingnessProtocol) -> Sample:
     kept = protocol.kept(sample.key, [name for name in names if name in sample.tokens], sample.split)
     return replace(sample, tokens={name: sample.tokens[name] for name in kept})
 

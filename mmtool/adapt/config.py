@@ -46,7 +46,7 @@ class AdaptConfig(Budget):
     method: one of the table, or alone:NAME. method_options: settings that differ from the method's own (`--set method.prompts=16`).
     label: what is told. task: auto (by the label), single, multilabel, binary, regression or survival. survival: labels of a time and its
     event. balanced: rare classes weigh as much as frequent ones.
-    eta: share of training samples that lose modalities, missing: which they may lose (none: any), lose: how many each loses, hole_seed:
+    eta: share of training samples that lose modalities, missing: which they may lose (none: any), lose: how many each loses, missing_seed:
     of the holes; they are drawn once and are the same for every seed.
     train_samples: samples trained on at most (0: all). whole: only on samples that held every modality before any was lost.
     batch: samples in one step.
@@ -62,7 +62,7 @@ class AdaptConfig(Budget):
     eta: Share = 0.0
     missing: tuple[str, ...] = ()
     lose: Count = 1
-    hole_seed: Seed = 0
+    missing_seed: Seed = 0
     train_samples: Natural = 0
     whole: bool = False
     steps: Natural = 1000

@@ -13,7 +13,7 @@ from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import ETAS, Row, curve, retrieval
 from mmtool.adapt.report import write_report
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
@@ -88,7 +88,7 @@ def rows_of(
         learner = Learner(f"the adapter {name} or its encoders", training_items(path), OF_RUN)
         refuse_leaks(held_out.samples, [learner, *tokenizers_of(tokens)], where)
         samples = len(held_out.samples)
-        talk(f"{name}: asking {samples} held-out samples")
+        log(f"{name}: asking {samples} held-out samples")
         rows += curve(adapter, held_out, device, name, seed, etas)
         rows += retrieval(adapter, held_out, device, name, seed, candidates)
         del adapter
@@ -127,7 +127,7 @@ def unique_names(configs: Sequence[AdaptConfig]) -> list[str]:
 
 def meta_of(config: AdaptConfig, record: Mapping[str, Any], samples: int, tokens: TokenSet) -> dict[str, Any]:
     """What the rows of a report rest on."""
-    protocol = {"eta": config.eta, "missing": list(config.missing), "lose": config.lose, "hole_seed": config.hole_seed}
+    protocol = {"eta": config.eta, "missing": list(config.missing), "lose": config.lose, "missing_seed": config.missing_seed}
     return {
         "label": config.target,
         "kind": record["goal"]["kind"],

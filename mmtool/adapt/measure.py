@@ -96,7 +96,7 @@ def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence
     only = cut(only, wanted.expand(len(rows), -1))
     masks = masks_of(only.present)
     predicted = model.predictor(only.reading, masks.sources) if model.predictor is not None else []
-    return rows.cpu().numpy(), model.stand_ins(only, masks, predicted)[m].float()
+    return rows.cpu().numpy(), model.imputed_embeddings(only, masks, predicted)[m].float()
 
 
 def retrieval(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, candidates: int) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count
 from mmtool.adapt.batches import Labelled, Shuffled, as_tensor, encode, encode_all, holes, labelled
 from mmtool.adapt.config import AdaptConfig
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.identity import TrainingItems
@@ -66,11 +66,11 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
     if _finished_before(place, begun, config, record, lambda: _training_items(train, sources)):
-        talk(f"{output}: adapted to the end already, nothing to do")
+        log(f"{output}: adapted to the end already, nothing to do")
         done = read_record(output)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
     counted = count(model)
-    talk(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
+    log(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
     held = train if config.recipe.complete else train.with_holes(holes(config, config.eta, config.missing))
     trainer = AdaptTrainer(model, goal, held, config, device)
     trainer.resume(output / CHECKPOINTS)
@@ -132,7 +132,7 @@ class AdaptTrainer(Loop):
     def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
         loader = Shuffled(train, config.batch, config.seed)
         super().__init__(
-            Kept(model), _optimizer(model, config), loader, config, device=device, peak_rate=config.learning_rate, losses=PARTS
+            Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS
         )
         self.joint, self.goal, self.data = model, goal, train
         self.targets = goal.targets(train.labels)
@@ -147,7 +147,7 @@ class AdaptTrainer(Loop):
         self.model.restore(checkpoint.model, checkpoint.path)
         restore_optimizer(checkpoint.path, self.model, self.optimizer)
         self.restore(checkpoint.state)
-        talk(f"continuing from step {self.step}")
+        log(f"continuing from step {self.step}")
 
     def losses_of(self, indices: np.ndarray, seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and its parts."""

@@ -16,8 +16,8 @@ from mmtool.cli.options import (
     assignments,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
     survival_labels,
 )
 from mmtool.common.errors import UsageError
@@ -114,7 +114,7 @@ def adapt(
     resolved, sources = resolve_as(AdaptConfig, config, options, settings or ()), encoder_sources(encoders)
     from mmtool.adapt.train import adapt as train
 
-    with hushed(quiet):
+    with quieted(quiet):
         done = train(resolved, sources, data, output, force=force)
     sentence = (
         f"{done.adapter}: {done.method}, {done.trained:,} trained parameters ({done.share:.2%} of the encoders'), {done.bytes:,} bytes"

@@ -37,13 +37,13 @@ from mmtool.cli.options import (
     TopK,
     TrainLimit,
     asked_tasks,
-    drawing,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
     raw_tables,
     refuse_unused,
+    sampling_params,
     spare_inputs,
     survival_labels,
 )
@@ -145,7 +145,7 @@ def compare(
         wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
         from mmtool.compare.adapters import compare_adapters
 
-        with hushed(quiet):
+        with quieted(quiet):
             curves = compare_adapters(
                 wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=limit,
                 candidates=candidates, seed=seed, jobs=jobs, force=force,
@@ -168,7 +168,7 @@ def compare(
         limit=limit,
         train_limit=train_limit,
         draws=samples,
-        drawing=drawing(temperature, top_k, guidance),
+        params=sampling_params(temperature, top_k, guidance),
         contact_samples=contact_samples,
         candidates=candidates,
         donors=max_donors,
@@ -179,7 +179,7 @@ def compare(
         mask_ratio=mask_ratio,
         split=split,
     )
-    with hushed(quiet):
+    with quieted(quiet):
         truth = raw_tables(raw, data, key_column)
         done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, jobs=jobs, force=force)
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"

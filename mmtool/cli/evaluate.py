@@ -33,13 +33,13 @@ from mmtool.cli.options import (
     TrainLimit,
     asked_tasks,
     assignments,
-    drawing,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
     raw_tables,
     refuse_unused,
+    sampling_params,
     spare_inputs,
     survival_labels,
 )
@@ -63,7 +63,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
     task: Tasks = None,
-    train: Annotated[Path | None, typer.Option(help="The training samples, for judges and baselines.", show_default="beside DATA")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training samples of classifiers and baselines.", show_default="beside DATA")] = None,
     label: Label = None,
     limit: Limit = 1000,
     train_limit: TrainLimit = 2000,
@@ -91,20 +91,20 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge on held-out data how well runs fill every hole.
+    """Measure on held-out data how well runs impute every modality.
 
     Test samples that a run, a tokenizer or the reference classifiers were trained on are refused, however the shards were split.
 
     For every direction: perplexity, and what a classifier trained on real data says of imputed data, marked seen or never seen in
-    training, beside trivial baselines and the ceiling of real data. The report is JSON, Markdown, plots and a contact sheet.
+    training, beside trivial baselines and the upper bound of real data. The report is JSON, Markdown, plots and a contact sheet.
 
     Imputed tables are means over draws. They are compared with --raw tables, beside practitioners' imputers (ridge, nearest
     neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
 
     Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that go
     missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), donors (holes filled with the
-    real data that fits best), ood (do features set strangers apart), reconstruct (hidden tokens from visible ones, with a sheet of masked,
-    reconstructed and original samples), predict (what finetuned runs say); or all of them.
+    real data that fits best), ood (do features set out-of-distribution samples apart), reconstruct (hidden tokens from
+    visible ones, with a sheet of masked, reconstructed and original samples), predict (what finetuned runs say); or all of them.
 
     Adapters (`mmtool adapt`) are measured by their label while a growing share of held-out samples loses modalities, and by how well the
     embeddings that they predict retrieve real ones; --encoder says where their encoders lie if they were moved.
@@ -113,7 +113,7 @@ def evaluate(
         refuse_unused(context, "where adapters are evaluated", "--train", "--label", "--survival", *OF_RUNS)
         from mmtool.adapt.evaluate import evaluate_adapters
 
-        with hushed(quiet):
+        with quieted(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
             judged = evaluate_adapters(
                 runs, data, output, sources=sources, etas=sorted(etas or ()), limit=limit, candidates=candidates, seed=seed, force=force,
@@ -129,7 +129,7 @@ def evaluate(
     refuse_unused(context, "without --task impute", "--chain", when=bool(tasks) and not {"impute", "all"} & set(tasks))
     from mmtool.evaluation.evaluate import evaluate as judge
 
-    with hushed(quiet):
+    with quieted(quiet):
         truth = raw_tables(raw, runs[0], key_column)
         done = judge(
             runs,
@@ -141,7 +141,7 @@ def evaluate(
             limit=limit,
             train_limit=train_limit,
             draws=samples,
-            drawing=drawing(temperature, top_k, guidance),
+            params=sampling_params(temperature, top_k, guidance),
             contact_samples=contact_samples,
             candidates=candidates,
             donors=max_donors,
@@ -154,5 +154,5 @@ def evaluate(
             force=force,
         )
     sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; read report.md in it"
-    results = {"results": done.rows, "samples": done.samples, "judges": done.judges, "report": done.report}
+    results = {"results": done.rows, "samples": done.samples, "classifiers": done.classifiers, "report": done.report}
     finish(results, sentence, as_json, quiet)

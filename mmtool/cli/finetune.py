@@ -18,8 +18,8 @@ from mmtool.cli.options import (
     TrainingSeed,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
 )
 from mmtool.training.config import FinetuneConfig, resolve_as
 
@@ -99,8 +99,8 @@ def finetune(
     A linear head is put on the features of a pretrained run, and both are trained on the labelled samples of the train split. The step that
     is best on the validation split is kept. The same command continues an interrupted training.
 
-    The result is a run: `evaluate` judges what it predicts on held-out samples (accuracy, macro F1, R2), and `impute --want LABEL` predicts
-    the label of new ones.
+    The result is a run: `evaluate` measures its predictions on held-out samples (accuracy, macro F1, R2), and `impute --want LABEL`
+    predicts the label of new ones.
     """
     options = {
         "label": label,
@@ -120,7 +120,7 @@ def finetune(
     resolved = resolve_as(FinetuneConfig, config, options, settings or ())
     from mmtool.training.finetune import finetune as train
 
-    with hushed(quiet):
+    with quieted(quiet):
         done = train(resolved, run, data, output, force=force)
     found = "; ".join(f"{row['metric']} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in done.results)
     sentence = f"{done.run}: {done.label}, best at step {done.best_step} of {done.steps}, {done.seconds:.0f} s"

@@ -23,12 +23,12 @@ from mmtool.cli.options import (
     TextColumn,
     TopK,
     assignments,
-    drawing,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
     refuse_unused,
+    sampling_params,
     spare_inputs,
     stdin_or,
 )
@@ -119,7 +119,7 @@ def impute(
         from mmtool.adapt.embeddings import impute_embeddings
 
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
-        with hushed(quiet):
+        with quieted(quiet):
             filled = impute_embeddings(
                 run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources, format=format,
                 force=force,
@@ -139,14 +139,14 @@ def impute(
         have=names(have),
         want=names(want),
         draws=samples,
-        drawing=drawing(temperature, top_k, guidance),
+        params=sampling_params(temperature, top_k, guidance),
         consistency=confidence,
         limit=limit,
         seed=seed,
         donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else None,
         max_donors=max_donors,
     )
-    with hushed(quiet):
+    with quieted(quiet):
         if data is None:
             options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip)
             holed = raw_samples(run, files, options_of_raw, by_row=by_row)

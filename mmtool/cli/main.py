@@ -9,7 +9,7 @@ import mmtool
 from mmtool.cli import adapt, compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 
 STAGES, ARTEFACTS = "Stages, in the order of a project", "Looking at what a stage wrote"
 INTERRUPTED = 130
@@ -77,10 +77,10 @@ def main() -> None:
         _fail(f"{place}the system refused ({error.strerror or error}). {advice}", 1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            talk("interrupted.")
+            log("interrupted.")
         raise
 
 
 def _fail(message: str, code: int) -> None:
-    talk(f"error: {message}")
+    log(f"error: {message}")
     sys.exit(code)

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
-SPLITTING, DRAWING, TABLES = "Train, validation, test", "Drawing", "Tables"
+SPLITTING, DRAWING, TABLES = "Train, validation, test", "SamplingParams", "Tables"
 BUDGET, CONFIG = "Budget and optimiser", "Configuration"
 OF_RUNS = (  # options of `evaluate` and `compare` that say how runs are judged, not adapters
     *("--task", "--train-limit", "--contact-samples", "--max-donors", "--chain", "--ood", "--reconstructions", "--mask-ratio"),
@@ -84,7 +84,7 @@ Tasks = Annotated[
         show_default="impute; predict where runs are finetuned",
     ),
 ]
-Label = Annotated[str | None, typer.Option(help="Label the judges and probes go by.", show_default="the only one")]
+Label = Annotated[str | None, typer.Option(help="Label the classifiers and probes go by.", show_default="the only one")]
 Raw = Annotated[
     list[str] | None,
     typer.Option("--raw", metavar="NAME=PATH", help="The raw table: truth for imputed ones. Repeatable.", rich_help_panel=TABLES),
@@ -100,7 +100,7 @@ ConfigFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
 ]
 Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
-TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and judges learn from.")]
+TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and classifiers learn from.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
 MaxDonors = Annotated[int, typer.Option(min=2, help="Real samples, at random, that holes may be filled from.")]
 Chain = Annotated[
@@ -117,7 +117,7 @@ Ood = Annotated[
     typer.Option(
         "--ood",
         metavar="SHARDS|LABEL=VALUE,...",
-        help="Strangers of the task ood: other data, or some classes.",
+        help="Out-of-distribution samples of the task ood: other data, or some classes.",
         show_default="each class in turn",
     ),
 ]
@@ -204,11 +204,11 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def drawing(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
-    """The `Drawing` that --temperature, --top-k and --guidance ask for."""
-    from mmtool.impute.sampling_params import Drawing
+def sampling_params(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
+    """The `SamplingParams` that --temperature, --top-k and --guidance ask for."""
+    from mmtool.impute.sampling_params import SamplingParams
 
-    return Drawing(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
+    return SamplingParams(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
 
 
 def by_modality(values: Sequence[str] | None, option: str, usual: float) -> float | dict[str, float]:
@@ -263,7 +263,7 @@ def json_value(text: str) -> Any:
 
 
 @contextlib.contextmanager
-def hushed(quiet: bool) -> Iterator[None]:
+def quieted(quiet: bool) -> Iterator[None]:
     """With `quiet`, what the library says on standard error is dropped; an error raised inside is not."""
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         yield
@@ -272,7 +272,7 @@ def hushed(quiet: bool) -> Iterator[None]:
 def finish(summary: Any, sentence: str, as_json: bool, quiet: bool, *, to_stderr: bool = False) -> None:
     """Say what was done: a sentence on standard error, and with `as_json` one JSON line (`to_stderr`: the data went to stdout)."""
     if not quiet:
-        talk(sentence)
+        log(sentence)
     if as_json:
         print(json_line(summary), file=sys.stderr if to_stderr else sys.stdout, flush=True)
 

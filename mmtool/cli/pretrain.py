@@ -19,7 +19,7 @@ from mmtool.cli.options import (
     TrainingSeed,
     examples,
     finish,
-    hushed,
+    quieted,
     stdin_or,
 )
 from mmtool.training.config import PretrainConfig, resolve
@@ -109,6 +109,6 @@ def pretrain(
     resolved = resolve(config, options, settings or ())
     from mmtool.training.pretrain import pretrain as train
 
-    with hushed(quiet):
+    with quieted(quiet):
         done = train(resolved, stdin_or(data), output, force=force)
     finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {done.steps} steps, {done.seconds:.0f} s", as_json, quiet)

@@ -19,8 +19,8 @@ from mmtool.cli.options import (
     assignments,
     examples,
     finish,
-    hushed,
     names,
+    quieted,
     refuse_unused,
     stdin_or,
     stdout_or,
@@ -111,15 +111,15 @@ def shard(
     sources, target = [stdin_or(path) for path in inputs], stdout_or(output)
     refuse_unused(context, "where no directory is written", "--samples-per-shard", when=target is None or target.suffix == ".tar")
     from mmtool.preprocessing.alignment import Alignment
-    from mmtool.preprocessing.protocol import HoleProtocol
+    from mmtool.preprocessing.protocol import MissingnessProtocol
     from mmtool.preprocessing.shard import shard as join
     from mmtool.preprocessing.splits import Split
 
-    with hushed(quiet):
+    with quieted(quiet):
         done = join(
             sources,
             target,
-            protocol=HoleProtocol(
+            protocol=MissingnessProtocol(
                 pairs=tuple(map(_pair, pair or ())),
                 holes=rates,
                 apply_to=names(apply_to) or ("train",),

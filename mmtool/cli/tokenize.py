@@ -22,9 +22,9 @@ from mmtool.cli.options import (
     assignments,
     examples,
     finish,
-    hushed,
     json_value,
     names,
+    quieted,
     refuse_unused,
     stdout_or,
 )
@@ -178,7 +178,7 @@ def tokenize(
     from mmtool.preprocessing.splits import Split
     from mmtool.preprocessing.tokenize import tokenize as encode
 
-    with hushed(quiet):
+    with quieted(quiet):
         done = encode(
             kind,
             paths,

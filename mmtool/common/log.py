@@ -9,7 +9,7 @@ T = TypeVar("T")
 PLAIN_EVERY_S = 10.0
 
 
-def talk(message: str) -> None:
+def log(message: str) -> None:
     """One line for a person, on standard error."""
     print(message, file=sys.stderr, flush=True)
 
@@ -29,4 +29,4 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         yield item
         if time.monotonic() - last > PLAIN_EVERY_S:
             last = time.monotonic()
-            talk(f"{description}: {count}" + (f"/{total}" if total else ""))
+            log(f"{description}: {count}" + (f"/{total}" if total else ""))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.common.storage import atomic_directory, sha256_bytes, write_bytes, write_json
 from mmtool.data.labels import choose_label, is_number
@@ -31,7 +31,7 @@ from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.evaluation.tasks.ood import asked_label
 from mmtool.evaluation.tasks.reconstruction import SHEETS
 from mmtool.impute.chain import check_chained
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.methods import METHODS
 from mmtool.metrics.seeds import against_others, over_seeds
 from mmtool.training.config import PretrainConfig, options_of
@@ -51,7 +51,7 @@ class Judging:
     label: str | None = None
     limit: int | None = 1000
     draws: int = 1
-    drawing: Drawing = PLAIN
+    params: SamplingParams = PLAIN
     contact_samples: int = 10
     candidates: int = 100
     donors: int = 256
@@ -98,7 +98,7 @@ def compare(
     judging = judging or Judging()
     _check(variants, seeds, judging)
     train = open_token_set(Path(data), split="train")
-    judging.drawing.check(train.tokenizers)
+    judging.params.check(train.tokenizers)
     print_of_data = train.fingerprint
     held_out = _held_out(Path(data), judging, variants)
     begin_or_continue(OutputPath(output, force, [data]), COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data})
@@ -107,7 +107,7 @@ def compare(
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
         settings, title = PretrainConfig(**{**vars(variants[name]), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
         if _finished(path, settings, print_of_data) and not force:
-            talk(f"{title}: trained already")
+            log(f"{title}: trained already")
         else:
             trainings[title] = partial(pretrain, settings, data, path, force=force)
     train_all(trainings, jobs)
@@ -150,7 +150,7 @@ def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfi
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
     label = choose_label(samples, judging.label or asked_label(judging.ood))
     number, masks = is_number(samples, label), any(METHODS[config.method].reconstructs for config in variants.values())
-    there = {"strangers": bool(judging.ood or (label and not number)), "masks": masks}
+    there = {"ood_samples": bool(judging.ood or (label and not number)), "masks": masks}
     possible_tasks(judging.tasks, label, number, [offer for offer, offered in there.items() if offered])
     return held_out
 
@@ -180,9 +180,9 @@ def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path,
     }
     note = folder / "asked.json"
     if note.exists() and json.loads(note.read_text()) == asked:
-        talk(f"seed {seed}: evaluated already")
+        log(f"seed {seed}: evaluated already")
     else:
-        talk(f"seed {seed}: evaluating {', '.join(runs)}")
+        log(f"seed {seed}: evaluating {', '.join(runs)}")
         evaluate(list(runs.values()), held_out, folder, names=list(runs), train=train, raw=raw, force=True, **judging.options())
         write_json(note, asked)
     return json.loads((folder / REPORT).read_text())

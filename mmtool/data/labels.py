@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.sample import Sample
 
 MAX_CLASSES = 100
@@ -22,7 +22,7 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
         what = f"several labels could be judged by: {', '.join(found)}."
         raise UsageError(what, where="--label", fix=f"Choose one, for example --label {found[0]}.")
     if not found:
-        talk("no label with 2 to 100 classes is common to all samples: imputed data is not judged by class.")
+        log("no label with 2 to 100 classes is common to all samples: imputed data is not judged by class.")
     return found[0] if found else None
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.prepare import resample
 
@@ -102,7 +102,7 @@ class TextReader:
     def __call__(self, values: Sequence[str], least: int) -> Inputs:
         rows = self.tokenizer(list(values), truncation=True, max_length=self.longest)["input_ids"]
         if not self._said and any(len(row) == self.longest for row in rows):
-            talk(f"texts of more than {self.longest} tokens are cut: the encoder reads no more.")
+            log(f"texts of more than {self.longest} tokens are cut: the encoder reads no more.")
             self._said = True
         length = np.array([len(row) for row in rows])
         size = min(self.longest, TEXT_STEP * -(-max(least, int(length.max())) // TEXT_STEP))
@@ -167,7 +167,7 @@ class SpectrumReader:
         waves = [np.pad(wave, (0, max(0, self.window - len(wave)))) for wave in waves]
         longest = self.frames * rate_hz // 100
         if not self._said and any(len(wave) > longest for wave in waves):
-            talk(f"recordings of more than {longest / rate_hz:.1f} s are cut: the encoder hears no more.")
+            log(f"recordings of more than {longest / rate_hz:.1f} s are cut: the encoder hears no more.")
             self._said = True
         return {"values": torch.from_numpy(np.stack(self.extractor(waves, sampling_rate=rate_hz)["input_values"]))}
 

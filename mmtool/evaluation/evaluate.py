@@ -1,4 +1,4 @@
-"""The stage `evaluate`: how well runs fill every hole, against each other, trivial baselines and the ceiling of real data."""
+"""The stage `evaluate`: how well runs fill every hole, against each other, trivial baselines and the upper bound of real data."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.labels import choose_label
@@ -34,24 +34,24 @@ from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.report import CONTACT_SHEET, write_report
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import TASKS, check_tasks, possible_tasks
-from mmtool.evaluation.tasks.ood import asked_label, find_strangers, other_shards
+from mmtool.evaluation.tasks.ood import asked_label, find_ood, other_shards
 from mmtool.evaluation.tasks.prediction import write_predictions
 from mmtool.impute.chain import ChainedImputer, check_chained
 from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """report: its directory. rows: one per method, direction and metric. samples: held-out ones used. judges: modality -> accuracy on
+    """report: its directory. rows: one per method, direction and metric. samples: held-out ones used. classifiers: modality -> accuracy on
     real held-out data. contact_sheet: the picture to look at, None where no samples were to be shown."""
 
     report: Path
     rows: list[dict[str, Any]]
     samples: int
-    judges: dict[str, float]
+    classifiers: dict[str, float]
     contact_sheet: Path | None
 
 
@@ -66,7 +66,7 @@ def evaluate(
     label: str | None = None,
     limit: int | None = 1000,
     draws: int = 1,
-    drawing: Drawing = PLAIN,
+    params: SamplingParams = PLAIN,
     contact_samples: int = 10,
     candidates: int = 100,
     donors: int = 256,
@@ -84,14 +84,15 @@ def evaluate(
 
     tasks: of the table TASKS, or `all`; none: `predict` where every run is finetuned, else `impute`. names: of the runs in the report
     (default: their methods). data: held-out token set (`shards/test`, or shards holding splits); train: the runs' training set (default:
-    the split `train` beside or inside data), on which judges and baselines are fitted. label: what judges classify by (default: the only
-    categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of modalities that judges,
-    probes and baselines learn from; candidates: in a retrieval; donors: real samples to fill
+    the split `train` beside or inside data), on which reference classifiers and baselines are fitted. label: what classifiers predict
+    (default: the only categorical label). limit: held-out samples used at most; train_limit: training samples of each combination of
+    modalities that classifiers, probes and baselines learn from; candidates: in a retrieval; donors: real samples to fill
     holes from. chain: names of runs that the task `impute` also asks link by link (see chain.py).
-    ood: who the strangers are (see ood.py). raw: modality -> key -> row of tables before tokenizing: imputed tables are compared with
-    these, and tabular baselines learn from them. survival: labels that hold a
-    time and its event (0 or 1). Raises DataError where a run's tokenizers are not those of the data, UsageError where it, a tokenizer
-    or what reference classifiers learn from holds any of these samples (see leaks.py).
+    ood: which samples are out of distribution (see tasks/ood.py). raw: modality -> key -> row of tables before tokenizing: imputed
+    tables are compared with these, and tabular baselines learn from them. survival: labels that hold a time and its event (0 or 1).
+
+    Raises DataError where a run's tokenizers are not those of the data, UsageError where it, a tokenizer or what reference classifiers
+    learn from holds any of these samples (see leaks.py).
     """
     place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *([Path(ood)] if ood else [])])
     place.check_directory()
@@ -99,7 +100,7 @@ def evaluate(
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
     test_set, train_set = open_sides(data, train)
-    drawing.check(test_set.tokenizers)
+    params.check(test_set.tokenizers)
     opened = [(path, Imputer.open(path, device=device)) for path in runs]
     imputers = dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
     for name, imputer in imputers.items():
@@ -116,14 +117,14 @@ def evaluate(
     there = {
         "head": any(imputer.target for imputer in imputers.values()),
         "masks": any(imputer.reconstructs for imputer in imputers.values()),
-        "strangers": bool(ood or reference.classes),
+        "ood_samples": bool(ood or reference.classes),
     }
     chosen = possible_tasks(tasks, reference.label, reference.regression, [offer for offer, offered in there.items() if offered])
     others = _others(ood, imputers, reference, limit, seed) if "ood" in chosen else None
     study = Study(
         reference,
         imputers,
-        Settings(draws, drawing, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors, tuple(chain)),
+        Settings(draws, params, seed, contact_samples, candidates, ood, mask_ratio, train_limit, donors, tuple(chain)),
         others,
     )
     rows = list(_defined(row for name in chosen for row in TASKS[name].measure(study)))
@@ -138,8 +139,8 @@ def evaluate(
         if "predict" in chosen:
             write_predictions(folder, study)
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
-    judges = {name: judge["value"] for name, judge in meta["judges"].items()}
-    return EvaluationSummary(output, rows, len(reference.test), judges, sheet)
+    classifiers = {name: judge["value"] for name, judge in meta["classifiers"].items()}
+    return EvaluationSummary(output, rows, len(reference.test), classifiers, sheet)
 
 
 def _check_chain(chain: Sequence[str], imputers: Mapping[str, Imputer], tasks: Sequence[str]) -> None:
@@ -149,7 +150,7 @@ def _check_chain(chain: Sequence[str], imputers: Mapping[str, Imputer], tasks: S
     for name in chain:
         asked, names = ChainedImputer(imputers[name]), [modality.name for modality in imputers[name].modalities]
         if not any(asked.path([given], target) for given, target in permutations(names, 2)):
-            talk(f"{name} is chained nowhere: no two modalities of its training data need a drawn link.")
+            log(f"{name} is chained nowhere: no two modalities of its training data need a drawn link.")
 
 
 def _defined(rows: Iterable[Row]) -> Iterator[Row]:
@@ -161,7 +162,7 @@ def _defined(rows: Iterable[Row]) -> Iterator[Row]:
         else:
             undefined.append(f"{row['metric']} of {row['target']} from {' and '.join(row['given']) or 'nothing'} ({row['n']} samples)")
     if undefined:
-        talk(f"left out, the samples being too few or too alike to tell: {', '.join(dict.fromkeys(undefined))}")
+        log(f"left out, the samples being too few or too alike to tell: {', '.join(dict.fromkeys(undefined))}")
 
 
 def _reference(
@@ -176,7 +177,7 @@ def _reference(
 ) -> Reference:
     train = draw_train(train_set, seed, train_limit)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
-    talk(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
+    log(f"judging by {len(train)} training samples; imputing {len(test)} held-out samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
     return Reference(*sides, tokenizers, graph, choose_label(test, label), seed, raw, survival)
@@ -188,7 +189,7 @@ def _others(ood: str | None, imputers: Mapping[str, Imputer], reference: Referen
     if found:
         for imputer in imputers.values():
             same_tokenizers(imputer.run, found[0], f"--ood {ood}")
-    find_strangers(ood, reference, found[1] if found else None)
+    find_ood(ood, reference, found[1] if found else None)
     return found[1] if found else None
 
 
@@ -219,8 +220,8 @@ def _same_tokenizers(name: str, imputer: Imputer, sides: Mapping[str, TokenSet])
 def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> dict[str, Any]:
     """What the rows of the report rest on."""
     reference = study.reference
-    judged = reference.ceilings if {"impute", "confidence", "donors"} & set(tasks) else {}
-    risks = reference.risks.ceilings if reference.risks and {"impute", "donors"} & set(tasks) else {}
+    judged = reference.upper_bounds if {"impute", "confidence", "donors"} & set(tasks) else {}
+    risks = reference.risks.upper_bounds if reference.risks and {"impute", "donors"} & set(tasks) else {}
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "tasks": list(tasks),
@@ -228,8 +229,8 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES],
         "label": reference.label,
         "classes": reference.classes,
-        "judges": {name: asdict(ceiling) for name, ceiling in judged.items()},
-        "risks": {name: asdict(ceiling) for name, ceiling in risks.items()},
+        "classifiers": {name: asdict(upper_bound) for name, upper_bound in judged.items()},
+        "risks": {name: asdict(upper_bound) for name, upper_bound in risks.items()},
         "truth": sorted(reference.raw),
         "samples": {"test": len(reference.test), "train": len(reference.train)},
         "settings": asdict(study.settings),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.identity import TrainingItems, identities, source_keys
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
@@ -57,7 +57,7 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
         raise UsageError(what, where=where, fix=f"Split every stage with the same seed and fractions. {fixes}")
     unknown = [learner.name for learner in learners if not learner.items.complete]
     if unknown:
-        talk(
+        log(
             f"not known to be free of leaks, as an earlier version made them and did not record their training items: {', '.join(unknown)}"
         )
 

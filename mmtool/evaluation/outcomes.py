@@ -16,7 +16,7 @@ from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
 from mmtool.impute.chain import ChainedImputer, chained
 from mmtool.impute.imputer import Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.impute.tables import Draws, mean_rows, quantile_rows
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.metrics.intervals import Estimate, perplexity, share
@@ -33,11 +33,11 @@ Asked = Imputer | ChainedImputer
 @dataclass(frozen=True)
 class Settings:
     """How runs are asked: draws per sample, how they are drawn, seed of all randomness, samples on the contact sheet, candidates of a
-    retrieval, who the strangers are (see ood.py), share of tokens hidden for reconstructions (None: as in training), training samples
-    that probes learn from at most, donors to choose from, runs that are also asked link by link."""
+    retrieval, which samples are out of distribution (see tasks/ood.py), share of tokens hidden for reconstructions (None: as in training),
+    training samples that probes learn from at most, donors to choose from, runs that are also asked link by link."""
 
     draws: int = 1
-    drawing: Drawing = PLAIN
+    params: SamplingParams = PLAIN
     seed: int = 0
     contact_samples: int = 10
     candidates: int = 100
@@ -96,7 +96,7 @@ class Task:
     def __init__(self, reference: Reference, direction: Direction, settings: Settings) -> None:
         self.reference, self.direction, self.settings = reference, direction, settings
         self.complete = reference.test.having(*direction.given, direction.target)
-        self.judge = reference.judges.get(direction.target)
+        self.judge = reference.classifiers.get(direction.target)
         given = reference.test.having(*direction.given)
         self.labelled = reference.test.labelled(reference.label, given) if reference.label and self.judge else given[:0]
         self.indices = np.union1d(self.complete, self.labelled)
@@ -107,7 +107,7 @@ class Task:
         asked = self.settings
         answers = imputer.impute(
             self._samples(self.indices), self.direction.given, self.direction.target,
-            seed=asked.seed, drawing=asked.drawing, draws=asked.draws,
+            seed=asked.seed, params=asked.params, draws=asked.draws,
         )  # fmt: skip
         values = self._values(answers)
         verdicts = self._judged(values)
@@ -157,7 +157,7 @@ class Task:
     def real(self, name: str, answers: np.ndarray, run: Imputer | None = None) -> Outcome:
         """What comes of answering with the training samples at `answers`."""
         values = [[value] for value in self.reference.train.values(self.direction.target, answers)]
-        verdicts = self.reference.train_verdicts(self.direction.target, answers)[:, None] if self.judge else None
+        verdicts = self.reference.train_predictions(self.direction.target, answers)[:, None] if self.judge else None
         seen = self.direction.seen(run.graph if run else self.reference.graph)
         return Outcome(name, self.direction, seen, run, self._estimates(values, verdicts), self._shown(values, verdicts))
 

@@ -70,7 +70,8 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
     runs = ", ".join(f"{run['name']} ({_seeds(run)})" for run in meta["runs"])
     parts = [
         "# How well the holes are filled",
-        f"Runs: {runs}. {meta['samples']['test']} held-out samples; judges and baselines use {meta['samples']['train']} training samples. "
+        f"Runs: {runs}. {meta['samples']['test']} held-out samples; "
+        f"reference classifiers and baselines use {meta['samples']['train']} training samples. "
         "What is in **bold** leads between modalities that never occurred together in training. "
         f"Brackets hold 95 % intervals{meta.get('intervals', '')}, n counts samples.",
     ]
@@ -80,7 +81,7 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
             "the link drawn first and the target from it alone, in directions that need a link. The perplexity of a chain is a Monte Carlo "
             f"estimate from {NUM_LINKS} draws of the link for each sample."
         )
-    if meta["judges"]:
+    if meta["classifiers"]:
         parts.append(_judges(meta))
     return [*parts, *_of_tables(meta)]
 
@@ -89,8 +90,8 @@ def _of_tables(meta: Mapping[str, Any]) -> list[str]:
     """What tables are judged by besides: survival, and the raw values."""
     parts = []
     if meta.get("risks"):
-        ceilings = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
-        parts.append(f"Concordance of survival with the risk of real held-out data, the ceiling (chance 0.5): {ceilings}.")
+        upper_bounds = ", ".join(f"{name} {risk['value']:.3f} (n {risk['n']})" for name, risk in meta["risks"].items())
+        parts.append(f"Concordance of survival with the risk of real held-out data, the upper bound (chance 0.5): {upper_bounds}.")
     if meta.get("truth"):
         parts.append(
             f"Imputed values of {', '.join(meta['truth'])} are compared with the raw tables, not with what their tokenizers hold; "
@@ -106,10 +107,10 @@ def _seeds(run: Mapping[str, Any]) -> str:
 
 
 def _judges(meta: Mapping[str, Any]) -> str:
-    ceilings = ", ".join(f"{name} {judge['value']:.1%} (n {judge['n']})" for name, judge in meta["judges"].items())
+    upper_bounds = ", ".join(f"{name} {judge['value']:.1%} (n {judge['n']})" for name, judge in meta["classifiers"].items())
     return (
         f"Judges tell {len(meta['classes'])} classes of `{meta['label']}` (chance {1 / len(meta['classes']):.0%}). "
-        f"Their accuracy on real held-out data, the ceiling: {ceilings}."
+        f"Their accuracy on real held-out data, the upper bound: {upper_bounds}."
     )
 
 

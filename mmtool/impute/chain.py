@@ -12,7 +12,7 @@ import numpy as np
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
 from mmtool.impute.imputer import Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.tokenizers.base import ValueCodes
 
 NUM_LINKS = 8  # draws of the link for each sample
@@ -39,17 +39,17 @@ class ChainedImputer:
         return path if path and len(path) > 2 and not continuous & set(path[1:-1]) else None
 
     def impute(
-        self, samples: Sequence[Sample], have: Sequence[str], want: str, *, seed: int = 0, drawing: Drawing = PLAIN, draws: int = 1
+        self, samples: Sequence[Sample], have: Sequence[str], want: str, *, seed: int = 0, params: SamplingParams = PLAIN, draws: int = 1
     ) -> list[Imputation]:
-        """Draw `want` of every sample, each draw through its own draw of the links; `drawing` holds for links and target alike.
+        """Draw `want` of every sample, each draw through its own draw of the links; `params` hold for links and target alike.
 
         log_likelihood is that of a draw given its link. Expected values of tables are means over `num_links` draws of the link, or
         `draws` where that is more.
         """
         path = self._path(have, want)
         count = max(draws, self.num_links) if isinstance(self._imputer.tokenizers[want], ValueCodes) else draws
-        linked = self.links(samples, path, count, seed=seed, drawing=drawing)
-        answers = self._imputer.impute(linked, path[-2:-1], want, seed=_seed_of(seed, len(path) - 2), drawing=drawing)
+        linked = self.links(samples, path, count, seed=seed, params=params)
+        answers = self._imputer.impute(linked, path[-2:-1], want, seed=_seed_of(seed, len(path) - 2), params=params)
         return [_merged(answers[start : start + count], draws) for start in range(0, len(answers), count)]
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
@@ -68,12 +68,14 @@ class ChainedImputer:
         nll = np.log(self.num_links) - np.logaddexp.reduce(-scores[..., 0], axis=1)
         return list(zip(nll.tolist(), scores[:, 0, 1].astype(int).tolist(), strict=True))
 
-    def links(self, samples: Sequence[Sample], path: Sequence[str], count: int, *, seed: int, drawing: Drawing = PLAIN) -> list[Sample]:
+    def links(
+        self, samples: Sequence[Sample], path: Sequence[str], count: int, *, seed: int, params: SamplingParams = PLAIN
+    ) -> list[Sample]:
         """`count` draws of the last link of the path for each sample, all of the first sample first: samples that hold nothing else."""
         linked = list(samples)
         for place, (start, end) in enumerate(pairwise(path[:-1])):
             repeats = 1 if place else count
-            drawn = self._imputer.impute(linked, [start], end, seed=_seed_of(seed, place), drawing=drawing, draws=repeats)
+            drawn = self._imputer.impute(linked, [start], end, seed=_seed_of(seed, place), params=params, draws=repeats)
             pairs = [(sample, tokens) for sample, answer in zip(linked, drawn, strict=True) for tokens in answer.tokens]
             linked = [Sample(sample.key, {end: tokens}) for sample, tokens in pairs]
         return linked

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.impute.imputer import BATCH_ROWS, Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.impute.tables import write_table
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
@@ -24,7 +24,7 @@ from mmtool.training.target import Target
 @dataclass(frozen=True)
 class ImputeOptions:
     """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
-    draws: imputations per hole. drawing: how they are drawn.
+    draws: imputations per hole. params: how they are drawn.
     consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws.
     donors: real samples; holes are filled with data of the most probable ones (see `Imputer.choose`) instead of generated data.
     max_donors: at most so many that hold what is wanted, at random."""
@@ -32,7 +32,7 @@ class ImputeOptions:
     have: tuple[str, ...] = ()
     want: tuple[str, ...] = ()
     draws: int = 1
-    drawing: Drawing = PLAIN
+    params: SamplingParams = PLAIN
     consistency: bool = True
     limit: int | None = None
     seed: int = 0
@@ -67,11 +67,11 @@ def impute_files(
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
-    if options.donors is not None and (options.drawing != PLAIN or not options.consistency):
+    if options.donors is not None and (options.params != PLAIN or not options.consistency):
         fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
         raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
     imputer = Imputer.open(run)
-    options.drawing.check(imputer.tokenizers)
+    options.params.check(imputer.tokenizers)
     chosen = data[: options.limit] if options.limit else data
     if imputer.target and options.want == (imputer.target.label,):
         if options.donors is not None:
@@ -106,7 +106,7 @@ def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want
         have,
         want,
         seed=options.seed,
-        drawing=options.drawing,
+        params=options.params,
         draws=options.draws,
         consistency=options.consistency,
     )
@@ -173,7 +173,7 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
     for have, want in linked or jobs:
         imputer.check(have, want)
     for have, want in sorted(jobs.keys() - linked.keys()):
-        talk(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
+        log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
     return linked
 
 

@@ -13,7 +13,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
-from mmtool.impute.sampling_params import PLAIN, Drawing
+from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
@@ -76,16 +76,16 @@ class Imputer:
         want: str,
         *,
         seed: int = 0,
-        drawing: Drawing = PLAIN,
+        params: SamplingParams = PLAIN,
         draws: int = 1,
         consistency: bool = False,
     ) -> list[Imputation]:
         """Draw modality `want` of every sample from its modalities `have`. Raises UsageError where no path links them."""
         self.check(have, want)
-        drawing.check(self.tokenizers)
+        params.check(self.tokenizers)
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
         tokenizer = self.tokenizers[want]
-        sampling = drawing.of(want, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
+        sampling = params.of(want, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
         rows = max(1, BATCH_ROWS // draws // (2 if sampling.guidance else 1))
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):

@@ -14,7 +14,7 @@ OTHERS = "*"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingParams:
     """What `Sampling` says of one wanted modality, here of all, or by name."""
 
     temperature: ByModality = 1.0
@@ -38,7 +38,7 @@ class Drawing:
                 raise UsageError(f"{wrong[0]} is not a number of 0 or more.", where=option, fix="Give 0 or more.")
 
 
-PLAIN = Drawing()
+PLAIN = SamplingParams()
 
 
 def _own(asked: ByModality, name: str, usual: float) -> float:

@@ -156,7 +156,7 @@ class Method:
         """What samples holding `present` can teach of pairs that never met; nothing, unless the method is transitive."""
         return []
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop whatever is kept between steps: called at every checkpoint, so that a resumed run goes on as an uninterrupted one."""
 
     def impute(

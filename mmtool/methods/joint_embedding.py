@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Share
+from mmtool.methods.imputed_embeddings import Moments, Scale
 from mmtool.methods.predictors import PREDICTORS
-from mmtool.methods.stand_ins import Moments, Scale
 from mmtool.model.encoder import Encoder, Inputs, Tuning
 
 
@@ -148,18 +148,18 @@ class JointEmbedding(nn.Module):
     def forward(self, encodings: Encodings, masks: Masks) -> tuple[Tensor, list[Tensor]]:
         """Outputs (B, K) of the fusion, and the predictions (B, W) of every modality (none: an empty list)."""
         predicted = self.predictor(encodings.reading, masks.sources) if self.predictor is not None else []
-        stand_ins = self.stand_ins(encodings, masks, predicted)
+        imputed_embeddings = self.imputed_embeddings(encodings, masks, predicted)
         if self.training and self.options.incomplete == "left_out":
             present = encodings.present
-            stand_ins = [torch.where(present[:, m, None], stand_in, 0.0) for m, stand_in in enumerate(stand_ins)]
+            imputed_embeddings = [torch.where(present[:, m, None], imputed, 0.0) for m, imputed in enumerate(imputed_embeddings)]
         filled = [
-            torch.where(masks.visible[:, m, None], real, stand_in)
-            for m, (real, stand_in) in enumerate(zip(encodings.embedding, stand_ins, strict=True))
+            torch.where(masks.visible[:, m, None], real, imputed_embedding)
+            for m, (real, imputed_embedding) in enumerate(zip(encodings.embedding, imputed_embeddings, strict=True))
         ]
         counted = masks.visible if self.options.absent == "left_out" else torch.ones_like(masks.visible)
         return self.fusion(filled, counted), predicted
 
-    def stand_ins(self, encodings: Encodings, masks: Masks, predicted: Sequence[Tensor]) -> list[Tensor]:
+    def imputed_embeddings(self, encodings: Encodings, masks: Masks, predicted: Sequence[Tensor]) -> list[Tensor]:
         """(B, W) embeddings to use where a modality is not visible; the training mean where nothing is there to predict from."""
         if predicted:
             known = masks.sources.any(-1)

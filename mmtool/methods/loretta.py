@@ -79,7 +79,7 @@ class LoReTTa(Commutative):
             return super().documents(samples, seeds, step)
         randoms = [np.random.default_rng(seed) for seed in seeds]
         routes = [self.choose(frozenset(sample.tokens), random) for sample, random in zip(samples, randoms, strict=True)]
-        pseudo = self.imagine(samples, routes, step)
+        pseudo = self.generate_pseudo(samples, routes, step)
         return [
             self.transitive_document(sample, route, made, random) if route else self.document(sample, random)
             for sample, route, made, random in zip(samples, routes, pseudo, randoms, strict=True)
@@ -120,7 +120,7 @@ class LoReTTa(Commutative):
         pairs = combinations([*route.pseudo, route.target], 2)
         return [frozenset(pair) for pair in pairs if not self.graph.linked(*pair)]
 
-    def imagine(self, samples: Sequence[Sample], routes: Sequence[Route | None], step: Step) -> list[Pseudo]:
+    def generate_pseudo(self, samples: Sequence[Sample], routes: Sequence[Route | None], step: Step) -> list[Pseudo]:
         """The pseudo modalities of each sample: its route walked link by link, all samples of the same link in one decode."""
         made: list[Pseudo] = [{} for _ in samples]
         links = [route.links if route else [] for route in routes]
@@ -163,7 +163,7 @@ class LoReTTa(Commutative):
         known = self._known.get((key, link))
         return step.number - known[0] if known and self.options.refresh else float("inf")
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._known.clear()
 
     def transitive_document(self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator) -> Document:

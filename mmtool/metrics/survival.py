@@ -1,7 +1,7 @@
 """Survival: how well a Cox model, fitted on real data of one modality, orders held-out samples by their risk.
 
 The concordance index is the share of comparable pairs whose order of events the risk tells; 0.5 is chance. A model fitted on
-the real modality is asked for the risk of real held-out values (the ceiling) and of imputed ones.
+the real modality is asked for the risk of real held-out values (the upper_bound) and of imputed ones.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import SOURCES, original_field
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.preprocessing.join import Placement, original_of
-from mmtool.preprocessing.protocol import HoleProtocol, uniform
+from mmtool.preprocessing.protocol import MissingnessProtocol, uniform
 
 ALIGNED_PER_CLASS = 384
 Place = tuple[str, str]  # split and class
@@ -48,7 +48,7 @@ class Alignment:
 
 
 def align(
-    items: Mapping[str, Mapping[str, Sample]], alignment: Alignment, protocol: HoleProtocol, placement: Placement
+    items: Mapping[str, Mapping[str, Sample]], alignment: Alignment, protocol: MissingnessProtocol, placement: Placement
 ) -> tuple[list[Sample], list[str]]:
     """Deal the items (modality -> key -> sample of that modality alone) into samples; also, what could not be dealt.
 
@@ -92,7 +92,7 @@ def _pools(items: Mapping[str, Mapping[str, Sample]], label: str, placement: Pla
     return pools, classes
 
 
-def _combinations(protocol: HoleProtocol, split: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+def _combinations(protocol: MissingnessProtocol, split: str, names: Sequence[str]) -> list[tuple[str, ...]]:
     if split in protocol.apply_to and protocol.pairs:
         return sorted(tuple(sorted(pair)) for pair in protocol.pairs)
     return [tuple(names)]

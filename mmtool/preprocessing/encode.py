@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.sources import Item, Reject
 from mmtool.tokenizers.base import RangeLimited, Tokenizer
@@ -52,9 +52,9 @@ class Encoder:
     def report(self) -> None:
         """Say how much was clipped, and what is absent because the tokenizer keeps none of its values."""
         if self.absent:
-            talk(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(self.absent):,}")
+            log(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(self.absent):,}")
         for part, count in self.clipped.items():
-            talk(
+            log(
                 f"warning: {count['values']:,} numbers of {part} in {count['samples']:,} {self.name} samples lie beyond the data that the "
                 "tokenizer was fitted to; they are clipped to its range."
             )

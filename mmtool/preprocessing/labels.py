@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions, label_value
@@ -54,7 +54,7 @@ def read_labels(
     wanted = {name: column for name, column in (names or {}).items() if column in header}
     keys = _keys(file, header, key_column, list(wanted.values()))
     if not quiet:
-        talk(str(keys))
+        log(str(keys))
     nameless = nameless_columns(header)
     wanted = wanted or {name: name for name in header if name != keys.column and name not in nameless}
     found: dict[str, dict[str, Any]] = {}

@@ -7,7 +7,7 @@ from heapq import nsmallest
 from itertools import combinations
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.preprocessing.join import NUMBERED_ROWS, original_of
 
@@ -41,7 +41,7 @@ def check_overlap(items: Mapping[str, Mapping[str, Sample]]) -> None:
             numbered = any(name in item.metadata.get(NUMBERED_ROWS, {}) for item in items[name].values())
             advice = "Give the files one name, with which row numbers begin" if numbered else "Make the keys alike when tokenizing"
             raise DataError(what, fix=f"{advice}, or allow it with --unpaired.")
-        talk(f"warning: only {num_met:,} of {len(held):,} keys of {name} occur in another modality: {examples}.{_hint(lone, others)}")
+        log(f"warning: only {num_met:,} of {len(held):,} keys of {name} occur in another modality: {examples}.{_hint(lone, others)}")
 
 
 def check_numbered(items: Mapping[str, Mapping[str, Sample]], inputs: Mapping[str, Mapping[str, int]], by_row: bool) -> None:

@@ -18,7 +18,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class HoleProtocol:
+class MissingnessProtocol:
     """What samples lose.
 
     pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, or with `keep_unpaired`

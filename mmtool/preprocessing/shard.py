@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.identity import identities
 from mmtool.data.sample import SPLITS, Modality, Sample
@@ -21,7 +21,7 @@ from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
-from mmtool.preprocessing.protocol import HoleProtocol
+from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.splits import Split
 from mmtool.tokenizers.base import read_fitted_on
 
@@ -53,7 +53,7 @@ def shard(
     inputs: Sequence[Path | None],
     output: Path | None,
     *,
-    protocol: HoleProtocol | None = None,
+    protocol: MissingnessProtocol | None = None,
     split: Split | None = None,
     alignment: Alignment | None = None,
     labels: Path | None = None,
@@ -72,7 +72,7 @@ def shard(
     the inputs does not matter: same input, same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
-    protocol, placement = protocol or HoleProtocol(), Placement(split or Split(), split_label)
+    protocol, placement = protocol or MissingnessProtocol(), Placement(split or Split(), split_label)
     place = None if output is None else OutputPath(output, force, [*inputs, labels])
     _check(inputs, place, alignment, labels, samples_per_shard)
     collection = collect(inputs)
@@ -111,7 +111,7 @@ def _check(
         (output.check_file if _one_file(output) else output.check_directory)()
 
 
-def _check_collection(collection: Collection, protocol: HoleProtocol) -> None:
+def _check_collection(collection: Collection, protocol: MissingnessProtocol) -> None:
     if any(earlier.get("align") for earlier in collection.protocols):
         fix = "Shard the token tars that they were made of."
         raise DataError("aligned samples share items, so they cannot be split again.", where="INPUT", fix=fix)
@@ -123,7 +123,7 @@ def _check_collection(collection: Collection, protocol: HoleProtocol) -> None:
 
 def _samples(
     collection: Collection,
-    protocol: HoleProtocol,
+    protocol: MissingnessProtocol,
     alignment: Alignment | None,
     placement: Placement,
     further: LabelsFile | None,
@@ -132,7 +132,7 @@ def _samples(
     if alignment:
         samples, empty = align(collection.items, alignment, protocol, placement)
         for place in empty:
-            talk(f"nothing to align for {place}")
+            log(f"nothing to align for {place}")
         return samples, {}
     joined = (add_labels(sample, further.rows.get(sample.key, {})) if further else sample for sample in join(collection.items))
     placed = [replace(sample, split=placement.of(sample)) for sample in joined]
@@ -155,15 +155,15 @@ def _warn_of_leaks(collection: Collection, samples: Iterable[Sample]) -> None:
         if keys:
             of_fitted = "are among those that their tokenizer was fitted on, which `mmtool evaluate` refuses"
             what = "were training items when tokenized" if fitted_on[name] is None else of_fitted
-            talk(f"warning: {len(keys)} held-out {name} items {what}; split both stages alike (--seed, --fractions, --split-label).")
+            log(f"warning: {len(keys)} held-out {name} items {what}; split both stages alike (--seed, --fractions, --split-label).")
 
 
-def _with_holes(samples: Iterable[Sample], protocol: HoleProtocol) -> list[Sample]:
+def _with_holes(samples: Iterable[Sample], protocol: MissingnessProtocol) -> list[Sample]:
     kept = ((sample, protocol.kept(original_of(sample), sample.present, sample.split)) for sample in samples)
     return [replace(sample, tokens={name: sample.tokens[name] for name in names}) for sample, names in kept if names]
 
 
-def _provenance(protocol: HoleProtocol, placement: Placement, alignment: Alignment | None, collection: Collection) -> dict[str, Any]:
+def _provenance(protocol: MissingnessProtocol, placement: Placement, alignment: Alignment | None, collection: Collection) -> dict[str, Any]:
     """What the manifest says of how samples came to be as they are."""
     split = {"fractions": list(placement.split.fractions), "seed": placement.split.seed, "label": placement.split_label}
     record = {**protocol.to_json(), "split": split, "align": alignment.to_json() if alignment else None}
@@ -229,8 +229,8 @@ def _report(summary: ShardSummary) -> None:
     """Absence and loss are said aloud: a join on wrong keys shows here."""
     for name, count in summary.unmatched.items():
         if count:
-            talk(f"{count} samples have no {name}")
+            log(f"{count} samples have no {name}")
     if summary.left_out:
-        talk(f"{summary.left_out} samples were left out: they hold none of the pairs, or fewer modalities than --least")
+        log(f"{summary.left_out} samples were left out: they hold none of the pairs, or fewer modalities than --least")
     if summary.unlabelled:
-        talk(f"{summary.unlabelled} samples are not named in the labels file")
+        log(f"{summary.unlabelled} samples are not named in the labels file")

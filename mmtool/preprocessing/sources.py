@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
@@ -183,7 +183,7 @@ class _Gate:
 
     def _say(self, message: str) -> None:
         if not self.quiet:
-            talk(message)
+            log(message)
 
     def _withdraw(self) -> None:
         """Take back samples with labels that do not fit their columns, or raise for the first."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
@@ -200,7 +200,7 @@ def _fit(
     values, complete = prepare_for_fitting(kind, [item.value for item in items], settings)
     if guide is not None:
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
-    talk(f"fitting a tokenizer to {len(values)} {kind} samples")
+    log(f"fitting a tokenizer to {len(values)} {kind} samples")
     fitted: Tokenizer = SCHEMES[kind, scheme or schemes[0]]().fit(values, complete, seed)
     return fitted, {item.key for item in items}
 
@@ -279,12 +279,12 @@ def _list_rejects(rejects: Sequence[Reject], output: OutputPath | None) -> None:
     lines = [canonical_json(asdict(reject)) for reject in rejects]
     if output is None:
         for line in lines:
-            talk(f"rejected: {line}")
+            log(f"rejected: {line}")
         return
     if lines:
         with output.file() as file:
             file.write(("\n".join(lines) + "\n").encode())
-        talk(f"{len(lines)} samples were rejected; the reasons are in {output.path}")
+        log(f"{len(lines)} samples were rejected; the reasons are in {output.path}")
     else:
         output.check_file()
         output.path.unlink(missing_ok=True)

@@ -65,7 +65,7 @@ class AudioTokenizer:
         return [self._at_full_scale(sound.numpy()) for sound in sounds]
 
     def features(self, value: np.ndarray) -> np.ndarray:
-        """Log-mel frames (frames, mels) of a recording, as judges look at it; none of an empty one."""
+        """Log-mel frames (frames, mels) of a recording, as classifiers look at it; none of an empty one."""
         if not len(value):
             return np.zeros((0, self.frames.mels), np.float32)
         return _log_mel(self.frames, value, 1, self.trim_db, self.normalise).T.numpy()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.storage import atomic_directory, clean_orphans, sha256_file, write_json
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -86,7 +86,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             return open_checkpoint(path)
         except DataError as error:
-            talk(f"passing over a damaged checkpoint: {error}")
+            log(f"passing over a damaged checkpoint: {error}")
     return None
 
 

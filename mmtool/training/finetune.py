@@ -1,6 +1,6 @@
 """The finetune stage: a pretrained run and labelled samples in, a run of its own with a head out; the same command continues it.
 
-The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also judges its predictions), `impute`,
+The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also classifiers its predictions), `impute`,
 `info`, and `finetune` again, for another label. See training/run.py for its files.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from mmtool import __version__
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.identity import TrainingItems
@@ -76,9 +76,9 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
         model.load_state_dict(checkpoint.model)
         restore_optimizer(checkpoint.path, model, trainer.optimizer)
         trainer.restore(checkpoint.state)
-        talk(f"continuing {run.path} from step {trainer.step}")
+        log(f"continuing {run.path} from step {trainer.step}")
     if trainer.progress >= 1.0:
-        talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+        log(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
     trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
     model.load_state_dict(run.checkpoint().model)
     results = score_head(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
@@ -164,7 +164,7 @@ def _members(train: TokenSet, target: Target) -> np.ndarray:
 def _held_out(data: Path, target: Target) -> list[Sample]:
     """The validation samples that can be judged; none where the data has no such split."""
     if data.is_dir() and not (data / HELD_OUT).is_dir():
-        talk("there is no validation split: training ends after its steps, and the last one counts as the best.")
+        log("there is no validation split: training ends after its steps, and the last one counts as the best.")
         return []
     held_out = open_token_set(data / HELD_OUT if data.is_dir() else data)
     chosen = [i for i in _labelled(held_out, target.label, target.have) if held_out.splits[i] == HELD_OUT]

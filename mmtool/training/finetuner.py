@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.loader import SampleLoader, sample_seed
 from mmtool.data.sample import Sample
 from mmtool.methods.base import Method
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.loop import TransformerLoop, Window
-from mmtool.training.optimizer import peak_rate
+from mmtool.training.optimizer import max_lr
 from mmtool.training.target import Target, head_outputs, predict
 
 RATE_SHARE = 0.5  # of the rate of pretraining at the same width
@@ -33,9 +33,9 @@ class Finetuner(TransformerLoop):
     def __init__(
         self, model: Transformer, method: Method, target: Target, loader: SampleLoader, held_out: Sequence[Sample], config: FinetuneConfig
     ) -> None:
-        rate = RATE_SHARE * peak_rate(config, model.shape.width) if not config.learning_rate else config.learning_rate
+        rate = RATE_SHARE * max_lr(config, model.shape.width) if not config.learning_rate else config.learning_rate
         optimizer = make_optimizer(model, config, rate)
-        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=(target.label,))
+        super().__init__(model, optimizer, loader, config, max_lr=rate, losses=(target.label,))
         self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
         self._patience_steps = config.patience * config.checkpoint_every
         self.weights = torch.from_numpy(class_weights(config, loader, target)).to(self.device)
@@ -85,7 +85,7 @@ class Finetuner(TransformerLoop):
         if self.best is None or score > self.best[0]:
             self.best = score, self.step
         elif self.exhausted:
-            talk(f"no progress since step {self.best[1]}: stopping early")
+            log(f"no progress since step {self.best[1]}: stopping early")
 
     def state(self) -> dict[str, Any]:
         found = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method
@@ -81,7 +81,7 @@ class _Teacher:
             samples = [sample for lesson in own for sample in lesson.samples]
             if len(samples) < MIN_SAMPLES or self.decoder.knows(given, target):
                 continue
-            talk(f"learning values of {target} given {' and '.join(given)} from {len(samples):,} samples")
+            log(f"learning values of {target} given {' and '.join(given)} from {len(samples):,} samples")
             rows = self.decoder.joined(given, samples), self.states(given, samples), np.concatenate([lesson.values for lesson in own])
             rows = _useful(*rows, self.epochs, self.seed)
             direction = self.decoder.directions[given, target] = _fit(*rows, self.epochs, self.seed)

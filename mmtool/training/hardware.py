@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mmtool.common.log import talk
+from mmtool.common.log import log
 
 
 def pick_device() -> torch.device:
@@ -65,7 +65,7 @@ def pick_compile(choice: str, device: torch.device) -> bool:
         return False
     reason = why_no_compiler(device)
     if reason:
-        talk(f"running eagerly, without torch.compile: {reason}")
+        log(f"running eagerly, without torch.compile: {reason}")
     return reason is None
 
 

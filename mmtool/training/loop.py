@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
 from mmtool.training.config import Budget
 from mmtool.training.hardware import matmul_limit
 from mmtool.training.metrics import LiveLine, MetricsLog
-from mmtool.training.optimizer import rate_share
+from mmtool.training.optimizer import lr_multiplier
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
 Validate = Callable[[], dict[str, float]]
@@ -47,7 +47,7 @@ class Counting(Protocol):
 class Loop:
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
-    model: what is trained, and what checkpoints hold. peak_rate: of the learning rate. losses: names of the entries of a loss vector.
+    model: what is trained, and what checkpoints hold. max_lr: of the learning rate. losses: names of the entries of a loss vector.
     said: their means in the last report. measured: the last validation. advice: what helps where a loss is not finite.
     """
 
@@ -61,11 +61,11 @@ class Loop:
         config: Budget,
         *,
         device: torch.device,
-        peak_rate: float,
+        max_lr: float,
         losses: Sequence[str],
     ) -> None:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
-        self.device, self.peak_rate, self.losses = device, peak_rate, tuple(losses)
+        self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
         self.said: dict[str, float] = {}
         self.measured: dict[str, float] = {}
@@ -77,37 +77,37 @@ class Loop:
         by_minutes = self.elapsed_s / (60 * self.config.minutes) if self.config.minutes else 0.0
         return min(1.0, max(by_steps, by_minutes))
 
-    def train(self, folder: Path, log: MetricsLog, validate: Validate) -> None:
+    def train(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
         validation is left at once, and made up for when the training goes on."""
         live = LiveLine()
         with stop_requests() as requests:
             with suppress(Stopped):
-                self._train(folder, log, validate, requests, live)
+                self._train(folder, metrics_log, validate, requests, live)
             live.end()
         if requests.signals:
-            talk(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
+            log(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
             raise KeyboardInterrupt if requests.signals[0] == signal.SIGINT else SystemExit(128 + requests.signals[0])
 
-    def _train(self, folder: Path, log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
+    def _train(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
         window = Window()
-        self._validate(folder, log, validate, requests)  # which the process that saved the checkpoint may not have come to
+        self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have come to
         while self.progress < 1.0 and not requests.signals:
             started = time.monotonic()
             self._one_step(window)
             self.elapsed_s += time.monotonic() - started
             if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
                 record = self._report(window)
-                log.append(record)
+                metrics_log.append(record)
                 live.show(record, self._left_s())
                 window = Window()
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
                 self._checkpoint(folder)
-                self._validate(folder, log, validate, requests)
+                self._validate(folder, metrics_log, validate, requests)
                 window.start = time.monotonic()
         if self._saved != self.step:
             self._checkpoint(folder)
-        self._validate(folder, log, validate, requests)
+        self._validate(folder, metrics_log, validate, requests)
 
     def _one_step(self, window: Window) -> None:
         raise NotImplementedError
@@ -117,7 +117,7 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not bool(torch.isfinite(norm) & torch.isfinite(sums).all()):
             self._refuse(sums, keys)
-        rate = self.peak_rate * rate_share(self.step, self.progress, self.config)
+        rate = self.max_lr * lr_multiplier(self.step, self.progress, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
         self.optimizer.step()
@@ -157,7 +157,7 @@ class Loop:
         save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
         self._saved = self.step
 
-    def _validate(self, folder: Path, log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
+    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
         """Measure a checkpoint that has just been saved, where it is time, and note what follows from it in the checkpoint.
 
         Saved first, for to validate may take minutes in which the process can be killed. The log tells then what is missing: the record
@@ -166,11 +166,11 @@ class Loop:
         on_time = self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0
         if self.step in (0, self._validated) or not (on_time or self.progress >= 1.0):
             return
-        measured = log.validation(self.step)
+        measured = metrics_log.validation(self.step)
         if measured is None and requests.signals:
             return
         if measured is None and (measured := requests.interrupting(validate)):
-            log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
+            metrics_log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
         self._validated, self.measured = self.step, measured or {}
         if measured:
             self._judge(measured)
@@ -201,10 +201,10 @@ class TransformerLoop(Loop):
         loader: Counting,
         config: Budget,
         *,
-        peak_rate: float,
+        max_lr: float,
         losses: Sequence[str],
     ) -> None:
-        super().__init__(model, optimizer, loader, config, device=model.head.device, peak_rate=peak_rate, losses=losses)
+        super().__init__(model, optimizer, loader, config, device=model.head.device, max_lr=max_lr, losses=losses)
 
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
         limit = matmul_limit(self.device, self.model.compute_dtype)
@@ -235,9 +235,9 @@ class StopRequests:
     def note(self, number: int) -> None:
         self.signals.append(number)
         if self._interrupting:
-            talk("leaving the validation; the checkpoint is saved")
+            log("leaving the validation; the checkpoint is saved")
             raise Stopped
-        talk("finishing the step and saving a checkpoint; once more to stop at once")
+        log("finishing the step and saving a checkpoint; once more to stop at once")
 
 
 @contextmanager

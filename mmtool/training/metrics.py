@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmtool.common.log import PLAIN_EVERY_S, talk
+from mmtool.common.log import PLAIN_EVERY_S, log
 from mmtool.common.storage import canonical_json, write_bytes
 
 
@@ -59,7 +59,7 @@ class LiveLine:
             print(f"\r\033[2K{line}", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self._last > PLAIN_EVERY_S:
             self._last = time.monotonic()
-            talk(line)
+            log(line)
 
     def end(self) -> None:
         if self._terminal:

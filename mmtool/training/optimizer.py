@@ -70,7 +70,7 @@ def make_optimizer(model: Transformer, config: PretrainConfig) -> MuonAdamW:
         {"params": _chosen(named, set(named) - matrices), "weight_decay": 0.0, "muon": False},
         {"params": _chosen(named, inner), "weight_decay": config.weight_decay, "muon": True},
     ]
-    rate = peak_rate(config, model.shape.width)
+    rate = max_lr(config, model.shape.width)
     present = [group for group in groups if group["params"]]
     return MuonAdamW(present, model.compute_dtype, lr=rate, betas=config.betas, eps=1e-8, fused=True)
 
@@ -79,12 +79,12 @@ def _chosen(named: dict[str, nn.Parameter], names: set[str]) -> list[Tensor]:
     return [parameter for name, parameter in named.items() if name in names]
 
 
-def peak_rate(config: Budget, width: int) -> float:
+def max_lr(config: Budget, width: int) -> float:
     """The set learning rate, or 3e-3 at a width of 128 falling with the width (muP's rule for matrices, arXiv 2203.03466)."""
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def rate_share(step: int, progress: float, config: Schedule) -> float:
+def lr_multiplier(step: int, progress: float, config: Schedule) -> float:
     """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

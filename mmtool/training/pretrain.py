@@ -17,7 +17,7 @@ import torch
 
 from mmtool import __version__
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.graph import CoOccurrence
@@ -77,7 +77,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
     _resume(trainer, run)
     if trainer.progress >= 1.0:
-        talk(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+        log(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
     elif pick_compile(config.compile, device):
         trainer.compile()
         trainer.warm_up()
@@ -94,7 +94,7 @@ def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
     if config.method != AUTO:
         return config
     name, reason = choose_method(train.modalities, CoOccurrence.of(train.present(i) for i in range(len(train))))
-    talk(f"method: {name}, because {reason} (--method names another)")
+    log(f"method: {name}, because {reason} (--method names another)")
     return dataclasses.replace(config, method=name)
 
 
@@ -214,7 +214,7 @@ def _resume(trainer: Trainer, run: Run) -> None:
     trainer.model.load_state_dict(checkpoint.model)
     restore_optimizer(checkpoint.path, trainer.model, trainer.optimizer)
     trainer.restore(checkpoint.state)
-    talk(f"continuing {run.path} from step {trainer.step}")
+    log(f"continuing {run.path} from step {trainer.step}")
 
 
 def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:

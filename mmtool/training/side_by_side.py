@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from mmtool.common.errors import DataError, MmtoolError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 
 Training = Callable[[], object]
 TERMINATED = 128 + signal.SIGTERM
@@ -35,9 +35,9 @@ def train_all(trainings: Mapping[str, Training], jobs: int = 1) -> None:
             _side_by_side(trainings, jobs)
         return
     for name, training in trainings.items():
-        talk(f"{name}: training")
+        log(f"{name}: training")
         training()
-        _forget_compiled()
+        _clear_compiled()
 
 
 def _side_by_side(trainings: Mapping[str, Training], jobs: int) -> None:
@@ -81,7 +81,7 @@ class _Child:
         self.process: SpawnProcess = context.Process(target=_train, args=(training, self._saying, threads))
 
     def start(self) -> None:
-        talk(f"{self.name}: training")
+        log(f"{self.name}: training")
         self.process.start()
         self._saying.close()
 
@@ -94,7 +94,7 @@ class _Child:
         if isinstance(message, Exception):
             raise message
         self._last = message or self._last
-        talk(f"{self.name}: {message}")
+        log(f"{self.name}: {message}")
         return True
 
     def finish(self) -> None:
@@ -103,7 +103,7 @@ class _Child:
             what = f"its process ended with exit code {self.process.exitcode}" + (f" ({self._last})." if self._last else ".")
             fix = "Where memory ran out, take fewer jobs. The same command continues."
             raise DataError(what, where=self.name, fix=fix)
-        talk(f"{self.name}: trained in {(time.monotonic() - self.started) / 60:.1f} minutes")
+        log(f"{self.name}: trained in {(time.monotonic() - self.started) / 60:.1f} minutes")
 
     def last_words(self) -> None:
         """Say what a child that was asked to stop says, until it ends."""
@@ -112,7 +112,7 @@ class _Child:
             while True:
                 message = self.said.recv()
                 with suppress(OSError):
-                    talk(f"{self.name}: {message}")
+                    log(f"{self.name}: {message}")
         self.process.join()
 
 
@@ -161,7 +161,7 @@ def _stopped_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _forget_compiled() -> None:
+def _clear_compiled() -> None:
     """A process may compile the same function for 8 models only, then torch refuses: start counting anew."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

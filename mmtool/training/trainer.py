@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.masking import AnyBatch
@@ -16,7 +16,7 @@ from mmtool.methods.base import Method, Step
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.loop import TransformerLoop, Window
-from mmtool.training.optimizer import peak_rate
+from mmtool.training.optimizer import max_lr
 
 
 class Trainer(TransformerLoop):
@@ -27,8 +27,8 @@ class Trainer(TransformerLoop):
     def __init__(
         self, model: Transformer, optimizer: torch.optim.Optimizer, method: Method, loader: Loader, config: PretrainConfig
     ) -> None:
-        rate = peak_rate(config, model.shape.width)
-        super().__init__(model, optimizer, loader, config, peak_rate=rate, losses=method.loss_names)
+        rate = max_lr(config, model.shape.width)
+        super().__init__(model, optimizer, loader, config, max_lr=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
         self.forward_loss: Callable[..., Tensor] = self._forward_loss
 
@@ -43,7 +43,7 @@ class Trainer(TransformerLoop):
         self.backward(batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.loader.consumed = consumed
-        talk(f"compiled the step in {time.monotonic() - started:.0f} s")
+        log(f"compiled the step in {time.monotonic() - started:.0f} s")
 
     def _context(self, progress: float) -> Step:
         return Step(self.step, progress, sample_seed(self.config.seed, self.step, "step"), self.model)
@@ -69,4 +69,4 @@ class Trainer(TransformerLoop):
 
     def _checkpoint(self, folder: Path) -> None:
         super()._checkpoint(folder)
-        self.method.forget()
+        self.method.clear_cache()

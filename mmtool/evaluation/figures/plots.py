@@ -132,11 +132,11 @@ def _marks(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], at: list[
 def _references(axis: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str], meta: Mapping[str, Any]) -> None:
     """Chance as a line through all; the judge's accuracy on real data as a mark over each direction."""
     axis.axvline(1 / max(1, len(meta["classes"])), color=CHANCE, linestyle="--", linewidth=1.3, label="chance")
-    ceilings = {_direction(row): meta["judges"][row["target"]]["value"] for row in rows if row["target"] in meta["judges"]}
-    places = [names.index(name) for name in ceilings]
+    upper_bounds = {_direction(row): meta["classifiers"][row["target"]]["value"] for row in rows if row["target"] in meta["classifiers"]}
+    places = [names.index(name) for name in upper_bounds]
     if places:
         low, high = [place - 0.42 for place in places], [place + 0.42 for place in places]
-        axis.vlines(list(ceilings.values()), low, high, color=INK, linewidth=2, linestyle=":", label="judge on real data")
+        axis.vlines(list(upper_bounds.values()), low, high, color=INK, linewidth=2, linestyle=":", label="classifier on real data")
 
 
 def _scale(axis: Axes, metric: str) -> None:

@@ -9,10 +9,10 @@ from sklearn.svm import SVC, LinearSVC
 from mmtool.evaluation.reference.features import Embedding
 
 
-class Judge:
+class ReferenceClassifier:
     """A support vector machine: linear on words and characters for text, with a Gaussian kernel on principal components otherwise.
 
-    Measured on held-out real data (`Judge.predict` against true classes), its accuracy is the ceiling of what it can attest.
+    Measured on held-out real data (`predict` against true classes), its accuracy is the upper bound of what it can attest.
     """
 
     def __init__(self, embedding: Embedding, values: Sequence[Any], labels: np.ndarray, seed: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.intervals import Estimate
@@ -14,8 +14,8 @@ from mmtool.metrics.survival import EVENT, CoxModel, concordance, outcomes_of
 MIN_EVENTS = 20  # observed events that a model needs to be fitted
 
 
-class Risks:
-    """models: modality -> Cox model. ceilings: concordance of each on the real values of held-out samples."""
+class CoxModels:
+    """models: modality -> Cox model. upper_bounds: concordance of each on the real values of held-out samples."""
 
     def __init__(
         self, test: DecodedSamples, train: DecodedSamples, embeddings: Mapping[str, Embedding], survival: tuple[str, str], seed: int
@@ -25,18 +25,18 @@ class Risks:
         known = outcomes_of([sample.labels for sample in train.samples], *survival)
         self.models: dict[str, CoxModel] = {}
         self._embeddings = embeddings
-        self.ceilings: dict[str, Estimate] = {}
+        self.upper_bounds: dict[str, Estimate] = {}
         for name, embedding in embeddings.items():
             rows = train.having(name)
             rows = rows[~np.isnan(known[rows]).any(1)]
             if np.sum(known[rows, EVENT]) < MIN_EVENTS:
-                talk(f"{name}: fewer than {MIN_EVENTS} events among its training samples, so its survival is not judged.")
+                log(f"{name}: fewer than {MIN_EVENTS} events among its training samples, so its survival is not judged.")
                 continue
             self.models[name] = CoxModel(embedding.transform(train.values(name, rows)), known[rows], seed)
             held = test.having(name)
             real = self.judge(name, held, [[value] for value in test.values(name, held)])
             if real:
-                self.ceilings[name] = real["c_index"]
+                self.upper_bounds[name] = real["c_index"]
 
     def judge(self, name: str, indices: np.ndarray, values: Sequence[Sequence[Any]]) -> dict[str, Estimate]:
         """{"c_index": concordance} of the values imputed for held-out samples, one or more draws each; {} where it cannot be told."""

@@ -1,4 +1,4 @@
-"""The real data an evaluation stands on: held-out samples, a pool of training samples, and the judges trained on the pool."""
+"""The real data an evaluation stands on: held-out samples, a pool of training samples, and the classifiers trained on the pool."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.labels import is_number
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.evaluation.reference.classifiers import Judge
-from mmtool.evaluation.reference.cox import Risks
+from mmtool.evaluation.reference.classifiers import ReferenceClassifier
+from mmtool.evaluation.reference.cox import CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import FEATURES, Embedding
 from mmtool.metrics.intervals import Estimate, share
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.tokenizers.table_rows import quantiles
 
-POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: judges need no more, and decoding takes time
+POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: classifiers need no more, and decoding takes time
 CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
 
 RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
@@ -30,9 +30,9 @@ Survival = tuple[str, str] | None  # labels that hold a time and its event
 class Reference:
     """Held-out samples `test`, training samples `train`, and what is fitted on the latter.
 
-    graph: co-occurrence in training. label: by which judges classify, None where samples carry none; classes: its values among
+    graph: co-occurrence in training. label: by which classifiers classify, None where samples carry none; classes: its values among
     test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
-    embeddings: of every modality of a known kind; judges: of those whose training samples carry at least two classes; ceilings:
+    embeddings: of every modality of a known kind; classifiers: of those whose training samples carry at least two classes; upper_bounds:
     accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where labels tell it.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     """
@@ -86,26 +86,26 @@ class Reference:
         return {name: self._embedding(name, self._seed) for name in self.tokenizers if self._can_embed(name)}
 
     @cached_property
-    def judges(self) -> dict[str, Judge]:
-        return self._train_judges(self._seed) if self.label and not self.regression else {}
+    def classifiers(self) -> dict[str, ReferenceClassifier]:
+        return self._train_classifiers(self._seed) if self.label and not self.regression else {}
 
     @cached_property
-    def risks(self) -> Risks | None:
-        return Risks(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
+    def risks(self) -> CoxModels | None:
+        return CoxModels(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
 
     @cached_property
-    def ceilings(self) -> dict[str, Estimate]:
-        return {name: ceiling for name in self.judges if (ceiling := self._ceiling(name))}
+    def upper_bounds(self) -> dict[str, Estimate]:
+        return {name: upper_bound for name in self.classifiers if (upper_bound := self._ceiling(name))}
 
     def class_of(self, index: int) -> str | None:
         """The class of a test sample, as text."""
         value = self.test.samples[index].labels.get(self.label) if self.label else None
         return None if value is None else str(value)
 
-    def train_verdicts(self, name: str, indices: np.ndarray) -> np.ndarray:
+    def train_predictions(self, name: str, indices: np.ndarray) -> np.ndarray:
         """What the judge of a modality says of training samples (each judged once)."""
         if name not in self._train_verdicts:
-            verdicts = self.judges[name].predict(self.train.values(name))
+            verdicts = self.classifiers[name].predict(self.train.values(name))
             self._train_verdicts[name] = dict(zip(self.train.having(name).tolist(), verdicts, strict=True))
         return np.array([self._train_verdicts[name][int(i)] for i in indices])
 
@@ -115,22 +115,22 @@ class Reference:
     def _embedding(self, name: str, seed: int) -> Embedding:
         return Embedding(self.tokenizers[name], self.train.values(name), seed)
 
-    def _train_judges(self, seed: int) -> dict[str, Judge]:
+    def _train_classifiers(self, seed: int) -> dict[str, ReferenceClassifier]:
         assert self.label is not None
-        judges = {}
+        classifiers = {}
         for name, embedding in self.embeddings.items():
             rows = self.train.labelled(self.label, self.train.having(name))
             labels = self.train.labels(self.label, rows)
             if len(set(labels)) > 1:
-                judges[name] = Judge(embedding, self.train.values(name, rows), labels, seed)
-        return judges
+                classifiers[name] = ReferenceClassifier(embedding, self.train.values(name, rows), labels, seed)
+        return classifiers
 
     def _ceiling(self, name: str) -> Estimate | None:
         assert self.label is not None
         rows = self.test.labelled(self.label, self.test.having(name))
         if not len(rows):
             return None
-        return share(self.judges[name].predict(self.test.values(name, rows)) == self.test.labels(self.label, rows))
+        return share(self.classifiers[name].predict(self.test.values(name, rows)) == self.test.labels(self.label, rows))
 
 
 def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
@@ -142,7 +142,7 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
     if train is None:
         train = training_set(Path(data))
         if not train.exists():
-            what = "judges and baselines need training data, and there is no `train` beside it."
+            what = "classifiers and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
     learned = _open_split(Path(train), "train")
     check_held_out(test, learned.fingerprint, data)

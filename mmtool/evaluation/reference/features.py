@@ -1,4 +1,4 @@
-"""Raw values of any kind -> vectors: what judges classify by and nearest neighbours are near in.
+"""Raw values of any kind -> vectors: what classifiers classify by and nearest neighbours are near in.
 
 A new kind adds one line to `FEATURES`.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import talk
+from mmtool.common.log import log
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import confidence, donors, ood, reconstruction, retrieval, robustness
 from mmtool.evaluation.tasks import imputation as filling
@@ -21,7 +21,7 @@ ALL = "all"
 OFFERS = {
     "head": "a finetuned run (see `mmtool finetune`)",
     "masks": "a run that tells hidden tokens (masked or m3ae)",
-    "strangers": "a label with classes, or other shards (--ood)",
+    "ood_samples": "a label with classes, or other shards (--ood)",
 }
 
 
@@ -42,7 +42,7 @@ TASKS: dict[str, Task] = {
     "robustness": Task(robustness.measure, robustness.section, needs="classes"),
     "confidence": Task(confidence.measure, confidence.section, needs="classes"),
     "donors": Task(donors.measure, donors.section),
-    "ood": Task(ood.measure, ood.section, needs="strangers"),
+    "ood": Task(ood.measure, ood.section, needs="ood_samples"),
     "reconstruct": Task(reconstruction.measure, reconstruction.section, needs="masks"),
     "predict": Task(predictions.measure, predictions.section, needs="head"),
 }
@@ -69,7 +69,7 @@ def possible_tasks(tasks: Sequence[str], label: str | None, number: bool, offers
         if lacking and name in tasks:
             raise UsageError(f"the task {name} needs {lacking}.", where="--task", fix="Choose one with --label, or another task.")
         if lacking and task.needs not in ("head", "masks"):
-            talk(f"the task {name} is left out: it needs {lacking}.")
+            log(f"the task {name} is left out: it needs {lacking}.")
         if not lacking:
             chosen.append(name)
     return chosen

@@ -34,7 +34,7 @@ BY_RANK, BY_AGREEMENT, ERROR = "accuracy by consistency rank", "accuracy by agre
 
 def measure(study: Study) -> Iterator[Row]:
     """Rows of every run and direction; the two curves have the rank or the agreement as their place `at`."""
-    wanted = [each for each in directions(study.names) if each.target in study.reference.judges]
+    wanted = [each for each in directions(study.names) if each.target in study.reference.classifiers]
     for each in track(wanted, "drawing"):
         indices = _indices(study, each)
         for name, imputer in study.imputers.items():
@@ -46,10 +46,10 @@ def _ask(study: Study, name: str, imputer: Imputer, each: Direction, indices: np
     asked, where = study.settings, (each.given, each.target, each.seen(imputer.graph))
     answers = imputer.impute(
         study.samples("test", indices), each.given, each.target,
-        seed=asked.seed, drawing=asked.drawing, draws=DRAWS, consistency=True,
+        seed=asked.seed, params=asked.params, draws=DRAWS, consistency=True,
     )  # fmt: skip
     flat = decode_all(study.reference.tokenizers[each.target], [tokens for answer in answers for tokens in answer.tokens])
-    said = study.reference.judges[each.target].predict(flat).reshape(-1, DRAWS).astype(str)
+    said = study.reference.classifiers[each.target].predict(flat).reshape(-1, DRAWS).astype(str)
     truth = study.targets("test", indices)
     for metric, estimate in ranking(answers, said == truth[:, None]).items():
         yield row(name, imputer, *where, metric, estimate)

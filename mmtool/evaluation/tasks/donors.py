@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.evaluation.baselines.nearest import NearestNeighbour
 from mmtool.evaluation.directions import directions
 from mmtool.evaluation.figures.markdown import by_direction
@@ -63,7 +63,7 @@ def _chosen(study: Study, name: str, imputer: Imputer, task: Task, pool: np.ndar
     asked = study.samples("test", task.indices), given, target, [sample.tokens[target] for sample in study.samples("train", pool)]
     passes = imputer.match_passes(*asked)
     if passes > MAX_PASSES:
-        talk(f"{name} chooses no donors for {task.direction} ({passes:,} passes); --max-donors or --limit makes it fewer.")
+        log(f"{name} chooses no donors for {task.direction} ({passes:,} passes); --max-donors or --limit makes it fewer.")
         return None
     return pool[imputer.match(*asked, study.reference.train.samples).argmax(1)]
 

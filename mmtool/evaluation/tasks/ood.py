@@ -4,9 +4,9 @@ Mahalanobis distance (Lee et al. 2018, arXiv 1807.03888): features of training s
 covariance (shrunk after Ledoit and Wolf), and a held-out sample is the stranger the farther it lies from the nearest class. Without
 classes there is one Gaussian. `ood auroc` is the chance that a stranger lies farther than a known sample.
 
-Who the strangers are (`--ood`): samples of other shards; some classes of the label, which the Gaussians are then fitted without; or, where
-nothing is said, each class in turn, and the mean over classes. Pretraining saw no label, but may have seen strangers of the last two
-kinds: what is asked is whether unlabelled features set them apart.
+Which samples are out of distribution (`--ood`): those of other shards; some classes of the label, which the Gaussians are then fitted
+without; or, where nothing is named, each class in turn, and the mean over classes. Pretraining saw no label, but may have seen samples
+of the last two kinds: what is asked is whether unlabelled features set them apart.
 
 Beside the runs stands the same distance on principal components of the raw values.
 """
@@ -38,7 +38,7 @@ SIDES: tuple[Side, Side] = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Strangers:
+class OutOfDistribution:
     """name: of them, in the report. samples: of other data; otherwise the `classes` of the label, or each in turn where there are none."""
 
     name: str
@@ -48,13 +48,13 @@ class Strangers:
 
 @dataclass(frozen=True)
 class Points:
-    """Features (n, D) of training samples and their classes (n,), of held-out samples, and of strangers from other data."""
+    """Features (n, D) of training samples and their classes (n,), of held-out samples, and of out-of-distribution ones."""
 
     train: np.ndarray
     train_classes: np.ndarray
     test: np.ndarray
     test_classes: np.ndarray
-    strangers: np.ndarray
+    ood_samples: np.ndarray
 
 
 def asked_label(text: str | None) -> str | None:
@@ -70,45 +70,45 @@ def other_shards(text: str | None, limit: int | None, seed: int) -> tuple[TokenS
     return held_out, draw_test(held_out, limit, seed)
 
 
-def find_strangers(text: str | None, reference: Reference, others: Sequence[Sample] | None) -> Strangers:
+def find_ood(text: str | None, reference: Reference, others: Sequence[Sample] | None) -> OutOfDistribution:
     """What `--ood` says, given the samples of `other_shards`. Raises UsageError where it names no classes, or all or none of them."""
     if others is not None:
         path = Path(text or "").resolve()
-        return Strangers(path.parent.name if path.name in SPLITS else path.name, DecodedSamples(others, reference.tokenizers))
+        return OutOfDistribution(path.parent.name if path.name in SPLITS else path.name, DecodedSamples(others, reference.tokenizers))
     classes = tuple(value for value in (text or "").partition("=")[2].split(",") if value)
     if text and (asked_label(text) != reference.label or not set(classes) < set(reference.classes) or not classes):
         listed = ", ".join(reference.classes[:20]) or "none"
         fix = f"Write LABEL=VALUE,... with some classes of the label {reference.label} ({listed}), or give shards."
-        raise UsageError(f"{text!r} names no strangers.", where="--ood", fix=fix)
-    return Strangers(text or f"each {reference.label} in turn", classes=classes)
+        raise UsageError(f"{text!r} names no out-of-distribution samples.", where="--ood", fix=fix)
+    return OutOfDistribution(text or f"each {reference.label} in turn", classes=classes)
 
 
 def measure(study: Study) -> Iterator[Row]:
-    """Rows with given=subset and target=the strangers, of every run (with every pooling) and of raw values."""
-    strangers, seed = find_strangers(study.settings.ood, study.reference, study.others), study.settings.seed
-    for names in track(subsets(study.names), "looking for strangers"):
-        where = (names, strangers.name, study.reference.graph.seen_together(names))
+    """Rows with given=subset and target=the out-of-distribution samples, of every run (with every pooling) and of raw values."""
+    ood_samples, seed = find_ood(study.settings.ood, study.reference, study.others), study.settings.seed
+    for names in track(subsets(study.names), "detecting out-of-distribution samples"):
+        where = (names, ood_samples.name, study.reference.graph.seen_together(names))
         for name, imputer in study.imputers.items():
             for place, pooling in enumerate(imputer.poolings):
                 way = f" ({pooling} pooling)" if place else ""
-                for metric, estimate in judge(_of_run(study, strangers.samples, name, names, pooling), strangers, seed):
+                for metric, estimate in judge(_of_run(study, ood_samples.samples, name, names, pooling), ood_samples, seed):
                     yield row(name, imputer, *where, metric + way, estimate)
-        for metric, estimate in judge(_of_raw_values(study, strangers.samples, names), strangers, seed):
+        for metric, estimate in judge(_of_raw_values(study, ood_samples.samples, names), ood_samples, seed):
             yield row(RAW, None, *where, metric, estimate)
 
 
-def judge(points: Points, strangers: Strangers, seed: int) -> Iterator[tuple[str, Estimate]]:
+def judge(points: Points, ood_samples: OutOfDistribution, seed: int) -> Iterator[tuple[str, Estimate]]:
     """The metric, and where each class is a stranger in turn also that of each; nothing where there is nobody to tell apart."""
     known = sorted(set(points.train_classes) & set(points.test_classes))
-    if strangers.samples is not None:
+    if ood_samples.samples is not None:
         held_out: list[tuple[str, ...]] = [()]
-    elif strangers.classes:
-        held_out = [strangers.classes]
+    elif ood_samples.classes:
+        held_out = [ood_samples.classes]
     else:
         held_out = [(name,) for name in known] if len(known) > 1 else []
     if not held_out:
         return
-    pool = np.concatenate([points.test, points.strangers.reshape(-1, points.test.shape[1])])
+    pool = np.concatenate([points.test, points.ood_samples.reshape(-1, points.test.shape[1])])
     classes = np.concatenate([points.test_classes, np.full(len(pool) - len(points.test), None)])
     strange = np.array([[name is None or name in left_out for name in classes] for left_out in held_out])
     kept = [~np.isin(points.train_classes, left_out) for left_out in held_out]
@@ -121,7 +121,7 @@ def judge(points: Points, strangers: Strangers, seed: int) -> Iterator[tuple[str
         return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else math.nan  # a resample may miss a class
 
     yield AUROC, bootstrap(mean_auroc, len(pool), seed)
-    if strangers.samples is None and not strangers.classes:
+    if ood_samples.samples is None and not ood_samples.classes:
         for (name,), scores, positive in zip(held_out, far, strange, strict=True):
             yield f"{AUROC} of {name}", bootstrap(lambda rows, s=scores, p=positive: auroc(s[rows], p[rows]), len(pool), seed)  # type: ignore[misc]
 
@@ -152,14 +152,14 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     if not own:
         return []
     title = f"how well {own[0]['target']} is told from what is known"
-    draw_bars(folder / "ood", title, [{**each, "target": "strangers"} for each in own], {**meta, "baselines": [RAW]})
+    draw_bars(folder / "ood", title, [{**each, "target": "out of distribution"} for each in own], {**meta, "baselines": [RAW]})
     ways = [name for name in dict.fromkeys(each["metric"] for each in rows) if name.startswith(f"{AUROC} (")]
     lead = (
-        f"Strangers: {own[0]['target']}. AUROC of the Mahalanobis distance to the nearest class of training features (chance 50 %), beside "
-        f"that of principal components of the raw values (*{RAW}*)."
+        f"Out of distribution: {own[0]['target']}. AUROC of the Mahalanobis distance to the nearest class of training features "
+        f"(chance 50 %), beside that of principal components of the raw values (*{RAW}*)."
     )
     tables = [by_direction(way, rows, meta, f"subset{way.removeprefix(AUROC)}", subset) for way in (AUROC, *ways)]
-    return ["## Out-of-distribution detection", lead, "![strangers](ood.png)", *tables]
+    return ["## Out-of-distribution detection", lead, "![out-of-distribution detection](ood.png)", *tables]
 
 
 def _of_run(study: Study, others: DecodedSamples | None, run: str, names: Sequence[str], pooling: str) -> Points:

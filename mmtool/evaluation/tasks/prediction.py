@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.evaluation.figures.markdown import by_direction, subset
@@ -49,7 +49,7 @@ def measure(study: Study) -> Iterator[Row]:
 
 def _asked(imputer: Imputer) -> list[tuple[str, ...]]:
     if imputer.target is None:
-        talk(f"the run {imputer.run.path} has no head: it predicts nothing (see `mmtool finetune`).")
+        log(f"the run {imputer.run.path} has no head: it predicts nothing (see `mmtool finetune`).")
         return []
     return subsets(imputer.target.have)
 

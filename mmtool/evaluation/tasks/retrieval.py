@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.log import talk, track
+from mmtool.common.log import log, track
 from mmtool.data.sample import Sample
 from mmtool.evaluation.figures.markdown import direction, table
 from mmtool.evaluation.figures.plots import colours, draw_bars, paler
@@ -134,7 +134,7 @@ def _scores(
     asked = samples, [given], target, [sample.tokens[target] for sample in samples]
     passes = imputer.match_passes(*asked)
     if passes > MAX_PASSES:
-        talk(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
+        log(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
         return
     yield LIKELIHOOD, imputer.match(*asked, study.reference.train.samples)
 
