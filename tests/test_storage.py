@@ -204,3 +204,22 @@ def test_canonical_json_has_one_form() -> None:
     assert storage.canonical_json({"b": 1, "a": ["ü", None]}) == '{"a":["ü",null],"b":1}'
     with pytest.raises(ValueError, match="JSON compliant"):
         storage.canonical_json(float("nan"))
+
+
+def test_only_what_dead_writers_of_this_output_left_is_removed(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    kept = [".run.partial-backup", ".run1.partial-mine", f".runner.partial-{dead}", f".run1.partial-{dead}"]
+    for name in (*kept, f".run.partial-{dead}", f".run[1].partial-{dead}"):
+        (tmp_path / name).write_text("x")
+    storage.clean_orphans(tmp_path / "run")
+    storage.clean_orphans(tmp_path / "run[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_was_set_aside_by_a_writer_that_died_comes_back(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    old = tmp_path / f".run.partial-old-{dead}"
+    old.mkdir()
+    (old / "config.json").write_text("{}")
+    storage.clean_orphans(tmp_path / "run")
+    assert (tmp_path / "run/config.json").read_text() == "{}" and not old.exists()

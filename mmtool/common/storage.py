@@ -7,6 +7,7 @@ removed when the same target is written again.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ def atomic_file(path: Path, force: bool = False, check: Callable[[], None] | Non
     """
     path = Path(path)
     check = check or bound(refuse_overwrite, path, force)
+    clean_orphans(path)
     check()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -71,6 +73,7 @@ def atomic_directory(path: Path, force: bool = False, check: Callable[[], None] 
     """Give a working directory that becomes `path` only when the block ends without an error. check: as of `atomic_file`."""
     path = Path(path)
     check = check or bound(refuse_overwrite, path, force)
+    clean_orphans(path)
     check()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -120,16 +123,19 @@ def _replace_directory(partial: Path, path: Path) -> None:
 
 
 def clean_orphans(path: Path) -> None:
-    """Remove what writers of `path` that no longer live left beside it."""
-    for orphan in path.parent.glob(f".{path.name}{PARTIAL}*"):
-        owner = orphan.name.rsplit("-", 1)[-1]
-        if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
+    """Remove what writers of `path` that no longer live left beside it; what one had set aside and not yet replaced comes back."""
+    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?(?P<pid>\d+)")
+    for orphan in path.parent.iterdir() if path.parent.is_dir() else ():
+        match = ours.fullmatch(orphan.name)
+        if match is None or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
             continue
-        shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
+        if match["old"] and not path.exists():
+            orphan.rename(path)
+        else:
+            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:
-    clean_orphans(path)
     return path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
 
 

@@ -59,8 +59,11 @@ class Keys:
     ids: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, row: Mapping[str, Any], number: int) -> str:
-        """The key of a row, empty where its cell is."""
-        return key_of(self.stem, number) if self.column is None else name_of(row[self.column])
+        """The key of a row, empty where its cell is, or says that it is missing (NA): no two such rows are one sample."""
+        if self.column is None:
+            return key_of(self.stem, number)
+        name = name_of(row[self.column])
+        return "" if name in MISSING else name
 
     @property
     def kind(self) -> str:

@@ -42,7 +42,8 @@ def read_labels(
     """Labels by key from a CSV or TSV file: keys by the rule of `keys.py`, if in doubt in the first column.
 
     names: name of each wanted label -> its column, where the file has it; all other columns where it has none of them.
-    on_error: `raise` where a cell is no number in a column that is mostly numbers, or `skip` such rows, which the result names.
+    on_error: `raise` where a row is broken or a cell is no number in a column that is mostly numbers, or `skip` such rows: the former are
+    named at once, the latter by the result.
     quiet: do not say where the keys are.
     """
     if not path.is_file():
@@ -60,19 +61,36 @@ def read_labels(
     found: dict[str, dict[str, Any]] = {}
     columns = LabelColumns()
     for number, entry in enumerate(rows):
-        if isinstance(entry, Broken):
-            raise entry.error
-        line, cells = entry
-        row = dict(zip(header, cells, strict=True))
-        key = keys.of(row, number)
-        if key in found:
-            raise DataError(f"the key {key!r} stands twice.", where=f"{path}:{line}", fix="Keep one row per sample.")
+        try:
+            line, cells = _whole(entry)
+            row = dict(zip(header, cells, strict=True))
+            key = _new_key(keys.of(row, number), found, f"{path}:{line}")
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            log(f"left out: {error}")
+            continue
         found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
         columns.add(key, f"{path}:{line}", found[key])
     if on_error == "raise":
         columns.check()
     wrong = {key: error for key, (_, error) in columns.wrong().items()}
     return LabelsFile(path, tuple(wanted), {key: columns.corrected(labels) for key, labels in found.items()}, wrong)
+
+
+def _whole(entry: Broken | tuple[Any, list[str]]) -> tuple[Any, list[str]]:
+    if isinstance(entry, Broken):
+        raise entry.error
+    return entry
+
+
+def _new_key(key: str, found: Mapping[str, Any], where: str) -> str:
+    """The key of a row of labels. Raises DataError where it is empty or another row has it."""
+    if not key:
+        raise DataError("the row has no key.", where=where, fix="Fill in its key, or remove the row.")
+    if key in found:
+        raise DataError(f"the key {key!r} stands twice.", where=where, fix="Keep one row per sample.")
+    return key
 
 
 def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequence[str]) -> Keys:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mmtool.common.errors import DataError, UsageError
 
 INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
+MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
 KEY, NUMBERED = "key", "none"
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
@@ -143,11 +144,12 @@ def label_value(value: Any) -> Any:
     if value is None or value != value:
         return None
     if not isinstance(value, str):
-        return value if isinstance(value, bool | int | float) else str(value)
+        plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+        return value if plain else str(value)
     text = value.strip()
     if text in MISSING:
         return None
-    if INTEGER.fullmatch(text):
+    if INTEGER.fullmatch(text) and len(text) <= MAX_DIGITS:
         return int(text)
     number = float(text) if NUMBER.fullmatch(text) or SCIENTIFIC.fullmatch(text) else math.inf
     return number if math.isfinite(number) else text

@@ -112,15 +112,20 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder in order of their paths; hidden ones are left out."""
-    for directory, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_system_folder(name))
+    """Files below a folder in order of their paths, hidden ones left out. Links to folders are followed; no folder is read twice."""
+    seen: set[str] = set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(directory))
+        below = sorted(name for name in folders if not is_system_folder(name))
+        folders[:] = [name for name in below if os.path.realpath(Path(directory) / name) not in seen]
         yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
 
 
 def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
     form = split_name(name)[1]
-    if form in FORMATS[kind]:
+    if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
+        others.add(str(path), path.name, form)
+    elif form in FORMATS[kind]:
         yield raw_file(path, name)
     elif form == "zip":
         yield from _zip_members(path, kind, others)
@@ -131,8 +136,12 @@ def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[Ra
 
 
 def _read_path(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return _read_stream(file, path.name, path)
+    try:
+        with open(path, "rb") as file:
+            return _read_stream(file, path.name, path)
+    except (FileNotFoundError, PermissionError) as error:
+        fix = "Check the link and its permissions, or leave it out with --on-error skip."
+        raise DataError(f"the file cannot be opened ({error.strerror}).", where=path, fix=fix) from error
 
 
 def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:

@@ -1,0 +1,65 @@
+"""Odd things among raw files are read, refused by name, or left out one by one: links, pipes, missing keys, broken rows of labels."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.labels import read_labels
+from mmtool.preprocessing.readers.entries import label_value
+from mmtool.preprocessing.readers.other_formats import OtherFormats
+from mmtool.preprocessing.readers.raw_files import find_files
+from mmtool.preprocessing.sources import Reject, SourceOptions, read_items
+
+Run = Callable[..., Any]
+
+
+def texts(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.txt").write_text(f"a text called {name}")
+    return folder
+
+
+def test_linked_folders_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
+    texts(tmp_path / "elsewhere", "a", "b")
+    texts(tmp_path / "given", "c")
+    (tmp_path / "given/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "given/loop").symlink_to(tmp_path / "given")
+    found = [file.stem for file in find_files("text", [tmp_path / "given"], None, OtherFormats())]  # type: ignore[union-attr]
+    assert sorted(found) == ["c", "linked/a", "linked/b"]
+
+
+def test_a_pipe_is_left_out_and_a_dangling_link_is_one_bad_sample(tmp_path: Path) -> None:
+    folder = texts(tmp_path / "given", "a", "b")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "gone.txt").symlink_to(folder / "nowhere.txt")
+    with pytest.raises(DataError, match="gone.txt.*cannot be opened"):
+        list(read_items("text", [folder], SourceOptions()))
+    rejects: list[Reject] = []
+    items = list(read_items("text", [folder], SourceOptions(on_error="skip"), rejects))
+    assert [item.key for item in items] == ["a", "b"] and len(rejects) == 1
+
+
+def test_a_key_that_says_it_is_missing_is_none(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("id,x\nNA,1\n" + "".join(f"a{i},{i}\n" for i in range(9)))
+    with pytest.raises(DataError, match=r"t\.csv:2.*key"):
+        list(read_items("table", [table], SourceOptions(key_column="id")))
+
+
+def test_a_bad_row_of_labels_costs_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,colour\n" + "".join(f"r{i},red\n" for i in range(9)) + "r9\n,blue\nr3,blue\nr10,red\n")
+    with pytest.raises(DataError):
+        read_labels(labels)
+    kept = read_labels(labels, on_error="skip")
+    assert len(kept.rows) == 10 and capsys.readouterr().err.count("left out: ") == 3
+
+
+def test_numbers_that_are_no_numbers_stay_text() -> None:
+    assert label_value(float("inf")) == "inf"
+    assert label_value("1" * 5000) == "1" * 5000
