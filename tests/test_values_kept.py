@@ -222,3 +222,25 @@ def test_quantile_bins_of_files_without_a_range_still_work() -> None:
     again = TrajectoryTokenizer.from_state(earlier, settings)
     assert len(earlier) == 2 and again.beyond({"rewards": np.full(STEPS, 1e6)}) == {}
     np.testing.assert_array_equal(again.encode(values), fit(values, binning="quantile").encode(values))
+
+
+@pytest.mark.parametrize("scheme", ["bins", "codec"])
+def test_table_values_far_beyond_those_of_fitting_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str) -> None:
+    random = np.random.default_rng(0)
+    header, rows = [f"g{i}" for i in range(12)], random.normal(0, 1, (200, 12))
+
+    def write(name: str, values: np.ndarray) -> Path:
+        path = tmp_path / name
+        lines = [",".join(["id", *header]), *(",".join([f"p{i}", *map(str, row)]) for i, row in enumerate(values))]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    settings = {"components": 4} if scheme == "codec" else {}
+    tokenize("table", [write("a.csv", rows)], tmp_path / "a.tar", name="lab", scheme=scheme, settings=settings)
+    again = tokenize("table", [write("b.csv", random.normal(0, 1, (200, 12)))], tmp_path / "b.tar", name="lab", tokenizer=tmp_path / "a.tar")
+    assert again.clipped == {}
+    capsys.readouterr()
+    scaled = tokenize("table", [write("c.csv", 10 * rows)], tmp_path / "c.tar", name="lab", tokenizer=tmp_path / "a.tar")
+    assert set(scaled.clipped) == set(header)
+    said = capsys.readouterr().err
+    assert said.count("lie beyond the data that the tokenizer was fitted to") == 5 and "7 other columns. Is the data on another scale?" in said

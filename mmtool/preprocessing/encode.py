@@ -13,6 +13,7 @@ from mmtool.preprocessing.sources import Item, Reject
 from mmtool.tokenizers.base import RangeLimited, Tokenizer
 
 BATCH = 256  # items encoded at once
+NAMED_PARTS = 5  # columns or streams whose clipped numbers are reported one by one
 
 
 class Encoder:
@@ -53,11 +54,15 @@ class Encoder:
         """Say how much was clipped, and what is absent because the tokenizer keeps none of its values."""
         if self.absent:
             log(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(self.absent):,}")
-        for part, count in self.clipped.items():
+        clipped = sorted(self.clipped.items(), key=lambda item: -item[1]["values"])
+        for part, count in clipped[:NAMED_PARTS]:
             log(
                 f"warning: {count['values']:,} numbers of {part} in {count['samples']:,} {self.name} samples lie beyond the data that the "
                 "tokenizer was fitted to; they are clipped to its range."
             )
+        if len(clipped) > NAMED_PARTS:
+            numbers = sum(count["values"] for _, count in clipped[NAMED_PARTS:])
+            log(f"warning: so are {numbers:,} numbers of {len(clipped) - NAMED_PARTS:,} other columns. Is the data on another scale?")
 
     def _encode_one(self, item: Item) -> np.ndarray | None:
         try:

@@ -95,6 +95,9 @@ class TableTokenizer(TableRows):
         """Ten times what fitting takes, for bins deviate less than the values in them."""
         return 10 * MAX_ROUNDING * self.centres.std(1, dtype=np.float64)
 
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.centres.min(1), self.centres.max(1)
+
     def _bin(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) values -> (N, F) codes."""
         codes = np.full(rows.shape, self.n_bins, np.uint16)

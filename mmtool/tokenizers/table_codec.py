@@ -132,6 +132,9 @@ class TableCodecTokenizer(TableRows):
         """A whole standard deviation of clipped values: what is larger than they are by so much counts as the largest of them anyway."""
         return self.scale
 
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.low, self.high
+
     def _project(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) rows -> (N, K) components; those of rows with holes are the most likely ones given the values that are there."""
         standard = (np.clip(rows, self.low, self.high).astype(np.float64) - self.centre) / self.scale

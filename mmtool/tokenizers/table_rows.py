@@ -15,6 +15,7 @@ from mmtool.tokenizers.base import Kind, Number, Positions
 
 KEY_COLUMN = "key"
 SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
+MAX_REACH = 1.0  # of its range, from the middle of it, that a value of a new row may lie away
 MAX_ROUNDING = 0.001  # of the standard deviation of a column
 ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
 SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
@@ -62,6 +63,19 @@ class TableRows:
     def _tolerance(self) -> np.ndarray:
         """(F,) by how much single precision may round a value, NaN where it does not matter."""
         raise AssertionError("every tokenizer of tables has its own")
+
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest value (F,) of each feature that codes tell apart."""
+        raise AssertionError("every tokenizer of tables has its own")
+
+    def beyond(self, value: np.ndarray) -> dict[str, int]:
+        """The features of a row whose value lies far beyond what the tokenizer was fitted to, by more than half of its range: codes
+        stand for the ends of the range instead. Values that lie less far outside are what new samples have."""
+        low, high = self._range()
+        middle = (low + high) / 2
+        with np.errstate(invalid="ignore"):
+            far = np.abs(value - middle) > MAX_REACH * np.maximum(high - low, MAX_ROUNDING * np.abs(middle))
+        return {self.features[feature]: 1 for feature in np.flatnonzero(far)}
 
     def _stacked(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """(N, F) float32. Raises DataError for a row of another length, and for a value that single precision rounds too much."""
