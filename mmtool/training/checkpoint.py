@@ -32,8 +32,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     """Write `folder/STEP`, then drop all but the newest `keep` and those that a kept one calls the best (`best_step` in its state)."""
     path = folder / f"{state['step']:08d}"
     with atomic_directory(path, force=True) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
-        save_file(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
+        _save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
+        _save(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
         write_json(partial / STATE, {**state, "sha256": digests})
     found = list_checkpoints(folder)
@@ -42,6 +42,14 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         if old not in best:
             shutil.rmtree(old)
     return path
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors. Raises OSError where the disk refuses, which the library words otherwise."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(None, f"the checkpoint cannot be written, {error}", str(path)) from error
 
 
 def amend_checkpoint(folder: Path, state: dict[str, Any]) -> None:
