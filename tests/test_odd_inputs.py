@@ -13,6 +13,7 @@ from mmtool.preprocessing.readers.entries import label_value
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files
 from mmtool.preprocessing.sources import Reject, SourceOptions, read_items
+from mmtool.preprocessing.tokenize import tokenize
 
 Run = Callable[..., Any]
 
@@ -63,3 +64,18 @@ def test_a_bad_row_of_labels_costs_itself_alone(tmp_path: Path, capsys: pytest.C
 def test_numbers_that_are_no_numbers_stay_text() -> None:
     assert label_value(float("inf")) == "inf"
     assert label_value("1" * 5000) == "1" * 5000
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("|", "bars"), ("\t", "tabs")])
+def test_other_separators_are_named(tmp_path: Path, separator: str, word: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(separator.join(row) for row in (["id", "x"], *([f"a{i}", str(i)] for i in range(9)))) + "\n")
+    with pytest.raises(DataError, match=f"separated by {word}"):
+        list(read_items("table", [table], SourceOptions()))
+
+
+def test_tokens_beside_raw_files_are_left_out(tmp_path: Path) -> None:
+    folder = texts(tmp_path / "given", *(f"t{i}" for i in range(30)))
+    tokenize("text", [folder], folder / "tokens.tar", name="text")
+    others = OtherFormats()
+    assert len(list(find_files("text", [folder], None, others))) == 30 and "1 .tar of tokens" in str(others)

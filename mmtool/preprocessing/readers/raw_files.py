@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
@@ -27,7 +28,7 @@ FORMATS = {
     "trajectory": ("npz", "hdf5", "h5", "parquet"),
 }
 ARCHIVES = ("tar", "tgz", "zip")
-NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE)
+NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 TAR_BLOCK = 512
 
 
@@ -125,6 +126,8 @@ def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[Ra
     form = split_name(name)[1]
     if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
+    elif form == "tar" and is_token_tar(path):
+        others.add(str(path), path.name, form, " of tokens")
     elif form in FORMATS[kind]:
         yield raw_file(path, name)
     elif form == "zip":

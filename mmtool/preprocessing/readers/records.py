@@ -13,6 +13,8 @@ from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage, ragged
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
 
 def read_text_file(file: RawFile) -> str:
     """The content of a UTF-8 file, without byte order mark. Raises DataError naming the line that is not UTF-8."""
@@ -52,6 +54,8 @@ def read_cells(
     if not header:
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
     check_header(header, file.where)
+    if not columns:
+        _check_separator(header, file)
     if row_names and not columns:
         second = next(islice(_rows(text, file, damaged), 1, None), None)
         if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
@@ -60,6 +64,15 @@ def read_cells(
         return header, _even(rows, header, file.where)
     rows.expect(header, may_break)
     return header, rows
+
+
+def _check_separator(header: Sequence[str], file: RawFile) -> None:
+    """Raise DataError for a single column whose name holds what separates columns elsewhere, as spreadsheets write it in Europe."""
+    separator = next((name for mark, name in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+    if separator is not None:
+        what = f"the columns of this .{file.format} seem to be separated by {separator}: its header is one cell, {header[0][:60]!r}."
+        fix = "Save it with commas between columns and points in numbers (or with tabs, as .tsv)."
+        raise DataError(what, where=file.where, fix=fix)
 
 
 def _rows(text: str, file: RawFile, damaged: bool) -> Cells:
