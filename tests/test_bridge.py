@@ -10,6 +10,7 @@ from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document, conditional_document
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import Retrieving
 from mmtool.model.bridge import ValueBridge
 from mmtool.model.decode import generate, hidden_states, score
 from mmtool.model.masks import attention_mask
@@ -95,7 +96,8 @@ def allowed_log_p(model: Transformer, document: Document) -> float:
 def test_every_method_gives_expected_values(name: str) -> None:
     model, method = model_of(0.5), METHODS[name]
     made = method(model.layout, CoOccurrence({frozenset(model.layout.names): 1}), method.Options())
-    made.gallery = samples(4)
+    if isinstance(made, Retrieving):
+        made.use_gallery(samples(4))
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
     found = made.impute(model, samples(), ["a"], "b", Sampling(code_values=values), torch.Generator().manual_seed(0), 3)
     assert found.expected is not None and found.expected.shape == (18, LENGTH)

@@ -15,10 +15,25 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.impute.imputer import Imputer
 from mmtool.impute.sampling_params import SamplingParams
+from mmtool.methods import METHODS
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.methods.masked import Masked, MaskedOptions
+from mmtool.methods.protocols import (
+    Imputing,
+    Matching,
+    Reconstructing,
+    Representing,
+    Retrieving,
+    Scoring,
+    Transitive,
+    imputing,
+    matching,
+    reconstructing,
+    representing,
+    scoring,
+)
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.training.pretrain import pretrain
@@ -97,12 +112,13 @@ def test_segments_of_a_contrastive_document_do_not_see_each_other():
     other = Sample("x", {"short": codes(0, 1), "grid": codes(2, 2)})
     assert (method.features(model, [one], ["short"]) == method.features(model, [other], ["short"])).all()
     with pytest.raises(UsageError, match="no likelihood"):
-        method.score(model, [one], ["short"], "grid")
+        scoring(method)
 
 
 def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
     method, model = Contrastive(LAYOUT, GRAPH, ContrastiveOptions()), untrained()
-    method.gallery = [Sample(str(pair), {"short": codes(pair[0] % 2), "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    gallery = [Sample(str(pair), {"short": codes(pair[0] % 2), "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    method.use_gallery(gallery)
     encoded, real = [], method.features
     monkeypatch.setattr(method, "features", lambda model, samples, *rest: encoded.append(len(samples)) or real(model, samples, *rest))
 
@@ -115,7 +131,7 @@ def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
     with torch.no_grad():
         model.token_embedding.weight.mul_(-1)
     assert ask() != first and encoded == [1, 9, 1, 1, 9]
-    method.gallery = method.gallery[:4]
+    method.use_gallery(gallery[:4])
     ask()
     assert encoded[5:] == [1, 4]
 
@@ -181,3 +197,31 @@ def test_of_many_draws_the_pseudo_modality_is_the_one_that_tells_its_source_best
     assert len(set(nll.round(6).tolist())) > 4
     best = every[int(nll.argmin())].tokens["c"] + layout.first_code(layout.index("c"))
     assert document.tokens[1:3].tolist() == best.tolist()
+
+
+PREDICTS = {Imputing, Scoring, Matching, Representing}
+ABILITIES = {
+    "causal": PREDICTS,
+    "cm3": PREDICTS,
+    "commutative": PREDICTS,
+    "loretta": {*PREDICTS, Transitive},
+    "masked": {*PREDICTS, Reconstructing},
+    "m3ae": {*PREDICTS, Reconstructing},
+    "contrastive": {Imputing, Retrieving, Matching, Representing},
+}
+ASKED = {Imputing: imputing, Scoring: scoring, Matching: matching, Representing: representing, Reconstructing: reconstructing}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_claims_what_it_can_do_and_nothing_else(name):
+    graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
+    layout = layout_of([Modality(modality, "image", 4, (1, 2), "grid", modality * 64, 2) for modality in "abc"])
+    method = METHODS[name](layout, graph, METHODS[name].Options())
+    for ability in {*ASKED, Retrieving, Transitive}:
+        assert isinstance(method, ability) == (ability in ABILITIES[name]), ability
+    for ability, asked in ASKED.items():
+        if ability in ABILITIES[name]:
+            assert asked(method) is method
+        else:
+            with pytest.raises(UsageError, match=name):
+                asked(method)

@@ -13,6 +13,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import Reconstructing
 from mmtool.model import passes
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
@@ -86,7 +87,7 @@ CASES = [
     (method, asked)
     for method in ("causal", "masked", "m3ae", "contrastive")
     for asked in ASKED
-    if asked not in HAVE_NOT.get(method, ()) and (asked != "reconstruction" or METHODS[method].reconstructs)
+    if asked not in HAVE_NOT.get(method, ()) and (asked != "reconstruction" or issubclass(METHODS[method], Reconstructing))
 ]
 
 

@@ -131,9 +131,7 @@ class AdaptTrainer(Loop):
 
     def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
         loader = Shuffled(train, config.batch, config.seed)
-        super().__init__(
-            Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS
-        )
+        super().__init__(Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS)
         self.joint, self.goal, self.data = model, goal, train
         self.targets = goal.targets(train.labels)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,17 @@ from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.impute.sampling_params import PLAIN, SamplingParams
+from mmtool.methods.protocols import (
+    Matching,
+    Reconstructing,
+    Retrieving,
+    Scoring,
+    imputing,
+    matching,
+    reconstructing,
+    representing,
+    scoring,
+)
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
@@ -56,7 +66,7 @@ class Imputer:
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
         self.graph: CoOccurrence = run.graph
-        self.target, self.poolings = run.target, self._method.poolings
+        self.target, self.poolings = run.target, representing(self._method).poolings
         self._values = run.values()
 
     @classmethod
@@ -90,7 +100,7 @@ class Imputer:
         done: list[Imputation] = []
         for start in range(0, len(samples), rows):
             part = samples[start : start + rows]
-            made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
+            made = imputing(self._method).impute(self.model, part, have, want, sampling, generator, draws)
             likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
             codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
             likely_given = [name for name in have if self.can_score(name)] if consistency else []
@@ -137,14 +147,14 @@ class Imputer:
 
     def can_match(self, have: Sequence[str], want: str) -> bool:
         """Whether `match` is defined for this direction."""
-        return self._tells_values(have, want) or self._method.can_match(have)
+        return self._tells_values(have, want) or (isinstance(self._method, Matching) and self._method.can_match(have))
 
     def match_passes(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> int:
         """How many documents `match` reads for pairs of a sample and a donor."""
-        if not self._method.reads_pairs or self._tells_values(have, want):
+        if self._tells_values(have, want):
             return 0
-        tokens = max(map(len, donors)) + sum(max(len(sample.tokens[name]) for sample in samples) for name in have)
-        return (len(samples) + REFERENCES) * len(donors) * (tokens if self.scores_by_token else 2)
+        lengths = [max(map(len, donors)), *(max(len(sample.tokens[name]) for sample in samples) for name in have)]
+        return matching(self._method).match_passes((len(samples) + REFERENCES) * len(donors), lengths)
 
     def _tells_values(self, have: Sequence[str], want: str) -> bool:
         """Whether the expected values of all of `have` are known from `want`."""
@@ -157,47 +167,49 @@ class Imputer:
         per sample: their mutual information, of tables by expected values where the run learned them. around: any other samples; some
         that hold any of `have` show how likely a donor is anyway (see `Method.match`)."""
         if self._values is not None and self._tells_values(have, want):
-            return self._values.match(samples, have, want, donors, partial(self._method.states, self.model))
+            return self._values.match(samples, have, want, donors, self._states)
         holding = [sample for sample in around if set(have) & set(sample.tokens)]
         chosen = np.unique(np.linspace(0, len(holding) - 1, min(REFERENCES, len(holding))).astype(int))
-        return self._method.match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
+        return matching(self._method).match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""
-        scored: list[tuple[float, int]] = []
+        scored, method = list[tuple[float, int]](), scoring(self._method)
         for start in range(0, len(samples), BATCH_ROWS // 2):
-            nll, counts = self._method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
+            nll, counts = method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
             scored += zip(nll.tolist(), counts.tolist(), strict=True)
         return scored
 
     def features(self, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
         """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval; `poolings` says how they can
         be made, the usual way first."""
+        method = representing(self._method)
         parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
-        return np.concatenate([self._method.features(self.model, part, have, pooling) for part in parts])
+        return np.concatenate([method.features(self.model, part, have, pooling) for part in parts])
 
     @property
     def reconstructs(self) -> bool:
         """Whether the run tells hidden tokens from visible ones."""
-        return self._method.reconstructs
+        return isinstance(self._method, Reconstructing)
 
     def hide(self, samples: Sequence[Sample], ratio: float | None = None, seed: int = 0) -> list[dict[str, np.ndarray]]:
         """(L,) bool for each modality of each sample: tokens to hide, as many as in training or a share of `ratio`; a function of the seed
         and the sample's key."""
-        return [self._method.hidden(each, ratio, np.random.default_rng(sample_seed(seed, 0, each.key))) for each in samples]
+        method = reconstructing(self._method)
+        return [method.hidden(sample, ratio, np.random.default_rng(sample_seed(seed, 0, sample.key))) for sample in samples]
 
     def reconstruct(
         self, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
     ) -> list[dict[str, np.ndarray]]:
         """Tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
-        return self._method.reconstruct(self.model, samples, have, hidden)
+        return reconstructing(self._method).reconstruct(self.model, samples, have, hidden)
 
     def predict(self, samples: Sequence[Sample], have: Sequence[str] | None = None) -> np.ndarray:
         """(N, outputs) what the head of a finetuned run says of samples, from `have` (None: all it knows and they hold) alone; `target`
         tells what that means."""
         if self.target is None:
             raise UsageError("the run has no head.", where=self.run.path, fix="Finetune it with `mmtool finetune`.")
-        return predict(self.model, self._method, replace(self.target, have=tuple(have or self.target.have)), samples)
+        return predict(self.model, representing(self._method), replace(self.target, have=tuple(have or self.target.have)), samples)
 
     @property
     def training_items(self) -> TrainingItems:
@@ -207,21 +219,21 @@ class Imputer:
     @property
     def has_likelihood(self) -> bool:
         """Whether `score` is defined (a contrastive run retrieves and has none)."""
-        return self._method.has_likelihood
+        return isinstance(self._method, Scoring)
 
     @property
     def retrieves(self) -> bool:
         """Whether the run imputes by choosing among training samples, and draws no codes."""
-        return self._method.has_gallery
+        return isinstance(self._method, Retrieving)
 
     def can_score(self, name: str) -> bool:
         """Whether `score` is defined for this modality: patches of continuous ones have no likelihood."""
-        return self._method.can_score(name)
+        return isinstance(self._method, Scoring) and self._method.can_score(name)
 
     @property
     def scores_by_token(self) -> bool:
         """Whether `score` takes one pass per token (masked modelling), not one per sample."""
-        return self._method.scores_by_token
+        return isinstance(self._method, Scoring) and self._method.score_passes(2) > 1
 
     def check(self, have: Sequence[str], want: str) -> None:
         """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
@@ -242,14 +254,18 @@ class Imputer:
         """Of each sample and draw, see `Method.consistency`."""
         rows = max(1, BATCH_ROWS // 2 // len(codes[0]))
         parts = [slice(start, start + rows) for start in range(0, len(samples), rows)]
-        scores = [self._method.consistency(self.model, samples[part], have, want, codes[part]) for part in parts]
+        scores = [scoring(self._method).consistency(self.model, samples[part], have, want, codes[part]) for part in parts]
         return np.concatenate(scores).tolist()
 
     def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
         """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""
         if self._values is not None and self._values.knows(have, want):
-            return list(self._values.expected(have, want, samples, partial(self._method.states, self.model)))
+            return list(self._values.expected(have, want, samples, self._states))
         return [None] * len(samples) if drawn is None else list(drawn.reshape(len(samples), -1, drawn.shape[1]).mean(1))
+
+    def _states(self, have: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
+        """(N, D) hidden states, as the value networks read them."""
+        return representing(self._method).states(self.model, have, samples)
 
     def _index(self, name: str) -> int:
         return self.run.layout.index(name)

@@ -12,7 +12,7 @@ from mmtool.common.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, move_spans
-from mmtool.methods.base import Method
+from mmtool.methods.next_token import NextToken
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CM3Options:
     across_segments: bool = True
 
 
-class CM3(Method):
+class CM3(NextToken):
     name = "cm3"
     Options = CM3Options
 

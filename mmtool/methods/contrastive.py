@@ -21,7 +21,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.methods.base import Method
+from mmtool.methods.representation import PooledStates
 from mmtool.model.decode import Generated, pooled_states
 from mmtool.model.sampling import Sampling, draw
 from mmtool.model.transformer import Transformer
@@ -34,16 +34,14 @@ class ContrastiveOptions:
     scale: Positive = 0.07
 
 
-class Contrastive(Method):
+class Contrastive(PooledStates):
     name = "contrastive"
     Options = ContrastiveOptions
     view = "segment"
-    has_likelihood = False
-    reads_pairs = False
-    has_gallery = True
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: ContrastiveOptions) -> None:
         super().__init__(layout, graph, options)
+        self._gallery: Sequence[Sample] = ()
         self._encoded: dict[str, np.ndarray] = {}
         self._encoded_with: tuple[int, ...] = ()
 
@@ -75,6 +73,9 @@ class Contrastive(Method):
         loss = -torch.log_softmax(scores, 1).masked_fill(~same, 0).sum(1) / same.sum(1).clamp(min=1)
         return loss * paired, paired.float()
 
+    def use_gallery(self, samples: Sequence[Sample]) -> None:
+        self._gallery, self._encoded = samples, {}
+
     def impute(
         self,
         model: Transformer,
@@ -86,7 +87,7 @@ class Contrastive(Method):
         draws: int = 1,
     ) -> Generated:
         """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest. There is nothing for guidance to do."""
-        pool = [sample for sample in self.gallery if want in sample.tokens]
+        pool = [sample for sample in self._gallery if want in sample.tokens]
         if not pool:
             raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")
         queries, answers = self.features(model, samples, have), self._encode_gallery(model, pool, want)
@@ -113,17 +114,18 @@ class Contrastive(Method):
         answers = self.features(model, [Sample("", {want: codes}) for codes in donors], [want])
         return self.features(model, samples, have) @ answers.T / self.options.scale
 
+    def match_passes(self, num_pairs: int, lengths: Sequence[int]) -> int:
+        """None: it compares features."""
+        return 0
+
     def _encode_gallery(self, model: Transformer, pool: Sequence[Sample], want: str) -> np.ndarray:
-        """Features of the gallery's entries: encoded once, and again where the weights or the gallery have changed."""
-        state = id(model), id(self.gallery), *(parameter._version for parameter in model.parameters())
+        """Features of the gallery's entries: encoded once, and again where the weights have changed."""
+        state = id(model), *(parameter._version for parameter in model.parameters())
         if state != self._encoded_with:
             self._encoded, self._encoded_with = {}, state
         if want not in self._encoded:
             self._encoded[want] = self.features(model, pool, [want])
         return self._encoded[want]
-
-    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
-        raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
 
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) unit vectors: the mean of the embeddings of the given modalities."""

@@ -27,8 +27,9 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.methods.base import Route, Step
+from mmtool.methods.base import Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
+from mmtool.methods.protocols import Route
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 

@@ -23,7 +23,9 @@ from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
-from mmtool.methods.base import Method, Pack
+from mmtool.methods.base import Pack
+from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.representation import PooledStates
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, trim
@@ -60,14 +62,12 @@ class M3AEOptions:
     confidence_noise: NotNegative = 1.0
 
 
-class M3AE(Method):
+class M3AE(PooledStates, Likelihood):
     name = "m3ae"
     Options = M3AEOptions
     view = "document"
     shape_defaults = {"bias": True, "positions": "both"}  # noqa: RUF012
-    scores_by_token = True
     poolings = ("cls", "mean")
-    reconstructs = True
 
     def __init__(self, layout: Any, graph: Any, options: M3AEOptions) -> None:
         super().__init__(layout, graph, options)
@@ -311,6 +311,9 @@ class M3AE(Method):
             log_p = torch.log_softmax(self._scores(model, documents, np.array(offsets)[:, None], index)[:, 0], -1)
             np.subtract.at(total, list(owners), log_p[np.arange(len(codes)), list(codes)].cpu().numpy())
         return total, sizes + varies
+
+    def score_passes(self, num_tokens: int) -> int:
+        return num_tokens
 
     def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document, int, int]]:
         """Number of the sample, document, place and local target of each code to be told; made one by one."""

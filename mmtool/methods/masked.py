@@ -19,7 +19,8 @@ from torch import Tensor
 from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
-from mmtool.methods.base import Method
+from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.representation import PooledStates
 from mmtool.model.confidence import fill_by_confidence
 from mmtool.model.decode import Generated, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
@@ -39,12 +40,10 @@ class MaskedOptions:
     confidence_noise: NotNegative = 1.0
 
 
-class Masked(Method):
+class Masked(PooledStates, Likelihood):
     name = "masked"
     Options = MaskedOptions
     view = "document"
-    scores_by_token = True
-    reconstructs = True
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
         names = self.present(sample)
@@ -109,6 +108,9 @@ class Masked(Method):
             np.add.at(total, owners, score(model, [document for _, document in part], self.view)[0])
             np.add.at(counts, owners, 1)
         return total, counts
+
+    def score_passes(self, num_tokens: int) -> int:
+        return num_tokens
 
     def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document]]:
         """The number of a sample and a document, for each token to be told; made one by one, for there are as many as tokens."""

@@ -20,6 +20,7 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import Transitive, imputing, representing
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 from mmtool.model.values import NETWORKS, Direction, ValueDecoder, ValueNetwork, code_values
@@ -101,7 +102,7 @@ class _Teacher:
         where the route starts; and each of these two given the other and the pseudo table."""
         found = []
         for held, samples in groups.items():
-            for route in self.method.routes(held):
+            for route in self.method.routes(held) if isinstance(self.method, Transitive) else ():
                 path = route.paths[0]
                 if len(route.paths) > 1 or path[0] == route.target or not set(path) <= set(self.decoder.tables):
                     continue
@@ -127,12 +128,12 @@ class _Teacher:
         for start, end in pairwise(path):
             for at in range(0, len(made), AT_ONCE):
                 part = made[at : at + AT_ONCE]
-                codes = self.method.impute(self.model, part, [start], end, Sampling(), generator).codes
+                codes = imputing(self.method).impute(self.model, part, [start], end, Sampling(), generator).codes
                 made[at : at + AT_ONCE] = [Sample(sample.key, {**sample.tokens, end: own}) for sample, own in zip(part, codes, strict=True)]
         return made
 
     def states(self, given: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
-        return self.method.states(self.model, given, samples)
+        return representing(self.method).states(self.model, given, samples)
 
 
 def _subsets(names: frozenset[str]) -> Iterator[tuple[str, ...]]:

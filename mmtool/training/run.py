@@ -27,6 +27,7 @@ from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer, from_bytes
@@ -134,9 +135,9 @@ class Run:
     def method(self) -> Method:
         """The method as configured, with the gallery of training samples if it keeps one."""
         method = make_method(self.config, self.layout, self.graph)
-        if method.has_gallery:
+        if isinstance(method, Retrieving):
             gallery = open_token_set(self.path / GALLERY)
-            method.gallery = [gallery[i] for i in range(len(gallery))]
+            method.use_gallery([gallery[i] for i in range(len(gallery))])
         return method
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.methods.base import Method
+from mmtool.methods.protocols import Representing
 from mmtool.model.transformer import Transformer
 
 PREDICTED_TOGETHER = 256
@@ -85,7 +85,9 @@ class Target:
         return cls(**{**record, "classes": tuple(record["classes"]), "have": tuple(record["have"])})
 
 
-def head_outputs(model: Transformer, method: Method, target: Target, samples: Sequence[Sample], dropped: Tensor | None = None) -> Tensor:
+def head_outputs(
+    model: Transformer, method: Representing, target: Target, samples: Sequence[Sample], dropped: Tensor | None = None
+) -> Tensor:
     """(N, O) outputs of the head, with gradients; every sample is seen through those of the target's modalities that it holds.
 
     dropped: (N, D) factors on the features. Raises UsageError where a sample holds none of them.
@@ -104,7 +106,7 @@ def head_outputs(model: Transformer, method: Method, target: Target, samples: Se
 
 
 @torch.no_grad()
-def predict(model: Transformer, method: Method, target: Target, samples: Sequence[Sample]) -> np.ndarray:
+def predict(model: Transformer, method: Representing, target: Target, samples: Sequence[Sample]) -> np.ndarray:
     """(N, O) outputs of the head."""
     starts = range(0, len(samples), PREDICTED_TOGETHER)
     parts = [head_outputs(model, method, target, samples[start : start + PREDICTED_TOGETHER]) for start in starts]
