@@ -67,7 +67,7 @@ def test_the_other_documents_of_a_row_and_what_comes_later_change_nothing() -> N
     arrays = [torch.from_numpy(array) for array in (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)]
     with torch.no_grad():
         hidden = model(*arrays[:4], attention_mask(arrays[4], arrays[1], "past")).flatten(0, 1)
-        places, targets = torch.from_numpy(batch.places[1]), torch.from_numpy(batch.targets[1])
+        places, targets = torch.from_numpy(batch.target_indices[1]), torch.from_numpy(batch.targets[1])
         log_p = torch.log_softmax(model.logits(hidden[places], 1), -1).gather(1, targets[:, None])[:, 0]
     np.testing.assert_allclose([-log_p[:LENGTH].sum(), -log_p[LENGTH:].sum()], alone, rtol=1e-4)
 

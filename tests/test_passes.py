@@ -113,9 +113,9 @@ def test_no_pass_is_larger_than_allowed(method: str, monkeypatch: pytest.MonkeyP
     places = len(model.ordinal.bridge.weights_embedding) if model.ordinal is not None else 0
     attention = type(model.blocks[0]).forward
 
-    def noting(self, x, turn, mask, cache):
+    def noting(self, x, cos_sin, mask, cache):
         seen.append((*x.shape[:2], mask.shape[-1]))
-        return attention(self, x, turn, mask, cache)
+        return attention(self, x, cos_sin, mask, cache)
 
     monkeypatch.setattr(type(model.blocks[0]), "forward", noting)
     for asked in [asked for name, asked in CASES if name == method]:

@@ -80,7 +80,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     size = save(output, model, {**record, "trained_on": read_record(output).get("trained_on")})
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     trained, share = counted["trained"], counted["share"]
-    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)
+    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.last_losses)
 
 
 def goal_of(train: Labelled, config: AdaptConfig) -> Goal:

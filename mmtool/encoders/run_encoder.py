@@ -76,11 +76,11 @@ class RunEncoder(Encoder):
             mask = read_only_mask(mask, filled, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
             position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
-        turn = model.shape.turn(position, x.dtype)
+        cos_sin = model.shape.cos_sin(position, x.dtype)
         for depth, block in enumerate(model.blocks):
             if depth and deep:
                 x = torch.cat((x[:, :size], x[:, size:] + deep[depth - 1].to(x.dtype)), 1)
-            x = block(x, turn, mask, None)
+            x = block(x, cos_sin, mask, None)
         x = model.final_norm(x)
         states = x[:, :size]
         if model.ordinal is not None:

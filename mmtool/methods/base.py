@@ -83,13 +83,14 @@ class Method(ABC):
         """What `forward` takes of a batch beside the model, on the device; masks are built here, outside the compiled step."""
         arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
         tokens, modality, slot, position, document = (to_device(array, device) for array in arrays)
-        places, targets = ([to_device(array, device) for array in arrays] for arrays in (batch.places, batch.targets))
-        return tokens, modality, slot, position, attention_mask(document, modality, self.view), places, targets
+        wanted = (batch.target_indices, batch.targets)
+        target_indices, targets = ([to_device(array, device) for array in part] for part in wanted)
+        return tokens, modality, slot, position, attention_mask(document, modality, self.view), target_indices, targets
 
     def forward(self, model: Transformer, *inputs: Any) -> Tensor:
         """Sum of losses of each modality, (M,), of a batch given as `inputs`."""
-        *rows, places, targets = inputs
-        return self.loss_sums(model, model(*rows), places, targets)
+        *rows, target_indices, targets = inputs
+        return self.loss_sums(model, model(*rows), target_indices, targets)
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -100,9 +101,9 @@ class Method(ABC):
         """What a step descends on, from the sums of losses and the number of targets of each modality in the whole batch."""
         return sums.sum() / max(1, int(counts.sum()))
 
-    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, target_indices: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """Sum of losses of each modality, (M,), in fp32; the loop divides by the number of targets."""
-        return loss_sums(model, hidden_BLD, places, targets)
+        return loss_sums(model, hidden_BLD, target_indices, targets)
 
     def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
         """What is measured on held-out samples at every checkpoint, by name; nothing, unless the method says otherwise."""

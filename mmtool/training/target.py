@@ -48,11 +48,11 @@ class Target:
         return nn.Linear(width, len(self.classes) or 1)
 
     def encode(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(N,) places in `classes` (-1 for a class that training has not), or standardised numbers."""
+        """(N,) indices in `classes` (-1 for a class that training has not), or standardised numbers."""
         if self.is_number:
             return ((np.array([sample.number(self.label) for sample in samples]) - self.mean) / self.scale).astype(np.float32)
-        places = {name: place for place, name in enumerate(self.classes)}
-        return np.array([places.get(str(sample.labels[self.label]), -1) for sample in samples], np.int64)
+        indices = {name: index for index, name in enumerate(self.classes)}
+        return np.array([indices.get(str(sample.labels[self.label]), -1) for sample in samples], np.int64)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): cross entropy in nats, or squared error in squared standard deviations."""
@@ -60,7 +60,7 @@ class Target:
             return (outputs[:, 0] - targets).square()
         return F.cross_entropy(outputs, targets, reduction="none")
 
-    def said(self, outputs: np.ndarray) -> np.ndarray:
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
         """(N, O) outputs of the head -> (N,) classes as text, or numbers."""
         if self.is_number:
             return outputs[:, 0] * self.scale + self.mean
@@ -72,8 +72,8 @@ class Target:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("key", self.label, f"predicted {self.label}", *(f"p({name})" for name in self.classes)))
         shares = np.zeros((len(samples), 0)) if self.is_number else torch.softmax(torch.from_numpy(outputs), 1).numpy()
-        for sample, said, chances in zip(samples, self.said(outputs), shares, strict=True):
-            shown = f"{said:.6g}" if self.is_number else said
+        for sample, predicted, chances in zip(samples, self.decode(outputs), shares, strict=True):
+            shown = f"{predicted:.6g}" if self.is_number else predicted
             writer.writerow((sample.key, sample.labels.get(self.label, ""), shown, *(f"{chance:.4f}" for chance in chances)))
         return file.getvalue().encode()
 
@@ -97,7 +97,7 @@ def head_outputs(
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(name for name in target.have if name in sample.tokens), []).append(i)
     if () in groups:
-        what = f"the sample holds none of {', '.join(target.have)}, by which {target.label} is told."
+        what = f"the sample holds none of {', '.join(target.have)}, from which {target.label} is predicted."
         raise UsageError(what, where=samples[groups[()][0]].key, fix="Leave it out, or finetune on what it holds.")
     parts = [method.represent(model, [samples[i] for i in rows], names, target.pooling) for names, rows in groups.items()]
     order = torch.tensor([i for rows in groups.values() for i in rows], device=model.head.device)
