@@ -10,7 +10,7 @@ from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document, conditional_document
 from mmtool.methods import METHODS
-from mmtool.methods.protocols import Retrieving
+from mmtool.methods.protocols import ImputationRequest, Retrieving
 from mmtool.model.bridge import ValueBridge
 from mmtool.model.decode import generate, hidden_states, score
 from mmtool.model.masks import attention_mask
@@ -99,6 +99,6 @@ def test_every_method_gives_expected_values(name: str) -> None:
     if isinstance(made, Retrieving):
         made.use_gallery(samples(4))
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
-    found = made.impute(model, samples(), ["a"], "b", Sampling(code_values=values), torch.Generator().manual_seed(0), 3)
+    found = made.impute(model, samples(), ImputationRequest(["a"], "b", Sampling(code_values=values), 3), torch.Generator().manual_seed(0))
     assert found.expected is not None and found.expected.shape == (18, LENGTH)
     assert np.abs(found.expected).max() < values.max()

@@ -21,6 +21,7 @@ from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.methods.masked import Masked, MaskedOptions
 from mmtool.methods.protocols import (
+    ImputationRequest,
     Imputing,
     Matching,
     Reconstructing,
@@ -86,7 +87,7 @@ def test_iterative_decoding_fills_every_place_within_the_range(want):
     have = "grid" if want == "short" else "short"
     samples = [Sample(str(i), {have: codes(0, 1)}) for i in range(4)]
     generator = torch.Generator().manual_seed(0)
-    made = method.impute(untrained(), samples, [have], want, Sampling(), generator, draws=2)
+    made = method.impute(untrained(), samples, ImputationRequest([have], want, draws=2), generator)
     assert len(made.codes) == 8 and np.isfinite(made.log_likelihood).all()
     modality = LAYOUT.modalities[LAYOUT.index(want)]
     for row in made.codes:
@@ -123,8 +124,8 @@ def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
     monkeypatch.setattr(method, "features", lambda model, samples, *rest: encoded.append(len(samples)) or real(model, samples, *rest))
 
     def ask():
-        cold, generator = Sampling(temperature=0), torch.Generator().manual_seed(0)
-        return method.impute(model, [Sample("x", {"short": codes(0, 1, 1)})], ["short"], "grid", cold, generator).log_likelihood
+        coldly = ImputationRequest(["short"], "grid", Sampling(temperature=0))
+        return method.impute(model, [Sample("x", {"short": codes(0, 1, 1)})], coldly, torch.Generator().manual_seed(0)).log_likelihood
 
     first = ask()
     assert ask() == first and encoded == [1, 9, 1]

@@ -13,9 +13,8 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.methods import METHODS
-from mmtool.methods.protocols import Reconstructing
+from mmtool.methods.protocols import ImputationRequest, Reconstructing
 from mmtool.model import passes
-from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
 
 TABLE, LONGEST = 6, 30
@@ -56,7 +55,7 @@ def limits(tokens: int, pairs: int = 1 << 24):
 
 
 def drawn(method, model, samples: list[Sample]) -> list[np.ndarray]:
-    made = method.impute(model, samples, ["text"], "lab", Sampling(), torch.Generator().manual_seed(3), draws=2)
+    made = method.impute(model, samples, ImputationRequest(["text"], "lab", draws=2), torch.Generator().manual_seed(3))
     return [np.stack(made.codes), made.log_likelihood]
 
 

@@ -41,7 +41,7 @@ class Step:
 class Method(ABC):
     """The objective: one document per sample, made from the sample and its own random generator, and the loss at its targets.
 
-    view: who sees whom. What a method can do once it is trained (impute, score, represent ...) is said by the protocols of protocols.py.
+    view: who sees whom. What a method can do once it is trained (impute, score, represent ...) is in the protocols of protocols.py.
     """
 
     name: ClassVar[str]
@@ -106,7 +106,7 @@ class Method(ABC):
         return loss_sums(model, hidden_BLD, target_indices, targets)
 
     def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
-        """What is measured on held-out samples at every checkpoint, by name; nothing, unless the method says otherwise."""
+        """What is measured on held-out samples at every checkpoint, by name; nothing, unless the method overrides it."""
         return {}
 
     def clear_cache(self) -> None:  # noqa: B027 (a hook)

@@ -19,7 +19,7 @@ from mmtool.methods.next_token import NextToken
 class CM3Options:
     """mean_spans: mean of the Poisson number of moved spans per document.
     commutative: segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper.
-    across_segments: spans may run over the border of two segments; off, each stays inside one."""
+    across_segments: spans may run over the border of two segments; off, a span stays inside one."""
 
     mean_spans: NotNegative = 1.0
     commutative: bool = False

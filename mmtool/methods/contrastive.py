@@ -21,9 +21,10 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
+from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
 from mmtool.model.decode import Generated, pooled_states
-from mmtool.model.sampling import Sampling, draw
+from mmtool.model.sampling import draw
 from mmtool.model.transformer import Transformer
 
 
@@ -78,22 +79,14 @@ class Contrastive(PooledStates):
     def use_gallery(self, samples: Sequence[Sample]) -> None:
         self._gallery, self._encoded = samples, {}
 
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
         """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest. Guidance has no effect."""
+        want, sampling = request.want, request.sampling
         pool = [sample for sample in self._gallery if want in sample.tokens]
         if not pool:
             raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")
-        queries, answers = self.features(model, samples, have), self._encode_gallery(model, pool, want)
-        scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(draws, 0)
+        queries, answers = self.features(model, samples, request.have), self._encode_gallery(model, pool, want)
+        scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(request.draws, 0)
         chosen = draw(scores, sampling, generator)
         log_p = torch.log_softmax(scores, 1).gather(1, chosen[:, None])[:, 0]
         codes = [pool[i].tokens[want] for i in chosen.tolist()]

@@ -29,7 +29,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.methods.base import Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
-from mmtool.methods.protocols import Route
+from mmtool.methods.protocols import ImputationRequest, Route
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
@@ -153,7 +153,7 @@ class LoReTTa(Commutative):
     ) -> list[np.ndarray]:
         """Of several draws for each sample the one given which the source of the link is most probable."""
         (source, pseudo), draws = link, self.options.draws
-        codes = self.impute(model, samples, [source], pseudo, sampling, generator, draws).codes
+        codes = self.impute(model, samples, ImputationRequest([source], pseudo, sampling, draws), generator).codes
         if draws == 1:
             return codes
         grouped = [codes[start : start + draws] for start in range(0, len(codes), draws)]

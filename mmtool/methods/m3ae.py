@@ -25,13 +25,14 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
 from mmtool.methods.base import Pack
 from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import decode_by_confidence
 from mmtool.model.decode import Generated, trim
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
 from mmtool.model.passes import streamed
-from mmtool.model.sampling import Sampling, draw
+from mmtool.model.sampling import draw
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
@@ -244,19 +245,11 @@ class M3AE(PooledStates, Likelihood):
         return reconstructed
 
     @torch.no_grad()
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
         """The wanted modality all hidden: patches are predicted at once, codes by iterative decoding. A varying length is drawn first."""
         assert isinstance(model, MaskedAutoencoder)
-        index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
+        have, want, sampling = request.have, request.want, request.sampling
+        index, given = self.layout.index(want), [sample for sample in samples for _ in range(request.draws)]
         scores = self._length_scores(model, given, have, index)
         sizes = draw(scores, sampling, generator)
         length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]

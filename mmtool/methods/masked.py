@@ -20,12 +20,12 @@ from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
 from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
 from mmtool.model.confidence import decode_by_confidence
 from mmtool.model.decode import Generated, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.passes import passes, slices, streamed
-from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
 
@@ -76,29 +76,21 @@ class Masked(PooledStates, Likelihood):
         return Document(tokens, targets, np.full(len(tokens), index), *slots_and_positions(self.layout, index, len(tokens)))
 
     @torch.no_grad()
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
         """Iterative decoding: in each pass all hidden tokens are drawn, and the most confident ones stay."""
-        canvas = self._canvas(model, samples, have, want, draws, shown=True)
-        hidden = self._canvas(model, samples, have, want, draws, shown=False).scores if sampling.guidance else None
+        sampling = request.sampling
+        canvas = self._canvas(model, samples, request, shown=True)
+        unconditional = self._canvas(model, samples, request, shown=False).scores if sampling.guidance else None
         steps, noise = self.options.decode_steps, self.options.confidence_noise
-        decoded = decode_by_confidence(canvas.scores, hidden, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
+        decoded = decode_by_confidence(canvas.scores, unconditional, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
         return trim(decoded.local, decoded.log_p, canvas.modality.fixed_length, decoded.expected)
 
-    def _canvas(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, draws: int, shown: bool) -> "_Canvas":
+    def _canvas(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, shown: bool) -> "_Canvas":
         """The wanted segment after those given, which are all hidden where they are not to be shown: so training shows nothing."""
-        empty = self.canvas(want, None)
-        given = [[self.canvas(name, sample.tokens[name] if shown else None) for name in have] for sample in samples]
-        prompts = [concatenate([*parts, empty]) for parts in given for _ in range(draws)]
-        return _Canvas(model, prompts, self.layout.index(want), len(empty) - 1)
+        empty = self.canvas(request.want, None)
+        given = [[self.canvas(name, sample.tokens[name] if shown else None) for name in request.have] for sample in samples]
+        prompts = [concatenate([*parts, empty]) for parts in given for _ in range(request.draws)]
+        return _Canvas(model, prompts, self.layout.index(request.want), len(empty) - 1)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
         """By the chain rule, from left to right: one pass per token, where the tokens before it are visible and those after it hidden."""

@@ -31,7 +31,7 @@ def mutual_information(
     It is log p(given | donor) - log p(given) and log p(donor | given) - log p(donor) alike. A model errs in both, in different ways: the
     mean is taken (both_ways; else the first alone, of donors without likelihood). Of several given modalities the first term is summed,
     as if they were independent given the donor. p(donor) is the mean of p(donor | reference) over samples that hold some of `have`: what
-    a model says of a donor given nothing need not agree with what it says given something.
+    a model predicts given nothing need not agree with what it predicts given something.
     """
     columns = []
     for at in range(0, len(donors), TOGETHER):

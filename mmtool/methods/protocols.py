@@ -5,7 +5,7 @@ but `Representing` hold functions only); whoever needs it calls `imputing`, `sco
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -22,21 +22,22 @@ from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
 
+@dataclass(frozen=True)
+class ImputationRequest:
+    """So many draws of modality `want` of each sample, given its modalities `have`. sampling: how they are drawn."""
+
+    have: Sequence[str]
+    want: str
+    sampling: Sampling = field(default_factory=Sampling)
+    draws: int = 1
+
+
 @runtime_checkable
 class Imputing(Protocol):
     """Draws absent modalities from present ones."""
 
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
-        """Draw modality `want` of each sample given its modalities `have`; all draws of the first sample come first."""
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
+        """What is requested of each sample; all draws of the first sample come first."""
 
 
 @runtime_checkable

@@ -20,8 +20,7 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method
-from mmtool.methods.protocols import Transitive, imputing, representing
-from mmtool.model.sampling import Sampling
+from mmtool.methods.protocols import ImputationRequest, Transitive, imputing, representing
 from mmtool.model.transformer import Transformer
 from mmtool.model.values import NETWORKS, Direction, ValueDecoder, ValueNetwork, code_values
 from mmtool.tokenizers.base import Tokenizer
@@ -128,7 +127,7 @@ class _Fitter:
         for start, end in pairwise(path):
             for first in range(0, len(drawn), AT_ONCE):
                 part = drawn[first : first + AT_ONCE]
-                codes = imputing(self.method).impute(self.model, part, [start], end, Sampling(), generator).codes
+                codes = imputing(self.method).impute(self.model, part, ImputationRequest([start], end), generator).codes
                 drawn[first : first + AT_ONCE] = [
                     Sample(sample.key, {**sample.tokens, end: row}) for sample, row in zip(part, codes, strict=True)
                 ]
