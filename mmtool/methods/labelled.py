@@ -1,4 +1,4 @@
-"""What a labelled task asks of a model: outputs per sample, their loss against labels, and the predictions made of them.
+"""What a labelled task asks of a model: outputs per sample, their loss against labels, and what they say in the end.
 
 A new kind of task adds one class and one line to `GOALS`. Labels that are unknown (None) take no part in the loss.
 """
@@ -73,9 +73,9 @@ class SingleLabel(Goal):
         return cls({"classes": names.tolist(), "weights": weights})
 
     def targets(self, labels: Sequence[Label]) -> np.ndarray:
-        """(N, 1) indices of classes; a class that training never saw counts as unknown."""
-        index = {name: i for i, name in enumerate(self.classes)}
-        return np.array([[np.nan if label is None else index.get(str(label), np.nan)] for label in labels], np.float32).reshape(-1, 1)
+        """(N, 1) places of classes; a class that training never saw counts as unknown."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        return np.array([[np.nan if label is None else place.get(str(label), np.nan)] for label in labels], np.float32).reshape(-1, 1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         known = ~targets[:, 0].isnan()
@@ -96,14 +96,14 @@ class MultiLabel(Goal):
     @classmethod
     def of(cls, labels: Sequence[Label], balanced: bool) -> "Goal":
         known = [_several(label) for label in labels if label is not None]
-        names = sorted({name for classes in known for name in classes})
+        names = sorted({name for own in known for name in own})
         _check_classes(names, least=1)
-        counts = np.array([sum(name in classes for classes in known) for name in names])
+        counts = np.array([sum(name in own for own in known) for name in names])
         weights = ((len(known) - counts) / counts).clip(1 / MAX_WEIGHT, MAX_WEIGHT).tolist() if balanced else None
         return cls({"classes": names, "weights": weights})
 
     def targets(self, labels: Sequence[Label]) -> np.ndarray:
-        rows = [[np.nan] * self.num_outputs if label is None else [name in _several(label) for name in self.classes] for label in labels]
+        rows = [[np.nan] * self.num_outputs if own is None else [name in _several(own) for name in self.classes] for own in labels]
         return np.array(rows, np.float32).reshape(-1, self.num_outputs)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -138,8 +138,8 @@ class Binary(MultiLabel):
         return 1
 
     def targets(self, labels: Sequence[Label]) -> np.ndarray:
-        index = {self.classes[0]: 0.0, self.classes[1]: 1.0}
-        return np.array([[np.nan if label is None else index.get(str(label), np.nan)] for label in labels], np.float32).reshape(-1, 1)
+        place = {self.classes[0]: 0.0, self.classes[1]: 1.0}
+        return np.array([[np.nan if label is None else place.get(str(label), np.nan)] for label in labels], np.float32).reshape(-1, 1)
 
 
 class Regression(Goal):
@@ -209,7 +209,7 @@ GOALS: dict[str, type[Goal]] = {goal.kind: goal for goal in (SingleLabel, MultiL
 
 
 def suited(labels: Sequence[Label]) -> str:
-    """The kind of task that labels call for: lists are several classes, fractions a number, two values binary, all else classes."""
+    """The kind of task that labels call for: lists are several classes, fractions a number, two values binary, others classes."""
     known = [label for label in labels if label is not None]
     if any(isinstance(label, list | tuple) for label in known):
         return MultiLabel.kind
