@@ -48,8 +48,8 @@ def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, me
     assert measured["prediction accuracy"]["value"] > 0.8 and measured["prediction accuracy"]["n"] == 48
     imputer = Imputer.open(tmp_path / "out")
     alone = [sample(f"new-{i}", i % CLASSES, "b") for i in range(20)]
-    predicted = imputer.target.decode(imputer.predict(alone))
-    assert np.mean(predicted == [str(i % CLASSES) for i in range(20)]) > 0.6
+    said = imputer.target.decode(imputer.predict(alone))
+    assert np.mean(said == [str(i % CLASSES) for i in range(20)]) > 0.6
     assert imputer.features(alone, ["b"]).shape == (20, 32), "it is still a run"
 
 
@@ -112,10 +112,10 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
     done = finetune(tuning(label="amount", kind="number", steps=150), base / "cm3", shards, tmp_path / "out")
     assert [row["metric"] for row in done.results] == ["prediction r2"] and done.results[0]["value"] > 0.8
     imputer = Imputer.open(tmp_path / "out")
-    predicted = imputer.target.decode(imputer.predict([sample("new", 0, "ab")]))
+    said = imputer.target.decode(imputer.predict([sample("new", 0, "ab")]))
     with pytest.raises(UsageError, match=r"none-of-it.*holds none of"):
         imputer.predict([sample("new", 0, "ab"), sample("none-of-it", 0, "")])
-    assert 90 < predicted[0] < 140
+    assert 90 < said[0] < 140
     for amount in (100.0, "unknown"):
         last = sample("last", 0, "ab", "validation")
         last.labels["amount"] = amount
@@ -148,7 +148,7 @@ def test_lower_layers_learn_slower_and_none_at_all_where_told_so(base: Path, tmp
     assert 0 < moved[0] < moved[1]
 
 
-def test_class_weights_shift_the_predictions(base: Path, tmp_path: Path) -> None:
+def test_class_weights_shift_what_is_said(base: Path, tmp_path: Path) -> None:
     def share_of(name, weights):
         finetune(tuning(steps=20, class_weights=weights), base / "cm3", base / "shards", tmp_path / name)
         imputer = Imputer.open(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Imputation link by link: for a target that training never saw with what is given, draw the link first, then the target from the link.
+"""A run asked link by link: for a target that training never saw with what is given, draw the link first, then the target from the link.
 
 The path is the shortest one of the run's co-occurrence graph, a -> b -> ... -> c. Every arrow is a direction that training did see.
 """
@@ -55,10 +55,10 @@ class ChainedImputer:
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """The negative log-likelihood of `target`, -log mean_k p(target | link_k) in nats, and its number of tokens, per sample.
 
-        A Monte Carlo estimate of the likelihood that the chain as a whole gives the target. The links are drawn at temperature 1, without
-        top-k and guidance, whatever samples are imputed with: only then is their mean the likelihood of the model. (A logarithm of a mean
-        over few draws is too low on average, so that the perplexity is an upper bound that falls with `num_links`. A method that decodes
-        by confidence draws from its model only approximately.)
+        A Monte Carlo estimate of the target's likelihood under the chain. The links are drawn at temperature 1, without top-k and
+        guidance, whatever samples are imputed with: only then is their mean the likelihood of the model. (A logarithm of a mean over few
+        draws is too low on average, so that the perplexity is an upper bound that falls with `num_links`. A method that decodes by
+        confidence draws from its own model only approximately.)
         """
         path = self._path(have, target)
         linked = self.links(samples, path, self.num_links, seed=self._link_seed)

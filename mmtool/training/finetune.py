@@ -1,6 +1,6 @@
-"""The finetune stage: a pretrained run and labelled samples in, a new run with a head out; the same command continues it.
+"""The finetune stage: a pretrained run and labelled samples in, a run of its own with a head out; the same command continues it.
 
-The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also measures its predictions), `impute`,
+The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also classifiers its predictions), `impute`,
 `info`, and `finetune` again, for another label. See training/run.py for its files.
 """
 
@@ -58,14 +58,14 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
 
     Raises UsageError where samples have no such label, or where `output` was begun with other settings, data or weights.
     """
-    output_path = OutputPath(output, force, [base, data])
-    begun = output_path.continues(CONFIG)
+    place = OutputPath(output, force, [base, data])
+    begun = place.continues(CONFIG)
     pretrained = open_run(base)
     train = open_token_set(data, split=TRAIN)
     same_tokenizers(pretrained, train, data)
     weights = pretrained.checkpoint()
     config = replace(config, label=config.label or _only_label(train))
-    run, target = _begin_or_continue(config, pretrained, weights, train, output_path, begun)
+    run, target = _begin_or_continue(config, pretrained, weights, train, place, begun)
     device = pick_device()
     be_deterministic(device)
     model = _model(run, weights, config.seed)
@@ -90,10 +90,10 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
 
 def _only_label(train: TokenSet) -> str:
     """The only label that could be meant. Raises UsageError where there is none or more than one."""
-    label = choose_label([train[i] for i in range(len(train))], None)
-    if label is None:
+    found = choose_label([train[i] for i in range(len(train))], None)
+    if found is None:
         raise UsageError("no label was named.", where="--label", fix="Choose what shall be predicted, e.g. --label digit.")
-    return label
+    return found
 
 
 def _begin_or_continue(
@@ -140,7 +140,7 @@ def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:
     if pooling not in poolings:
         fix = f"Choose from: {', '.join(poolings)}."
         raise UsageError(f"the method {base.config.method} has no pooling {pooling!r}.", where="--pooling", fix=fix)
-    bare = [Sample(record["key"], {}, record["labels"]) for record in map(train.record, range(len(train)))]
+    bare = [Sample(each["key"], {}, each["labels"]) for each in map(train.record, range(len(train)))]
     choose_label(bare, config.label)
     values = [bare[i].labels[config.label] for i in _labelled(train, config.label, have)]
     if len({str(value) for value in values}) < 2:
@@ -163,7 +163,7 @@ def _members(train: TokenSet, target: Target) -> np.ndarray:
 
 
 def _held_out(data: Path, target: Target) -> list[Sample]:
-    """The validation samples that have the label; none where the data has no such split."""
+    """The validation samples that can be judged; none where the data has no such split."""
     if data.is_dir() and not (data / HELD_OUT).is_dir():
         log("there is no validation split: training ends after its steps, and the last one counts as the best.")
         return []
@@ -177,6 +177,6 @@ def _model(run: Run, weights: Checkpoint, seed: int) -> Transformer:
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(seed))
     assert model.task_head is not None
-    head = {f"task_head.{name}": tensor for name, tensor in model.task_head.state_dict().items()}
-    model.load_state_dict({**weights.model, **head})
+    own = {f"task_head.{name}": tensor for name, tensor in model.task_head.state_dict().items()}
+    model.load_state_dict({**weights.model, **own})
     return model

@@ -25,7 +25,7 @@ RATE_SHARE = 0.5  # of the rate of pretraining at the same width
 class Finetuner(TransformerLoop):
     """Steps on labelled samples; validates on held-out ones, keeps the best step in mind and stops when there is no progress.
 
-    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step of the last validation.
+    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were asked last.
     """
 
     loader: SampleLoader
@@ -85,7 +85,7 @@ class Finetuner(TransformerLoop):
             return {}
         return scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
 
-    def _after_validation(self, measured: Mapping[str, float]) -> None:
+    def _judge(self, measured: Mapping[str, float]) -> None:
         """Remember the step where it is the best so far."""
         score, self.judged = measured["r2" if self.target.is_number else "accuracy"], self.step
         if self.best is None or score > self.best[0]:
@@ -94,8 +94,8 @@ class Finetuner(TransformerLoop):
             log(f"no progress since step {self.best[1]}: stopping early")
 
     def state(self) -> dict[str, Any]:
-        best = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
-        return {**super().state(), **best}
+        found = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
+        return {**super().state(), **found}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
@@ -126,8 +126,8 @@ def make_optimizer(model: Transformer, config: FinetuneConfig, rate: float) -> t
         else:
             parameter.requires_grad_(False)
     listed = [
-        {"params": parameters, "share": share, "weight_decay": config.weight_decay if decays else 0.0}
-        for (share, decays), parameters in groups.items()
+        {"params": found, "share": share, "weight_decay": config.weight_decay if decays else 0.0}
+        for (share, decays), found in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=rate, betas=config.betas, eps=1e-8, fused=True)
 

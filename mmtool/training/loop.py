@@ -173,10 +173,10 @@ class Loop:
             metrics_log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
         self._validated, self.measured = self.step, measured or {}
         if measured:
-            self._after_validation(measured)
+            self._judge(measured)
             amend_checkpoint(folder, self.state())
 
-    def _after_validation(self, measured: Mapping[str, float]) -> None:
+    def _judge(self, measured: Mapping[str, float]) -> None:
         """Learn from a validation; the state may change."""
 
     def state(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from mmtool.training.optimizer import make_optimizer
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
 from mmtool.training.trainer import Trainer
 
-TYPICAL_SAMPLES = 512  # looked at to size rows and their capacity for targets
+TYPICAL_SAMPLES = 512  # looked at to size rows and target room
 GALLERY_SIZE = 4000  # training samples of each combination of modalities that a retrieving method may answer with
 
 
@@ -59,12 +59,12 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
 
     Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
     """
-    output_path = OutputPath(output, force, [data])
-    begun = output_path.continues(CONFIG)
+    place = OutputPath(output, force, [data])
+    begun = place.continues(CONFIG)
     with _spooled(data) as path:
         train = open_token_set(path, split="train").only(config.only, config.least_modalities)
         config = _with_method(config, train)
-        run = _continue(config, train, output) if begun else _begin(config, train, output_path)
+        run = _continue(config, train, output) if begun else _begin(config, train, place)
         held_out = _validation_samples(path, config)
     device = pick_device()
     be_deterministic(device)
@@ -91,7 +91,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
 
 
 def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
-    """The settings with the method that suits the data where none is named; logs which one, and why."""
+    """The settings with the method that suits the data where none is named; says which one, and why."""
     if config.method != AUTO:
         return config
     name, reason = choose_method(train.modalities, CoOccurrence.of(train.present(i) for i in range(len(train))))
@@ -113,7 +113,7 @@ def _spooled(data: Path | None) -> Iterator[Path]:
         except DataError as error:
             if str(error.where) != file.name:
                 raise
-            fix = "The command upstream probably failed: see its error."
+            fix = "The command upstream probably failed: see what it said."
             raise DataError(error.what, where="standard input", fix=fix) from error
 
 
@@ -143,11 +143,11 @@ def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
 
 def _gallery(train: TokenSet, seed: int) -> list[Sample]:
     """Random training samples, up to `GALLERY_SIZE` of each combination of modalities."""
-    counts: Counter[tuple[str, ...]] = Counter()
+    found: Counter[tuple[str, ...]] = Counter()
     chosen = []
     for i in np.random.default_rng(seed).permutation(len(train)):
-        counts[tuple(train.present(int(i)))] += 1
-        if counts[tuple(train.present(int(i)))] <= GALLERY_SIZE:
+        found[tuple(train.present(int(i)))] += 1
+        if found[tuple(train.present(int(i)))] <= GALLERY_SIZE:
             chosen.append(train[int(i)])
     return chosen
 

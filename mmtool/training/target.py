@@ -48,11 +48,11 @@ class Target:
         return nn.Linear(width, len(self.classes) or 1)
 
     def encode(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(N,) indices in `classes` (-1 for a class that training has not), or standardised numbers."""
+        """(N,) places in `classes` (-1 for a class that training has not), or standardised numbers."""
         if self.is_number:
             return ((np.array([sample.number(self.label) for sample in samples]) - self.mean) / self.scale).astype(np.float32)
-        indices = {name: index for index, name in enumerate(self.classes)}
-        return np.array([indices.get(str(sample.labels[self.label]), -1) for sample in samples], np.int64)
+        places = {name: place for place, name in enumerate(self.classes)}
+        return np.array([places.get(str(sample.labels[self.label]), -1) for sample in samples], np.int64)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): cross entropy in nats, or squared error in squared standard deviations."""
