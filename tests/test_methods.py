@@ -226,3 +226,10 @@ def test_a_method_claims_what_it_can_do_and_nothing_else(name):
         else:
             with pytest.raises(UsageError, match=name):
                 asked(method)
+
+
+@pytest.mark.parametrize(("name", "documents"), [("causal", 2), ("masked", 3 + 4), ("contrastive", 0)])
+def test_what_matching_reads_is_known_beforehand(name, documents):
+    """Of each pair, a segment for each modality that is scored, or each of its tokens."""
+    method = METHODS[name](LAYOUT, GRAPH, METHODS[name].Options())
+    assert matching(method).match_passes(10, [3, 4]) == 10 * documents
