@@ -10,6 +10,7 @@ from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document, conditional_document
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import ImputationRequest, Retrieving
 from mmtool.model.bridge import ValueBridge
 from mmtool.model.decode import generate, hidden_states, score
 from mmtool.model.masks import attention_mask
@@ -66,7 +67,7 @@ def test_the_other_documents_of_a_row_and_what_comes_later_change_nothing() -> N
     arrays = [torch.from_numpy(array) for array in (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)]
     with torch.no_grad():
         hidden = model(*arrays[:4], attention_mask(arrays[4], arrays[1], "past")).flatten(0, 1)
-        places, targets = torch.from_numpy(batch.places[1]), torch.from_numpy(batch.targets[1])
+        places, targets = torch.from_numpy(batch.target_indices[1]), torch.from_numpy(batch.targets[1])
         log_p = torch.log_softmax(model.logits(hidden[places], 1), -1).gather(1, targets[:, None])[:, 0]
     np.testing.assert_allclose([-log_p[:LENGTH].sum(), -log_p[LENGTH:].sum()], alone, rtol=1e-4)
 
@@ -95,8 +96,9 @@ def allowed_log_p(model: Transformer, document: Document) -> float:
 def test_every_method_gives_expected_values(name: str) -> None:
     model, method = model_of(0.5), METHODS[name]
     made = method(model.layout, CoOccurrence({frozenset(model.layout.names): 1}), method.Options())
-    made.gallery = samples(4)
+    if isinstance(made, Retrieving):
+        made.use_gallery(samples(4))
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
-    found = made.impute(model, samples(), ["a"], "b", Sampling(code_values=values), torch.Generator().manual_seed(0), 3)
+    found = made.impute(model, samples(), ImputationRequest(["a"], "b", Sampling(code_values=values), 3), torch.Generator().manual_seed(0))
     assert found.expected is not None and found.expected.shape == (18, LENGTH)
     assert np.abs(found.expected).max() < values.max()

@@ -86,9 +86,9 @@ def test_pseudo_modalities_are_drawn_with_guidance() -> None:
     asked = []
 
     class Listening(LoReTTa):
-        def impute(self, model, samples, have, want, sampling, generator, draws=1):  # type: ignore[no-untyped-def]
-            asked.append(sampling)
-            return super().impute(model, samples, have, want, sampling, generator, draws)
+        def impute(self, model, samples, request, generator):  # type: ignore[no-untyped-def]
+            asked.append(request.sampling)
+            return super().impute(model, samples, request, generator)
 
     method = Listening(layout, pairs, LoReTTaOptions(warmup=0.0, transitive_share=1.0, guidance=1.5))
     codes = np.array([0, 1], np.uint16)

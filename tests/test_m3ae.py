@@ -15,6 +15,7 @@ from mmtool.data.packing import BatchShape
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.methods.m3ae import M3AE, M3AEOptions
+from mmtool.methods.protocols import ImputationRequest
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
 from mmtool.training.config import options_of, resolve
@@ -212,7 +213,7 @@ def test_every_modality_is_filled_from_the_others(want, guidance):
     model = untrained(own)
     have = [name for name in NAMES if name != want]
     samples = [a_sample(i) for i in range(5)]
-    made = own.impute(model, samples, have, want, Sampling(guidance=guidance), torch.Generator().manual_seed(0), draws=2)
+    made = own.impute(model, samples, ImputationRequest(have, want, Sampling(guidance=guidance), 2), torch.Generator().manual_seed(0))
     assert len(made.codes) == len(made.log_likelihood) == 10 and np.isfinite(made.log_likelihood).all()
     modality = LAYOUT.modalities[LAYOUT.index(want)]
     for row in made.codes:
@@ -221,8 +222,9 @@ def test_every_modality_is_filled_from_the_others(want, guidance):
             assert row.dtype == np.uint8 and row.shape[1] == modality.patch_width
         else:
             assert row.max() < modality.vocabulary_size
-    alone = own.impute(model, samples[:1], have, want, Sampling(temperature=0), torch.Generator().manual_seed(0))
-    beside = own.impute(model, samples, have, want, Sampling(temperature=0), torch.Generator().manual_seed(0))
+    coldly = ImputationRequest(have, want, Sampling(temperature=0))
+    alone = own.impute(model, samples[:1], coldly, torch.Generator().manual_seed(0))
+    beside = own.impute(model, samples, coldly, torch.Generator().manual_seed(0))
     assert (alone.codes[0] == beside.codes[0]).all()
 
 

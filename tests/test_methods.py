@@ -15,10 +15,26 @@ from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
 from mmtool.impute.imputer import Imputer
 from mmtool.impute.sampling_params import SamplingParams
+from mmtool.methods import METHODS
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
 from mmtool.methods.masked import Masked, MaskedOptions
+from mmtool.methods.protocols import (
+    ImputationRequest,
+    Imputing,
+    Matching,
+    Reconstructing,
+    Representing,
+    Retrieving,
+    Scoring,
+    Transitive,
+    imputing,
+    matching,
+    reconstructing,
+    representing,
+    scoring,
+)
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.training.pretrain import pretrain
@@ -71,7 +87,7 @@ def test_iterative_decoding_fills_every_place_within_the_range(want):
     have = "grid" if want == "short" else "short"
     samples = [Sample(str(i), {have: codes(0, 1)}) for i in range(4)]
     generator = torch.Generator().manual_seed(0)
-    made = method.impute(untrained(), samples, [have], want, Sampling(), generator, draws=2)
+    made = method.impute(untrained(), samples, ImputationRequest([have], want, draws=2), generator)
     assert len(made.codes) == 8 and np.isfinite(made.log_likelihood).all()
     modality = LAYOUT.modalities[LAYOUT.index(want)]
     for row in made.codes:
@@ -97,25 +113,26 @@ def test_segments_of_a_contrastive_document_do_not_see_each_other():
     other = Sample("x", {"short": codes(0, 1), "grid": codes(2, 2)})
     assert (method.features(model, [one], ["short"]) == method.features(model, [other], ["short"])).all()
     with pytest.raises(UsageError, match="no likelihood"):
-        method.score(model, [one], ["short"], "grid")
+        scoring(method)
 
 
 def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
     method, model = Contrastive(LAYOUT, GRAPH, ContrastiveOptions()), untrained()
-    method.gallery = [Sample(str(pair), {"short": codes(pair[0] % 2), "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    gallery = [Sample(str(pair), {"short": codes(pair[0] % 2), "grid": codes(*pair)}) for pair in product(range(3), repeat=2)]
+    method.use_gallery(gallery)
     encoded, real = [], method.features
     monkeypatch.setattr(method, "features", lambda model, samples, *rest: encoded.append(len(samples)) or real(model, samples, *rest))
 
     def ask():
-        cold, generator = Sampling(temperature=0), torch.Generator().manual_seed(0)
-        return method.impute(model, [Sample("x", {"short": codes(0, 1, 1)})], ["short"], "grid", cold, generator).log_likelihood
+        coldly = ImputationRequest(["short"], "grid", Sampling(temperature=0))
+        return method.impute(model, [Sample("x", {"short": codes(0, 1, 1)})], coldly, torch.Generator().manual_seed(0)).log_likelihood
 
     first = ask()
     assert ask() == first and encoded == [1, 9, 1]
     with torch.no_grad():
         model.token_embedding.weight.mul_(-1)
     assert ask() != first and encoded == [1, 9, 1, 1, 9]
-    method.gallery = method.gallery[:4]
+    method.use_gallery(gallery[:4])
     ask()
     assert encoded[5:] == [1, 4]
 
@@ -160,8 +177,13 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
     assert all(made(step) == first for step in range(1, 10))
     assert any(made(step) != first for step in range(10, 200, 10))
     kept = made(300)
-    method.clear_cache()
-    assert any(made(step) != kept for step in range(301, 309)) or method._known
+    assert all(made(step) == kept for step in range(301, 305))
+
+    def made_anew(step):
+        method.clear_cache()
+        return made(step)
+
+    assert any(made_anew(step) != kept for step in range(305, 310)), "young enough to be used again, were they not dropped"
 
 
 def test_of_many_draws_the_pseudo_modality_is_the_one_that_tells_its_source_best():
@@ -176,3 +198,38 @@ def test_of_many_draws_the_pseudo_modality_is_the_one_that_tells_its_source_best
     assert len(set(nll.round(6).tolist())) > 4
     best = every[int(nll.argmin())].tokens["c"] + layout.first_code(layout.index("c"))
     assert document.tokens[1:3].tolist() == best.tolist()
+
+
+PREDICTS = {Imputing, Scoring, Matching, Representing}
+ABILITIES = {
+    "causal": PREDICTS,
+    "cm3": PREDICTS,
+    "commutative": PREDICTS,
+    "loretta": {*PREDICTS, Transitive},
+    "masked": {*PREDICTS, Reconstructing},
+    "m3ae": {*PREDICTS, Reconstructing},
+    "contrastive": {Imputing, Retrieving, Matching, Representing},
+}
+ASKED = {Imputing: imputing, Scoring: scoring, Matching: matching, Representing: representing, Reconstructing: reconstructing}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_claims_what_it_can_do_and_nothing_else(name):
+    graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
+    layout = layout_of([Modality(modality, "image", 4, (1, 2), "grid", modality * 64, 2) for modality in "abc"])
+    method = METHODS[name](layout, graph, METHODS[name].Options())
+    for ability in {*ASKED, Retrieving, Transitive}:
+        assert isinstance(method, ability) == (ability in ABILITIES[name]), ability
+    for ability, asked in ASKED.items():
+        if ability in ABILITIES[name]:
+            assert asked(method) is method
+        else:
+            with pytest.raises(UsageError, match=name):
+                asked(method)
+
+
+@pytest.mark.parametrize(("name", "documents"), [("causal", 2), ("masked", 3 + 4), ("contrastive", 0)])
+def test_what_matching_reads_is_known_beforehand(name, documents):
+    """Of each pair, a segment for each modality that is scored, or each of its tokens."""
+    method = METHODS[name](LAYOUT, GRAPH, METHODS[name].Options())
+    assert matching(method).match_passes(10, [3, 4]) == 10 * documents

@@ -44,7 +44,7 @@ def packed_loss(model, docs, shape):
         torch.from_numpy(array) for array in (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
     )
     hidden = model(tokens, modality, slot, position, attention_mask(document, modality, "past"))
-    return loss_sums(model, hidden, [torch.from_numpy(p) for p in batch.places], [torch.from_numpy(t) for t in batch.targets])
+    return loss_sums(model, hidden, [torch.from_numpy(p) for p in batch.target_indices], [torch.from_numpy(t) for t in batch.targets])
 
 
 def test_packed_equals_unpacked():

@@ -47,8 +47,8 @@ def train(model: Transformer, samples: list[Sample], steps: int) -> None:
         arrays = (batch.tokens, batch.modality, batch.slot, batch.position)
         mask = torch.ones(1, 1, shape.length, shape.length, dtype=torch.bool).tril()
         hidden = model(*(torch.from_numpy(array) for array in arrays), mask)
-        places, targets = ([torch.from_numpy(array) for array in part] for part in (batch.places, batch.targets))
-        (loss_sums(model, hidden, places, targets).sum() / batch.num_targets.sum()).backward()
+        target_indices, targets = ([torch.from_numpy(array) for array in part] for part in (batch.target_indices, batch.targets))
+        (loss_sums(model, hidden, target_indices, targets).sum() / batch.num_targets.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
 

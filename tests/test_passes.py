@@ -13,8 +13,8 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import ImputationRequest, Reconstructing
 from mmtool.model import passes
-from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
 
 TABLE, LONGEST = 6, 30
@@ -55,7 +55,7 @@ def limits(tokens: int, pairs: int = 1 << 24):
 
 
 def drawn(method, model, samples: list[Sample]) -> list[np.ndarray]:
-    made = method.impute(model, samples, ["text"], "lab", Sampling(), torch.Generator().manual_seed(3), draws=2)
+    made = method.impute(model, samples, ImputationRequest(["text"], "lab", draws=2), torch.Generator().manual_seed(3))
     return [np.stack(made.codes), made.log_likelihood]
 
 
@@ -86,7 +86,7 @@ CASES = [
     (method, asked)
     for method in ("causal", "masked", "m3ae", "contrastive")
     for asked in ASKED
-    if asked not in HAVE_NOT.get(method, ()) and (asked != "reconstruction" or METHODS[method].reconstructs)
+    if asked not in HAVE_NOT.get(method, ()) and (asked != "reconstruction" or issubclass(METHODS[method], Reconstructing))
 ]
 
 
@@ -112,9 +112,9 @@ def test_no_pass_is_larger_than_allowed(method: str, monkeypatch: pytest.MonkeyP
     places = len(model.ordinal.bridge.weights_embedding) if model.ordinal is not None else 0
     attention = type(model.blocks[0]).forward
 
-    def noting(self, x, turn, mask, cache):
+    def noting(self, x, cos_sin, mask, cache):
         seen.append((*x.shape[:2], mask.shape[-1]))
-        return attention(self, x, turn, mask, cache)
+        return attention(self, x, cos_sin, mask, cache)
 
     monkeypatch.setattr(type(model.blocks[0]), "forward", noting)
     for asked in [asked for name, asked in CASES if name == method]:

@@ -93,7 +93,7 @@ def test_packing_keeps_documents_whole_and_in_order(seeds):
     assert batch.num_targets.sum() == sum((d.targets != NO_TARGET).sum() for d in packed)
     for m in range(3):
         valid = batch.targets[m] != NO_TARGET
-        assert (batch.modality.ravel()[batch.places[m][valid]] == m).all()
+        assert (batch.modality.ravel()[batch.target_indices[m][valid]] == m).all()
         assert sorted(batch.targets[m][valid]) == sorted(
             t for d in packed for t, k in zip(d.targets, d.modality, strict=True) if k == m and t >= 0
         )

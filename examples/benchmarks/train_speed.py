@@ -43,8 +43,8 @@ def batch(rows: int, length: int, device: torch.device):
     arrays = (packed.tokens, packed.modality, packed.slot, packed.position)
     inputs = [torch.from_numpy(array).to(device) for array in arrays]
     mask = attention_mask(torch.from_numpy(packed.document).to(device), inputs[1], "past")
-    places, targets = ([torch.from_numpy(array).to(device) for array in part] for part in (packed.places, packed.targets))
-    return inputs, mask, places, targets
+    target_indices, targets = ([torch.from_numpy(array).to(device) for array in part] for part in (packed.target_indices, packed.targets))
+    return inputs, mask, target_indices, targets
 
 
 def measure(
@@ -58,10 +58,10 @@ def measure(
     model.init_weights(torch.Generator().manual_seed(0))
     model.to(device).compute_dtype = dtype
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    inputs, mask, places, targets = batch(rows, length, device)
+    inputs, mask, target_indices, targets = batch(rows, length, device)
 
     def loss() -> torch.Tensor:
-        return loss_sums(model, model(*inputs, mask), places, targets).sum() / (rows * length)
+        return loss_sums(model, model(*inputs, mask), target_indices, targets).sum() / (rows * length)
 
     run = torch.compile(loss, dynamic=False) if compiled else loss
     steps, started = -3, time.perf_counter()

@@ -80,7 +80,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     size = save(output, model, {**record, "trained_on": read_record(output).get("trained_on")})
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     trained, share = counted["trained"], counted["share"]
-    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)
+    return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.last_losses)
 
 
 def goal_of(train: Labelled, config: AdaptConfig) -> Goal:
@@ -131,9 +131,7 @@ class AdaptTrainer(Loop):
 
     def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
         loader = Shuffled(train, config.batch, config.seed)
-        super().__init__(
-            Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS
-        )
+        super().__init__(Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS)
         self.joint, self.goal, self.data = model, goal, train
         self.targets = goal.targets(train.labels)
 

@@ -33,6 +33,7 @@ from mmtool.evaluation.tasks.reconstruction import SHEETS
 from mmtool.impute.chain import check_chained
 from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import Reconstructing, Retrieving
 from mmtool.metrics.seeds import against_others, over_seeds
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain, shape_of
@@ -132,7 +133,7 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging
         shape_of(config)
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
-    check_chained(judging.chain, {name: METHODS[config.method].has_gallery for name, config in variants.items()}, judging.tasks)
+    check_chained(judging.chain, {name: issubclass(METHODS[config.method], Retrieving) for name, config in variants.items()}, judging.tasks)
 
 
 def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfig]) -> Path:
@@ -149,7 +150,7 @@ def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfi
     samples = draw_test(test_set, judging.limit, judging.seed)
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
     label = choose_label(samples, judging.label or asked_label(judging.ood))
-    number, masks = is_number(samples, label), any(METHODS[config.method].reconstructs for config in variants.values())
+    number, masks = is_number(samples, label), any(issubclass(METHODS[config.method], Reconstructing) for config in variants.values())
     there = {"ood_samples": bool(judging.ood or (label and not number)), "masks": masks}
     possible_tasks(judging.tasks, label, number, [offer for offer, offered in there.items() if offered])
     return held_out

@@ -1,6 +1,6 @@
 """Regularisation of what is read, not of what is predicted: some levels of tables are hidden from the model in each step.
 
-A few thousand rows are soon known by heart; a model that never sees all values of one at once has to use what they share. Randomness
+A few thousand rows are soon memorised; a model that never sees all values of a row at once has to use what rows share. Randomness
 is an argument, so that an interrupted run goes on bit for bit.
 """
 
@@ -13,7 +13,7 @@ from mmtool.data.masking import AnyBatch, MaskedBatch
 
 
 def drop_values(batch: AnyBatch, layout: VocabularyLayout, share: float, seed: int) -> AnyBatch:
-    """The batch with this share of the inputs that are ordered levels replaced by padding; targets, places and masks stay."""
+    """The batch with this share of the inputs that are ordered levels replaced by padding; targets, their indices and masks stay."""
     if isinstance(batch, MaskedBatch):
         visible = drop_values(batch.visible, layout, share, seed)
         assert not isinstance(visible, MaskedBatch)

@@ -1,6 +1,6 @@
 """Batches for autoencoders: one set of rows holds what an encoder sees, another the whole documents that a decoder completes.
 
-Documents open with a CLS token, which is always seen. Their tokens with a target are hidden: they take no room in the encoder's rows.
+Documents open with a CLS token, which is always seen. Their tokens with a target are hidden: they take no space in the encoder's rows.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.data.packing import Batch, BatchShape, fill, place
+from mmtool.data.packing import Batch, BatchShape, assemble, place
 from mmtool.data.sequence import NO_TARGET, Document
 
 LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
@@ -39,18 +39,19 @@ class MaskedShape:
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """visible: the encoder's rows; its places and values are those of visible patches. whole: the decoder's rows; its places, targets and
-    values are those of what is hidden.
+    """visible: the encoder's rows; its target indices and values are those of visible patches. whole: the decoder's rows; its target
+    indices, targets and values are those of what is hidden.
 
-    origin: flat index in the encoder's rows of each of the decoder's places, -1 where there is nothing to see (hidden or padding);
-    home: the same the other way round, -1 where padded. cls: (documents,) flat index of CLS in the encoder's rows, 0 where padded;
-    lengths: (documents, V) tokens of each modality whose length varies, hidden ones included, NO_TARGET where absent or padded.
+    ids_restore: flat index in the encoder's rows of each of the decoder's tokens, -1 where it is hidden or padding; ids_keep: flat index in
+    the decoder's rows of each of the encoder's tokens, -1 where padded (names of MAE, He et al. 2021, arXiv 2111.06377). cls: (documents,)
+    flat index of CLS in the encoder's rows, 0 where padded; lengths: (documents, V) tokens of each modality whose length varies, hidden
+    ones included, NO_TARGET where absent or padded.
     """
 
     visible: Batch
     whole: Batch
-    origin: np.ndarray
-    home: np.ndarray
+    ids_restore: np.ndarray
+    ids_keep: np.ndarray
     cls: np.ndarray
     lengths: np.ndarray
 
@@ -60,7 +61,7 @@ class MaskedBatch:
 
     @property
     def num_targets(self) -> np.ndarray:
-        """Valid targets per modality, and behind them lengths to be told per modality of varying length, (M + V,)."""
+        """Valid targets per modality, and behind them lengths to predict per modality of varying length, (M + V,)."""
         return np.concatenate((self.whole.num_targets, (self.lengths != NO_TARGET).sum(0)))
 
     @property
@@ -77,39 +78,39 @@ def pack_masked(documents: Sequence[Document], shape: MaskedShape) -> MaskedBatc
     seen = [visible_part(document) for document in documents]
     placed = place(seen, shape.visible), place(documents, shape.whole)
     count = min(map(len, placed))
-    visible = fill(seen[:count], placed[0][:count], shape.visible)
-    whole = fill(documents[:count], placed[1][:count], shape.whole)
-    origin, home = _correspondence(documents[:count], seen, visible, whole)
+    visible = assemble(seen[:count], placed[0][:count], shape.visible)
+    whole = assemble(documents[:count], placed[1][:count], shape.whole)
+    ids_restore, ids_keep = _correspondence(documents[:count], seen, visible, whole)
     cls, lengths = np.zeros(shape.documents, np.int64), np.full((shape.documents, len(shape.varying)), NO_TARGET, np.int64)
     cls[:count] = visible.starts
     for row, document in enumerate(documents[:count]):
         counts = np.bincount(document.modality, minlength=len(shape.whole.capacity))[list(shape.varying)]
         lengths[row] = np.where(counts > 0, counts, NO_TARGET)
-    return MaskedBatch(visible, whole, origin, home, cls, lengths)
+    return MaskedBatch(visible, whole, ids_restore, ids_keep, cls, lengths)
 
 
 def pack_all(documents: Sequence[Document], widths: tuple[int, ...], varying: tuple[int, ...]) -> MaskedBatch:
     """Pack all of these documents, in rows as long as the longest and as many as it takes."""
     shapes = []
     for part in ([visible_part(document) for document in documents], documents):
-        room = sum(np.bincount(each.modality[each.targets != NO_TARGET], minlength=len(widths)) for each in part)
-        shape = BatchShape(len(part), max(map(len, part)), tuple(np.asarray(room).tolist()), widths)
+        capacity = sum(np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(widths)) for document in part)
+        shape = BatchShape(len(part), max(map(len, part)), tuple(np.asarray(capacity).tolist()), widths)
         shapes.append(replace(shape, rows=1 + max(row for row, _ in place(part, shape))))
     return pack_masked(documents, MaskedShape(shapes[0], shapes[1], len(documents), varying))
 
 
 def visible_part(document: Document) -> Document:
-    """The tokens without a target. Patches are marked with a target of 0, so that packing lists their places."""
+    """The tokens without a target. Patches are marked with a target of 0, so that packing lists their indices."""
     part = document.take(np.flatnonzero(document.targets == NO_TARGET))
     return replace(part, targets=np.where(np.isin(part.modality, list(part.values)), 0, NO_TARGET))
 
 
 def _correspondence(documents: Sequence[Document], seen: Sequence[Document], visible: Batch, whole: Batch) -> tuple[np.ndarray, np.ndarray]:
-    origin, home = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
+    ids_restore, ids_keep = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
     for document, part, first, start in zip(documents, seen, visible.starts, whole.starts, strict=False):
-        own, there = first + np.arange(len(part)), start + np.flatnonzero(document.targets == NO_TARGET)
-        origin[there], home[own] = own, there
-    return origin, home
+        encoder_ids, decoder_ids = first + np.arange(len(part)), start + np.flatnonzero(document.targets == NO_TARGET)
+        ids_restore[decoder_ids], ids_keep[encoder_ids] = encoder_ids, decoder_ids
+    return ids_restore, ids_keep
 
 
 def size_masked_rows(
@@ -131,14 +132,15 @@ def size_masked_rows(
     visible = _rows(seen, longest[0], share * (1 - _padding(documents, whole[1])) * whole[0] * whole[1], 0)
     mean = float(np.mean([len(document) for document in documents]))
     window = math.ceil(whole[0] * whole[1] * (1 - _padding(documents, whole[1])) / mean) + 8
-    rooms = [_room(part, window, len(widths)) for part in (seen, documents)]
-    shapes = [BatchShape(*size, room, widths) for size, room in zip((visible, whole), rooms, strict=True)]
+    capacities = [_capacity(part, window, len(widths)) for part in (seen, documents)]
+    shapes = [BatchShape(*size, capacity, widths) for size, capacity in zip((visible, whole), capacities, strict=True)]
     return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(window / 8), varying), window
 
 
-def _room(documents: Sequence[Document], number: int, num_modalities: int) -> tuple[int, ...]:
+def _capacity(documents: Sequence[Document], number: int, num_modalities: int) -> tuple[int, ...]:
     """Targets per modality that so many documents have, three deviations above the mean; a fuller batch is closed early."""
-    counts = np.array([np.bincount(each.modality[each.targets != NO_TARGET], minlength=num_modalities) for each in documents])
+    targets = [document.modality[document.targets != NO_TARGET] for document in documents]
+    counts = np.array([np.bincount(modalities, minlength=num_modalities) for modalities in targets])
     wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), counts.max(0))
     return tuple(int(64 * np.ceil(want / 64)) for want in wanted)
 

@@ -13,7 +13,7 @@ from mmtool.data.sequence import NO_TARGET, Document
 
 @dataclass(frozen=True)
 class BatchShape:
-    """rows x length tokens, and room for `capacity[m]` targets of each modality. widths[m]: values of a patch of a continuous modality,
+    """rows x length tokens, and at most `capacity[m]` targets of each modality. widths[m]: values of a patch of a continuous modality,
     0 for codes (left out: there are only codes)."""
 
     rows: int
@@ -26,9 +26,9 @@ class BatchShape:
 class Batch:
     """Packed rows (B, L): tokens, modality, slot, position (B, L, 2), document (0 is padding, otherwise 1-based within the row).
 
-    places[m]: flat index (b * L + l) of the targets of modality m, padded with 0 up to the capacity; targets[m]: their local
+    target_indices[m]: flat index (b * L + l) of the targets of modality m, padded with 0 up to the capacity; targets[m]: their local
     index in the modality's range, NO_TARGET where padded. num_documents: how many of the documents offered were packed.
-    values[m]: (capacity, W) uint8 patches at the places of a continuous modality, 0 where padded.
+    values[m]: (capacity, W) uint8 patches at the target indices of a continuous modality, 0 where padded.
     starts: flat index of the first token of each document.
     """
 
@@ -37,7 +37,7 @@ class Batch:
     slot: np.ndarray
     position: np.ndarray
     document: np.ndarray
-    places: tuple[np.ndarray, ...]
+    target_indices: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
     num_documents: int
     values: Mapping[int, np.ndarray]
@@ -56,26 +56,26 @@ class Batch:
 def pack(documents: Sequence[Document], shape: BatchShape) -> Batch:
     """Pack documents in their order, first fit, until one does not fit; it and the rest are left for the next batch.
 
-    Raises UsageError when the first document alone is longer than a row or has more targets than there is room for.
+    Raises UsageError when the first document alone is longer than a row or has more targets than the capacity.
     """
     placed = place(documents, shape)
-    return fill(documents[: len(placed)], placed, shape)
+    return assemble(documents[: len(placed)], placed, shape)
 
 
 def place(documents: Sequence[Document], shape: BatchShape) -> list[tuple[int, int]]:
-    """(row, first column) of as many documents as `pack` packs. The places of the first n do not depend on those behind them."""
+    """(row, first column) of as many documents as `pack` packs. Those of the first n do not depend on the documents behind them."""
     used = np.zeros(shape.rows, np.int64)
-    room = np.array(shape.capacity)
+    free = np.array(shape.capacity)
     placed: list[tuple[int, int]] = []
     for document in documents:
-        counts = np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(room))
+        counts = np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(free))
         fitting = np.flatnonzero(used + len(document) <= shape.length)
-        if not len(fitting) or (counts > room).any():
+        if not len(fitting) or (counts > free).any():
             break
         row = int(fitting[0])
         placed.append((row, int(used[row])))
         used[row] += len(document)
-        room -= counts
+        free -= counts
     if documents and not placed:
         raise UsageError(
             f"a sample of {len(documents[0])} tokens does not fit into rows of {shape.length}.",
@@ -85,8 +85,8 @@ def place(documents: Sequence[Document], shape: BatchShape) -> list[tuple[int, i
     return placed
 
 
-def fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
-    """The batch of these documents at these places."""
+def assemble(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
+    """The batch of these documents, each at its (row, first column)."""
     size = shape.rows * shape.length
     tokens, modality, slot, number = (np.zeros(size, np.int64) for _ in range(4))
     position = np.zeros((size, 2), np.int64)
@@ -100,7 +100,7 @@ def fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape
         targets[here], number[here] = document.targets, in_row[row]
         for index in carried.keys() & document.values.keys():
             carried[index][here][document.modality == index] = document.values[index]
-    places = [np.flatnonzero((targets != NO_TARGET) & (modality == index)) for index in range(len(shape.capacity))]
+    target_indices = [np.flatnonzero((targets != NO_TARGET) & (modality == index)) for index in range(len(shape.capacity))]
     grid = (shape.rows, shape.length)
     return Batch(
         tokens.reshape(grid),
@@ -108,10 +108,10 @@ def fill(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape
         slot.reshape(grid),
         position.reshape(*grid, 2),
         number.reshape(grid),
-        tuple(_pad(place, capacity, 0) for place, capacity in zip(places, shape.capacity, strict=True)),
-        tuple(_pad(targets[place], capacity, NO_TARGET) for place, capacity in zip(places, shape.capacity, strict=True)),
+        tuple(_pad(indices, capacity, 0) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),
+        tuple(_pad(targets[indices], capacity, NO_TARGET) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),
         len(documents),
-        {index: _pad(numbers[places[index]], shape.capacity[index], 0) for index, numbers in carried.items()},
+        {index: _pad(numbers[target_indices[index]], shape.capacity[index], 0) for index, numbers in carried.items()},
         np.array([row * shape.length + start for row, start in placed], np.int64),
     )
 
@@ -121,7 +121,7 @@ def _pad(values: np.ndarray, size: int, filler: int) -> np.ndarray:
 
 
 def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int) -> dict[str, Any]:
-    """Rows, row length, room for targets and window (samples offered to a batch) for documents as each kind of step will see them.
+    """Rows, row length, capacity for targets and window (samples offered to a batch) for documents as each kind of step will see them.
 
     row_length: 0 takes it from the data, a quarter longer than the longest document.
     """
@@ -129,13 +129,13 @@ def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length
     longest = max(len(document) for kind in kinds for document in kind)
     length = row_length or 32 * math.ceil(max(128, 1.25 * longest) / 32)
     rows = max(1, round(batch_tokens / length))
-    room = np.max([capacity_for(kind, rows, length, num_modalities) for kind in kinds], axis=0)
+    capacity = np.max([capacity_for(kind, rows, length, num_modalities) for kind in kinds], axis=0)
     mean = min(float(np.mean([len(document) for document in kind])) for kind in kinds)
-    return {"rows": rows, "length": length, "capacity": room.tolist(), "window": math.ceil(rows * length / mean)}
+    return {"rows": rows, "length": length, "capacity": capacity.tolist(), "window": math.ceil(rows * length / mean)}
 
 
 def capacity_for(documents: Sequence[Document], rows: int, length: int, num_modalities: int, margin: float = 1.3) -> tuple[int, ...]:
-    """Room for targets per modality: their share in typical documents times the batch, with a margin, a multiple of 64.
+    """Capacity for targets per modality: their share in typical documents times the batch, with a margin, a multiple of 64.
 
     A batch that would overflow is closed early, so the margin trades padding in the loss against a little packing.
     """
@@ -143,7 +143,7 @@ def capacity_for(documents: Sequence[Document], rows: int, length: int, num_moda
     longest = np.zeros(num_modalities)
     counts = np.zeros(num_modalities)
     for document in documents:
-        own = np.bincount(document.modality[document.targets != NO_TARGET], minlength=num_modalities)
-        counts, longest = counts + own, np.maximum(longest, own)
+        targets = np.bincount(document.modality[document.targets != NO_TARGET], minlength=num_modalities)
+        counts, longest = counts + targets, np.maximum(longest, targets)
     wanted = np.maximum(counts / total * margin * rows * length, longest)
     return tuple(int(min(rows * length, 64 * np.ceil(want / 64))) for want in wanted)

@@ -1,6 +1,6 @@
 """From a sample to what a transformer reads: segments, documents, rows.
 
-A segment's inputs are `[OPEN, c1 .. cn]` and its targets `[c1 .. cn, END]`: every input at place p predicts place p + 1 of its own
+A segment's inputs are `[OPEN, c1 .. cn]` and its targets `[c1 .. cn, END]`: every input at position p predicts position p + 1 of its
 segment, so that concatenation and order never leak between segments, and an END is neither fed nor needed where the length
 is fixed. A document is one or more segments; documents are packed into rows and kept apart by a mask.
 """
@@ -41,10 +41,10 @@ class Document:
         fields = (self.tokens, self.targets, self.modality, self.slot, self.position)
         values = {}
         for index, rows in self.values.items():
-            own = self.modality == index
-            number = np.cumsum(own) - 1
-            values[index] = rows[number[order][own[order]]]
-        tokens, targets, modality, slot, position = (each[order] for each in fields)
+            is_patch = self.modality == index
+            number = np.cumsum(is_patch) - 1
+            values[index] = rows[number[order][is_patch[order]]]
+        tokens, targets, modality, slot, position = (array[order] for array in fields)
         return Document(tokens, targets, modality, slot, position, values)
 
 
@@ -64,7 +64,7 @@ def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bo
     if loss:
         targets[:-1] = codes.astype(np.int64) + 1
         targets[-1] = NO_TARGET if modality.fixed_length else 0
-    return Document(tokens, targets, np.full(size, index), *places(layout, index, size))
+    return Document(tokens, targets, np.full(size, index), *slots_and_positions(layout, index, size))
 
 
 def conditional_document(layout: VocabularyLayout, sample: Sample, given: Sequence[str], target: str) -> Document:
@@ -74,7 +74,7 @@ def conditional_document(layout: VocabularyLayout, sample: Sample, given: Sequen
 
 
 @lru_cache(maxsize=4096)
-def places(layout: VocabularyLayout, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def slots_and_positions(layout: VocabularyLayout, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(slot, position) of the first `size` inputs of a segment: OPEN, then its codes.
 
     A fixed-length segment has a learned embedding per slot; a variable-length one shares row 0. Rotary positions follow the
@@ -91,7 +91,7 @@ def places(layout: VocabularyLayout, index: int, size: int) -> tuple[np.ndarray,
 
 
 def slot_start(layout: VocabularyLayout, index: int) -> int:
-    """First row of a fixed-length modality in the slot embedding (row 0 is everyone else's)."""
+    """First row of a fixed-length modality in the slot embedding (row 0 is that of all modalities of varying length)."""
     return 1 + sum(modality.max_length + 1 for modality in layout.modalities[:index] if modality.fixed_length)
 
 
@@ -111,7 +111,7 @@ def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: Voc
 
     A sentinel stands for the input before what it opens: in place for the last token of the span, at the end for the token before
     the span; it takes over that token's position and target. No loss is asked for the sentinels themselves, whose
-    places are noise. Spans are disjoint, sorted and start at 1 or later; at most `NUM_SENTINELS` are moved.
+    positions are noise. Spans are disjoint, sorted and start at 1 or later; at most `NUM_SENTINELS` are moved.
     """
     kept: list[tuple[int, int]] = []
     moved: list[tuple[int, int]] = []

@@ -13,6 +13,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.sample import Sample
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import representing
 from mmtool.model.decode import pad_documents
 from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, read_only_mask
 from mmtool.model.masks import attention_mask
@@ -39,9 +40,9 @@ class RunEncoder(Encoder):
 
     def __init__(self, model: Transformer, method: Method, modality: str, fingerprint: str, tokenizer: Tokenizer, pool: Pool) -> None:
         super().__init__()
-        self.model, self.method, self.tokenizer = model, method, tokenizer
+        self.model, self.method, self.view, self.tokenizer = model, representing(method), method.view, tokenizer
         self.modality, self.fingerprint = modality, fingerprint
-        self.by_class = pool == "class" or (pool == "auto" and method.poolings[0] == "cls")
+        self.by_class = pool == "class" or (pool == "auto" and self.method.poolings[0] == "cls")
         self.index = model.layout.index(modality)
         self.width, self.depth = model.shape.width, model.shape.depth
 
@@ -67,7 +68,7 @@ class RunEncoder(Encoder):
         size = tokens.shape[1]
         model.compute_dtype = self.compute_dtype
         filled = torch.arange(size, device=tokens.device) < lengths[:, None]
-        own_mask = mask = attention_mask(filled.long(), modality, self.method.view)
+        own_mask = mask = attention_mask(filled.long(), modality, self.view)
         x = model.embed(tokens, modality, slot, position, self._patches(inputs, tokens))
         deep: Sequence[Tensor] = ()
         if prompts is not None:
@@ -75,11 +76,11 @@ class RunEncoder(Encoder):
             mask = read_only_mask(mask, filled, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
             position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
-        turn = model.shape.turn(position, x.dtype)
+        cos_sin = model.shape.cos_sin(position, x.dtype)
         for depth, block in enumerate(model.blocks):
             if depth and deep:
                 x = torch.cat((x[:, :size], x[:, size:] + deep[depth - 1].to(x.dtype)), 1)
-            x = block(x, turn, mask, None)
+            x = block(x, cos_sin, mask, None)
         x = model.final_norm(x)
         states = x[:, :size]
         if model.ordinal is not None:

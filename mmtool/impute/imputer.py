@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,18 @@ from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.impute.sampling_params import PLAIN, SamplingParams
+from mmtool.methods.protocols import (
+    ImputationRequest,
+    Matching,
+    Reconstructing,
+    Retrieving,
+    Scoring,
+    imputing,
+    matching,
+    reconstructing,
+    representing,
+    scoring,
+)
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.hardware import pick_device, pick_precision
@@ -30,7 +41,7 @@ class Imputation:
 
     tokens: codes or patches, one array per draw. log_likelihood: mean nats per token of each draw under p(draw | given).
     consistency: mean nats per token of the real given modalities under p(given | draw), None unless asked for.
-    expected: (L,) expected code values: told directly, or their mean over draws; None for modalities whose codes have no values.
+    expected: (L,) expected code values: predicted directly, or their mean over draws; None for modalities whose codes have no values.
     donors: keys of the real samples that the draws are taken from, None where they were generated; log_likelihood is then how probable
     each of them is among all donors.
     """
@@ -48,7 +59,7 @@ class Imputation:
 
 
 class Imputer:
-    """A trained run, ready to fill holes. trained_on: the fingerprint of its training samples."""
+    """A trained run, ready to impute. trained_on: the fingerprint of its training samples."""
 
     def __init__(self, run: Run, model: Transformer) -> None:
         self.run, self.model, self._method = run, model, run.method()
@@ -56,17 +67,17 @@ class Imputer:
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
         self.graph: CoOccurrence = run.graph
-        self.target, self.poolings = run.target, self._method.poolings
+        self.target, self.poolings = run.target, representing(self._method).poolings
         self._values = run.values()
 
     @classmethod
     def open(cls, path: Path, *, checkpoint: str | None = None, device: str | None = None) -> "Imputer":
         """Open a run directory with its newest (or the named) checkpoint. Raises DataError where there is none."""
         run = open_run(path)
-        place = torch.device(device) if device else pick_device()
+        where = torch.device(device) if device else pick_device()
         model = run.model(torch.device("cpu"))
         model.load_state_dict(run.checkpoint(checkpoint).model)
-        model.to(place).eval().compute_dtype = pick_precision(run.config.precision, place)
+        model.to(where).eval().compute_dtype = pick_precision(run.config.precision, where)
         return cls(run, model)
 
     def impute(
@@ -86,18 +97,24 @@ class Imputer:
         generator = torch.Generator(device=self.model.head.device).manual_seed(seed)
         tokenizer = self.tokenizers[want]
         sampling = params.of(want, tokenizer.code_values() if isinstance(tokenizer, ValueCodes) else None)
+        request = ImputationRequest(have, want, sampling, draws)
         rows = max(1, BATCH_ROWS // draws // (2 if sampling.guidance else 1))
-        done: list[Imputation] = []
+        imputations: list[Imputation] = []
         for start in range(0, len(samples), rows):
-            part = samples[start : start + rows]
-            made = self._method.impute(self.model, part, have, want, sampling, generator, draws)
-            likely = (made.log_likelihood / made.num_tokens).reshape(len(part), draws).tolist()
-            codes = [made.codes[i * draws : (i + 1) * draws] for i in range(len(part))]
-            likely_given = [name for name in have if self.can_score(name)] if consistency else []
-            back = self._consistency(part, likely_given, want, codes) if likely_given else [None] * len(part)
-            means = self._expected(part, have, want, made.expected)
-            done += [Imputation(*fields) for fields in zip(codes, likely, back, means, strict=True)]
-        return done
+            imputations += self._impute(samples[start : start + rows], request, generator, consistency)
+        return imputations
+
+    def _impute(
+        self, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator, consistency: bool
+    ) -> list[Imputation]:
+        """One batch."""
+        generated, draws = imputing(self._method).impute(self.model, samples, request, generator), request.draws
+        log_likelihoods = (generated.log_likelihood / generated.num_tokens).reshape(len(samples), draws).tolist()
+        codes = [generated.codes[i * draws : (i + 1) * draws] for i in range(len(samples))]
+        scored = [name for name in request.have if self.can_score(name)] if consistency else []
+        scores = self._consistency(samples, replace(request, have=scored), codes) if scored else [None] * len(samples)
+        means = self._expected(samples, request, generated.expected)
+        return [Imputation(*fields) for fields in zip(codes, log_likelihoods, scores, means, strict=True)]
 
     def choose(
         self,
@@ -110,11 +127,11 @@ class Imputer:
         limit: int | None = None,
         seed: int = 0,
     ) -> list[Imputation]:
-        """Fill `want` of every sample with real data, that of its most probable donors, the best first (hot-deck imputation).
+        """Impute `want` of every sample by real data, that of its most probable donors, the best first (hot-deck imputation).
 
-        limit: choose among at most so many random ones of the donors that hold `want`; the others still show what is usual. A sample is
-        no donor of its own. Raises UsageError for fewer donors than draws, where no path links the modalities, and where the run can
-        tell what is given from no donor.
+        limit: choose among at most so many random ones of the donors that hold `want`; the rest still show what is usual. A sample is
+        not its donor. Raises UsageError for fewer donors than draws, where no path links the modalities, and where what is given has no
+        likelihood.
         """
         self.check(have, want)
         if not have:
@@ -131,23 +148,23 @@ class Imputer:
         best = np.argsort(-log_p, axis=1, kind="stable")[:, :draws]
         likely = np.take_along_axis(log_p, best, 1).tolist()
         return [
-            Imputation([pool[i].tokens[want] for i in own], values, donors=keys[own].tolist())
-            for own, values in zip(best, likely, strict=True)
+            Imputation([pool[i].tokens[want] for i in chosen], values, donors=keys[chosen].tolist())
+            for chosen, values in zip(best, likely, strict=True)
         ]
 
     def can_match(self, have: Sequence[str], want: str) -> bool:
         """Whether `match` is defined for this direction."""
-        return self._tells_values(have, want) or self._method.can_match(have)
+        return self._predicts_values(have, want) or (isinstance(self._method, Matching) and self._method.can_match(have))
 
     def match_passes(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray]) -> int:
         """How many documents `match` reads for pairs of a sample and a donor."""
-        if not self._method.reads_pairs or self._tells_values(have, want):
+        if self._predicts_values(have, want):
             return 0
-        tokens = max(map(len, donors)) + sum(max(len(sample.tokens[name]) for sample in samples) for name in have)
-        return (len(samples) + REFERENCES) * len(donors) * (tokens if self.scores_by_token else 2)
+        lengths = [max(map(len, donors)), *(max(len(sample.tokens[name]) for sample in samples) for name in have)]
+        return matching(self._method).match_passes((len(samples) + REFERENCES) * len(donors), lengths)
 
-    def _tells_values(self, have: Sequence[str], want: str) -> bool:
-        """Whether the expected values of all of `have` are known from `want`."""
+    def _predicts_values(self, have: Sequence[str], want: str) -> bool:
+        """Whether the expected values of all of `have` can be predicted from `want`."""
         return self._values is not None and all(self._values.knows([want], name) for name in have)
 
     def match(
@@ -155,49 +172,51 @@ class Imputer:
     ) -> np.ndarray:
         """(N, M) log of how probable each of M donors, codes of `want`, is for each sample given its modalities `have`, up to a constant
         per sample: their mutual information, of tables by expected values where the run learned them. around: any other samples; some
-        that hold any of `have` show how likely a donor is anyway (see `Method.match`)."""
-        if self._values is not None and self._tells_values(have, want):
-            return self._values.match(samples, have, want, donors, partial(self._method.states, self.model))
+        that hold any of `have` show how likely a donor is anyway (see `Matching.match`)."""
+        if self._values is not None and self._predicts_values(have, want):
+            return self._values.match(samples, have, want, donors, self._states)
         holding = [sample for sample in around if set(have) & set(sample.tokens)]
         chosen = np.unique(np.linspace(0, len(holding) - 1, min(REFERENCES, len(holding))).astype(int))
-        return self._method.match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
+        return matching(self._method).match(self.model, samples, have, want, donors, [holding[i] for i in chosen])
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """Teacher-forced (sum of negative log-likelihood in nats, number of target tokens) of `target` given `have`, per sample."""
-        scored: list[tuple[float, int]] = []
+        scored, method = list[tuple[float, int]](), scoring(self._method)
         for start in range(0, len(samples), BATCH_ROWS // 2):
-            nll, counts = self._method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
+            nll, counts = method.score(self.model, samples[start : start + BATCH_ROWS // 2], have, target)
             scored += zip(nll.tolist(), counts.tolist(), strict=True)
         return scored
 
     def features(self, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
-        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval; `poolings` says how they can
-        be made, the usual way first."""
+        """(N, D) representations of samples from their modalities `have` alone, for probes and retrieval; `poolings` are the
+        ways, the usual one first."""
+        method = representing(self._method)
         parts = [samples[start : start + BATCH_ROWS] for start in range(0, len(samples), BATCH_ROWS)]
-        return np.concatenate([self._method.features(self.model, part, have, pooling) for part in parts])
+        return np.concatenate([method.features(self.model, part, have, pooling) for part in parts])
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the run tells hidden tokens from visible ones."""
-        return self._method.reconstructs
+        """Whether the run predicts hidden tokens from visible ones."""
+        return isinstance(self._method, Reconstructing)
 
     def hide(self, samples: Sequence[Sample], ratio: float | None = None, seed: int = 0) -> list[dict[str, np.ndarray]]:
         """(L,) bool for each modality of each sample: tokens to hide, as many as in training or a share of `ratio`; a function of the seed
         and the sample's key."""
-        return [self._method.hidden(each, ratio, np.random.default_rng(sample_seed(seed, 0, each.key))) for each in samples]
+        method = reconstructing(self._method)
+        return [method.hidden(sample, ratio, np.random.default_rng(sample_seed(seed, 0, sample.key))) for sample in samples]
 
     def reconstruct(
         self, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
     ) -> list[dict[str, np.ndarray]]:
-        """Tokens of the modalities `have` of each sample, the hidden ones as told from all visible ones in one pass."""
-        return self._method.reconstruct(self.model, samples, have, hidden)
+        """Tokens of the modalities `have` of each sample, the hidden ones as predicted from all visible ones in one pass."""
+        return reconstructing(self._method).reconstruct(self.model, samples, have, hidden)
 
     def predict(self, samples: Sequence[Sample], have: Sequence[str] | None = None) -> np.ndarray:
-        """(N, outputs) what the head of a finetuned run says of samples, from `have` (None: all it knows and they hold) alone; `target`
-        tells what that means."""
+        """(N, outputs) of the head of a finetuned run, from the modalities `have` (None: all it knows and they hold) alone; `target.decode`
+        makes classes or numbers of them."""
         if self.target is None:
             raise UsageError("the run has no head.", where=self.run.path, fix="Finetune it with `mmtool finetune`.")
-        return predict(self.model, self._method, replace(self.target, have=tuple(have or self.target.have)), samples)
+        return predict(self.model, representing(self._method), replace(self.target, have=tuple(have or self.target.have)), samples)
 
     @property
     def training_items(self) -> TrainingItems:
@@ -207,21 +226,21 @@ class Imputer:
     @property
     def has_likelihood(self) -> bool:
         """Whether `score` is defined (a contrastive run retrieves and has none)."""
-        return self._method.has_likelihood
+        return isinstance(self._method, Scoring)
 
     @property
     def retrieves(self) -> bool:
         """Whether the run imputes by choosing among training samples, and draws no codes."""
-        return self._method.has_gallery
+        return isinstance(self._method, Retrieving)
 
     def can_score(self, name: str) -> bool:
         """Whether `score` is defined for this modality: patches of continuous ones have no likelihood."""
-        return self._method.can_score(name)
+        return isinstance(self._method, Scoring) and self._method.can_score(name)
 
     @property
     def scores_by_token(self) -> bool:
         """Whether `score` takes one pass per token (masked modelling), not one per sample."""
-        return self._method.scores_by_token
+        return isinstance(self._method, Scoring) and self._method.score_passes(2) > 1
 
     def check(self, have: Sequence[str], want: str) -> None:
         """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
@@ -237,19 +256,23 @@ class Imputer:
             )
 
     def _consistency(
-        self, samples: Sequence[Sample], have: Sequence[str], want: str, codes: Sequence[Sequence[np.ndarray]]
+        self, samples: Sequence[Sample], request: ImputationRequest, codes: Sequence[Sequence[np.ndarray]]
     ) -> list[list[float]]:
-        """Of each sample and draw, see `Method.consistency`."""
+        """Of each sample and draw, see `Scoring.consistency`."""
         rows = max(1, BATCH_ROWS // 2 // len(codes[0]))
         parts = [slice(start, start + rows) for start in range(0, len(samples), rows)]
-        scores = [self._method.consistency(self.model, samples[part], have, want, codes[part]) for part in parts]
+        scores = [scoring(self._method).consistency(self.model, samples[part], request.have, request.want, codes[part]) for part in parts]
         return np.concatenate(scores).tolist()
 
-    def _expected(self, samples: Sequence[Sample], have: Sequence[str], want: str, drawn: np.ndarray | None) -> list[np.ndarray | None]:
-        """Mean code values of each sample: told directly where the run learned that, else the mean over its draws."""
-        if self._values is not None and self._values.knows(have, want):
-            return list(self._values.expected(have, want, samples, partial(self._method.states, self.model)))
+    def _expected(self, samples: Sequence[Sample], request: ImputationRequest, drawn: np.ndarray | None) -> list[np.ndarray | None]:
+        """Mean code values of each sample: predicted directly where the run learned that, else the mean over its draws."""
+        if self._values is not None and self._values.knows(request.have, request.want):
+            return list(self._values.expected(request.have, request.want, samples, self._states))
         return [None] * len(samples) if drawn is None else list(drawn.reshape(len(samples), -1, drawn.shape[1]).mean(1))
+
+    def _states(self, have: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
+        """(N, D) hidden states, as the value networks read them."""
+        return representing(self._method).states(self.model, have, samples)
 
     def _index(self, name: str) -> int:
         return self.run.layout.index(name)

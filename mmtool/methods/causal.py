@@ -9,7 +9,7 @@ import numpy as np
 
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.methods.base import Method
+from mmtool.methods.next_token import NextToken
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class CausalOptions:
     """Causal modelling has no settings of its own."""
 
 
-class Causal(Method):
+class Causal(NextToken):
     name = "causal"
     Options = CausalOptions
 

@@ -12,21 +12,21 @@ from mmtool.common.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, move_spans
-from mmtool.methods.base import Method
+from mmtool.methods.next_token import NextToken
 
 
 @dataclass(frozen=True)
 class CM3Options:
     """mean_spans: mean of the Poisson number of moved spans per document.
     commutative: segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper.
-    across_segments: spans may run over the border of two segments; off, each stays inside one."""
+    across_segments: spans may run over the border of two segments; off, a span stays inside one."""
 
     mean_spans: NotNegative = 1.0
     commutative: bool = False
     across_segments: bool = True
 
 
-class CM3(Method):
+class CM3(NextToken):
     name = "cm3"
     Options = CM3Options
 

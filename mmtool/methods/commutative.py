@@ -1,7 +1,7 @@
 """Commutative modelling: causal masked modelling with the segments in random order.
 
 One model so learns both directions of every pair it sees. This is LoReTTa (arXiv 2305.14243) without its transitive steps: the
-ablation that tells what transitivity adds.
+ablation that shows what transitivity adds.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Contrastive modelling (CLIP) over whatever pairs exist: present modalities of a sample are drawn together, those of others apart.
+"""Contrastive modelling (CLIP) over whatever pairs exist: modalities of one sample are pulled together, those of several pushed apart.
 
-Radford et al. 2021, arXiv 2103.00020; with more than two modalities all pairs present share one space, and modalities that never
-met are aligned through the one they have in common (ImageBind, Girdhar et al. 2023, arXiv 2305.05665). Every segment is encoded for
-itself by the one transformer; its embedding is the normalised last state of its opening token. It has no likelihood and generates nothing:
-it imputes by retrieval from a gallery of training samples, which the run keeps.
+Radford et al. 2021, arXiv 2103.00020; with more than two modalities all pairs present share one space, and modalities that never occur
+together are aligned through the one they have in common (ImageBind, Girdhar et al. 2023, arXiv 2305.05665). Every segment is encoded
+separately by the one transformer; its embedding is the normalised last state of its opening token. It has no likelihood and generates
+nothing: it imputes by retrieval from a gallery of training samples, which the run keeps.
 """
 
 import hashlib
@@ -21,9 +21,10 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.methods.base import Method
+from mmtool.methods.protocols import ImputationRequest
+from mmtool.methods.representation import PooledStates
 from mmtool.model.decode import Generated, pooled_states
-from mmtool.model.sampling import Sampling, draw
+from mmtool.model.sampling import draw
 from mmtool.model.transformer import Transformer
 
 
@@ -34,16 +35,14 @@ class ContrastiveOptions:
     scale: Positive = 0.07
 
 
-class Contrastive(Method):
+class Contrastive(PooledStates):
     name = "contrastive"
     Options = ContrastiveOptions
     view = "segment"
-    has_likelihood = False
-    reads_pairs = False
-    has_gallery = True
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: ContrastiveOptions) -> None:
         super().__init__(layout, graph, options)
+        self._gallery: Sequence[Sample] = ()
         self._encoded: dict[str, np.ndarray] = {}
         self._encoded_with: tuple[int, ...] = ()
 
@@ -54,43 +53,40 @@ class Contrastive(Method):
         document.targets[opens] = _identity(sample.key)
         return document
 
-    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    def loss_sums(self, model: Transformer, hidden_BLD: Tensor, target_indices: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """InfoNCE of each modality against every other one its samples have, averaged over those."""
         states = hidden_BLD.flatten(0, 1)
-        embeddings = [F.normalize(states[place].float(), dim=-1) for place in places]
+        embeddings = [F.normalize(states[indices].float(), dim=-1) for indices in target_indices]
         sums = []
-        for own, (ours, mine) in enumerate(zip(embeddings, targets, strict=True)):
+        for index, (queries, query_ids) in enumerate(zip(embeddings, targets, strict=True)):
             terms = [
-                self._term(ours, mine, theirs, other) for i, (theirs, other) in enumerate(zip(embeddings, targets, strict=True)) if i != own
+                self._term(queries, query_ids, keys, key_ids)
+                for i, (keys, key_ids) in enumerate(zip(embeddings, targets, strict=True))
+                if i != index
             ]
             losses, paired = (torch.stack(part) for part in zip(*terms, strict=True))
             sums.append((losses.sum(0) / paired.sum(0).clamp(min=1)).sum())
         return torch.stack(sums)
 
-    def _term(self, ours: Tensor, mine: Tensor, theirs: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, whether there is a partner) of each row of `ours` among `theirs`."""
-        same = (mine[:, None] == other) & (mine >= 0)[:, None]
-        paired = same.any(1)
-        scores = (ours @ theirs.T / self.options.scale).masked_fill((other < 0)[None], -1e9)
-        loss = -torch.log_softmax(scores, 1).masked_fill(~same, 0).sum(1) / same.sum(1).clamp(min=1)
+    def _term(self, queries: Tensor, query_ids: Tensor, keys: Tensor, key_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, whether there is a positive) of each query among the keys; ids are negative where padded."""
+        positive = (query_ids[:, None] == key_ids) & (query_ids >= 0)[:, None]
+        paired = positive.any(1)
+        scores = (queries @ keys.T / self.options.scale).masked_fill((key_ids < 0)[None], -1e9)
+        loss = -torch.log_softmax(scores, 1).masked_fill(~positive, 0).sum(1) / positive.sum(1).clamp(min=1)
         return loss * paired, paired.float()
 
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
-        """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest. There is nothing for guidance to do."""
-        pool = [sample for sample in self.gallery if want in sample.tokens]
+    def use_gallery(self, samples: Sequence[Sample]) -> None:
+        self._gallery, self._encoded = samples, {}
+
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
+        """Gallery entries by the softmax of their similarity; temperature 0 takes the nearest. Guidance has no effect."""
+        want, sampling = request.want, request.sampling
+        pool = [sample for sample in self._gallery if want in sample.tokens]
         if not pool:
             raise UsageError(f"the gallery of the run holds no {want}.", where=self.name, fix="Train on data that has it.")
-        queries, answers = self.features(model, samples, have), self._encode_gallery(model, pool, want)
-        scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(draws, 0)
+        queries, answers = self.features(model, samples, request.have), self._encode_gallery(model, pool, want)
+        scores = torch.from_numpy(queries @ answers.T / self.options.scale).to(generator.device).repeat_interleave(request.draws, 0)
         chosen = draw(scores, sampling, generator)
         log_p = torch.log_softmax(scores, 1).gather(1, chosen[:, None])[:, 0]
         codes = [pool[i].tokens[want] for i in chosen.tolist()]
@@ -113,17 +109,18 @@ class Contrastive(Method):
         answers = self.features(model, [Sample("", {want: codes}) for codes in donors], [want])
         return self.features(model, samples, have) @ answers.T / self.options.scale
 
+    def match_passes(self, num_pairs: int, lengths: Sequence[int]) -> int:
+        """None: it compares features."""
+        return 0
+
     def _encode_gallery(self, model: Transformer, pool: Sequence[Sample], want: str) -> np.ndarray:
-        """Features of the gallery's entries: encoded once, and again where the weights or the gallery have changed."""
-        state = id(model), id(self.gallery), *(parameter._version for parameter in model.parameters())
+        """Features of the gallery's entries: encoded once, and again where the weights have changed."""
+        state = id(model), *(parameter._version for parameter in model.parameters())
         if state != self._encoded_with:
             self._encoded, self._encoded_with = {}, state
         if want not in self._encoded:
             self._encoded[want] = self.features(model, pool, [want])
         return self._encoded[want]
-
-    def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
-        raise UsageError("contrastive modelling has no likelihood.", where=self.name, fix="Compare it by accuracy or retrieval.")
 
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) unit vectors: the mean of the embeddings of the given modalities."""

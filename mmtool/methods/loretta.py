@@ -9,7 +9,7 @@ together it learns A <-> C:
    loss falls on pseudo tokens and no gradient runs through sampling.
 
 With more modalities the pseudo modality is reached along the shortest path of the co-occurrence graph, one generated link after the
-other. Of several draws of a pseudo modality that one counts which tells best what it was drawn from: the consistency the authors speak of,
+other. Of several draws of a pseudo modality the one is kept given which its source is most probable: the consistency the authors speak of,
 as a choice. What they left open is an option here.
 """
 
@@ -27,8 +27,9 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
-from mmtool.methods.base import Route, Step
+from mmtool.methods.base import Step
 from mmtool.methods.commutative import Commutative, CommutativeOptions
+from mmtool.methods.protocols import ImputationRequest, Route
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
@@ -42,7 +43,7 @@ class LoReTTaOptions(CommutativeOptions):
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
     temperature, top_k, guidance: how pseudo modalities are drawn (top_k 0: all codes).
-    draws: of so many, that one is taken from which the modality it was drawn from can be told best (consistency; 1: any).
+    draws: of so many, the one is taken given which the modality it was drawn from is most probable (consistency; 1: any).
     refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
 
     warmup: Share = 0.4
@@ -62,7 +63,7 @@ class LoReTTa(Commutative):
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
         super().__init__(layout, graph, options)
-        self._known: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
+        self._cache: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
         self._teachers = Counter[frozenset[str]]()
         for present, count in graph.combinations.items():
             for route in self.routes(present):
@@ -81,8 +82,8 @@ class LoReTTa(Commutative):
         routes = [self.choose(frozenset(sample.tokens), random) for sample, random in zip(samples, randoms, strict=True)]
         pseudo = self.generate_pseudo(samples, routes, step)
         return [
-            self.transitive_document(sample, route, made, random) if route else self.document(sample, random)
-            for sample, route, made, random in zip(samples, routes, pseudo, randoms, strict=True)
+            self.transitive_document(sample, route, drawn, random) if route else self.document(sample, random)
+            for sample, route, drawn, random in zip(samples, routes, pseudo, randoms, strict=True)
         ]
 
     def is_transitive(self, step: Step) -> bool:
@@ -93,19 +94,19 @@ class LoReTTa(Commutative):
     def routes(self, present: frozenset[str]) -> list[Route]:
         """All that samples holding `present` can teach: each never-seen pair (pseudo, target) by its shortest path; and, from a lone
         linking modality, itself given two pseudo modalities that never met."""
-        found = []
+        routes = []
         for target in sorted(present):
             for missing in self.layout.names:
                 if missing in present or self.graph.linked(missing, target):
                     continue
                 path = self.graph.path(present - {target}, missing) or self.graph.path({target}, missing)
                 if path:
-                    found.append(Route(target, (tuple(path),)))
+                    routes.append(Route(target, (tuple(path),)))
         if len(present) == 1:
-            (own,) = present
-            pairs = combinations(sorted(self.graph.neighbours(own)), 2)
-            found += [Route(own, ((own, a), (own, b))) for a, b in pairs if not self.graph.linked(a, b)]
-        return found
+            (link,) = present
+            pairs = combinations(sorted(self.graph.neighbours(link)), 2)
+            routes += [Route(link, ((link, a), (link, b))) for a, b in pairs if not self.graph.linked(a, b)]
+        return routes
 
     def choose(self, present: frozenset[str], random: np.random.Generator) -> Route | None:
         """A route, those of pairs that few samples teach more often: every missing edge gets its share of steps."""
@@ -116,13 +117,13 @@ class LoReTTa(Commutative):
         return routes[random.choice(len(routes), p=need / need.sum())]
 
     def _never_met(self, route: Route) -> list[frozenset[str]]:
-        """The pairs a route is there for."""
+        """The pairs that a route teaches."""
         pairs = combinations([*route.pseudo, route.target], 2)
         return [frozenset(pair) for pair in pairs if not self.graph.linked(*pair)]
 
     def generate_pseudo(self, samples: Sequence[Sample], routes: Sequence[Route | None], step: Step) -> list[Pseudo]:
         """The pseudo modalities of each sample: its route walked link by link, all samples of the same link in one decode."""
-        made: list[Pseudo] = [{} for _ in samples]
+        pseudo: list[Pseudo] = [{} for _ in samples]
         links = [route.links if route else [] for route in routes]
         generator = torch.Generator(device=step.model.head.device).manual_seed(step.seed)
         for number in range(max(map(len, links), default=0)):
@@ -131,10 +132,10 @@ class LoReTTa(Commutative):
                 if number < len(walked):
                     groups[walked[number]].append(i)
             for link, members in sorted(groups.items()):
-                drawn = self._draw([Sample(samples[i].key, {**made[i], **samples[i].tokens}) for i in members], link, step, generator)
+                drawn = self._draw([Sample(samples[i].key, {**pseudo[i], **samples[i].tokens}) for i in members], link, step, generator)
                 for i, codes in zip(members, drawn, strict=True):
-                    made[i][link[1]] = codes
-        return made
+                    pseudo[i][link[1]] = codes
+        return pseudo
 
     def _draw(self, samples: Sequence[Sample], link: tuple[str, str], step: Step, generator: torch.Generator) -> list[np.ndarray]:
         """One link for all samples: drawn from the model as it is now, or, with `refresh`, a little while ago."""
@@ -144,27 +145,27 @@ class LoReTTa(Commutative):
             codes = self._most_consistent(step.model, fresh, link, sampling, generator)
             if not self.options.refresh:
                 return codes
-            self._known.update({(sample.key, link): (step.number, drawn) for sample, drawn in zip(fresh, codes, strict=True)})
-        return [self._known[sample.key, link][1] for sample in samples]
+            self._cache.update({(sample.key, link): (step.number, drawn) for sample, drawn in zip(fresh, codes, strict=True)})
+        return [self._cache[sample.key, link][1] for sample in samples]
 
     def _most_consistent(
         self, model: Transformer, samples: Sequence[Sample], link: tuple[str, str], sampling: Sampling, generator: torch.Generator
     ) -> list[np.ndarray]:
-        """Of several draws for each sample the one from which the source of the link can be told best."""
+        """Of several draws for each sample the one given which the source of the link is most probable."""
         (source, pseudo), draws = link, self.options.draws
-        codes = self.impute(model, samples, [source], pseudo, sampling, generator, draws).codes
+        codes = self.impute(model, samples, ImputationRequest([source], pseudo, sampling, draws), generator).codes
         if draws == 1:
             return codes
         grouped = [codes[start : start + draws] for start in range(0, len(codes), draws)]
         best = self.consistency(model, samples, [source], pseudo, grouped).argmax(1)
-        return [made[place] for made, place in zip(grouped, best, strict=True)]
+        return [its_draws[chosen] for its_draws, chosen in zip(grouped, best, strict=True)]
 
     def _age(self, key: str, link: tuple[str, str], step: Step) -> float:
-        known = self._known.get((key, link))
-        return step.number - known[0] if known and self.options.refresh else float("inf")
+        cached = self._cache.get((key, link))
+        return step.number - cached[0] if cached and self.options.refresh else float("inf")
 
     def clear_cache(self) -> None:
-        self._known.clear()
+        self._cache.clear()
 
     def transitive_document(self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator) -> Document:
         """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones."""

@@ -1,11 +1,11 @@
 """M3AE: one masked autoencoder for all modalities, paired and unpaired samples alike.
 
-Geng, Liu, Lee, Schuurmans, Levine, Abbeel 2022, arXiv 2205.14204. Most tokens of every modality are hidden; the encoder sees the others,
-behind a CLS token, and a lighter decoder tells the hidden ones: patches by their squared error, codes by cross entropy. A modality that a
+Geng, Liu, Lee, Schuurmans, Levine, Abbeel 2022, arXiv 2205.14204. Most tokens of every modality are hidden; the encoder sees the rest,
+after a CLS token, and a lighter decoder predicts the hidden ones: patches by their squared error, codes by cross entropy. A modality that a
 sample lacks is not in its sequence.
 
 Unlike the authors' code, masks are drawn per sample and over real tokens only, and each loss is divided once by the number of its valid
-targets in the whole batch. How many tokens a modality of varying length has is told from CLS.
+targets in the whole batch. How many tokens a modality of varying length has is predicted from CLS.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +22,17 @@ from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
-from mmtool.methods.base import Method, Pack
+from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
+from mmtool.methods.base import Pack
+from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.protocols import ImputationRequest
+from mmtool.methods.representation import PooledStates
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
-from mmtool.model.confidence import fill_by_confidence
+from mmtool.model.confidence import decode_by_confidence
 from mmtool.model.decode import Generated, trim
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
 from mmtool.model.passes import streamed
-from mmtool.model.sampling import Sampling, draw
+from mmtool.model.sampling import draw
 from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
@@ -40,9 +43,9 @@ PAPER_WIDTH, PAPER_DECODER = 384, (8, 512, 32)  # encoders from this width on ha
 class M3AEOptions:
     """mask_ratio: share of tokens hidden in every modality; mask_ratios: of single ones (`mask_ratios.text=0.5`).
     hide_share: share of samples of several modalities in which one of them is hidden whole, as when it is imputed (the paper: 0).
-    norm_pix: patches are predicted less their own mean, divided by their deviation.
+    norm_pix: patches are predicted less their mean, divided by their deviation.
     continuous_weight, discrete_weight: of the losses of patches and codes; weights: of single modalities (`weights.text=0.5`).
-    length_weight: of telling how many tokens a modality of varying length has.
+    length_weight: of predicting how many tokens a modality of varying length has.
     decoder_depth, decoder_width: 0 takes the paper's 8 and 512, and less for encoders narrower than 384.
     decode_steps, confidence_noise: of iterative decoding (see `masked`)."""
 
@@ -60,14 +63,12 @@ class M3AEOptions:
     confidence_noise: NotNegative = 1.0
 
 
-class M3AE(Method):
+class M3AE(PooledStates, Likelihood):
     name = "m3ae"
     Options = M3AEOptions
     view = "document"
     shape_defaults = {"bias": True, "positions": "both"}  # noqa: RUF012
-    scores_by_token = True
     poolings = ("cls", "mean")
-    reconstructs = True
 
     def __init__(self, layout: Any, graph: Any, options: M3AEOptions) -> None:
         super().__init__(layout, graph, options)
@@ -79,8 +80,8 @@ class M3AE(Method):
         self._check()
 
     def _check(self) -> None:
-        for given in (self.options.mask_ratios, self.options.weights):
-            for name in given:
+        for by_name in (self.options.mask_ratios, self.options.weights):
+            for name in by_name:
                 self.layout.index(name)
         if not any(ratio * weight for ratio, weight in zip(self.ratios, self.weights, strict=True)):
             raise UsageError("nothing is hidden, so nothing is learned.", where="method.mask_ratio", fix="Hide some tokens, e.g. 0.75.")
@@ -94,7 +95,7 @@ class M3AE(Method):
         if len(names) > 1 and random.random() < self.options.hide_share:
             hidden[names[random.integers(len(names))]][:] = True
         if sum(sizes.values()) == 1 and any(self.ratios[self.layout.index(name)] for name in names):
-            hidden[names[0]][:] = True  # a single word and nothing beside it can only be told from nothing
+            hidden[names[0]][:] = True  # a single token alone can only be predicted from nothing
         return self.joined(sample, names, hidden)
 
     def hide(self, ratio: float, size: int, random: np.random.Generator) -> np.ndarray:
@@ -117,17 +118,17 @@ class M3AE(Method):
     def _segment(self, name: str, tokens: np.ndarray, hidden: np.ndarray | None) -> Document:
         index, size = self.layout.index(name), len(tokens)
         modality = self.layout.modalities[index]
-        slot, position = (each[1:] for each in places(self.layout, index, size + 1))
+        slot, position = (array[1:] for array in slots_and_positions(self.layout, index, size + 1))
         if modality.positions != "set":
-            slot = np.zeros_like(slot)  # the fixed positions say it
+            slot = np.zeros_like(slot)  # fixed positions tell tokens apart
         if hidden is None:
             hidden = np.zeros(size, bool)
-        own = np.full(size, index)
+        modality_index = np.full(size, index)
         if modality.continuous:
             ids, targets = np.full(size, self.layout.patch_id(index)), np.where(hidden, 0, NO_TARGET)
-            return Document(ids, targets, own, slot, position, {index: tokens})
+            return Document(ids, targets, modality_index, slot, position, {index: tokens})
         codes = tokens.astype(np.int64)
-        return Document(self.layout.first_code(index) + codes, np.where(hidden, codes + 1, NO_TARGET), own, slot, position)
+        return Document(self.layout.first_code(index) + codes, np.where(hidden, codes + 1, NO_TARGET), modality_index, slot, position)
 
     def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
         longest = [max(self._most(names, seen) for names in self.graph.combinations) for seen in (True, False)]
@@ -166,14 +167,14 @@ class M3AE(Method):
         return masked_inputs(batch, device)
 
     def forward(self, model: Transformer, *inputs: Any) -> Tensor:
-        """Sums of losses of each modality, and behind them of telling lengths (see `loss_names`)."""
+        """Sums of losses of each modality, and after them of predicted lengths (see `loss_names`)."""
         assert isinstance(model, MaskedAutoencoder)
         given = MaskedInputs(*inputs)
         hidden, states = model.states(given)
-        sums = [self._sum(model, states, index, each) for index, each in enumerate(given.targets)]
-        first = hidden.flatten(0, 1)[given.cls]
-        told = [cross_entropies(model.length_logits(first, index), given.lengths[:, row]) for row, index in enumerate(self.varying)]
-        return torch.stack([*sums, *told])
+        sums = [self._sum(model, states, index, targets) for index, targets in enumerate(given.targets)]
+        cls = hidden.flatten(0, 1)[given.cls]
+        lengths = [cross_entropies(model.length_logits(cls, index), given.lengths[:, row]) for row, index in enumerate(self.varying)]
+        return torch.stack([*sums, *lengths])
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -185,9 +186,9 @@ class M3AE(Method):
         return (sums * torch.from_numpy(weights).to(sums)).sum()
 
     def _sum(self, model: MaskedAutoencoder, states: Tensor, index: int, targets: Targets) -> Tensor:
-        if not len(targets.places):
+        if not len(targets.indices):
             return states.new_zeros((), dtype=torch.float32)
-        wanted = states[targets.places]
+        wanted = states[targets.indices]
         if targets.values is None:
             return cross_entropies(model.logits(wanted, index), targets.codes)
         return (model.patch_errors(wanted, index, targets.values) * (targets.codes >= 0)).sum()
@@ -211,12 +212,12 @@ class M3AE(Method):
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) states of CLS, or their mean over all visible tokens, in fp32 and with gradients."""
         assert isinstance(model, MaskedAutoencoder)
-        found = []
+        pooled = []
         for batch in self._packed(model, [self.reading(sample, have) for sample in samples]):
             given = masked_inputs(batch, model.head.device)
             hidden = model.encode(given.visible, given.patches).flatten(0, 1).float()
-            found.append(hidden[given.cls] if pooling == "cls" else document_means(hidden, batch.visible, CLS_TOKEN))
-        return torch.cat(found)
+            pooled.append(hidden[given.cls] if pooling == "cls" else document_means(hidden, batch.visible, CLS_TOKEN))
+        return torch.cat(pooled)
 
     def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
         shares = {name: self.ratios[self.layout.index(name)] if ratio is None else ratio for name in self.present(sample)}
@@ -227,35 +228,28 @@ class M3AE(Method):
         self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
     ) -> list[dict[str, np.ndarray]]:
         assert isinstance(model, MaskedAutoencoder)
-        told = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
+        reconstructed = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
         documents, done = [self.joined(sample, have, masks) for sample, masks in zip(samples, hidden, strict=True)], 0
         for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
             for start in batch.whole.starts:
-                place = start + 1
+                first = start + 1
                 for name in have:
                     masks, index = hidden[done][name], self.layout.index(name)
-                    own = states[to_device(place + np.flatnonzero(masks), states.device)]
-                    said = model.patch_values(own, index) if self.widths[index] else model.logits(own, index)[:, 1:].argmax(-1)
-                    told[done][name][masks] = said.cpu().numpy()
-                    place += len(masks)
+                    hidden_NE = states[to_device(first + np.flatnonzero(masks), states.device)]
+                    is_patch = bool(self.widths[index])
+                    predicted = model.patch_values(hidden_NE, index) if is_patch else model.logits(hidden_NE, index)[:, 1:].argmax(-1)
+                    reconstructed[done][name][masks] = predicted.cpu().numpy()
+                    first += len(masks)
                 done += 1
-        return told
+        return reconstructed
 
     @torch.no_grad()
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
-        """The wanted modality all hidden: patches told in one step, codes by iterative decoding. A length that varies is drawn first."""
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
+        """The wanted modality all hidden: patches are predicted at once, codes by iterative decoding. A varying length is drawn first."""
         assert isinstance(model, MaskedAutoencoder)
-        index, given = self.layout.index(want), [sample for sample in samples for _ in range(draws)]
+        have, want, sampling = request.have, request.want, request.sampling
+        index, given = self.layout.index(want), [sample for sample in samples for _ in range(request.draws)]
         scores = self._length_scores(model, given, have, index)
         sizes = draw(scores, sampling, generator)
         length_p = torch.log_softmax(scores, -1).gather(1, sizes[:, None])[:, 0]
@@ -264,37 +258,38 @@ class M3AE(Method):
         if self.widths[index]:
             return self._patches(model, contexts, want, sizes.tolist(), length_p)
 
-        def scores_given(contexts: Sequence[Document], local_NT: Tensor, open_NT: Tensor) -> Tensor:
-            rows = zip(contexts, local_NT.cpu().numpy(), open_NT.cpu().numpy(), sizes.tolist(), strict=True)
-            parts = [(each, np.maximum(local[:size] - 1, 0), hidden[:size]) for each, local, hidden, size in rows]
+        def scores_given(contexts: Sequence[Document], local_NT: Tensor, masked_NT: Tensor) -> Tensor:
+            rows = zip(contexts, local_NT.cpu().numpy(), masked_NT.cpu().numpy(), sizes.tolist(), strict=True)
+            parts = [(context, np.maximum(local[:size] - 1, 0), hidden[:size]) for context, local, hidden, size in rows]
             documents = [concatenate([context, self._segment(want, codes, hidden)]) for context, codes, hidden in parts]
             starts = np.array([len(context) for context in contexts])[:, None]
             offsets = np.minimum(starts + np.arange(longest), starts + sizes.cpu().numpy()[:, None] - 1)
             return self._scores(model, documents, offsets, index)
 
         options = self.options
-        nothing = [self.joined(sample, (), {}) for sample in given] if sampling.guidance else []
-        told, alone = partial(scores_given, contexts), partial(scores_given, nothing) if nothing else None
-        filling = fill_by_confidence(told, alone, sizes, longest, options.decode_steps, options.confidence_noise, sampling, generator)
+        empty = [self.joined(sample, (), {}) for sample in given] if sampling.guidance else []
+        unconditional = partial(scores_given, empty) if empty else None
+        steps, noise = options.decode_steps, options.confidence_noise
+        decoded = decode_by_confidence(partial(scores_given, contexts), unconditional, sizes, longest, steps, noise, sampling, generator)
         if index not in self.varying:
-            return trim(filling.local, filling.log_p, True, filling.expected)
+            return trim(decoded.local, decoded.log_p, True, decoded.expected)
         end = torch.arange(longest + 1, device=sizes.device) == sizes[:, None]
-        log_p = torch.where(end, length_p[:, None], F.pad(filling.log_p, (0, 1)))
-        return trim(F.pad(filling.local, (0, 1)), log_p, False)
+        log_p = torch.where(end, length_p[:, None], F.pad(decoded.log_p, (0, 1)))
+        return trim(F.pad(decoded.local, (0, 1)), log_p, False)
 
     def _patches(
         self, model: MaskedAutoencoder, contexts: Sequence[Document], want: str, sizes: Sequence[int], length_p: Tensor
     ) -> Generated:
-        index, found = self.layout.index(want), list[np.ndarray]()
+        index, patches = self.layout.index(want), list[np.ndarray]()
         blanks = [np.zeros((size, self.widths[index]), np.uint8) for size in sizes]
         parts = [self._segment(want, blank, np.ones(len(blank), bool)) for blank in blanks]
         documents = [concatenate(pair) for pair in zip(contexts, parts, strict=True)]
         for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
             for start in batch.whole.starts:
-                first, size = start + len(contexts[len(found)]), len(parts[len(found)])
-                found.append(model.patch_values(states[first : first + size], index).cpu().numpy())
-        return Generated(found, length_p.cpu().numpy(), np.ones(len(found), np.int64))
+                first, size = start + len(contexts[len(patches)]), len(parts[len(patches)])
+                patches.append(model.patch_values(states[first : first + size], index).cpu().numpy())
+        return Generated(patches, length_p.cpu().numpy(), np.ones(len(patches), np.int64))
 
     @torch.no_grad()
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
@@ -312,13 +307,16 @@ class M3AE(Method):
             np.subtract.at(total, list(owners), log_p[np.arange(len(codes)), list(codes)].cpu().numpy())
         return total, sizes + varies
 
+    def score_passes(self, num_tokens: int) -> int:
+        return num_tokens
+
     def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document, int, int]]:
-        """Number of the sample, document, place and local target of each code to be told; made one by one."""
+        """Number of the sample, document, index and local target of each code that is scored, one by one."""
         for number, sample in enumerate(samples):
-            context, told = self.joined(sample, have, {}), sample.tokens[target]
-            for place in range(len(told)):
-                document = concatenate([context, self._segment(target, told, np.arange(len(told)) >= place)])
-                yield number, document, len(context) + place, int(told[place]) + 1
+            context, codes = self.joined(sample, have, {}), sample.tokens[target]
+            for i, code in enumerate(codes.tolist()):
+                document = concatenate([context, self._segment(target, codes, np.arange(len(codes)) >= i)])
+                yield number, document, len(context) + i, code + 1
 
     def _length_scores(self, model: MaskedAutoencoder, samples: Sequence[Sample], have: Sequence[str], index: int) -> Tensor:
         """(N, longest + 1): log-probabilities of the number of tokens, which is not 0."""
@@ -332,13 +330,13 @@ class M3AE(Method):
 
     def _scores(self, model: MaskedAutoencoder, documents: Sequence[Document], offsets_NT: np.ndarray, index: int) -> Tensor:
         """(N, T, W) scores of the codes of a modality at these tokens of each document; END is none of them."""
-        found, done = [], 0
+        parts, done = list[Tensor](), 0
         for batch in self._packed(model, documents):
             states = model.states(masked_inputs(batch, model.head.device))[1]
-            at = batch.whole.starts[:, None] + offsets_NT[done : done + batch.num_documents]
-            found.append(model.logits(states[to_device(at, states.device)].flatten(0, 1), index).view(*at.shape, -1))
+            indices = batch.whole.starts[:, None] + offsets_NT[done : done + batch.num_documents]
+            parts.append(model.logits(states[to_device(indices, states.device)].flatten(0, 1), index).view(*indices.shape, -1))
             done += batch.num_documents
-        scores = torch.cat(found)
+        scores = torch.cat(parts)
         scores[..., 0] = -torch.inf
         return scores
 

@@ -1,10 +1,10 @@
-"""Masked modelling (BERT): hidden tokens are told from all visible ones, before and behind them.
+"""Masked modelling (BERT): hidden tokens are predicted from all visible ones, before and after them.
 
-Devlin et al. 2019, arXiv 1810.04805. So that the model can generate and not only complete, every segment hides its own share of
+Devlin et al. 2019, arXiv 1810.04805. So that the model can generate and not only complete, every segment hides a share of its
 tokens, drawn anew between none and all (Ghazvininejad et al. 2019, arXiv 1904.09324), and decoding fixes the most confident tokens
 first, over a few passes with a cosine schedule (MaskGIT, Chang et al. 2022, arXiv 2202.04200).
 
-A segment is a canvas `[OPEN, c1 .. cn]` whose places predict themselves. Where the length varies, it is filled up with END to one
+A segment is a canvas `[OPEN, c1 .. cn]` whose positions predict themselves. Where the length varies, it is padded with END to one
 more than the longest segment of the data, so that the length is generated like everything else.
 """
 
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import NO_TARGET, Document, concatenate, places
-from mmtool.methods.base import Method
-from mmtool.model.confidence import fill_by_confidence
+from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
+from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.protocols import ImputationRequest
+from mmtool.methods.representation import PooledStates
+from mmtool.model.confidence import decode_by_confidence
 from mmtool.model.decode import Generated, hidden_states, pad_documents, score, trim
 from mmtool.model.masks import attention_mask
 from mmtool.model.passes import passes, slices, streamed
-from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
 
 
@@ -39,12 +40,10 @@ class MaskedOptions:
     confidence_noise: NotNegative = 1.0
 
 
-class Masked(Method):
+class Masked(PooledStates, Likelihood):
     name = "masked"
     Options = MaskedOptions
     view = "document"
-    scores_by_token = True
-    reconstructs = True
 
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
         names = self.present(sample)
@@ -61,7 +60,7 @@ class Masked(Method):
         return self._segment(name, local, hidden)
 
     def local(self, name: str, codes: np.ndarray | None) -> np.ndarray:
-        """What each place of a canvas holds, in the modality's range: 0 for END, otherwise code + 1."""
+        """What each position of a canvas holds, in the modality's range: 0 for END, otherwise code + 1."""
         modality = self.layout.modalities[self.layout.index(name)]
         length = 0 if codes is None else len(codes)
         size = modality.max_length if modality.fixed_length else max(modality.max_length, length) + 1
@@ -71,38 +70,30 @@ class Masked(Method):
 
     def _segment(self, name: str, local: np.ndarray, hidden: np.ndarray, loss: np.ndarray | None = None) -> Document:
         index = self.layout.index(name)
-        own = self.layout.open_id(index)
-        tokens = np.concatenate(([own], np.where(hidden, self.layout.sentinel(0), own + 1 + local)))
+        open_id = self.layout.open_id(index)
+        tokens = np.concatenate(([open_id], np.where(hidden, self.layout.sentinel(0), open_id + 1 + local)))
         targets = np.concatenate(([NO_TARGET], np.where(hidden if loss is None else loss, local, NO_TARGET)))
-        return Document(tokens, targets, np.full(len(tokens), index), *places(self.layout, index, len(tokens)))
+        return Document(tokens, targets, np.full(len(tokens), index), *slots_and_positions(self.layout, index, len(tokens)))
 
     @torch.no_grad()
-    def impute(
-        self,
-        model: Transformer,
-        samples: Sequence[Sample],
-        have: Sequence[str],
-        want: str,
-        sampling: Sampling,
-        generator: torch.Generator,
-        draws: int = 1,
-    ) -> Generated:
-        """Iterative decoding: in each pass all hidden places are drawn, and the most confident ones stay."""
-        canvas = self._canvas(model, samples, have, want, draws, shown=True)
-        alone = self._canvas(model, samples, have, want, draws, shown=False).scores if sampling.guidance else None
+    def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
+        """Iterative decoding: in each pass all hidden tokens are drawn, and the most confident ones stay."""
+        sampling = request.sampling
+        canvas = self._canvas(model, samples, request, shown=True)
+        unconditional = self._canvas(model, samples, request, shown=False).scores if sampling.guidance else None
         steps, noise = self.options.decode_steps, self.options.confidence_noise
-        filling = fill_by_confidence(canvas.scores, alone, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
-        return trim(filling.local, filling.log_p, canvas.modality.fixed_length, filling.expected)
+        decoded = decode_by_confidence(canvas.scores, unconditional, canvas.sizes_N, canvas.size, steps, noise, sampling, generator)
+        return trim(decoded.local, decoded.log_p, canvas.modality.fixed_length, decoded.expected)
 
-    def _canvas(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], want: str, draws: int, shown: bool) -> "_Canvas":
-        """The wanted segment behind those given, which are all hidden where they are not to be shown: as training shows nothing."""
-        empty = self.canvas(want, None)
-        given = [[self.canvas(name, sample.tokens[name] if shown else None) for name in have] for sample in samples]
-        prompts = [concatenate([*parts, empty]) for parts in given for _ in range(draws)]
-        return _Canvas(model, prompts, self.layout.index(want), len(empty) - 1)
+    def _canvas(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, shown: bool) -> "_Canvas":
+        """The wanted segment after those given, which are all hidden where they are not to be shown: so training shows nothing."""
+        empty = self.canvas(request.want, None)
+        given = [[self.canvas(name, sample.tokens[name] if shown else None) for name in request.have] for sample in samples]
+        prompts = [concatenate([*parts, empty]) for parts in given for _ in range(request.draws)]
+        return _Canvas(model, prompts, self.layout.index(request.want), len(empty) - 1)
 
     def score(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], target: str) -> tuple[np.ndarray, np.ndarray]:
-        """By the chain rule, from left to right: one pass per token, in which the tokens before it are visible and those behind hidden."""
+        """By the chain rule, from left to right: one pass per token, where the tokens before it are visible and those after it hidden."""
         total, counts = np.zeros(len(samples)), np.zeros(len(samples), np.int64)
         for part in streamed(model, self._chain(samples, have, target), lambda link: len(link[1])):
             owners = [owner for owner, _ in part]
@@ -110,15 +101,18 @@ class Masked(Method):
             np.add.at(counts, owners, 1)
         return total, counts
 
+    def score_passes(self, num_tokens: int) -> int:
+        return num_tokens
+
     def _chain(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> Iterator[tuple[int, Document]]:
-        """The number of a sample and a document, for each token to be told; made one by one, for there are as many as tokens."""
+        """The number of a sample and a document, for each token that is scored; one by one, for there are as many as tokens."""
         variable = not self.layout.modalities[self.layout.index(target)].fixed_length
         for number, sample in enumerate(samples):
             given = [self.canvas(name, sample.tokens[name]) for name in have]
             local = self.local(target, sample.tokens[target])
-            at = np.arange(len(local))
-            for place in range(len(sample.tokens[target]) + variable):
-                yield number, concatenate([*given, self._segment(target, local, at >= place, at == place)])
+            indices = np.arange(len(local))
+            for scored in range(len(sample.tokens[target]) + variable):
+                yield number, concatenate([*given, self._segment(target, local, indices >= scored, indices == scored)])
 
     def validate(self, model: Transformer, samples: Sequence[Sample]) -> dict[str, float]:
         """As of all methods, on a quarter of the samples: a score takes as many passes as there are tokens."""
@@ -136,7 +130,7 @@ class Masked(Method):
     def reconstruct(
         self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], hidden: Sequence[Mapping[str, np.ndarray]]
     ) -> list[dict[str, np.ndarray]]:
-        told = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
+        reconstructed = [{name: sample.tokens[name].copy() for name in have} for sample in samples]
         documents = []
         for sample, masks in zip(samples, hidden, strict=True):
             locals_ = {name: self.local(name, sample.tokens[name]) for name in have}
@@ -146,42 +140,42 @@ class Masked(Method):
             states, _ = hidden_states(model, [documents[i] for i in rows], self.view)
             for row, state in zip(rows.tolist(), states, strict=True):
                 for name in have:
-                    index, places = self.layout.index(name), np.flatnonzero(documents[row].modality == self.layout.index(name))
-                    own = state[torch.from_numpy(places[1 : 1 + len(told[row][name])][hidden[row][name]]).to(state.device)]
-                    codes = model.logits(own, index)[:, 1:].argmax(-1)
-                    told[row][name][hidden[row][name]] = codes.cpu().numpy()
-        return told
+                    index, masks = self.layout.index(name), hidden[row][name]
+                    positions = np.flatnonzero(documents[row].modality == index)[1 : 1 + len(masks)]
+                    hidden_ND = state[torch.from_numpy(positions[masks]).to(state.device)]
+                    reconstructed[row][name][masks] = model.logits(hidden_ND, index)[:, 1:].argmax(-1).cpu().numpy()
+        return reconstructed
 
 
 class _Canvas:
-    """N documents whose last T places are being filled."""
+    """N documents whose last T tokens are being decoded."""
 
     def __init__(self, model: Transformer, documents: Sequence[Document], index: int, size: int) -> None:
         device = model.head.device
         arrays = pad_documents(documents, max(len(document) for document in documents))
-        self.tokens, self.own, self.slot, self.position, lengths = (torch.from_numpy(array).to(device) for array in arrays)
+        self.tokens, self.token_modality, self.slot, self.position, lengths = (torch.from_numpy(array).to(device) for array in arrays)
         self.filled = (torch.arange(self.tokens.shape[1], device=device) < lengths[:, None]).long()
-        self.places_NT = lengths[:, None] - size + torch.arange(size, device=device)
+        self.target_indices_NT = lengths[:, None] - size + torch.arange(size, device=device)
         self.model, self.index, self.modality, self.size = model, index, model.layout.modalities[index], size
         self.sizes_N = torch.full((len(documents),), size, device=device)
 
-    def scores(self, local_NT: Tensor, open_NT: Tensor) -> Tensor:
-        """(N, T, W) scores of what may stand in each place, given what stands in those that are not open."""
+    def scores(self, local_NT: Tensor, masked_NT: Tensor) -> Tensor:
+        """(N, T, W) scores of each token, given those that are not masked."""
         first = self.model.layout.open_id(self.index) + 1
-        written = torch.where(open_NT, self.tokens.gather(1, self.places_NT), first + local_NT)
-        tokens = self.tokens.scatter(1, self.places_NT, written)
+        written = torch.where(masked_NT, self.tokens.gather(1, self.target_indices_NT), first + local_NT)
+        tokens = self.tokens.scatter(1, self.target_indices_NT, written)
         states = torch.cat([self._states(tokens, rows) for rows in slices(self.model, *tokens.shape)])
-        scores = self.model.logits(states.flatten(0, 1), self.index).view(*open_NT.shape, -1)
+        scores = self.model.logits(states.flatten(0, 1), self.index).view(*masked_NT.shape, -1)
         scores[:, slice(None) if self.modality.fixed_length else 0, 0] = -torch.inf
         return scores
 
     def _states(self, tokens_NL: Tensor, rows: slice) -> Tensor:
-        """(R, T, D) states of the places to fill, of some of the rows."""
-        mask = attention_mask(self.filled[rows], self.own[rows], "document")
-        states = self.model(tokens_NL[rows], self.own[rows], self.slot[rows], self.position[rows], mask)
-        return states.gather(1, self.places_NT[rows, :, None].expand(-1, -1, states.shape[-1]))
+        """(R, T, D) states of the tokens to decode, of some of the rows."""
+        mask = attention_mask(self.filled[rows], self.token_modality[rows], "document")
+        states = self.model(tokens_NL[rows], self.token_modality[rows], self.slot[rows], self.position[rows], mask)
+        return states.gather(1, self.target_indices_NT[rows, :, None].expand(-1, -1, states.shape[-1]))
 
 
 def _padded(hidden: np.ndarray, size: int) -> np.ndarray:
-    """(size,): what fills up a segment behind its end is visible."""
+    """(size,): the padding of a segment after its end is visible."""
     return np.concatenate((hidden, np.zeros(size - len(hidden), bool)))

@@ -14,7 +14,7 @@ EXPLICIT_MAX_LENGTH = 256
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """softmax(q k' / sqrt(K)) v where `mask` is True; q (B, H, L, K), k and v (B, H, S, K), mask broadcastable to (B, H, L, S).
 
-    A query that may look nowhere (padding) gets the mean of all values, never NaN.
+    A query that may attend to nothing (padding) gets the mean of all values, never NaN.
     """
     if q.device.type == "cpu" and k.shape[2] <= EXPLICIT_MAX_LENGTH:
         return explicit_attention(q, k, v, mask)
@@ -27,10 +27,10 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return weights.to(v.dtype) @ v
 
 
-def rotation(position_BL2: Tensor, head_width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, L, K/2) of axial rotary positions: half of the frequencies turn with the row, half with the column.
+def rope(position_BL2: Tensor, head_width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, 1, L, K/2) of axial rotary positions (RoPE): half of the frequencies are of the row, half of the column.
 
-    On a line both axes carry the same place, which is plain RoPE (Su et al. 2021, arXiv 2104.09864).
+    On a line both axes carry the same position, which is plain RoPE (Su et al. 2021, arXiv 2104.09864).
     """
     quarter = head_width // 4
     frequency = base ** (-torch.arange(quarter, device=position_BL2.device, dtype=torch.float32) / quarter)
@@ -38,8 +38,7 @@ def rotation(position_BL2: Tensor, head_width: int, base: float, dtype: torch.dt
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
-def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (x_i, x_{i + K/2}) by its angle; x (B, H, L, K)."""
-    cos, sin = turn
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair (x_i, x_{i + K/2}) by its angle; x (B, H, L, K)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

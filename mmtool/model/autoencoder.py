@@ -1,6 +1,6 @@
 """A masked autoencoder of the shared blocks: the transformer encodes visible tokens, a lighter one completes the document.
 
-B encoder rows, L their length, D width; C decoder rows, T their length, E decoder width; N places, W values of a patch.
+B encoder rows, L their length, D width; C decoder rows, T their length, E decoder width; N targets, W values of a patch.
 """
 
 import math
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mmtool.data.layout import VocabularyLayout
 from mmtool.model.inputs import MaskedInputs, Rows
-from mmtool.model.patches import FixedPositions, Patches, exchange
+from mmtool.model.patches import FixedPositions, Patches, take_rows
 from mmtool.model.transformer import Block, Linear, RMSNorm, Shape, Transformer, num_slots
 
-DECODER_POSITION_SCALE = 1.0  # hidden tokens are alike but for their places: with 0.3, texts wholly hidden came out in disorder
+DECODER_POSITION_SCALE = 1.0  # hidden tokens are alike but for their positions: with 0.3, texts wholly hidden came out in disorder
 PIXEL_NORM = 1e-2  # added to the variance of a patch that is normalised
 
 
@@ -24,7 +24,7 @@ class MaskedAutoencoder(Transformer):
     """The encoder is the transformer itself: tokens of CLS and what is visible in, hidden states out.
 
     `complete` gives a state for every token of the documents, hidden ones included; `logits` and `patch_outputs` read them.
-    `length_logits` tells from the encoder's CLS how many tokens a modality has. norm_pix: patches are predicted less their own mean and
+    `length_logits` predicts from the encoder's CLS how many tokens a modality has. norm_pix: patches are predicted less their mean and
     divided by their deviation, and these two beside them.
     """
 
@@ -51,23 +51,23 @@ class MaskedAutoencoder(Transformer):
     def states(self, given: MaskedInputs) -> tuple[Tensor, Tensor]:
         """States of the encoder (B, L, D), and of the decoder, flat (C T, E)."""
         hidden = self.encode(given.visible, given.patches)
-        return hidden, self.complete(hidden, given.whole, given.origin, given.home).flatten(0, 1)
+        return hidden, self.complete(hidden, given.whole, given.ids_restore, given.ids_keep).flatten(0, 1)
 
     def encode(self, visible: Rows, patches: Sequence[Patches]) -> Tensor:
         """(B, L, D) states of what is visible, after the final norm."""
         return self(*visible, patches=patches)
 
-    def complete(self, hidden_BLD: Tensor, whole: Rows, origin_CT: Tensor, home_BL: Tensor) -> Tensor:
-        """(C, T, E) states of every token of the documents; origin, home: see `MaskedBatch`."""
-        brought = exchange(self.narrow(hidden_BLD).flatten(0, 1), origin_CT.flatten(), home_BL.flatten()).view(*origin_CT.shape, -1)
-        masks = self.mask_embedding(whole.modality) * (origin_CT < 0)[..., None]
+    def complete(self, hidden_BLD: Tensor, whole: Rows, ids_restore_CT: Tensor, ids_keep_BL: Tensor) -> Tensor:
+        """(C, T, E) states of every token of the documents; ids_restore, ids_keep: see `MaskedBatch`."""
+        encoded = take_rows(self.narrow(hidden_BLD).flatten(0, 1), ids_restore_CT.flatten(), ids_keep_BL.flatten())
+        masks = self.mask_embedding(whole.modality) * (ids_restore_CT < 0)[..., None]
         x = masks + self.decoder_type_embedding(whole.modality) + self.decoder_slot_embedding(whole.slot)
         if self.decoder_fixed is not None:
             x = x + self.decoder_fixed(whole.position)
-        x = brought + x.to(self.compute_dtype)
-        turn = self.decoder_shape.turn(whole.position, x.dtype)
+        x = encoded.view(*ids_restore_CT.shape, -1) + x.to(self.compute_dtype)
+        cos_sin = self.decoder_shape.cos_sin(whole.position, x.dtype)
         for block in self.decoder_blocks:
-            x = block(x, turn, whole.mask, None)
+            x = block(x, cos_sin, whole.mask, None)
         return self.decoder_norm(x)
 
     def patch_outputs(self, states_NE: Tensor, index: int) -> Tensor:
@@ -77,28 +77,28 @@ class MaskedAutoencoder(Transformer):
     def patch_errors(self, states_NE: Tensor, index: int, values_NW: Tensor) -> Tensor:
         """(N,) mean squared errors of predicted patches."""
         assert self.patches is not None
-        true, said = self.patches.standard(index, values_NW), self.patch_outputs(states_NE, index)
+        true, predicted = self.patches.standard(index, values_NW), self.patch_outputs(states_NE, index)
         if not self.norm_pix:
-            return (said - true).square().mean(-1)
+            return (predicted - true).square().mean(-1)
         mean, deviation = true.mean(-1, keepdim=True), (true.var(-1, keepdim=True, correction=0) + PIXEL_NORM).sqrt()
         wanted = torch.cat(((true - mean) / deviation, mean, deviation), -1)
-        errors = (said - wanted).square()
+        errors = (predicted - wanted).square()
         return errors[:, :-2].mean(-1) + errors[:, -2:].sum(-1)
 
     def patch_values(self, states_NE: Tensor, index: int) -> Tensor:
         """(N, W) uint8 patches as predicted."""
         assert self.patches is not None
-        said = self.patch_outputs(states_NE, index)
+        predicted = self.patch_outputs(states_NE, index)
         if self.norm_pix:
-            said = said[:, :-2] * said[:, -1:].clamp(min=0) + said[:, -2:-1]
-        return self.patches.raw(index, said)
+            predicted = predicted[:, :-2] * predicted[:, -1:].clamp(min=0) + predicted[:, -2:-1]
+        return self.patches.raw(index, predicted)
 
     def length_logits(self, cls_ND: Tensor, index: int) -> Tensor:
         """(N, longest + 1) scores of the number of tokens of modality `index`, in fp32."""
         return self.length_heads[f"m{index}"](cls_ND).float()
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """As every transformer; a patch enters about as large as its place, whatever its width."""
+        """As every transformer; a patch enters about as large as its position, whatever its width."""
         super().init_weights(generator)
         if self.patches is not None:
             linear: Any

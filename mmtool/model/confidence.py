@@ -1,7 +1,7 @@
-"""Iterative decoding: in each pass all open places are drawn, and the most confident ones stay (MaskGIT, Chang et al. 2022, arXiv
+"""Iterative decoding: in each pass all masked tokens are drawn, and the most confident ones stay (MaskGIT, Chang et al. 2022, arXiv
 2202.04200; cosine schedule).
 
-N rows, T places of the longest, W width of the target modality's range.
+N rows, T positions of the longest, W width of the target modality's range.
 """
 
 import math
@@ -17,53 +17,53 @@ Scores = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Filling:
-    """local: what stands in each place, in the modality's range; log_p: its log-probability when it was fixed; expected: the mean value of
-    each place then, where codes have values. Each (N, T)."""
+class Decoded:
+    """local: the token of each position, in the modality's range; log_p: its log-probability when it was fixed; expected: the mean value of
+    each position then, where codes have values. Each (N, T)."""
 
     local: Tensor
     log_p: Tensor
     expected: Tensor | None
 
 
-def fill_by_confidence(
+def decode_by_confidence(
     scores: Scores,
-    alone: Scores | None,
+    unconditional: Scores | None,
     sizes_N: Tensor,
     longest: int,
     steps: int,
     noise: float,
     sampling: Sampling,
     generator: torch.Generator,
-) -> Filling:
-    """Fill `sizes_N[n]` places of each row in `steps` passes.
+) -> Decoded:
+    """Decode `sizes_N[n]` tokens of each row in `steps` passes.
 
-    scores: takes what stands where (N, T) and which places are open (N, T), and gives (N, T, W), -inf for what must not be drawn.
-    alone: the same of a reader who is given nothing, for guidance.
+    scores: takes tokens (N, T) and which of them are masked (N, T), and gives (N, T, W), -inf for what must not be drawn.
+    unconditional: the same where nothing is given, for guidance.
     noise: of Gumbel's distribution on the confidences of early passes, without which draws resemble each other.
     """
     device = sizes_N.device
-    open_NT = torch.arange(longest, device=device) < sizes_N[:, None]
-    exists_NT = open_NT.clone()
-    local_NT, log_p_NT = torch.zeros_like(open_NT, dtype=torch.long), torch.zeros(open_NT.shape, device=device)
+    masked_NT = torch.arange(longest, device=device) < sizes_N[:, None]
+    exists_NT = masked_NT.clone()
+    local_NT, log_p_NT = torch.zeros_like(masked_NT, dtype=torch.long), torch.zeros(masked_NT.shape, device=device)
     expected_NT = None
     for number in range(1, steps + 1):
         progress = number / steps
-        said = scores(local_NT, open_NT)
-        without = alone(local_NT, open_NT).flatten(0, 1) if alone else None
-        drawn = draw(said.flatten(0, 1), sampling, generator, without).view(open_NT.shape)
-        likely = torch.log_softmax(said, -1).gather(2, drawn[..., None])[..., 0]
+        conditional_NTW = scores(local_NT, masked_NT)
+        unconditional_MW = unconditional(local_NT, masked_NT).flatten(0, 1) if unconditional else None
+        drawn = draw(conditional_NTW.flatten(0, 1), sampling, generator, unconditional_MW).view(masked_NT.shape)
+        likely = torch.log_softmax(conditional_NTW, -1).gather(2, drawn[..., None])[..., 0]
         confidence = likely + (1 - progress) * noise * _gumbel(likely, generator)
-        confidence = confidence.masked_fill(~open_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)
+        confidence = confidence.masked_fill(~masked_NT, torch.inf).masked_fill(~exists_NT, -torch.inf)
         wanted_N = ((1 - math.cos(math.pi / 2 * progress)) * sizes_N - 1e-6).ceil().clamp(min=1)
         rank = confidence.argsort(1, descending=True).argsort(1)
-        keep = (rank < wanted_N[:, None]) & open_NT
+        keep = (rank < wanted_N[:, None]) & masked_NT
         local_NT, log_p_NT = torch.where(keep, drawn, local_NT), torch.where(keep, likely, log_p_NT)
         if sampling.code_values is not None:
-            means = expectation(said[..., 1:], torch.from_numpy(sampling.code_values).to(device))
+            means = expectation(conditional_NTW[..., 1:], torch.from_numpy(sampling.code_values).to(device))
             expected_NT = means if expected_NT is None else torch.where(keep, means, expected_NT)
-        open_NT = open_NT & ~keep
-    return Filling(local_NT, log_p_NT, expected_NT)
+        masked_NT = masked_NT & ~keep
+    return Decoded(local_NT, log_p_NT, expected_NT)
 
 
 def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.data.sequence import NO_TARGET, Document, places
+from mmtool.data.sequence import NO_TARGET, Document, slots_and_positions
 from mmtool.model.cache import GROWTH, KVCache
 from mmtool.model.masks import View, attention_mask
 from mmtool.model.passes import passes, slices
@@ -24,7 +24,7 @@ CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look wa
 @dataclass(frozen=True)
 class Generated:
     """codes: one array per row, without END. log_likelihood: (N,) sum over the row's tokens of log p at temperature 1, in nats;
-    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, T) mean value of each place
+    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, T) mean value of each position
     given the codes drawn before it, where code values were asked for: its mean over draws has much less noise than that of draws."""
 
     codes: list[np.ndarray]
@@ -40,14 +40,14 @@ def generate(
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
     cache, filled_NP = _prefill(model, prompts, draws)
-    if sampling.guidance:  # a second batch of rows, which see nothing of the prompts
+    if sampling.guidance:  # a second batch of rows, unconditional: they see nothing of the prompts
         cache, filled_NP = cache.tile(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
     codes_NT, log_p_NT, expected_NT = _continue(model, cache, filled_NP, index, sampling, generator)
     return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
 
 def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tuple[KVCache, Tensor]:
-    """A cache holding the prompts at places 0..P-1 (each row filled from the left) and (N, P) which of them are."""
+    """A cache holding the prompts at positions 0..P-1 (each row filled from the left) and (N, P) which of them are filled."""
     device = model.head.device
     longest = max(len(prompt) for prompt in prompts)
     shape, batch = model.shape, len(prompts)
@@ -75,35 +75,36 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
 def _continue(
     model: Transformer, cache: KVCache, filled_NP: Tensor, index: int, sampling: Sampling, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds place t and draws place t + 1.
+    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds position t and draws
+    position t + 1.
 
-    With guidance the cache holds every row twice: with its prompt, and, behind all of these, without. Both are fed what is drawn.
+    With guidance the cache holds every row twice: with its prompt, and, behind all of these, unconditionally. Both are fed what is drawn.
     Rows that have ended leave the batch once they are a quarter of it.
     """
     layout, device, modality = model.layout, filled_NP.device, model.layout.modalities[index]
     start, steps = filled_NP.shape[1], modality.max_length + (0 if modality.fixed_length else 1)
-    slot, position = (torch.from_numpy(array).to(device) for array in places(layout, index, modality.max_length + 1))
+    slot, position = (torch.from_numpy(array).to(device) for array in slots_and_positions(layout, index, modality.max_length + 1))
     values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
     mask_NS = F.pad(filled_NP, (0, modality.max_length + GROWTH))
-    sides = 2 if sampling.guidance else 1
-    drawn_NT = torch.zeros(len(mask_NS) // sides, steps, dtype=torch.long, device=device)
+    copies = 2 if sampling.guidance else 1
+    drawn_NT = torch.zeros(len(mask_NS) // copies, steps, dtype=torch.long, device=device)
     log_p_NT = torch.zeros(drawn_NT.shape, device=device)
     expected_NT = None if values is None else torch.zeros(len(drawn_NT), min(steps, len(values)), device=device, dtype=values.dtype)
     rows = torch.arange(len(drawn_NT), device=device)
     token = torch.full((len(rows), 1), layout.open_id(index), device=device)
     for step in range(steps):
-        place, fed = start + step, token.repeat(sides, 1)
-        mask_NS[:, place] = True
-        where = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, 2)
-        cache.at(place, place + 1)
-        hidden = model(fed, torch.full_like(fed, index), *where, mask_NS[:, None, None, : cache.capacity], cache)
+        cache_position, fed = start + step, token.repeat(copies, 1)
+        mask_NS[:, cache_position] = True
+        slot_N1, position_N12 = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, 2)
+        cache.at(cache_position, cache_position + 1)
+        hidden = model(fed, torch.full_like(fed, index), slot_N1, position_N12, mask_NS[:, None, None, : cache.capacity], cache)
         scores = model.logits(hidden[:, 0], index)
         if modality.fixed_length or step == 0:
             scores[:, 0] = -torch.inf
         if step == modality.max_length:
             scores[:, 1:] = -torch.inf
-        scores, *alone = scores.chunk(sides)
-        local = draw(scores, sampling, generator, *alone)
+        scores, *unconditional = scores.chunk(copies)
+        local = draw(scores, sampling, generator, *unconditional)
         drawn_NT[rows, step] = local
         log_p_NT[rows, step] = torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0]
         if expected_NT is not None and values is not None and step < len(values):
@@ -115,7 +116,7 @@ def _continue(
         if not len(going):
             break
         if len(going) <= 0.75 * len(rows):
-            kept = torch.cat([going + side * len(rows) for side in range(sides)])
+            kept = torch.cat([going + copy * len(rows) for copy in range(copies)])
             rows, token, mask_NS = rows[going], token[going], mask_NS[kept]
             cache.keep(kept)
     return drawn_NT, log_p_NT, expected_NT
@@ -158,34 +159,34 @@ def _score(model: Transformer, documents: Sequence[Document], view: View) -> tup
 
 
 @torch.no_grad()
-def score_behind_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
-    """(prompts, targets) log-likelihood in nats of every target, a segment, behind every prompt; each prompt is read once."""
-    found, longest = np.zeros((len(prompts), len(targets))), max(map(len, targets), default=0)
+def score_after_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+    """(prompts, targets) log-likelihood in nats of every target, a segment, after every prompt; each prompt is read once."""
+    log_p, longest = np.zeros((len(prompts), len(targets))), max(map(len, targets), default=0)
     for rows in passes(model, [len(prompt) + longest for prompt in prompts]):
-        found[rows] = _score_behind_each(model, [prompts[i] for i in rows], targets)
-    return found
+        log_p[rows] = _score_after_each(model, [prompts[i] for i in rows], targets)
+    return log_p
 
 
-def _score_behind_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+def _score_after_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
     """The same for as many prompts as one pass holds."""
     cache, filled_NP = _prefill(model, prompts, 1)
     device, (batch, start) = filled_NP.device, filled_NP.shape
-    found = np.zeros((batch, len(targets)))
+    totals = np.zeros((batch, len(targets)))
     for column, target in enumerate(targets):
         stop, index = start + len(target), int(target.modality[0])
         cache.at(start, stop)
         tokens, modality, slot, position, wanted = (
             torch.from_numpy(array).to(device) for array in (target.tokens, target.modality, target.slot, target.position, target.targets)
         )
-        places = torch.arange(cache.capacity, device=device)
-        own_LS = (places >= start) & (places <= torch.arange(start, stop, device=device)[:, None])
-        mask = own_LS | F.pad(filled_NP, (0, cache.capacity - start))[:, None, None]
-        rows = (each.expand(batch, *each.shape) for each in (tokens, modality, slot, position))
+        cached = torch.arange(cache.capacity, device=device)
+        target_LS = (cached >= start) & (cached <= torch.arange(start, stop, device=device)[:, None])
+        mask = target_LS | F.pad(filled_NP, (0, cache.capacity - start))[:, None, None]
+        rows = (array.expand(batch, *array.shape) for array in (tokens, modality, slot, position))
         hidden_NLD = model(*rows, mask, cache)[:, wanted >= 0]
         log_p = torch.log_softmax(model.logits(hidden_NLD, index), -1)
         picked = log_p.gather(2, wanted[wanted >= 0].expand(batch, -1)[..., None])
-        found[:, column] = picked.double().sum((1, 2)).cpu().numpy()
-    return found
+        totals[:, column] = picked.double().sum((1, 2)).cpu().numpy()
+    return totals
 
 
 def mean_states(model: Transformer, documents: Sequence[Document], view: View) -> Tensor:

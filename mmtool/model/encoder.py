@@ -3,8 +3,8 @@
 B samples, W width, P prompts, N layers. The encoder is frozen; `tune` says what little of it trains. It always computes as in evaluation
 (no dropout), so that an embedding is a function of the sample and the weights.
 
-Read-only prompts (RPO, Lee et al. 2023, arXiv 2308.14960) are learned tokens behind the sample's own ones: they attend those, nothing
-attends them, other prompts and they themselves included. So the embedding is the same with and without them. They have no position.
+Read-only prompts (RPO, Lee et al. 2023, arXiv 2308.14960) are learned tokens behind those of the sample: they attend to these, nothing
+attends to them, not even other prompts or they themselves. So the embedding is the same with and without them. They have no position.
 """
 
 from abc import ABC, abstractmethod
@@ -125,12 +125,12 @@ class Encoder(nn.Module, ABC):
 
     def load_trained(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `trained` gave, after the same `tune`. Raises DataError where names or sizes differ."""
-        own = self.trained()
-        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in tensors.items()}:
+        trained = self.trained()
+        if {name: value.shape for name, value in trained.items()} != {name: value.shape for name, value in tensors.items()}:
             fix = "Use the encoders and the tuning that they were trained with."
             raise DataError("the tuned parameters are not those of this encoder.", where=self.modality, fix=fix)
         with torch.no_grad():
-            for name, value in own.items():
+            for name, value in trained.items():
                 value.copy_(tensors[name])
 
     def num_parameters(self) -> int:
@@ -142,7 +142,7 @@ class Encoder(nn.Module, ABC):
 
 
 def read_only_mask(mask: Tensor, filled_BL: Tensor, prompts: int) -> Tensor:
-    """The (B, 1, L, L) mask of the samples' own tokens, with `prompts` more queries, which see what is filled, and as many keys, which
+    """The (B, 1, L, L) mask of the samples' tokens, with `prompts` more queries, which see what is filled, and as many keys, which
     nobody sees."""
     reading = filled_BL[:, None, None].expand(-1, 1, prompts, -1)
     return F.pad(torch.cat((mask, reading), 2), (0, prompts), value=False)

@@ -24,21 +24,22 @@ class Rows(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What is hidden of one modality: places in the decoder's rows, local codes (or 0) with NO_TARGET where padded, patches or None."""
+    """What is hidden of one modality: flat indices in the decoder's rows, local codes (or 0) with NO_TARGET where padded, patches or
+    None."""
 
-    places: Tensor
+    indices: Tensor
     codes: Tensor
     values: Tensor | None
 
 
 class MaskedInputs(NamedTuple):
-    """A `MaskedBatch`: what the encoder sees, what the decoder completes and how they correspond, what is to be told."""
+    """A `MaskedBatch`: what the encoder sees, what the decoder completes and how they correspond, what is to be predicted."""
 
     visible: Rows
     patches: list[Patches]
     whole: Rows
-    origin: Tensor
-    home: Tensor
+    ids_restore: Tensor
+    ids_keep: Tensor
     targets: list[Targets]
     cls: Tensor
     lengths: Tensor
@@ -50,14 +51,14 @@ def masked_inputs(batch: MaskedBatch, device: torch.device) -> MaskedInputs:
     patches, targets = [], []
     for index, values in seen.values.items():
         if len(values):
-            home = np.where(seen.targets[index] == NO_TARGET, -1, seen.places[index])
-            patches.append(Patches(index, to_device(values, device), to_device(home, device)))
-    for index, (places, codes) in enumerate(zip(whole.places, whole.targets, strict=True)):
-        told = to_device(whole.values[index], device) if index in whole.values else None
-        targets.append(Targets(to_device(places, device), to_device(codes, device), told))
-    shaped = (batch.origin.reshape(whole.tokens.shape), batch.home.reshape(seen.tokens.shape))
-    origin, back, cls, lengths = (to_device(array, device) for array in (*shaped, batch.cls, batch.lengths))
-    return MaskedInputs(_rows(seen, device), patches, _rows(whole, device), origin, back, targets, cls, lengths)
+            indices = np.where(seen.targets[index] == NO_TARGET, -1, seen.target_indices[index])
+            patches.append(Patches(index, to_device(values, device), to_device(indices, device)))
+    for index, (indices, codes) in enumerate(zip(whole.target_indices, whole.targets, strict=True)):
+        hidden_values = to_device(whole.values[index], device) if index in whole.values else None
+        targets.append(Targets(to_device(indices, device), to_device(codes, device), hidden_values))
+    shaped = (batch.ids_restore.reshape(whole.tokens.shape), batch.ids_keep.reshape(seen.tokens.shape))
+    ids_restore, ids_keep, cls, lengths = (to_device(array, device) for array in (*shaped, batch.cls, batch.lengths))
+    return MaskedInputs(_rows(seen, device), patches, _rows(whole, device), ids_restore, ids_keep, targets, cls, lengths)
 
 
 def _rows(part: Batch, device: torch.device) -> Rows:

@@ -12,14 +12,16 @@ from mmtool.model.transformer import Transformer
 CHUNK_LOGITS = 1 << 25  # scores held at once (128 MiB in fp32); a larger head is recomputed chunk by chunk in the backward
 
 
-def loss_sums(model: Transformer, hidden_BLD: Tensor, places: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+def loss_sums(model: Transformer, hidden_BLD: Tensor, target_indices: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """Sum of cross entropies (nats) of each modality, (M,), in fp32.
 
-    places[m] (N_m,) indexes the flattened hidden states, targets[m] (N_m,) is local to the modality's range, negative where
+    target_indices[m] (N_m,) indexes the flattened hidden states, targets[m] (N_m,) is local to the modality's range, negative where
     padded. A modality without targets gives 0, so the caller divides once by the global number of targets.
     """
     hidden_ND = hidden_BLD.flatten(0, 1)
-    sums = [_sum(model, hidden_ND[place], target, index) for index, (place, target) in enumerate(zip(places, targets, strict=True))]
+    sums = [
+        _sum(model, hidden_ND[indices], target, index) for index, (indices, target) in enumerate(zip(target_indices, targets, strict=True))
+    ]
     return torch.stack(sums)
 
 

@@ -1,4 +1,4 @@
-"""Who may look at whom: masks are built once per batch, outside the compiled step."""
+"""Who attends to whom: masks are built once per batch, outside the compiled step."""
 
 from typing import Literal
 
@@ -9,9 +9,9 @@ View = Literal["past", "document", "segment"]
 
 
 def attention_mask(document_BL: Tensor, modality_BL: Tensor, view: View) -> Tensor:
-    """(B, 1, L, L) bool: who sees whom. Padding (document 0) sees padding only.
+    """(B, 1, L, L) bool: who attends to whom. Padding (document 0) sees padding only.
 
-    past: what came before in the own document (causal). document: all of it. segment: all of the own segment, so that a
+    past: what came before in the same document (causal). document: all of it. segment: all of the same segment, so that a
     document is encoded modality by modality.
     """
     same = document_BL[:, :, None] == document_BL[:, None, :]

@@ -1,7 +1,7 @@
 """Values of ordered codes, on their way into and out of the transformer.
 
 Levels of a quantity are neighbours; as mere names a model would have to learn that from data, which a few thousand rows of a table
-hardly suffice for. So each place of such a segment has a
+hardly suffice for. So each position of such a segment has a
 direction along which its value is added to the input, and one along which the output moves the scores of all levels together: a linear
 regression between two segments is then one averaging attention away, and what the blocks add is what is not linear.
 """
@@ -19,7 +19,7 @@ SMOOTHED = 3  # smooth functions of the value that the scores of a modality's le
 
 
 class OrdinalPath(nn.Module):
-    """values_in, values_out: (slots, D), one direction per place. curves: (SMOOTHED, D), scores as smooth functions of the value.
+    """values_in, values_out: (slots, D), one direction per position. curves: (SMOOTHED, D), scores as smooth functions of the value.
 
     smoothing: targets are spread over neighbouring levels by a normal distribution this wide, in standard deviations of the quantity.
     """
@@ -39,7 +39,7 @@ class OrdinalPath(nn.Module):
         self.bridge = ValueBridge(layout, num_slots)
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Inputs as large as those of tokens; outputs shared by all places at first."""
+        """Inputs as large as those of tokens; outputs shared by all positions at first."""
         width = self.curves_embedding.shape[1]
         nn.init.normal_(self.curves_embedding, std=0.25 / math.sqrt(width), generator=generator)
         nn.init.normal_(self.values_in_embedding, std=0.02, generator=generator)
@@ -47,12 +47,12 @@ class OrdinalPath(nn.Module):
         nn.init.zeros_(self.bridge.weights_embedding)
 
     def embed(self, tokens_BL: Tensor, slot_BL: Tensor) -> Tensor:
-        """(B, L, D): the value of each token along the direction of its place; 0 for tokens without one."""
+        """(B, L, D): the value of each token along the direction of its position; 0 for tokens without one."""
         return self.token_value[tokens_BL][..., None] * self.values_in_embedding[slot_BL]
 
     def read(self, hidden_BLD: Tensor, slot_BL: Tensor, token_BS: Tensor, slot_BS: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states, moved along the first curve (the value itself) by what each place reads from them, and from the values of the
-        S tokens it may see: so much is added to the slope of the scores over the value."""
+        """Hidden states, moved along the first curve (the value itself) by what each position reads from them, and from the values of the
+        S tokens it attends to: so much is added to the slope of the scores over the value."""
         along = (hidden_BLD * self.values_out_embedding[slot_BL].to(hidden_BLD.dtype)).sum(-1)
         bridged = self.bridge(slot_BL, self.token_value[token_BS], slot_BS, mask)
         along = (along + bridged.to(along.dtype))[..., None]

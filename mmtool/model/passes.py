@@ -1,6 +1,6 @@
 """How much a model reads at once outside of training: many samples or long ones take more passes, not more memory.
 
-What a sample gives does not depend on what stands beside it, up to the rounding of sums.
+What a sample gives does not depend on the rest of its batch, up to the rounding of sums.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +13,8 @@ from mmtool.model.transformer import Transformer
 Item = TypeVar("Item")
 
 # Of one pass, padding included. Tokens: as many as a usual step of training has, which fits wherever training does, and is enough to keep
-# the cores of a CPU or a GPU busy. Pairs of a token and what it may look at (another token, or a place of the value bridge): masks, scores
-# and the bridge hold some numbers for each, 64 MiB in fp32. Logits: 512 MiB in fp32.
+# the cores of a CPU or a GPU busy. Pairs of a token and what it attends to (another token, or a position of the value bridge): masks,
+# scores and the bridge hold some numbers for each, 64 MiB in fp32. Logits: 512 MiB in fp32.
 PASS_TOKENS, PASS_PAIRS, PASS_LOGITS = 8192, 1 << 24, 1 << 27
 
 
@@ -23,13 +23,13 @@ class Limits:
 
     def __init__(self, model: Transformer) -> None:
         ranges = [model.layout.target_range(index) for index in range(len(model.layout.modalities))]
-        self.places = 0 if model.ordinal is None else len(model.ordinal.bridge.weights_embedding)
+        self.bridge_positions = 0 if model.ordinal is None else len(model.ordinal.bridge.weights_embedding)
         self.tokens = min(PASS_TOKENS, PASS_LOGITS // max(stop - start for start, stop in ranges))
 
     def allow(self, rows: int, length: int) -> bool:
         """Whether so many rows of a length fit into one pass; a single row always does."""
         tokens = rows * length
-        return rows == 1 or (tokens <= self.tokens and tokens * max(length, self.places) <= PASS_PAIRS)
+        return rows == 1 or (tokens <= self.tokens and tokens * max(length, self.bridge_positions) <= PASS_PAIRS)
 
 
 def passes(model: Transformer, lengths: Sequence[int]) -> list[np.ndarray]:

@@ -13,11 +13,12 @@ LONGEST_WAVELENGTH = 10_000.0
 
 
 class Patches(NamedTuple):
-    """Patches of one continuous modality (its index). values: (N, W) uint8; home: (N,) flat index of each token, -1 where padded."""
+    """Patches of one continuous modality (its index). values: (N, W) uint8; indices: (N,) flat index of the token of
+    each, -1 where padded."""
 
     modality: int
     values: Tensor
-    home: Tensor
+    indices: Tensor
 
 
 def has_patches(layout: VocabularyLayout) -> bool:
@@ -59,11 +60,11 @@ class PatchEmbedding(nn.Module):
     def forward(self, tokens_BL: Tensor, patches: Any, dtype: torch.dtype) -> Tensor:
         """(B, L, D): the embedding of every patch at its token, 0 elsewhere."""
         tokens, total = tokens_BL.flatten(), None
-        for index, values, home in patches:
+        for index, values, indices in patches:
             linear: Any = self.linears[f"m{index}"]
             content = nn.functional.linear(self.standard(index, values).to(dtype), linear.weight.to(dtype), linear.bias.to(dtype))
-            own = tokens == self.layout.patch_id(index)
-            placed = exchange(content, torch.where(own, own.cumsum(0) - 1, -1), home)
+            is_patch = tokens == self.layout.patch_id(index)
+            placed = take_rows(content, torch.where(is_patch, is_patch.cumsum(0) - 1, -1), indices)
             total = placed if total is None else total + placed
         assert total is not None
         return total.view(*tokens_BL.shape, -1)
@@ -73,16 +74,16 @@ class PatchEmbedding(nn.Module):
 
 
 class FixedPositions(nn.Module):
-    """Sines and cosines of the place, times `scale`: half of the width for the row of the grid, half for the column (on a line both are the
-    same place); nothing is added at place 0, where members of a set stand."""
+    """Sines and cosines of the position, times `scale`: half of the width for the row of the grid, half for the column (on a line both are
+    the same); nothing is added at position 0, where members of a set are."""
 
     table: Tensor
 
     def __init__(self, layout: VocabularyLayout, width: int, scale: float) -> None:
         super().__init__()
-        places = 2 + max((modality.max_length for modality in layout.modalities), default=0)
+        length = 2 + max((modality.max_length for modality in layout.modalities), default=0)
         quarter = width // 4
-        angles = torch.arange(places)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(quarter) / quarter)
+        angles = torch.arange(length)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(quarter) / quarter)
         waves = torch.cat((angles.sin(), angles.cos()), 1)
         self.register_buffer("table", scale * (waves - waves[0]), persistent=False)
 
@@ -91,11 +92,11 @@ class FixedPositions(nn.Module):
         return self.table[position_BL2.clamp(max=len(self.table) - 1)].flatten(-2)
 
 
-class _Exchange(torch.autograd.Function):
+class _TakeRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, origin_S: Tensor, home_N: Tensor) -> Tensor:
-        ctx.save_for_backward(home_N)
-        return _gathered(x_ND, origin_S)
+    def forward(ctx: Any, x_ND: Tensor, index_S: Tensor, inverse_N: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse_N)
+        return _gathered(x_ND, index_S)
 
     @staticmethod
     @once_differentiable
@@ -103,13 +104,13 @@ class _Exchange(torch.autograd.Function):
         return _gathered(gradient, ctx.saved_tensors[0]), None, None
 
 
-def exchange(x_ND: Tensor, origin_S: Tensor, home_N: Tensor) -> Tensor:
-    """(S, D): row origin[s] of x, or 0 where origin is -1. home is the inverse, -1 for rows that nobody takes.
+def take_rows(x_ND: Tensor, index_S: Tensor, inverse_N: Tensor) -> Tensor:
+    """(S, D): row index[s] of x, or 0 where index is -1. inverse: the index of each row of x in the result, -1 where it is not taken.
 
-    Each row has one taker at most, so the gradient is gathered as well: no scatter, whose order would have to be fixed.
+    Each row is taken once at most, so the gradient is gathered as well: no scatter, whose order would have to be fixed.
     """
-    return _Exchange.apply(x_ND, origin_S, home_N)
+    return _TakeRows.apply(x_ND, index_S, inverse_N)
 
 
-def _gathered(x_ND: Tensor, source_S: Tensor) -> Tensor:
-    return x_ND[source_S.clamp(min=0)] * (source_S >= 0)[:, None]
+def _gathered(x_ND: Tensor, index_S: Tensor) -> Tensor:
+    return x_ND[index_S.clamp(min=0)] * (index_S >= 0)[:, None]

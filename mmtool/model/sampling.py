@@ -2,8 +2,8 @@
 
 Guidance is that of diffusion models without a classifier (Ho and Salimans 2022, arXiv 2207.12598), which Gafni et al. (2022, arXiv
 2203.13131) and Sanchez et al. (2023, arXiv 2306.17806) took to tokens, with a scale that is 1 where this one is 0: the model reads
-everything twice, with what is given and without, and what speaks for a code because of what is given counts more than once. It takes a
-model that has learned what is likely when nothing is given, and that what is given really speaks for what it says.
+everything twice, with the condition and without, and the difference that the condition makes to the scores is exaggerated. It takes a
+model that has learned the unconditional distribution as well, and a condition that really determines something.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Sampling:
     """How one modality is drawn. temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all).
-    guidance: how often what the given speaks for counts in addition, 0: as the model says. code_values: (T, codes) what each code is
-    worth at each place, NaN for none; with it the expectations are computed as well: the model's own, whatever codes are drawn by."""
+    guidance: how often the difference that the condition makes is added to the scores, 0: the model as it is. code_values: (T, codes) the
+    value of each code at each position, NaN for none; with it expectations are computed as well, unguided and at temperature 1."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -25,10 +25,11 @@ class Sampling:
     code_values: np.ndarray | None = None
 
 
-def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator, alone_NW: Tensor | None = None) -> Tensor:
-    """One index per row by the Gumbel trick: no normalisation, no wait for the device. alone: the scores given nothing, for guidance."""
-    if alone_NW is not None:
-        scores_NW = guided(scores_NW, alone_NW, sampling.guidance)
+def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator, unconditional_NW: Tensor | None = None) -> Tensor:
+    """One index per row by the Gumbel trick: no normalisation, no wait for the device. unconditional: the scores given nothing, for
+    guidance."""
+    if unconditional_NW is not None:
+        scores_NW = guided(scores_NW, unconditional_NW, sampling.guidance)
     if sampling.temperature == 0:
         return scores_NW.argmax(-1)
     if sampling.top_k is not None and sampling.top_k < scores_NW.shape[1]:
@@ -38,11 +39,11 @@ def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator, alon
     return (scores_NW / sampling.temperature - torch.log(-torch.log(uniform))).argmax(-1)
 
 
-def guided(told: Tensor, alone: Tensor, guidance: float) -> Tensor:
-    """log p(told) + guidance (log p(told) - log p(alone)) of scores (..., W): told knows what is given, alone does not. What must not be
-    drawn stays at -inf."""
-    told, alone = torch.log_softmax(told, -1), torch.log_softmax(alone, -1)
-    return torch.where(told.isneginf(), told, told + guidance * (told - alone))
+def guided(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
+    """log p(conditional) + guidance (log p(conditional) - log p(unconditional)) of scores (..., W). What must not be drawn stays at
+    -inf."""
+    conditional, unconditional = torch.log_softmax(conditional, -1), torch.log_softmax(unconditional, -1)
+    return torch.where(conditional.isneginf(), conditional, conditional + guidance * (conditional - unconditional))
 
 
 def expectation(scores: Tensor, values: Tensor) -> Tensor:

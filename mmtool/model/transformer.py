@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from mmtool.common.bounds import Count, Natural, Positive
 from mmtool.common.errors import UsageError
 from mmtool.data.layout import VocabularyLayout
-from mmtool.model.attention import attend, rotate, rotation
+from mmtool.model.attention import apply_rope, attend, rope
 from mmtool.model.cache import KVCache
 from mmtool.model.ordinal import OrdinalPath, has_ordered
 from mmtool.model.patches import POSITION_SCALE, FixedPositions, PatchEmbedding, Patches, has_patches
 
 POSITIONS = ("rotary", "fixed", "both")
-Turn = tuple[Tensor, Tensor] | None  # cosines and sines of rotary positions
+CosSin = tuple[Tensor, Tensor] | None  # of rotary positions; None where there are none
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Shape:
             fix = f"Give a multiple of {self.head_width}, or another shape.head_width."
             raise UsageError(f"{self.width} is not divided by heads of {self.head_width}.", where="shape.width", fix=fix)
         if self.head_width % 4:
-            raise UsageError(f"heads of {self.head_width} cannot be turned.", where="shape.head_width", fix="Give a multiple of 4.")
+            raise UsageError(
+                f"heads of {self.head_width} have no rotary positions on two axes.", where="shape.head_width", fix="Give a multiple of 4."
+            )
         if self.positions not in POSITIONS:
             raise UsageError(f"{self.positions!r} is not possible.", where="shape.positions", fix=f"Choose from: {', '.join(POSITIONS)}.")
 
@@ -61,9 +63,9 @@ class Shape:
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
 
-    def turn(self, position_BL2: Tensor, dtype: torch.dtype) -> Turn:
-        """Rotary positions as attention takes them, None where there are none."""
-        return None if self.positions == "fixed" else rotation(position_BL2, self.head_width, self.rope_base, dtype)
+    def cos_sin(self, position_BL2: Tensor, dtype: torch.dtype) -> CosSin:
+        """cos and sin of rotary positions, as attention takes them."""
+        return None if self.positions == "fixed" else rope(position_BL2, self.head_width, self.rope_base, dtype)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -111,13 +113,13 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states (B, L, D) after the final norm.
 
-        slot: row of `slot_embedding` (see `slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
-        query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
+        slot: row of `slot_embedding` (see `num_slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
+        query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
         """
         x = self.embed(tokens_BL, modality_BL, slot_BL, position_BL2, patches)
-        turn = self.shape.turn(position_BL2, x.dtype)
+        cos_sin = self.shape.cos_sin(position_BL2, x.dtype)
         for depth, block in enumerate(self.blocks):
-            x = block(x, turn, mask, cache.layer(depth) if cache else None)
+            x = block(x, cos_sin, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
         if self.ordinal is None:
             return x
@@ -181,8 +183,8 @@ class Block(nn.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(shape.width), RMSNorm(shape.width)
         self.attention, self.mlp = Attention(shape), SwiGLU(shape)
 
-    def forward(self, x_BLD: Tensor, turn: Turn, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
-        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), turn, mask, cache)
+    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_sin, mask, cache)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD))
 
 
@@ -195,14 +197,14 @@ class Attention(nn.Module):
         self.qkv = Linear(shape.width, 3 * shape.width, bias=shape.bias)
         self.out = Linear(shape.width, shape.width, bias=shape.bias)
 
-    def forward(self, x_BLD: Tensor, turn: Turn, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         batch, length, width = x_BLD.shape
         q, k, v = (part.view(batch, length, -1, self.head_width).transpose(1, 2) for part in self.qkv(x_BLD).chunk(3, dim=-1))
-        if turn is not None:
-            q, k = rotate(q, turn), rotate(k, turn)
+        if cos_sin is not None:
+            q, k = apply_rope(q, *cos_sin), apply_rope(k, *cos_sin)
         if cache is not None:
-            keys, values, place = cache
-            k, v = keys.index_copy_(2, place, k), values.index_copy_(2, place, v)
+            keys, values, cache_position = cache
+            k, v = keys.index_copy_(2, cache_position, k), values.index_copy_(2, cache_position, v)
         return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(batch, length, width))
 
 

@@ -67,11 +67,11 @@ class Bottleneck(nn.Module):
 
 
 def _wrap(layers: nn.ModuleList, sites: Sequence[str], around: Callable[[nn.Linear], nn.Module]) -> None:
-    """Put `around` in the place of every linear layer at one of the sites."""
-    found = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear) and name.partition(".")[2] in sites]
-    assert found, f"no linear layer at {sites}"
-    for name in found:
-        parent, _, own = name.rpartition(".")
+    """Replace every linear layer at one of the sites by what `around` makes of it."""
+    wrapped = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear) and name.partition(".")[2] in sites]
+    assert wrapped, f"no linear layer at {sites}"
+    for name in wrapped:
+        parent, _, attribute = name.rpartition(".")
         linear = layers.get_submodule(name)
         assert isinstance(linear, nn.Linear)
-        setattr(layers.get_submodule(parent), own, around(linear))
+        setattr(layers.get_submodule(parent), attribute, around(linear))

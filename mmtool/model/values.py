@@ -1,4 +1,4 @@
-"""Values of tables told directly: small networks from given values and the transformer's hidden states to expected values.
+"""Values of tables predicted directly: small networks from given values and the transformer's hidden states to expected values.
 
 Decoding a table token by token, a model has to spell a noisy distribution to answer with its mean, and a few thousand rows hardly teach it
 that. A network of two hidden layers, trained with squared error on the same samples, learns the mean alone.
@@ -23,8 +23,8 @@ States = Callable[[Sequence[str], Sequence[Sample]], np.ndarray]  # given modali
 
 HIDDEN = 384
 NETWORKS = 3  # whose mean is the answer: with one, R2 and rank correlation on TCGA are about 0.005 lower
-TOLD, MOMENTS = "told_variance", "moments"
-LEAST_LEFT = 0.1  # of a place's variance, whatever is told of it
+EXPLAINED, MOMENTS = "told_variance", "moments"  # names in the file
+LEAST_LEFT = 0.1  # of a feature's variance, whatever is explained of it
 VALUE_DROPOUT, STATE_DROPOUT, DROPOUT = 0.2, 0.5, 0.3
 
 
@@ -57,10 +57,10 @@ class ValueNetwork(nn.Module):
 
 class Direction:
     """Networks that differ by their seed alone, with the scales of inputs and outputs: given modalities -> expected code values of a
-    target, the mean of what they say.
+    target, the mean of their predictions.
 
-    scales: mean and deviation of given values (P,), hidden states (D,) and, with one deviation for all places, target values (K,), so
-    that places weigh in the squared error by their variance; once trained also the variance of what they say, `told_variance` (K,).
+    scales: mean and deviation of given values (P,), hidden states (D,) and, with one deviation for all features, target values (K,), so
+    that features weigh in the squared error by their variance; once trained also the variance of their predictions (K,).
     """
 
     SCALED = ("given", "state", "target")
@@ -91,12 +91,12 @@ class Direction:
     def __call__(self, given: np.ndarray, states: np.ndarray) -> np.ndarray:
         """(N, K) expected code values."""
         known, read = self.standard("given", given), self.standard("state", states)
-        found = torch.stack([network(known, read) for network in self.networks]).mean(0).numpy()
-        return found * self.scales["target_scale"] + self.scales["target_mean"]
+        standard = torch.stack([network(known, read) for network in self.networks]).mean(0).numpy()
+        return standard * self.scales["target_scale"] + self.scales["target_mean"]
 
     def note_variance(self, given: np.ndarray, states: np.ndarray) -> None:
-        """Keep how much of the target's variance is told, by what is said of these rows."""
-        self.scales = {**self.scales, TOLD: self(given, states).var(0).astype(np.float32)}
+        """Keep how much of the target's variance is explained, by the predictions for these rows."""
+        self.scales = {**self.scales, EXPLAINED: self(given, states).var(0).astype(np.float32)}
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {**self.scales, **{f"networks.{name}": tensor.numpy() for name, tensor in nn.ModuleList(self.networks).state_dict().items()}}
@@ -104,10 +104,12 @@ class Direction:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "Direction":
         sizes = [len(tensors[f"{name}_mean"]) for name in cls.SCALED]
-        own = {name.removeprefix("networks."): torch.from_numpy(array) for name, array in tensors.items() if name.startswith("networks.")}
-        count = 1 + max(int(name.partition(".")[0]) for name in own)
+        weights = {
+            name.removeprefix("networks."): torch.from_numpy(array) for name, array in tensors.items() if name.startswith("networks.")
+        }
+        count = 1 + max(int(name.partition(".")[0]) for name in weights)
         networks = [ValueNetwork(*sizes) for _ in range(count)]
-        nn.ModuleList(networks).load_state_dict(own)
+        nn.ModuleList(networks).load_state_dict(weights)
         return cls(networks, {name: array for name, array in tensors.items() if not name.startswith("networks.")})
 
 
@@ -124,17 +126,17 @@ class ValueDecoder:
         return (tuple(sorted(given)), target) in self.directions
 
     def values(self, name: str, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, L) what codes stand for; the mean of the place where one means missing, 0 where all codes of the place do."""
-        found, table = self._real(name, codes), self.tables[name]
+        """(N, L) what codes stand for; the mean of the feature where one means missing, 0 where all codes of the feature do."""
+        values, table = self._real(name, codes), self.tables[name]
         mean = np.nan_to_num(table).sum(1) / np.maximum((~np.isnan(table)).sum(1), 1)
-        return np.where(np.isnan(found), mean, found).astype(np.float32)
+        return np.where(np.isnan(values), mean, values).astype(np.float32)
 
     def joined(self, given: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """(N, P) values of several modalities of samples, side by side in the order of their names."""
         return np.hstack([self.values(name, [sample.tokens[name] for sample in samples]) for name in sorted(given)])
 
     def expected(self, given: Sequence[str], target: str, samples: Sequence[Sample], states: States) -> np.ndarray:
-        """(N, K) expected code values of a direction that is known, NaN in places of which no value was ever seen; hidden states are
+        """(N, K) expected code values of a direction that is known, NaN for features of which no value was ever seen; hidden states are
         computed where they are read."""
         direction = self.directions[tuple(sorted(given)), target]
         read = states(given, samples) if direction.reads_states else np.zeros((len(samples), 0), np.float32)
@@ -142,22 +144,22 @@ class ValueDecoder:
 
     def match(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray], states: States) -> np.ndarray:
         """(N, M) mutual information in nats of each sample's modalities `have` and each of M donors of `want`, up to a constant per sample:
-        the mean of what both directions say of it, of which at least the one from the donor must be known."""
+        the mean of both directions, of which at least the one from the donor must be known."""
         holders = [Sample("", {want: codes}) for codes in donors]
-        back = np.sum([self._gain(holders, [want], name, samples, states) for name in have], 0).T
-        return (back + self._gain(samples, have, want, holders, states)) / 2 if self.knows(have, want) else back
+        backward = np.sum([self._gain(holders, [want], name, samples, states) for name in have], 0).T
+        return (backward + self._gain(samples, have, want, holders, states)) / 2 if self.knows(have, want) else backward
 
-    def _gain(self, samples: Sequence[Sample], given: Sequence[str], target: str, others: Sequence[Sample], states: States) -> np.ndarray:
-        """(N, M) how much more probable the table `target` of each of M others is given modalities of each of N samples than without, up to
-        a constant: values are normal and independent around what to expect, with the variance that this leaves of each place.
+    def _gain(self, samples: Sequence[Sample], given: Sequence[str], target: str, targets: Sequence[Sample], states: States) -> np.ndarray:
+        """(N, M) how much more probable the table `target` of each of M targets is given modalities of each of N samples than without, up
+        to a constant: values are normal and independent around what to expect, with the variance that this leaves of each feature.
 
-        Places of which nothing is told, and missing values, gain nothing.
+        Features of which nothing is explained, and missing values, gain nothing.
         """
-        real = self._real(target, [other.tokens[target] for other in others])
-        told = self.directions[tuple(sorted(given)), target].scales[TOLD].astype(np.float64)
+        real = self._real(target, [sample.tokens[target] for sample in targets])
+        explained = self.directions[tuple(sorted(given)), target].scales[EXPLAINED].astype(np.float64)
         mean, whole = self.moments[target].astype(np.float64)
-        useful = told < whole
-        left, whole = np.maximum(whole - told, LEAST_LEFT * whole)[useful], whole[useful]
+        useful = explained < whole
+        left, whole = np.maximum(whole - explained, LEAST_LEFT * whole)[useful], whole[useful]
         known = ~np.isnan(real[:, useful])
         beyond = np.where(known, real[:, useful] - mean[useful], 0.0)
         expected = self.expected(given, target, samples, states)[:, useful].astype(np.float64) - mean[useful]
@@ -193,12 +195,12 @@ class ValueDecoder:
             tensors = load(data)
             length = int.from_bytes(data[:8], "little")
             names = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
-            decoder.moments = {key.removeprefix(f"{MOMENTS}."): own for key, own in tensors.items() if key.startswith(f"{MOMENTS}.")}
+            decoder.moments = {key.removeprefix(f"{MOMENTS}."): array for key, array in tensors.items() if key.startswith(f"{MOMENTS}.")}
             if names and not decoder.moments:
                 raise ValueError("it is of an older version")
             for number, name in enumerate(names):
-                own = {key.partition(".")[2]: array for key, array in tensors.items() if key.partition(".")[0] == str(number)}
-                decoder.directions[tuple(name["given"]), name["target"]] = Direction.from_tensors(own)
+                direction = {key.partition(".")[2]: array for key, array in tensors.items() if key.partition(".")[0] == str(number)}
+                decoder.directions[tuple(name["given"]), name["target"]] = Direction.from_tensors(direction)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             fix = "Delete it and repeat the `mmtool pretrain` command, which learns it again."
             raise DataError(f"the file of value networks is damaged or old ({error}).", where=where, fix=fix) from error

@@ -36,9 +36,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         _save(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
         write_json(partial / STATE, {**state, "sha256": digests})
-    found = list_checkpoints(folder)
-    best = {best_of(kept) for kept in found[-keep:]}
-    for old in found[:-keep]:
+    checkpoints = list_checkpoints(folder)
+    best = {best_of(kept) for kept in checkpoints[-keep:]}
+    for old in checkpoints[:-keep]:
         if old not in best:
             shutil.rmtree(old)
     return path
@@ -88,7 +88,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; says which it passed over."""
+    """The newest checkpoint that verifies; logs which it passed over."""
     for path in reversed(list_checkpoints(folder)):
         clean_orphans(path)
         try:

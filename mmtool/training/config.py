@@ -65,11 +65,11 @@ class PretrainConfig(Budget):
     optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
     preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
     modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
-    paired_share: of the samples drawn, those that hold several modalities; they, or the others, are repeated (0: as the data is).
+    paired_share: of the samples drawn, those that hold several modalities; they, or the rest, are repeated (0: as the data is).
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
-    value_epochs: passes over the samples in which, after the last step, networks learn to tell expected values of tables (0: none).
+    value_epochs: passes over the samples in which, after the last step, networks learn to predict expected values of tables (0: none).
     compile: auto, on or off. validation_samples: held-out samples scored at every checkpoint (by
     the masked method a quarter of them).
     """
@@ -154,7 +154,7 @@ def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any],
 def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
     """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
-    if options.get("minutes") == 0:  # kept in a config it says that steps count
+    if options.get("minutes") == 0:  # kept in a config it means that steps count
         raise UsageError("nothing is learned in 0 minutes.", where="--minutes", fix="Give more, or leave it out and give --steps.")
     for name, value in [*_read(file).items(), *options.items()]:
         if value is not None:

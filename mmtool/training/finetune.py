@@ -24,13 +24,14 @@ from mmtool.data.loader import SampleLoader
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.methods import METHODS
+from mmtool.methods.protocols import Retrieving, representing
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.metrics import MetricsLog
-from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, open_run, same_tokenizers
+from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, make_method, open_run, same_tokenizers
 from mmtool.training.score_head import score_head
 from mmtool.training.target import Target, predict
 
@@ -71,7 +72,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     loader = SampleLoader(train, _members(train, target), config.batch_samples, config.seed)
     held_out = _held_out(data, target)
-    trainer = Finetuner(model, run.method(), target, loader, held_out, config)
+    trainer = Finetuner(model, representing(run.method()), target, loader, held_out, config)
     if checkpoint := newest_checkpoint(run.checkpoints):
         model.load_state_dict(checkpoint.model)
         restore_optimizer(checkpoint.path, model, trainer.optimizer)
@@ -108,7 +109,7 @@ def _begin_or_continue(
     target = _target(config, base, train)
     with output.directory() as partial:
         shutil.copytree(base.path / TOKENIZERS, partial / TOKENIZERS)
-        if METHODS[base.config.method].has_gallery:
+        if issubclass(METHODS[base.config.method], Retrieving):
             shutil.copytree(base.path / GALLERY, partial / GALLERY)
         items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
         write_bytes(partial / TRAINED_ON, items)
@@ -134,7 +135,7 @@ def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:
     have = config.have or tuple(modality.name for modality in train.modalities)
     for name in have:
         base.layout.index(name)
-    poolings = METHODS[base.config.method].poolings
+    poolings = representing(make_method(base.config, base.layout, base.graph)).poolings
     pooling = poolings[0] if config.pooling == "auto" else config.pooling
     if pooling not in poolings:
         fix = f"Choose from: {', '.join(poolings)}."

@@ -12,7 +12,7 @@ from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.data.loader import SampleLoader, sample_seed
 from mmtool.data.sample import Sample
-from mmtool.methods.base import Method
+from mmtool.methods.protocols import Representing
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.loop import TransformerLoop, Window
@@ -31,7 +31,13 @@ class Finetuner(TransformerLoop):
     loader: SampleLoader
 
     def __init__(
-        self, model: Transformer, method: Method, target: Target, loader: SampleLoader, held_out: Sequence[Sample], config: FinetuneConfig
+        self,
+        model: Transformer,
+        method: Representing,
+        target: Target,
+        loader: SampleLoader,
+        held_out: Sequence[Sample],
+        config: FinetuneConfig,
     ) -> None:
         rate = RATE_SHARE * max_lr(config, model.shape.width) if not config.learning_rate else config.learning_rate
         optimizer = make_optimizer(model, config, rate)

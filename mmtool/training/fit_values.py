@@ -1,9 +1,9 @@
 """Training of the value networks: the last, short part of a training on tables (see `model/values.py`).
 
-Every method teaches what it saw: each table given those that occur with it. A transitive method also teaches pairs that never met: the
-link tells what to expect of the absent table, and a network learns to tell that from the real one on the other side of the link. The
-mean is what a squared error asks for, so targets need not be drawn; a table that stands among the given is drawn by the
-transformer, since means look surer than real values are.
+Networks learn what the method saw: each table given those that occur with it; of a transitive method also pairs that never met: the link
+gives the expected values of the absent table, and a network learns to predict these from the real one on the other side of the link. The
+mean is what minimises a squared error, so targets need not be drawn; a table among the given is drawn by the transformer, since means vary
+less than real values do.
 """
 
 import math
@@ -20,13 +20,13 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.methods.base import Method
-from mmtool.model.sampling import Sampling
+from mmtool.methods.protocols import ImputationRequest, Transitive, imputing, representing
 from mmtool.model.transformer import Transformer
 from mmtool.model.values import NETWORKS, Direction, ValueDecoder, ValueNetwork, code_values
 from mmtool.tokenizers.base import Tokenizer
 
 MAX_SAMPLES = 20_000  # of each combination of modalities
-MIN_SAMPLES = 16  # fewer teach nothing
+MIN_SAMPLES = 16  # with fewer there is no network
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 0.05
 WARMUP_STEPS = 50
 HELD_OUT_EVERY = 10  # every tenth row decides whether hidden states are read
@@ -34,8 +34,8 @@ AT_ONCE = 512  # samples drawn together
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Samples that hold all of `given` (real or drawn), and the values of the target that are to be told from it."""
+class Pairs:
+    """Samples that hold all of `given` (real or drawn), and the values of the target to predict from it."""
 
     given: tuple[str, ...]
     target: str
@@ -47,15 +47,15 @@ def fit_values(
     model: Transformer, method: Method, tokenizers: dict[str, Tokenizer], train: TokenSet, epochs: int, seed: int
 ) -> ValueDecoder:
     """Networks for every direction between tables that the method has learned from the train split."""
-    teacher = _Teacher(model, method, ValueDecoder(code_values(tokenizers)), epochs, seed)
-    groups = _groups(train, set(teacher.decoder.tables), seed)
-    for name in teacher.decoder.tables:
+    fitter = _Fitter(model, method, ValueDecoder(code_values(tokenizers)), epochs, seed)
+    groups = _groups(train, set(fitter.decoder.tables), seed)
+    for name in fitter.decoder.tables:
         held = [sample.tokens[name] for samples in groups.values() for sample in samples if name in sample.tokens]
         if held:
-            teacher.decoder.note_moments(name, held)
-    teacher.learn(teacher.real_lessons(groups))
-    teacher.learn(teacher.transitive_lessons(groups))
-    return teacher.decoder
+            fitter.decoder.note_moments(name, held)
+    fitter.fit(fitter.real_pairs(groups))
+    fitter.fit(fitter.transitive_pairs(groups))
+    return fitter.decoder
 
 
 def _groups(train: TokenSet, tables: set[str], seed: int) -> dict[frozenset[str], list[Sample]]:
@@ -68,71 +68,73 @@ def _groups(train: TokenSet, tables: set[str], seed: int) -> dict[frozenset[str]
     return {held: [train[i] for i in sorted(rows)] for held, rows in sorted(numbers.items(), key=lambda item: sorted(item[0]))}
 
 
-class _Teacher:
+class _Fitter:
     def __init__(self, model: Transformer, method: Method, decoder: ValueDecoder, epochs: int, seed: int) -> None:
         self.model, self.method, self.decoder, self.epochs, self.seed = model, method, decoder, epochs, seed
 
-    def learn(self, lessons: Sequence[Lesson]) -> None:
-        """One network per direction, on all lessons that there are for it."""
-        by_direction: dict[tuple[tuple[str, ...], str], list[Lesson]] = defaultdict(list)
-        for lesson in lessons:
-            by_direction[lesson.given, lesson.target].append(lesson)
-        for (given, target), own in by_direction.items():
-            samples = [sample for lesson in own for sample in lesson.samples]
+    def fit(self, pairs: Sequence[Pairs]) -> None:
+        """Networks for each direction, on all pairs that there are for it."""
+        by_direction: dict[tuple[tuple[str, ...], str], list[Pairs]] = defaultdict(list)
+        for part in pairs:
+            by_direction[part.given, part.target].append(part)
+        for (given, target), parts in by_direction.items():
+            samples = [sample for part in parts for sample in part.samples]
             if len(samples) < MIN_SAMPLES or self.decoder.knows(given, target):
                 continue
             log(f"learning values of {target} given {' and '.join(given)} from {len(samples):,} samples")
-            rows = self.decoder.joined(given, samples), self.states(given, samples), np.concatenate([lesson.values for lesson in own])
+            rows = self.decoder.joined(given, samples), self.states(given, samples), np.concatenate([part.values for part in parts])
             rows = _useful(*rows, self.epochs, self.seed)
             direction = self.decoder.directions[given, target] = _fit(*rows, self.epochs, self.seed)
             direction.note_variance(*rows[:2])
 
-    def real_lessons(self, groups: dict[frozenset[str], list[Sample]]) -> list[Lesson]:
-        """Each table given every set of others that occurs with it."""
-        found = []
+    def real_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> list[Pairs]:
+        """Each table given every set of other tables that occurs with it."""
+        pairs = []
         for held, samples in groups.items():
             for target in sorted(held):
                 for given in _subsets(held - {target}):
-                    found.append(Lesson(given, target, samples, self.decoder.joined([target], samples)))
-        return found
+                    pairs.append(Pairs(given, target, samples, self.decoder.joined([target], samples)))
+        return pairs
 
-    def transitive_lessons(self, groups: dict[frozenset[str], list[Sample]]) -> list[Lesson]:
+    def transitive_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> list[Pairs]:
         """By the method's routes from real samples whose last link was learned: the pseudo table given the real one, with and without
         where the route starts; and each of these two given the other and the pseudo table."""
-        found = []
+        pairs = []
         for held, samples in groups.items():
-            for route in self.method.routes(held):
+            for route in self.method.routes(held) if isinstance(self.method, Transitive) else ():
                 path = route.paths[0]
                 if len(route.paths) > 1 or path[0] == route.target or not set(path) <= set(self.decoder.tables):
                     continue
                 if not self.decoder.knows(path[-2:-1], path[-1]):
                     continue
                 pseudo, expected = path[-1], self.expected(path, samples)
-                found.append(Lesson((route.target,), pseudo, samples, expected))
-                found.append(Lesson(tuple(sorted({route.target, path[0]})), pseudo, samples, expected))
+                pairs.append(Pairs((route.target,), pseudo, samples, expected))
+                pairs.append(Pairs(tuple(sorted({route.target, path[0]})), pseudo, samples, expected))
                 drawn = self.drawn(path, samples)
-                for real, other in ((route.target, path[0]), (path[0], route.target)):
-                    found.append(Lesson(tuple(sorted({real, pseudo})), other, drawn, self.decoder.joined([other], samples)))
-        return found
+                for real, predicted in ((route.target, path[0]), (path[0], route.target)):
+                    pairs.append(Pairs(tuple(sorted({real, pseudo})), predicted, drawn, self.decoder.joined([predicted], samples)))
+        return pairs
 
     def expected(self, path: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
-        """Expected values of the end of a path, 0 in places without values; what lies between is drawn."""
+        """Expected values of the end of a path, 0 for features without values; what lies between is drawn."""
         *before, end = path
         start = self.drawn(before, samples)
         return np.nan_to_num(self.decoder.expected((before[-1],), end, start, self.states))
 
     def drawn(self, path: Sequence[str], samples: Sequence[Sample]) -> list[Sample]:
         """The samples with what the transformer draws along the path, link by link."""
-        made, generator = list(samples), torch.Generator(device=self.model.head.device).manual_seed(self.seed)
+        drawn, generator = list(samples), torch.Generator(device=self.model.head.device).manual_seed(self.seed)
         for start, end in pairwise(path):
-            for at in range(0, len(made), AT_ONCE):
-                part = made[at : at + AT_ONCE]
-                codes = self.method.impute(self.model, part, [start], end, Sampling(), generator).codes
-                made[at : at + AT_ONCE] = [Sample(sample.key, {**sample.tokens, end: own}) for sample, own in zip(part, codes, strict=True)]
-        return made
+            for first in range(0, len(drawn), AT_ONCE):
+                part = drawn[first : first + AT_ONCE]
+                codes = imputing(self.method).impute(self.model, part, ImputationRequest([start], end), generator).codes
+                drawn[first : first + AT_ONCE] = [
+                    Sample(sample.key, {**sample.tokens, end: row}) for sample, row in zip(part, codes, strict=True)
+                ]
+        return drawn
 
     def states(self, given: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
-        return self.method.states(self.model, given, samples)
+        return representing(self.method).states(self.model, given, samples)
 
 
 def _subsets(names: frozenset[str]) -> Iterator[tuple[str, ...]]:
@@ -141,9 +143,10 @@ def _subsets(names: frozenset[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _useful(given: np.ndarray, states: np.ndarray, target: np.ndarray, epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows, without their hidden states where these do not help to tell every tenth row, which two first fits do not see.
+    """The rows, without their hidden states where these do not help to predict every tenth row, which two trial fits do not see.
 
-    States of a transformer that had little time rather disturb: R2 of mirna given rppa on TCGA .072 with those of 240 steps, .096 without.
+    States of a transformer trained for a short time rather disturb: R2 of mirna given rppa on TCGA .072 with those of 240 steps,
+    .096 without.
     """
     held = np.arange(len(given)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     errors = []

@@ -60,7 +60,7 @@ def _has_bf16_units() -> bool:
 
 
 def pick_compile(choice: str, device: torch.device) -> bool:
-    """Whether to run the step under torch.compile; says once why not."""
+    """Whether to run the step under torch.compile; logs once why not."""
     if choice == "off":
         return False
     reason = why_no_compiler(device)

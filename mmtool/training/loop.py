@@ -48,7 +48,7 @@ class Loop:
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
     model: what is trained, and what checkpoints hold. max_lr: of the learning rate. losses: names of the entries of a loss vector.
-    said: their means in the last report. measured: the last validation. advice: what helps where a loss is not finite.
+    last_losses: their means in the last report. measured: the last validation. advice: what helps where a loss is not finite.
     """
 
     advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
@@ -67,7 +67,7 @@ class Loop:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
-        self.said: dict[str, float] = {}
+        self.last_losses: dict[str, float] = {}
         self.measured: dict[str, float] = {}
 
     @property
@@ -91,7 +91,7 @@ class Loop:
 
     def _train(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
         window = Window()
-        self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have come to
+        self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have reached
         while self.progress < 1.0 and not requests.signals:
             started = time.monotonic()
             self._one_step(window)
@@ -136,18 +136,18 @@ class Loop:
     def _report(self, window: Window) -> dict[str, Any]:
         targets = np.asarray(window.targets)
         sums = zip(self.losses, np.asarray(window.loss), targets, strict=True)
-        self.said = {name: float(total / count) for name, total, count in sums if count}
+        self.last_losses = {name: float(total / count) for name, total, count in sums if count}
         return {
             "step": self.step,
             "progress": self.progress,
             "elapsed_s": self.elapsed_s,
-            "loss": self.said,
+            "loss": self.last_losses,
             **self._speed(window, time.monotonic() - window.start),
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
         }
 
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
-        """How fast it goes, as reports tell it."""
+        """Throughput, as reports have it."""
         return {"samples_per_s": window.samples / seconds}
 
     def _left_s(self) -> float:
@@ -160,8 +160,8 @@ class Loop:
     def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
         """Measure a checkpoint that has just been saved, where it is time, and note what follows from it in the checkpoint.
 
-        Saved first, for to validate may take minutes in which the process can be killed. The log tells then what is missing: the record
-        of the checkpoint is written once, whenever the training went on.
+        Saved first, since validation may take minutes in which the process can be killed. The log shows then what is missing: the record
+        of the checkpoint is written once, whenever the training continues.
         """
         on_time = self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0
         if self.step in (0, self._validated) or not (on_time or self.progress >= 1.0):
@@ -190,7 +190,7 @@ class Loop:
 
 
 class TransformerLoop(Loop):
-    """The same for a transformer, whose speed is told in tokens."""
+    """The same for a transformer, whose throughput is counted in tokens."""
 
     model: Transformer
 
@@ -247,8 +247,8 @@ def stop_requests() -> Iterator[StopRequests]:
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        for each, handler in old.items():
-            signal.signal(each, handler)
+        for old_number, handler in old.items():
+            signal.signal(old_number, handler)
         requests.note(number)
 
     try:

@@ -1,4 +1,4 @@
-"""What a training says: one JSON line per report in `metrics.jsonl`, one live line for a person."""
+"""What a training reports: one JSON line per report in `metrics.jsonl`, one live line for a person."""
 
 import json
 import sys

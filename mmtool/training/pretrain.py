@@ -28,6 +28,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.choice import choose_method
@@ -132,7 +133,7 @@ def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
         (folder / TOKENIZERS).mkdir()
         for modality in train.modalities:
             write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
-        if METHODS[config.method].has_gallery:
+        if issubclass(METHODS[config.method], Retrieving):
             write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
         items = TrainingItems.of(train).to_bytes()
         write_bytes(folder / TRAINED_ON, items)
@@ -228,4 +229,4 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
     """What the method measures on held-out samples."""
-    return trainer.method.validate(trainer.model, samples) if samples and trainer.method.has_likelihood else {}
+    return trainer.method.validate(trainer.model, samples) if samples else {}

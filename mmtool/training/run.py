@@ -6,9 +6,9 @@ RUN/metrics.jsonl
 RUN/trained_on.safetensors            identities of the training samples' items (see data/identity.py)
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
-RUN/values.safetensors                networks that tell values of tables, learned at the end (see model/values.py)
+RUN/values.safetensors                networks that predict values of tables, learned at the end (see model/values.py)
 
-A finetuned run is one whose config.json also says what its head predicts, and whose checkpoints hold that head.
+A finetuned run is one whose config.json also has what its head predicts, and whose checkpoints hold that head.
 """
 
 import json
@@ -27,6 +27,7 @@ from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer, from_bytes
@@ -62,7 +63,7 @@ class Run:
         return self.path / CHECKPOINTS
 
     def tokenizers(self) -> dict[str, Tokenizer]:
-        """The run's own copies, checked against the fingerprints its config names."""
+        """The run's copies, checked against the fingerprints its config names."""
         opened = {}
         for modality in self.layout.modalities:
             path = self.path / TOKENIZERS / f"{modality.name}.safetensors"
@@ -86,12 +87,12 @@ class Run:
 
     def checkpoint(self, name: str | None = None) -> Checkpoint:
         """The named checkpoint, or the newest that verifies (of a finetuned run the best). Raises DataError when there is none."""
-        found = open_checkpoint(self.checkpoints / name) if name else newest_checkpoint(self.checkpoints)
-        if found and not name and (best := best_of(found.path)) != found.path:
-            found = open_checkpoint(best)
-        if found is None:
+        checkpoint = open_checkpoint(self.checkpoints / name) if name else newest_checkpoint(self.checkpoints)
+        if checkpoint and not name and (best := best_of(checkpoint.path)) != checkpoint.path:
+            checkpoint = open_checkpoint(best)
+        if checkpoint is None:
             raise DataError("the run has no usable checkpoint yet.", where=self.path, fix="Train it with `mmtool pretrain`.")
-        return found
+        return checkpoint
 
     def model(self, device: torch.device) -> Transformer:
         """The untrained transformer of the run's shape, on a device."""
@@ -127,16 +128,16 @@ class Run:
         return TrainingItems.read(self.path / TRAINED_ON, self.record.get("trained_on"))
 
     def values(self) -> ValueDecoder | None:
-        """The networks that tell values of tables, None where the run has none (yet). Raises DataError where they are damaged."""
+        """The networks that predict values of tables, None where the run has none (yet). Raises DataError where they are damaged."""
         path = self.path / VALUES
         return ValueDecoder.from_bytes(path.read_bytes(), code_values(self.tokenizers()), path) if path.exists() else None
 
     def method(self) -> Method:
         """The method as configured, with the gallery of training samples if it keeps one."""
         method = make_method(self.config, self.layout, self.graph)
-        if method.has_gallery:
+        if isinstance(method, Retrieving):
             gallery = open_token_set(self.path / GALLERY)
-            method.gallery = [gallery[i] for i in range(len(gallery))]
+            method.use_gallery([gallery[i] for i in range(len(gallery))])
         return method
 
 
@@ -165,14 +166,14 @@ def open_run(path: Path) -> Run:
 
 def same_tokenizers(run: Run, data: TokenSet, where: object) -> None:
     """Raise UsageError where `data` holds a modality that the run does not know, DataError where another tokenizer made one."""
-    own = {modality.name: modality.tokenizer for modality in run.layout.modalities}
+    known = {modality.name: modality.tokenizer for modality in run.layout.modalities}
     for modality in data.modalities:
-        if modality.name not in own:
-            fix = f"It knows {', '.join(own)}; name the modality so in `mmtool tokenize --name`."
+        if modality.name not in known:
+            fix = f"It knows {', '.join(known)}; name the modality so in `mmtool tokenize --name`."
             raise UsageError(f"the run {run.path} knows no modality {modality.name!r}.", where=where, fix=fix)
-        if modality.tokenizer != own[modality.name]:
-            theirs, ours = modality.tokenizer[:12], own[modality.name][:12]
-            what = f"its {modality.name} was made by the tokenizer {theirs}, but {run.path} was trained with {ours}."
+        if modality.tokenizer != known[modality.name]:
+            used, trained = modality.tokenizer[:12], known[modality.name][:12]
+            what = f"its {modality.name} was made by the tokenizer {used}, but {run.path} was trained with {trained}."
             command = f"mmtool tokenize {modality.kind} PATH... --tokenizer {run.path} --name {modality.name}"
             fix = f"Tokenize the raw files again with `{command}`."
             raise DataError(what, where=where, fix=fix)

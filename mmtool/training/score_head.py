@@ -19,7 +19,7 @@ ACCURACY, MACRO_F1, R2 = "prediction accuracy", "prediction macro f1", "predicti
 
 def score_head(target: Target, outputs: np.ndarray, samples: Sequence[Sample], seed: int) -> dict[str, Estimate]:
     """Metrics of (N, O) outputs of a head on labelled samples."""
-    predicted = target.said(outputs)
+    predicted = target.decode(outputs)
     if target.is_number:
         return {R2: r_squared(np.array([sample.number(target.label) for sample in samples]), predicted, seed)}
     truth = np.array([str(sample.labels[target.label]) for sample in samples])

@@ -1,7 +1,7 @@
-"""Several trainings: one after the other, or some at once, each in a process of its own with its share of the cores.
+"""Several trainings: one after the other, or some at once, each in its own process with its share of the cores.
 
 A small model does not fill many cores, so that trainings side by side end sooner (`examples/benchmarks/side_by_side.py` says by how much).
-What they say is passed on line by line. Who stops the parent stops them all: each saves a checkpoint first.
+Their log is passed on line by line. Whoever stops the parent stops them all: each saves a checkpoint first.
 """
 
 import io
@@ -47,24 +47,24 @@ def _side_by_side(trainings: Mapping[str, Training], jobs: int) -> None:
         while waiting or running:
             while waiting and len(running) < jobs:
                 child = _Child(*waiting.pop(0), threads)
-                running[child.said] = child
+                running[child.messages] = child
                 child.start()
-            for said in wait(list(running)):
-                assert isinstance(said, Connection)
-                if not running[said].pass_on():
-                    running.pop(said).finish()
+            for messages in wait(list(running)):
+                assert isinstance(messages, Connection)
+                if not running[messages].pass_on():
+                    running.pop(messages).finish()
     finally:
         _stop(list(running.values()))
 
 
 def _stop(children: Sequence["_Child"]) -> None:
-    """Ask all to stop, and pass on what they say of that; a second signal ends them at once."""
+    """Ask all to stop, and pass on what they log of that; a second signal ends them at once."""
     started = [child for child in children if child.process.pid is not None]
     try:
         for child in started:
             child.process.terminate()
         for child in started:
-            child.last_words()
+            child.drain()
     except BaseException:
         for child in started:
             child.process.kill()
@@ -72,23 +72,23 @@ def _stop(children: Sequence["_Child"]) -> None:
 
 
 class _Child:
-    """A training in its process, and what it says."""
+    """A training in its process, and its log."""
 
     def __init__(self, name: str, training: Training, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, self.started, self._last = name, time.monotonic(), ""
-        self.said, self._saying = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_train, args=(training, self._saying, threads))
+        self.messages, self._sender = context.Pipe(duplex=False)
+        self.process: SpawnProcess = context.Process(target=_train, args=(training, self._sender, threads))
 
     def start(self) -> None:
         log(f"{self.name}: training")
         self.process.start()
-        self._saying.close()
+        self._sender.close()
 
     def pass_on(self) -> bool:
-        """Say what the child said, raise what it raised; False where it has nothing more to say."""
+        """Log what the child logged, raise what it raised; False where the child has ended."""
         try:
-            message = self.said.recv()
+            message = self.messages.recv()
         except EOFError:
             return False
         if isinstance(message, Exception):
@@ -105,27 +105,27 @@ class _Child:
             raise DataError(what, where=self.name, fix=fix)
         log(f"{self.name}: trained in {(time.monotonic() - self.started) / 60:.1f} minutes")
 
-    def last_words(self) -> None:
-        """Say what a child that was asked to stop says, until it ends."""
-        self._saying.close()
+    def drain(self) -> None:
+        """Log what a child that was asked to stop logs, until it ends."""
+        self._sender.close()
         with suppress(EOFError):
             while True:
-                message = self.said.recv()
+                message = self.messages.recv()
                 with suppress(OSError):
                     log(f"{self.name}: {message}")
         self.process.join()
 
 
-def _train(training: Training, saying: Connection, threads: int) -> None:
+def _train(training: Training, sender: Connection, threads: int) -> None:
     """What a child does. It leaves the group of its parent, so that Ctrl-C reaches the parent alone, who asks all to stop."""
     os.setpgrp()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    sys.stderr = _Lines(saying)
+    sys.stderr = _Lines(sender)
     try:
         training()
     except (MmtoolError, OSError) as error:
-        saying.send(error)
+        sender.send(error)
 
 
 def _stop_with_parent() -> None:

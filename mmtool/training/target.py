@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.methods.base import Method
+from mmtool.methods.protocols import Representing
 from mmtool.model.transformer import Transformer
 
 PREDICTED_TOGETHER = 256
@@ -60,7 +60,7 @@ class Target:
             return (outputs[:, 0] - targets).square()
         return F.cross_entropy(outputs, targets, reduction="none")
 
-    def said(self, outputs: np.ndarray) -> np.ndarray:
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
         """(N, O) outputs of the head -> (N,) classes as text, or numbers."""
         if self.is_number:
             return outputs[:, 0] * self.scale + self.mean
@@ -72,8 +72,8 @@ class Target:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("key", self.label, f"predicted {self.label}", *(f"p({name})" for name in self.classes)))
         shares = np.zeros((len(samples), 0)) if self.is_number else torch.softmax(torch.from_numpy(outputs), 1).numpy()
-        for sample, said, chances in zip(samples, self.said(outputs), shares, strict=True):
-            shown = f"{said:.6g}" if self.is_number else said
+        for sample, predicted, chances in zip(samples, self.decode(outputs), shares, strict=True):
+            shown = f"{predicted:.6g}" if self.is_number else predicted
             writer.writerow((sample.key, sample.labels.get(self.label, ""), shown, *(f"{chance:.4f}" for chance in chances)))
         return file.getvalue().encode()
 
@@ -85,7 +85,9 @@ class Target:
         return cls(**{**record, "classes": tuple(record["classes"]), "have": tuple(record["have"])})
 
 
-def head_outputs(model: Transformer, method: Method, target: Target, samples: Sequence[Sample], dropped: Tensor | None = None) -> Tensor:
+def head_outputs(
+    model: Transformer, method: Representing, target: Target, samples: Sequence[Sample], dropped: Tensor | None = None
+) -> Tensor:
     """(N, O) outputs of the head, with gradients; every sample is seen through those of the target's modalities that it holds.
 
     dropped: (N, D) factors on the features. Raises UsageError where a sample holds none of them.
@@ -95,7 +97,7 @@ def head_outputs(model: Transformer, method: Method, target: Target, samples: Se
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(name for name in target.have if name in sample.tokens), []).append(i)
     if () in groups:
-        what = f"the sample holds none of {', '.join(target.have)}, by which {target.label} is told."
+        what = f"the sample holds none of {', '.join(target.have)}, from which {target.label} is predicted."
         raise UsageError(what, where=samples[groups[()][0]].key, fix="Leave it out, or finetune on what it holds.")
     parts = [method.represent(model, [samples[i] for i in rows], names, target.pooling) for names, rows in groups.items()]
     order = torch.tensor([i for rows in groups.values() for i in rows], device=model.head.device)
@@ -104,7 +106,7 @@ def head_outputs(model: Transformer, method: Method, target: Target, samples: Se
 
 
 @torch.no_grad()
-def predict(model: Transformer, method: Method, target: Target, samples: Sequence[Sample]) -> np.ndarray:
+def predict(model: Transformer, method: Representing, target: Target, samples: Sequence[Sample]) -> np.ndarray:
     """(N, O) outputs of the head."""
     starts = range(0, len(samples), PREDICTED_TOGETHER)
     parts = [head_outputs(model, method, target, samples[start : start + PREDICTED_TOGETHER]) for start in starts]
