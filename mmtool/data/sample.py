@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.tokenizers.base import Kind, Positions
+from mmtool.tokenizers.base import Positions
 
 SPLITS = ("train", "validation", "test")
 
@@ -17,7 +17,7 @@ class Modality:
     """A named kind of data as it stands in token shards.
 
     name: chosen by the user (`image`, `speech`, `mrna`).
-    kind: which tokenizer family made it.
+    kind: which tokenizer family made it (see `mmtool.kinds`).
     vocabulary_size: number of codes; 0 for a continuous modality (uint8 patches instead of codes).
     shape: of a segment where every segment has the same one: `(rows, cols)` on a grid, `(length,)` on a line or set,
         `(rows, cols, values)` for continuous patches; None where the length varies.
@@ -29,7 +29,7 @@ class Modality:
     """
 
     name: str
-    kind: Kind
+    kind: str
     vocabulary_size: int
     shape: tuple[int, ...] | None
     positions: Positions

@@ -18,7 +18,7 @@ from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, read_only_mask
 from mmtool.model.masks import attention_mask
 from mmtool.model.patches import Patches
 from mmtool.model.transformer import Transformer
-from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.checkpoint import MODEL
 from mmtool.training.run import Run, open_run
@@ -101,7 +101,7 @@ class RunEncoder(Encoder):
         return inputs
 
     def prepare_raw(self, values: Sequence[Any]) -> Inputs:
-        prepare = Preparer(self.tokenizer)
+        prepare = preparer_of(self.tokenizer)
         codes = self.tokenizer.encode([prepare(value) for value in values])
         return self.prepare([Sample(str(number), {self.modality: row}) for number, row in enumerate(codes)])
 

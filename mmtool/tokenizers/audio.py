@@ -15,7 +15,7 @@ from torch import Tensor
 from mmtool.common.bounds import Bounds, Count
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Number, Positions, PositiveNumber, SampleRate, check_settings
+from mmtool.tokenizers.base import Number, Positions, PositiveNumber, SampleRate, check_settings
 from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
 from mmtool.tokenizers.fsq import code_usage, levels_of
 from mmtool.tokenizers.spectrogram import MelFrames
@@ -43,7 +43,7 @@ class AudioTokenizer:
     trim_db: ends this far under the peak are cut (0 keeps them); normalise: the peak is brought to full scale; patch: frames per token.
     """
 
-    kind: ClassVar[Kind] = "audio"
+    kind: ClassVar[str] = "audio"
     positions: Positions = "line"
     shape = None
     frames: MelFrames

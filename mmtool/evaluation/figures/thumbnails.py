@@ -4,13 +4,13 @@ trajectories step by step."""
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmtool.evaluation.figures.trajectory_thumbnail import ClipDrawer
+from mmtool.kinds import kind_named, load
 from mmtool.tokenizers.base import Tokenizer
 
 PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
@@ -18,35 +18,34 @@ POSITIVE, NEGATIVE = "#2563eb", "#d97706"
 TEXT_SIZES = (16, 14, 12, 10)
 
 
+class Drawer(Protocol):
+    """Draws values of one modality at `size` (width, height) in pixels, all to the scale of some real ones."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[Any], size: tuple[int, int]) -> None: ...
+
+    def __call__(self, value: Any) -> Image.Image: ...
+
+
 class Thumbnails:
-    """Draws the values of one modality, all to the same scale, at `size` (width, height) in pixels.
+    """Draws the values of one modality, all to the same scale, at `size` (width, height) in pixels, as `mmtool.kinds` says.
 
     `sample` are some real values: the longest sound among them fills the width, and their range of levels the colours.
     """
 
     def __init__(self, tokenizer: Tokenizer, sample: Sequence[Any], size: tuple[int, int]) -> None:
-        self.size = size
-        self._draw: Callable[[Any], Image.Image]
-        if tokenizer.kind == "audio":
-            self._features: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
-            shown = [self._features(value) for value in sample]
-            self._frames = max([1, *(len(frames) for frames in shown)])
-            levels = np.concatenate([frames.reshape(-1) for frames in shown]) if shown else np.zeros(1)
-            self._low, self._high = np.quantile(levels, (0.05, 0.999))
-            self._draw = self._spectrogram
-        elif tokenizer.kind == "table":
-            rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
-            self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
-            self._draw = self._bars
-        elif tokenizer.kind == "trajectory":
-            self._draw = ClipDrawer(tokenizer, sample, size)
-        else:
-            self._draw = self._picture if tokenizer.kind == "image" else self._text
+        self._draw: Drawer = load(kind_named(tokenizer.kind).thumbnail)(tokenizer, sample, size)
 
     def __call__(self, value: Any) -> Image.Image:
         return self._draw(value)
 
-    def _picture(self, value: np.ndarray) -> Image.Image:
+
+class PictureDrawer:
+    """Images as they are."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """Enlarged by a whole factor where it is small, so that pixels stay sharp."""
         image = Image.fromarray(value[:, :, 0] if value.shape[2] == 1 else value).convert("RGB")
         room = min(self.size[0] / image.width, self.size[1] / image.height)
@@ -57,7 +56,19 @@ class Thumbnails:
         sheet.paste(image, ((self.size[0] - image.width) // 2, (self.size[1] - image.height) // 2))
         return sheet
 
-    def _spectrogram(self, value: np.ndarray) -> Image.Image:
+
+class SpectrogramDrawer:
+    """Log-mel frames of sounds."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._features: Callable[[np.ndarray], np.ndarray] = tokenizer.features
+        shown = [self._features(value) for value in sample]
+        self._frames = max([1, *(len(frames) for frames in shown)])
+        levels = np.concatenate([frames.reshape(-1) for frames in shown]) if shown else np.zeros(1)
+        self._low, self._high = np.quantile(levels, (0.05, 0.999))
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """Time runs right (the longest real sound fills the width), frequency up; magma from quiet to loud."""
         frames = self._features(value)[: self._frames]
         sheet = Image.new("RGB", self.size, FAINT)
@@ -68,7 +79,14 @@ class Thumbnails:
             sheet.paste(Image.fromarray(colours).resize((width, self.size[1]), Image.Resampling.BICUBIC), (0, 0))
         return sheet
 
-    def _text(self, value: str) -> Image.Image:
+
+class TextDrawer:
+    """Texts as written."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[str], size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, value: str) -> Image.Image:
         """In the largest type in which all of it fits; cut where none is small enough."""
         sheet = Image.new("RGB", self.size, PAPER)
         draw = ImageDraw.Draw(sheet)
@@ -83,7 +101,16 @@ class Thumbnails:
             draw.text((self.size[0] / 2, top + number * (points + 3)), line, font=font(points), fill=INK, anchor="ma")
         return sheet
 
-    def _bars(self, value: np.ndarray) -> Image.Image:
+
+class RowDrawer:
+    """Rows of tables as bars."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
+        self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """One bar per feature, in standard deviations from its mean (blue up, amber down, cut at 3)."""
         sheet = Image.new("RGB", self.size, PAPER)
         draw = ImageDraw.Draw(sheet)
