@@ -30,7 +30,7 @@ READING = ("token_embedding", "modality_embedding", "slot_embedding", "ordinal",
 class RunEncoder(Encoder):
     """The transformer of a run, fed as its method feeds it when it is asked for features.
 
-    Inputs: tokens, modality_index, slot (B, L), position (B, L, 2) and length (B,), as in `data.sequence.Document`; of a continuous
+    Inputs: tokens, modality_index, slot (B, L), position (B, L, axes) and length (B,), as in `data.sequence.Document`; of a continuous
     modality also patches (B, L, W), those of a sample first.
     """
 
@@ -74,7 +74,7 @@ class RunEncoder(Encoder):
             first, *deep = prompts if prompts.ndim == 3 else prompts[None]
             mask = read_only_mask(mask, filled, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
-            position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
+            position = torch.cat((position, position.new_zeros(len(x), len(first), position.shape[2])), 1)
         turn = model.shape.turn(position, x.dtype)
         for depth, block in enumerate(model.blocks):
             if depth and deep:

@@ -65,9 +65,10 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tup
 
 def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
     fields = ("tokens", "modality", "slot", "position")
-    padded = [np.zeros((len(documents), length, *getattr(documents[0], field).shape[1:]), np.int64) for field in fields]
+    like = max(documents, key=len)  # one without tokens does not know how many axes positions have
+    padded = [np.zeros((len(documents), length, *getattr(like, field).shape[1:]), np.int64) for field in fields]
     for row, document in enumerate(documents):
-        for array, field in zip(padded, fields, strict=True):
+        for array, field in zip(padded, fields if len(document) else (), strict=False):
             array[row, : len(document)] = getattr(document, field)
     return (*padded, np.array([len(document) for document in documents]))
 
@@ -94,7 +95,7 @@ def _continue(
     for step in range(steps):
         place, fed = start + step, token.repeat(sides, 1)
         mask_NS[:, place] = True
-        where = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, 2)
+        where = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, -1)
         cache.at(place, place + 1)
         hidden = model(fed, torch.full_like(fed, index), *where, mask_NS[:, None, None, : cache.capacity], cache)
         scores = model.logits(hidden[:, 0], index)

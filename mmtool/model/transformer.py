@@ -1,6 +1,6 @@
 """The one transformer of every method: the mask decides whether it is causal, bidirectional or cached.
 
-B batch rows, L length, D width, H heads, K head dimension, V vocabulary, S cached length.
+A axes of positions, B batch rows, L length, D width, H heads, K head dimension, V vocabulary, S cached length.
 
 Pre-norm RMSNorm, rotary positions on the tokenizer's grid, SwiGLU, untied embeddings. Weights are kept in fp32; activations
 run in the dtype of the embedding output (`compute_dtype`), each weight being cast where it is used.
@@ -61,9 +61,9 @@ class Shape:
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
 
-    def turn(self, position_BL2: Tensor, dtype: torch.dtype) -> Turn:
+    def turn(self, position_BLA: Tensor, dtype: torch.dtype) -> Turn:
         """Rotary positions as attention takes them, None where there are none."""
-        return None if self.positions == "fixed" else rotation(position_BL2, self.head_width, self.rope_base, dtype)
+        return None if self.positions == "fixed" else rotation(position_BLA, self.head_width, self.rope_base, dtype)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,6 +86,11 @@ class Transformer(nn.Module):
 
     def __init__(self, shape: Shape, layout: VocabularyLayout) -> None:
         super().__init__()
+        if layout.axes > shape.head_width // 2:
+            fix = f"Give at least {4 * math.ceil(layout.axes / 2)}."
+            raise UsageError(
+                f"heads of {shape.head_width} are too narrow for positions of {layout.axes} axes.", where="shape.head_width", fix=fix
+            )
         self.shape, self.layout = shape, layout
         self.token_embedding = nn.Embedding(layout.size, shape.width)
         self.modality_embedding = nn.Embedding(len(layout.modalities), shape.width)
@@ -104,18 +109,18 @@ class Transformer(nn.Module):
         tokens_BL: Tensor,
         modality_BL: Tensor,
         slot_BL: Tensor,
-        position_BL2: Tensor,
+        position_BLA: Tensor,
         mask: Tensor,
         cache: KVCache | None = None,
         patches: Sequence[Patches] = (),
     ) -> Tensor:
         """Hidden states (B, L, D) after the final norm.
 
-        slot: row of `slot_embedding` (see `slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
+        slot: row of `slot_embedding` (see `slots`); position: on the tokenizer's grid, (row, column) or more axes; mask: bool, True where a
         query (second to last axis) may look at a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
         """
-        x = self.embed(tokens_BL, modality_BL, slot_BL, position_BL2, patches)
-        turn = self.shape.turn(position_BL2, x.dtype)
+        x = self.embed(tokens_BL, modality_BL, slot_BL, position_BLA, patches)
+        turn = self.shape.turn(position_BLA, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
@@ -124,7 +129,7 @@ class Transformer(nn.Module):
         return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
 
     def embed(
-        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BL2: Tensor, patches: Sequence[Patches] = ()
+        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BLA: Tensor, patches: Sequence[Patches] = ()
     ) -> Tensor:
         """(B, L, D): what enters the first block."""
         x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
@@ -133,7 +138,7 @@ class Transformer(nn.Module):
         if self.patches is not None and patches:
             x = x + self.patches(tokens_BL, patches, self.compute_dtype)
         if self.fixed is not None:
-            x = x + self.fixed(position_BL2)
+            x = x + self.fixed(position_BLA)
         return x.to(self.compute_dtype)
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:
