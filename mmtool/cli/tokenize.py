@@ -114,6 +114,9 @@ def tokenize(
         list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
     ] = None,
     clip: Clip = None,
+    source_rate_hz: Annotated[
+        float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
+    ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Of 16-bit images: what is black, and what white.", rich_help_panel=READING),
@@ -172,6 +175,7 @@ def tokenize(
         on_error=on_error,
         value_range=value_range,
         clip=clip,
+        source_rate_hz=source_rate_hz,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
     )

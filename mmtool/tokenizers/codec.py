@@ -36,6 +36,8 @@ LEARNING_RATE = 4e-3
 HELD_OUT = 0.1  # of the training values: never trained on, the report is measured there
 WARM_UP = 0.05  # of all steps
 CLIP_NORM = 1.0
+WINDOW_TOKENS = 16  # of a training crop of what varies in length
+CODE_BATCH = 16  # rows of equal length that are encoded together
 MATRIX_RATE = 5.0  # Muon's rate is AdamW's times this: a step of Muon is measured by its spectral norm
 
 Batch = tuple[Tensor, Tensor | None]  # signal (B, C, *size), mask of valid latents (B, 1, *grid) or None where all are
@@ -218,6 +220,38 @@ def in_batches(run: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tens
     """
     filled = (F.pad(part, (0, 0) * (part.dim() - 1) + (0, size - len(part))) for part in rows.split(size))
     return torch.cat([run(part) for part in filled])[: len(rows)]
+
+
+def crops(signals: Sequence[Tensor], patch: int, batch: int) -> Callable[[torch.Generator], Batch]:
+    """Draws batches of crops (batch, C, T) of signals (C, frames), WINDOW_TOKENS tokens at most, shorter ones masked, none of them cut
+    inside a token of `patch` frames."""
+    tokens = min(WINDOW_TOKENS, max(signal.shape[1] for signal in signals) // patch)
+    wide = tokens * patch
+
+    def draw(generator: torch.Generator) -> Batch:
+        crop, mask = torch.zeros(batch, signals[0].shape[0], wide), torch.zeros(batch, 1, tokens)
+        chosen = torch.randint(len(signals), (batch,), generator=generator).tolist()
+        places = torch.rand(batch, generator=generator).tolist()
+        for row, (i, place) in enumerate(zip(chosen, places, strict=True)):
+            signal = signals[i]
+            start = min(int(place * (max(0, signal.shape[1] - wide) + patch)), signal.shape[1] - patch)
+            size = min(wide, (signal.shape[1] - start) // patch * patch)
+            crop[row, :, :size] = signal[:, start : start + size]
+            mask[row, :, : size // patch] = 1
+        return crop, mask
+
+    return draw
+
+
+def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+    """`run` on rows of equal length (the last dimension) together, so that nothing is padded; empty rows give nothing."""
+    results = [torch.zeros(0)] * len(rows)
+    for length in sorted({row.shape[-1] for row in rows} - {0}):
+        places = [i for i, row in enumerate(rows) if row.shape[-1] == length]
+        made = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
+        for i, result in zip(places, made, strict=True):
+            results[i] = result
+    return results
 
 
 def squared_error(reconstruction: Tensor, signal: Tensor, mask: Tensor | None) -> Tensor:

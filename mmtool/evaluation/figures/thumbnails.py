@@ -16,6 +16,7 @@ from mmtool.tokenizers.base import Tokenizer
 PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
 POSITIVE, NEGATIVE = "#2563eb", "#d97706"
 TEXT_SIZES = (16, 14, 12, 10)
+LINES, MAX_LANES = ("#2563eb", "#d97706", "#0d9488", "#be185d"), 12  # colours of channels; more of these are not drawn
 
 
 class Drawer(Protocol):
@@ -77,6 +78,30 @@ class SpectrogramDrawer:
             colours = (matplotlib.colormaps["magma"](loudness)[:, :, :3] * 255).astype(np.uint8)
             width = max(1, round(self.size[0] * len(frames) / self._frames))
             sheet.paste(Image.fromarray(colours).resize((width, self.size[1]), Image.Resampling.BICUBIC), (0, 0))
+        return sheet
+
+
+class LineDrawer:
+    """Time series (steps, channels) as lines, each channel in a lane of its own."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._steps = max([2, *map(len, sample)])
+        rows = np.concatenate(sample) if len(sample) else np.zeros((1, 1))
+        self._low, self._high = np.quantile(rows, (0.002, 0.998), axis=0)
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
+        """Time runs right (the longest real series fills the width); the range of the real ones fills a lane."""
+        sheet = Image.new("RGB", self.size, PAPER)
+        draw = ImageDraw.Draw(sheet)
+        channels = min(value.shape[1], MAX_LANES)
+        lane = self.size[1] / channels
+        scaled = np.clip((value - self._low) / np.maximum(self._high - self._low, 1e-9), 0, 1)[: self._steps]
+        across = np.arange(len(scaled)) * (self.size[0] - 1) / (self._steps - 1)
+        for number in range(channels):
+            down = number * lane + 1 + (1 - scaled[:, number]) * (lane - 3)
+            draw.line((0, (number + 1) * lane - 1, self.size[0], (number + 1) * lane - 1), fill=FAINT)
+            draw.line(list(zip(across.tolist(), down.tolist(), strict=True)), fill=LINES[number % len(LINES)])
         return sheet
 
 
