@@ -103,6 +103,18 @@ KINDS: dict[str, Kind] = {
         schemes={"steps": "mmtool.tokenizers.trajectory:TrajectoryTokenizer"},
         writes=("npz",),
     ),
+    "signal": Kind(
+        suffixes=("npz", "npy", "csv", "tsv", "wav"),
+        reader="mmtool.preprocessing.readers.signals:read_signals",
+        preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:frame_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:LineDrawer",
+        player=None,
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.signal:SignalCodecTokenizer", "patches": "mmtool.tokenizers.signal:SignalPatchTokenizer"},
+        writes=("npz", "csv"),
+    ),
 }
 
 
