@@ -104,7 +104,7 @@ KINDS: dict[str, Kind] = {
         writes=("npz",),
     ),
     "signal": Kind(
-        suffixes=("npz", "npy", "csv", "tsv", "wav"),
+        suffixes=("npz", "npy", "csv", "tsv", "wav", "edf"),
         reader="mmtool.preprocessing.readers.signals:read_signals",
         preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
         augmentation=None,

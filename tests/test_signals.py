@@ -95,6 +95,42 @@ def test_bad_columns_are_refused(rows: str, reason: str, tmp_path: Path) -> None
         items(tmp_path)
 
 
+def edf(channels: dict[str, tuple[np.ndarray, int]], records: int, reserved: str = "") -> bytes:
+    """The bytes of an EDF file with records of a second: name -> samples between -5 and 5, how many of them in a record."""
+    count = len(channels)
+    head = (
+        f"{'0':8}{'patient':80}{'recording':80}{'01.01.24':8}{'00.00.00':8}{256 * (count + 1):<8}{reserved:44}{records:<8}{1:<8}{count:<4}"
+    )
+    each = [("", 80), ("mV", 8), ("-5", 8), ("5", 8), ("-32768", 8), ("32767", 8), ("", 80)]
+    head += "".join(f"{name:16}" for name in channels) + "".join(f"{text:{width}}" * count for text, width in each)
+    head += "".join(f"{size:<8}" for _, size in channels.values()) + " " * 32 * count
+    levels = {name: np.rint((values + 5) / 10 * 65535 - 32768).astype("<i2").reshape(records, -1) for name, (values, _) in channels.items()}
+    return head.encode() + np.concatenate(list(levels.values()), axis=1).tobytes()
+
+
+def test_edf_is_read_in_physical_units_and_at_one_rate(tmp_path: Path) -> None:
+    value = series(1, 100)[:, 0]
+    still = np.full(50, 2.0)
+    marks = (np.full(10, -5.0), 5)
+    path = tmp_path / "night.edf"
+    path.write_bytes(edf({"ECG": (value, 50), "Resp": (still, 25), "EDF Annotations": marks}, 2, "EDF+C"))
+    (item,) = items(path)
+    assert item.value.rate_hz == 50 and item.value.channels == ("ECG", "Resp")
+    np.testing.assert_allclose(item.value.samples[:, 0], value, atol=1e-3)
+    np.testing.assert_allclose(item.value.samples[:, 1], 2, atol=5e-3)
+    whole = path.read_bytes()
+    for data, reason in (
+        (whole[:-9], "cut or empty: 2 records"),
+        (edf({"ECG": (value, 50)}, 2, "EDF+D"), "interrupted"),
+        (b"\xffBIOSEMI" + whole[8:], "not an EDF file"),
+        (whole[:236] + b"two     " + whole[244:], "damaged"),
+        (edf({"EDF Annotations": marks}, 2), "annotations alone"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=reason):
+            items(path)
+
+
 def test_a_stack_of_series_has_keys_and_labels(tmp_path: Path) -> None:
     values = np.stack([series(number) for number in range(6)])
     np.savez(

@@ -1,4 +1,4 @@
-"""Time series of several channels (ECG, EEG, accelerometers): npz and npy arrays, CSV and TSV with a column per channel, WAV.
+"""Time series of several channels (ECG, EEG, accelerometers): npz and npy arrays, CSV and TSV with a column per channel, WAV, EDF.
 
 They are read whole, or cut into clips of one length; and brought to the channels and the sample rate of a tokenizer.
 """
@@ -18,6 +18,7 @@ from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.audio import decode_recording
+from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
@@ -85,7 +86,7 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
     if file.format in ("npz", "npy"):
         yield from _array_entries(file, options)
     else:
-        load = partial(_of_wav if file.format == "wav" else _of_columns, file, options)
+        load = partial({"wav": _of_wav, "edf": _of_edf}.get(file.format, _of_columns), file, options)
         yield from _entries(file.stem, file.where, load, options, {})
 
 
@@ -185,6 +186,20 @@ def _rate(stated: Any, where: str, options: SourceOptions) -> float:
 def _of_wav(file: RawFile, options: SourceOptions) -> Signal:
     samples, rate_hz = decode_recording(file, options, MAX_CHANNELS)
     return Signal(samples, float(rate_hz), tuple(f"ch{number}" for number in range(samples.shape[1])))
+
+
+def _of_edf(file: RawFile, options: SourceOptions) -> Signal:
+    """All channels at the rate of the fastest one."""
+    channels = read_edf(file.read(), file.where)
+    if not channels:
+        raise DataError("the file holds annotations alone.", where=file.where, fix="Leave it out.")
+    names, rate_hz = tuple(channel.name for channel in channels), max(channel.rate_hz for channel in channels)
+    if len(set(names)) < len(names):
+        raise DataError(f"two channels have the same name: {', '.join(names)}.", where=file.where, fix="Rename one.")
+    series = (Signal(channel.samples[:, None], channel.rate_hz, (channel.name,)) for channel in channels)
+    columns = [prepared(signal, signal.channels, rate_hz, file.where) for signal in series]
+    steps = min(map(len, columns))
+    return _checked(np.concatenate([column[:steps] for column in columns], axis=1), rate_hz, names, file.where)
 
 
 def _of_columns(file: RawFile, options: SourceOptions) -> Signal:
