@@ -51,7 +51,7 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str
     parts += _differences(more.get("differences", ()), meta)
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
-        parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
+        parts += ["Texts are in `texts.tsv`, recordings in `audio/` and `video/`, where there are any."]
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 

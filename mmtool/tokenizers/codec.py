@@ -1,4 +1,4 @@
-"""One learned convolutional codec for pictures (2-D) and spectrograms (1-D): patches -> tokens -> patches.
+"""One learned convolutional codec for spectrograms and series (1-D), pictures (2-D) and videos (3-D): patches -> tokens -> patches.
 
     signal --strided patch convolution--> latent grid --residual blocks--> FSQ codes --residual blocks-->
     transposed patch convolution --two light convolutions across patch borders--> signal
@@ -47,7 +47,7 @@ Batch = tuple[Tensor, Tensor | None]  # signal (B, C, *size), mask of valid late
 class CodecShape:
     """Everything that decides the shapes of a codec's weights.
 
-    channels: of the signal (colours, mel bands); patch: samples per token along each dimension (its length is 1 or 2);
+    channels: of the signal (colours, mel bands); patch: samples per token along each dimension (its length is 1, 2 or 3);
     levels: of FSQ; width: of the latents; depth: residual blocks on each side; detail: channels at full resolution.
     """
 
@@ -280,4 +280,8 @@ def _stretch(mask: Tensor, patch: Sequence[int]) -> Tensor:
     return mask
 
 
-_CONVOLUTIONS: dict[int, tuple[Any, Any]] = {1: (nn.Conv1d, nn.ConvTranspose1d), 2: (nn.Conv2d, nn.ConvTranspose2d)}
+_CONVOLUTIONS: dict[int, tuple[Any, Any]] = {
+    1: (nn.Conv1d, nn.ConvTranspose1d),
+    2: (nn.Conv2d, nn.ConvTranspose2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d),
+}

@@ -113,7 +113,7 @@ def _with_holes(picture: Image.Image, modality: Modality, masks: np.ndarray, val
     """Grey where tokens are hidden: cells of a grid, else stretches from left to right."""
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
-    grid = modality.shape[:2] if modality.positions == "grid" and modality.shape else (1, len(masks))
+    grid = modality.grid if len(modality.grid) == 2 else (1, len(masks))
     left, top, right, bottom = _extent(picture, value) if modality.kind == "image" else (0, 0, picture.width, picture.height)
     for place in np.flatnonzero(masks):
         line, column = divmod(int(place), grid[1])

@@ -81,6 +81,21 @@ class SpectrogramDrawer:
         return sheet
 
 
+class FilmDrawer:
+    """Videos (frames, H, W, C) as some of their frames side by side."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._draw = PictureDrawer(tokenizer, (), (size[0] // 2, size[1] // 2))
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
+        """Four frames from the first to the last, line by line."""
+        sheet = Image.new("RGB", self.size, FAINT)
+        for place, number in enumerate(np.linspace(0, len(value) - 1, 4).round().astype(int).tolist() if len(value) else ()):
+            sheet.paste(self._draw(value[number]), (place % 2 * (self.size[0] // 2), place // 2 * (self.size[1] // 2)))
+        return sheet
+
+
 class LineDrawer:
     """Time series (steps, channels) as lines, each channel in a lane of its own."""
 

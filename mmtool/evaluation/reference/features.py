@@ -21,6 +21,7 @@ from mmtool.tokenizers.base import Tokenizer
 DIMENSIONS = 128
 MAX_SIDE = 32
 TIME_STEPS = 16
+FILM_FRAMES, FILM_SIDE = 8, 16
 MAX_HOT = 64  # columns per step that named numbers may take; with more they count as amounts
 
 
@@ -47,6 +48,14 @@ def pixels(images: Sequence[np.ndarray]) -> np.ndarray:
     """(H, W, C) uint8 pictures -> (N, F) in [0, 1]; brought to the size of the first one, and larger ones to 32 pixels a side."""
     height, width = (min(side, MAX_SIDE) for side in images[0].shape[:2])
     return np.stack([_resized(image, height, width) for image in images])
+
+
+def films(videos: Sequence[np.ndarray]) -> np.ndarray:
+    """(frames, H, W, C) uint8 videos -> (N, F): some of their frames as `pixels` sees them, and how these change."""
+    chosen = [video[np.linspace(0, len(video) - 1, FILM_FRAMES).round().astype(int)] for video in videos]
+    height, width = (min(side, FILM_SIDE) for side in videos[0].shape[1:3])
+    frames = np.stack([[_resized(frame, height, width) for frame in video] for video in chosen])
+    return np.concatenate([frames.reshape(len(frames), -1), np.abs(np.diff(frames, axis=1)).mean(1)], axis=1)
 
 
 def spectra(tokenizer: Tokenizer, sounds: Sequence[np.ndarray]) -> np.ndarray:
@@ -91,6 +100,10 @@ def _spectrum(frames: np.ndarray) -> np.ndarray:
 
 def image_features(tokenizer: Tokenizer) -> Any:
     return FunctionTransformer(pixels)
+
+
+def film_features(tokenizer: Tokenizer) -> Any:
+    return FunctionTransformer(films)
 
 
 def frame_features(tokenizer: Tokenizer) -> Any:

@@ -4,7 +4,7 @@ They are read whole, or cut into clips of one length; and brought to the channel
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -18,8 +18,9 @@ from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.audio import decode_recording
+from mmtool.preprocessing.readers.clips import clip_entries, rate_stated
 from mmtool.preprocessing.readers.edf import read_edf
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions, row_entry
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
 from mmtool.tokenizers.base import PositiveNumber, check_settings
@@ -29,6 +30,7 @@ RATES = ("sample_rate_hz", "sample_rate", "sampling_rate", "sfreq", "fs")
 CHANNELS = ("channels", "channel_names", "ch_names")
 TIMES = ("time_s", "time", "t", "seconds")  # columns that hold the time of each sample in seconds
 MAX_CHANNELS = 1024
+STATE_RATE = "in an array `sample_rate_hz` (npz), or a column `time_s` in seconds (csv)."
 UNEVEN = 0.1  # of a step: how far the times of samples may lie off
 MAX_RATIO = 1000  # of numerator and denominator of two sample rates
 
@@ -39,6 +41,13 @@ class Signal(NamedTuple):
     samples: np.ndarray
     rate_hz: float
     channels: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.samples)
+
+    def cut(self, start: int, stop: int) -> "Signal":
+        return self._replace(samples=self.samples[start:stop])
 
 
 class SignalPreparer(Preparer):
@@ -87,35 +96,7 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
         yield from _array_entries(file, options)
     else:
         load = partial({"wav": _of_wav, "edf": _of_edf}.get(file.format, _of_columns), file, options)
-        yield from _entries(file.stem, file.where, load, options, {})
-
-
-def _entries(
-    name: str, where: str, load: Callable[[], Signal], options: SourceOptions, row: Mapping[str, Any], rows: int | None = None
-) -> Iterator[Entry | Broken | LeftOut]:
-    if options.clip is None:
-        yield row_entry(row, name, where, partial(_whole, load, where, options), options, rows)
-        return
-    try:
-        signal = load()
-    except DataError as error:
-        yield Broken(where, error, name)
-        return
-    for start in range(0, len(signal.samples) - options.clip + 1, options.clip):
-        part = signal._replace(samples=signal.samples[start : start + options.clip])
-        entry = row_entry(row, f"{name}-{start:06d}", where, partial(Signal, *part), options, rows)
-        group = entry.group or (None if options.group_column and entry.group is None else name)
-        yield replace(entry, group=group, metadata={"episode": name, "start": start})
-    if len(signal.samples) % options.clip:
-        yield LeftOut(len(signal.samples) % options.clip)
-
-
-def _whole(load: Callable[[], Signal], where: str, options: SourceOptions) -> Signal:
-    signal = load()
-    if len(signal.samples) > options.max_duration_s * signal.rate_hz:
-        fix = "Cut it into clips with --clip, or raise the limit with --max-duration-s."
-        raise DataError(f"the series is longer than {options.max_duration_s:g} s.", where=where, fix=fix)
-    return signal
+        yield from clip_entries(file.stem, file.where, load, options, {})
 
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
@@ -125,11 +106,11 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
         what = f"there is no array of samples; the arrays are: {', '.join(arrays)}."
         raise DataError(what, where=file.where, fix="Call it `signal`.")
     samples = arrays.pop(name)
-    rate_hz = _rate(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options)
+    rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
     channels = next((tuple(map(str, arrays.pop(name).tolist())) for name in CHANNELS if name in arrays), None)
     if samples.ndim != 3:
         row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
-        yield from _entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
+        yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
         return
     columns = {name: array for name, array in arrays.items() if array.shape == samples.shape[:1]}
 
@@ -141,7 +122,7 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
     options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
     for number, part in enumerate(samples):
         where, row = f"{file.where}, signal {number}", {name: column[number] for name, column in columns.items()}
-        yield from _entries(keys.of(row, number), where, partial(_signal, part, rate_hz, channels, where), options, row, keys.rows)
+        yield from clip_entries(keys.of(row, number), where, partial(_signal, part, rate_hz, channels, where), options, row, keys.rows)
 
 
 def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:
@@ -168,19 +149,6 @@ def _checked(samples: np.ndarray, rate_hz: float, channels: tuple[str, ...], whe
         what = f"the channel {channels[channel]!r} is NaN or infinite at sample {step}."
         raise DataError(what, where=where, fix="Mend the file, or leave such samples out with --on-error skip.")
     return Signal(samples.astype(np.float32), rate_hz, channels)
-
-
-def _rate(stated: Any, where: str, options: SourceOptions) -> float:
-    """The rate in Hz that a file states, else that of the options. Raises DataError where there is none."""
-    if stated is None:
-        if options.source_rate_hz is None:
-            fix = "Declare it with --source-rate-hz, an array `sample_rate_hz` (npz), or a column `time_s` in seconds (csv)."
-            raise DataError("the file does not state its sample rate.", where=where, fix=fix)
-        return options.source_rate_hz
-    rate_hz = np.asarray(stated)
-    if rate_hz.size != 1 or rate_hz.dtype.kind not in "uif" or not 0 < float(rate_hz.reshape(())) < np.inf:
-        raise DataError(f"{stated!r} is no sample rate.", where=where, fix="State one number in Hz.")
-    return float(rate_hz.reshape(()))
 
 
 def _of_wav(file: RawFile, options: SourceOptions) -> Signal:
@@ -220,7 +188,9 @@ def _of_columns(file: RawFile, options: SourceOptions) -> Signal:
     if not len(table) or not places:
         raise DataError("the file holds no samples.", where=file.where, fix="Give a column of numbers for each channel.")
     stated = None if time is None or options.source_rate_hz else _rate_of(table[:, time], file.where)
-    return _checked(table[:, places], _rate(stated, file.where, options), tuple(header[place] for place in places), file.where)
+    return _checked(
+        table[:, places], rate_stated(stated, file.where, options, STATE_RATE), tuple(header[place] for place in places), file.where
+    )
 
 
 def _rate_of(seconds: np.ndarray, where: str) -> float:
