@@ -206,7 +206,7 @@ def test_impossible_settings(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: 
     assert_refused(mmtool(*masked, "--set", "method.mask_ratio=-1"), 2, "mask_ratio", "-1", "from 0 to 1")
     assert_refused(mmtool(*masked, "--set", "method.decode_steps=0"), 2, "decode_steps", "0", "from 1 on")
     assert_refused(mmtool("tokenize", "text", raw.notes, "--fit", "--fractions", 1, 1, 1, "-o", tmp_path / "out.tar"), 2, "--fractions")
-    assert_refused(mmtool("shard", project / "text.tar", "--holes", "half", "-o", tmp_path / "out"), 2, "--holes")
+    assert_refused(mmtool("shard", project / "text.tar", "--missing-rate", "half", "-o", tmp_path / "out"), 2, "--missing-rate")
     assert not (tmp_path / "run").exists()
 
 

@@ -23,9 +23,9 @@ from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
 from mmtool.impute.imputer import Imputation
+from mmtool.kinds import KINDS
 from mmtool.metrics.intervals import perplexity, share
 from mmtool.metrics.regression import compare_tables, r2_of, spearman_of
-from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, fingerprint, to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.text import TextTokenizer
@@ -142,8 +142,8 @@ class FakeImputer:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shards of disjoint pairs that meet in the image, complete held-out triples, and two runs: one good, one guessing."""
-    monkeypatch.setitem(SCHEMES, ("image", "codec"), lambda: PixelTokenizer)
-    monkeypatch.setitem(SCHEMES, ("audio", "codec"), lambda: SampleTokenizer)
+    monkeypatch.setitem(KINDS["image"].schemes, "codec", f"{__name__}:PixelTokenizer")
+    monkeypatch.setitem(KINDS["audio"].schemes, "codec", f"{__name__}:SampleTokenizer")
     fitted = tokenizers()
     train = make_samples(fitted, [("image", "text"), ("image", "speech")], 240, seed=1)
     test = make_samples(fitted, [("image", "speech", "text")], 60, seed=2)

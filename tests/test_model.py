@@ -1,5 +1,7 @@
 """Promises of the transformer: packed = unpacked, cached decode = full forward, padding and neighbours change nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,43 @@ def test_a_modality_never_seen_in_a_batch_changes_nothing_for_the_others():
         two.state_dict()[name][: len(tensor)].copy_(tensor)
     codes = np.arange(6)
     assert np.allclose(score(one, [segment(small, 0, codes)])[0], score(two, [segment(wide, 0, codes)])[0], rtol=1e-5)
+
+
+def test_two_axes_have_half_of_the_frequencies_each_and_a_line_is_a_line_on_any_number_of_axes():
+    position = torch.randint(0, 9, (2, 5, 2))
+    frequency = 1000.0 ** (-torch.arange(8, dtype=torch.float32) / 8)
+    cos, sin = attention.rotation(position, 32, 1000.0, torch.float32)
+    angle = (position.float()[..., None] * frequency).flatten(-2)[:, None]
+    assert torch.equal(cos, angle.cos()) and torch.equal(sin, angle.sin())
+    assert attention.axis_shares(16, 3) == [6, 5, 5]
+    three = attention.rotation(torch.arange(5)[None, :, None].expand(1, 5, 3), 32, 1000.0, torch.float32)
+    assert three[0].shape == (1, 1, 5, 16)
+    q, k = torch.randn(2, 1, 1, 1, 32).expand(2, 1, 1, 5, 32)
+    scores = attention.rotate(q, three) @ attention.rotate(k, three).transpose(-2, -1)
+    assert torch.allclose(scores[0, 0, 0, 1], scores[0, 0, 3, 4], atol=1e-5), "distances decide"
+
+
+@pytest.mark.parametrize("positions", ["rotary", "fixed", "both"])
+def test_three_axes_score_and_generate_like_two(positions):
+    video = Modality("video", "video", 16, (2, 2, 3), "grid", "4" * 64, 12)
+    layout = layout_of([video, IMAGE, TEXT])
+    model = Transformer(Shape(depth=2, width=64, positions=positions), layout)
+    model.init_weights(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    random = np.random.default_rng(0)
+    docs = [
+        concatenate([segment(layout, 2, random.integers(30, size=1 + i), loss=False), segment(layout, 0, random.integers(16, size=12))])
+        for i in range(4)
+    ]
+    nll, _ = score(model.eval(), docs)
+    assert np.isclose(nll.sum(), float(packed_loss(model, docs, BatchShape(3, 48, (128,) * 3)).sum().detach()), rtol=1e-4)
+    prompts = [concatenate([]), *(segment(layout, 2, random.integers(30, size=3), loss=False) for _ in range(2))]
+    drawn = generate(model, prompts, 0, sampling=Sampling(), generator=torch.Generator().manual_seed(0))
+    assert all(len(codes) == 12 for codes in drawn.codes)
+    whole = segment(layout, 0, np.tile(np.arange(6), 2))
+    still = np.minimum(whole.position, (1, 9, 9))  # as if both frames were the first
+    moved = [whole, replace(whole, position=still)]
+    first, second = score(model, moved)[0]
+    assert abs(first - second) > 1e-5 * first

@@ -85,7 +85,7 @@ def test_pairs_share_the_samples_evenly() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
 def test_a_share_of_samples_loses_exactly_one(share: float) -> None:
-    kept = [MissingnessProtocol(holes=share, seed=1).kept(key, NAMES, "train") for key in KEYS]
+    kept = [MissingnessProtocol(missing_rate=share, seed=1).kept(key, NAMES, "train") for key in KEYS]
     counts = Counter(len(names) for names in kept)
     assert set(counts) <= {2, 3} and within_bounds(counts[2], len(KEYS), share)
     lost = Counter((set(NAMES) - set(names)).pop() for names in kept if len(names) == 2)
@@ -94,13 +94,13 @@ def test_a_share_of_samples_loses_exactly_one(share: float) -> None:
 
 def test_rates_are_independent_and_leave_something() -> None:
     rates = {"image": 0.3, "text": 0.5}
-    kept = [MissingnessProtocol(holes=rates).kept(key, NAMES, "train") for key in KEYS]
+    kept = [MissingnessProtocol(missing_rate=rates).kept(key, NAMES, "train") for key in KEYS]
     for name in NAMES:
         assert within_bounds(sum(name not in names for names in kept), len(KEYS), rates.get(name, 0.0))
     assert within_bounds(sum(names == ("speech",) for names in kept), len(KEYS), 0.15)
-    survivors = Counter(MissingnessProtocol(holes=dict.fromkeys(NAMES, 1.0)).kept(key, NAMES, "train") for key in KEYS)
+    survivors = Counter(MissingnessProtocol(missing_rate=dict.fromkeys(NAMES, 1.0)).kept(key, NAMES, "train") for key in KEYS)
     assert all(within_bounds(survivors[(name,)], len(KEYS), 1 / 3) for name in NAMES)
-    assert MissingnessProtocol(holes=1.0).kept("x", ["text"], "train") == ("text",)
+    assert MissingnessProtocol(missing_rate=1.0).kept("x", ["text"], "train") == ("text",)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_rates_are_independent_and_leave_something() -> None:
         ({"pairs": (("image", "image"),)}, "is not a pair"),
         ({"pairs": (("image", ""),)}, "is not a pair"),
         ({"pairs": (("image", "text"), ("text", "image"))}, "given twice"),
-        ({"holes": 1.5}, "no rate"),
-        ({"holes": {"image": -0.1}}, "no rate"),
-        ({"holes": float("nan")}, "no rate"),
+        ({"missing_rate": 1.5}, "no rate"),
+        ({"missing_rate": {"image": -0.1}}, "no rate"),
+        ({"missing_rate": float("nan")}, "no rate"),
         ({"apply_to": ("dev",)}, "unknown split"),
     ],
 )
@@ -135,7 +135,7 @@ def test_sharding_joins_on_keys_and_removes_from_training_only(inputs: list[Path
 
 
 def test_the_order_of_inputs_and_the_size_of_shards_change_no_sample(inputs: list[Path], tmp_path: Path) -> None:
-    protocol = MissingnessProtocol(holes=0.5)
+    protocol = MissingnessProtocol(missing_rate=0.5)
     shard(inputs, tmp_path / "a", protocol=protocol)
     shard(inputs[::-1], tmp_path / "b", protocol=protocol)
     shard(inputs, tmp_path / "c", protocol=protocol, samples_per_shard=7)
@@ -148,8 +148,8 @@ def test_the_order_of_inputs_and_the_size_of_shards_change_no_sample(inputs: lis
 
 def test_one_more_sample_changes_no_other(inputs: list[Path], tmp_path: Path) -> None:
     more = [item("text", key, {"digit": int(key[4:]) % 3}) for key in KEYS[:301]]
-    shard(inputs, tmp_path / "a", protocol=MissingnessProtocol(holes=0.5))
-    shard([*inputs[:2], write(tmp_path / "more.tar", "text", more)], tmp_path / "b", protocol=MissingnessProtocol(holes=0.5))
+    shard(inputs, tmp_path / "a", protocol=MissingnessProtocol(missing_rate=0.5))
+    shard([*inputs[:2], write(tmp_path / "more.tar", "text", more)], tmp_path / "b", protocol=MissingnessProtocol(missing_rate=0.5))
     for split in SPLITS:
         before, after = ({s.key: s.present for s in open_token_set(tmp_path / name, split)} for name in "ab")
         assert before.items() <= after.items()
@@ -362,22 +362,22 @@ def test_nothing_is_written_before_all_is_checked(inputs: list[Path], tmp_path: 
     assert len(open_token_set(tmp_path / "taken").modalities) == len(inputs)
 
 
-@given(share=st.floats(0, 1), higher=st.floats(0, 1), names=subsets, missing=st.sets(st.sampled_from(NAMES)), lose=st.integers(1, 3))
+@given(share=st.floats(0, 1), higher=st.floats(0, 1), names=subsets, missing=st.sets(st.sampled_from(NAMES)), num_missing=st.integers(1, 3))
 def test_a_share_of_samples_loses_what_may_be_lost_and_nested_shares_lose_the_same(
-    share: float, higher: float, names: set[str], missing: set[str], lose: int
+    share: float, higher: float, names: set[str], missing: set[str], num_missing: int
 ) -> None:
     low, high = sorted((share, higher))
-    few, many = (MissingnessProtocol(holes=rate, missing=tuple(sorted(missing)), lose=lose) for rate in (low, high))
+    few, many = (MissingnessProtocol(missing_rate=rate, missing=tuple(sorted(missing)), num_missing=num_missing) for rate in (low, high))
     for key in KEYS[:50]:
         kept = few.kept(key, names, "train")
         lost = names - set(kept)
         assert kept and lost <= (missing or names)
-        assert len(lost) in (0, min(lose, len(names) - 1, len((missing or names) & names)))
+        assert len(lost) in (0, min(num_missing, len(names) - 1, len((missing or names) & names)))
         assert not lost or lost == names - set(many.kept(key, names, "train"))
 
 
 def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -> None:
-    named, both = MissingnessProtocol(holes=0.7, missing=("text",)), MissingnessProtocol(holes=0.7)
+    named, both = MissingnessProtocol(missing_rate=0.7, missing=("text",)), MissingnessProtocol(missing_rate=0.7)
     pair = ("image", "text")
     assert within_bounds(sum(named.kept(key, pair, "train") == ("image",) for key in KEYS), len(KEYS), 0.7)
     assert all("image" in named.kept(key, pair, "train") for key in KEYS)
@@ -389,7 +389,7 @@ def test_a_named_modality_is_lost_at_the_share_and_any_of_two_in_equal_parts() -
 
 
 def test_samples_with_too_few_modalities_are_left_out_of_every_split() -> None:
-    protocol = MissingnessProtocol(holes=0.5, least=2)
+    protocol = MissingnessProtocol(missing_rate=0.5, least=2)
     assert protocol.to_json()["least"] == 2 and "least" not in MissingnessProtocol().to_json()
     assert {protocol.kept(f"k{i}", {"a"}, split) for i in range(20) for split in SPLITS} == {()}
     assert {len(protocol.kept(f"k{i}", {"a", "b"}, "train")) for i in range(50)} == {1, 2}

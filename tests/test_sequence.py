@@ -109,3 +109,19 @@ def test_room_for_targets_holds_typical_batches():
     rows, length = 16, 64
     batch = pack(documents, BatchShape(rows, length, capacity_for(documents, rows, length, 3)))
     assert batch.num_tokens > 0.85 * rows * length
+
+
+def test_a_grid_may_have_three_axes_and_others_beside_it_stand_still_in_time():
+    video = Modality("video", "video", 16, (2, 2, 3), "grid", "4" * 64, 12)
+    patches = Modality("frames", "video", 0, (2, 2, 3, 5), "grid", "5" * 64, 12)
+    layout = layout_of([video, IMAGE, TEXT, TABLE, patches])
+    assert layout.axes == 3 and LAYOUT.axes == 2 and patches.grid == video.grid
+    cells = [[frame, row, column] for frame in (1, 2) for row in (1, 2) for column in (1, 2, 3)]
+    assert segment(layout, 0, np.zeros(12, int)).position.tolist() == [[0, 0, 0], *cells]
+    image, text = segment(layout, 1, np.zeros(6, int)), segment(layout, 2, np.zeros(2, int))
+    assert image.position[:3].tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 2]]
+    assert text.position.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert not segment(layout, 3, np.zeros(4, int)).position.any()
+    both = concatenate([concatenate([]), image, text])
+    batch = pack([both], BatchShape(1, 16, (60,) * 5))
+    assert batch.position.shape == (1, 16, 3) and batch.position[0, : len(both)].tolist() == both.position.tolist()

@@ -18,12 +18,12 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file
 from mmtool.data.sample import SPLITS
 from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.kinds import KINDS
 from mmtool.preprocessing.augment import audio_variant, image_variant
-from mmtool.preprocessing.prepare import Preparer, resample
+from mmtool.preprocessing.prepare import preparer_of, resample
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.splits import Split, split_of
 from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
-from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import from_bytes, load_tokenizer
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -104,7 +104,7 @@ def test_a_fitted_tokenizer_goes_on_with_other_data(table: Path, tmp_path: Path)
         tokenize("table", [shuffled], tmp_path / f"{number}.tar", name="omics", tokenizer=source)
         assert sha256_file(tmp_path / f"{number}.tar") == whole
     values = load_tokenizer(tmp_path / "t.safetensors")
-    assert Preparer(values)((np.array([1, 2, 3], np.float32), ("c", "a", "b"))).tolist() == [2, 3, 1]
+    assert preparer_of(values)((np.array([1, 2, 3], np.float32), ("c", "a", "b"))).tolist() == [2, 3, 1]
 
 
 def test_wrong_use_is_refused_before_any_work(notes: Path, table: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ class Loudness:
 
 
 def test_recordings_get_variants_in_training_only_and_meet_at_one_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEMES, ("audio", "codec"), lambda: Loudness)
+    monkeypatch.setitem(KINDS["audio"].schemes, "codec", f"{__name__}:Loudness")
     folder = tmp_path / "wav"
     folder.mkdir()
     for number in range(20):

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.evaluation.figures.trajectory_thumbnail import ClipDrawer
-from mmtool.evaluation.reference.features import FEATURES
-from mmtool.tokenizers import SCHEMES
+from mmtool.evaluation.reference.features import trajectory_features
+from mmtool.kinds import KINDS, load
 from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.trajectory import TrajectoryTokenizer
 
@@ -37,7 +37,7 @@ def fit(values: Clips, **options: object) -> TrajectoryTokenizer:
 
 
 def test_it_is_one_of_the_tokenizers() -> None:
-    assert SCHEMES["trajectory", "steps"]() is TrajectoryTokenizer
+    assert load(KINDS["trajectory"].schemes["steps"]) is TrajectoryTokenizer
 
 
 @pytest.mark.parametrize("binning", ["mu-law", "quantile"])
@@ -180,7 +180,7 @@ def test_pictures_are_no_streams() -> None:
 
 def test_judges_and_contact_sheets_can_look_at_clips() -> None:
     tokenizer = fit(clips())
-    vectors = FEATURES["trajectory"](tokenizer).fit_transform(clips())
+    vectors = trajectory_features(tokenizer).fit_transform(clips())
     assert len(vectors) == 100 and np.isfinite(vectors).all() and vectors.std() > 0.5
     drawer = ClipDrawer(tokenizer, clips(10), (104, 76))
     pictures = [np.asarray(drawer(clip)) for clip in clips(2)]

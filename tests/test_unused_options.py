@@ -101,9 +101,9 @@ def test_evaluate_of_adapters(mmtool: Mmtool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("asked", "unused", "reason"), [
     ([], ["--keep-unpaired"], "without --pair"),
     (["--align", "colour", "--pair", "text,lab"], ["--keep-unpaired"], "with --align"),
-    ([], ["--lose", 1], "without --holes RATE"),
-    (["--holes", "text=0.5"], ["--lose", 1], "without --holes RATE"),
-    ([], ["--apply-to", "test"], "without --pair or --holes"),
+    ([], ["--num-missing", 1], "without --missing-rate RATE"),
+    (["--missing-rate", "text=0.5"], ["--num-missing", 1], "without --missing-rate RATE"),
+    ([], ["--apply-to", "test"], "without --pair or --missing-rate"),
     ([], ["--pairs-per-class", 9], "without --align"),
     ([], ["--aligned-per-class", 9], "without --align"),
     ([], ["--key-column", "id"], "without --labels"),
@@ -118,7 +118,7 @@ def test_shard(mmtool: Mmtool, project: Path, tmp_path: Path, asked: list[str], 
 
 def test_what_has_an_effect_is_taken(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
     tars = [project / "text.tar", project / "lab.tar"]
-    assert mmtool("shard", *tars, "--holes", 0.5, "--lose", 1, "--apply-to", "train", "-o", tmp_path / "holes").code == 0
+    assert mmtool("shard", *tars, "--missing-rate", 0.5, "--num-missing", 1, "--apply-to", "train", "-o", tmp_path / "holes").code == 0
     assert mmtool("shard", *tars, "--pair", "text,lab", "--keep-unpaired", "--samples-per-shard", 9, "-o", tmp_path / "pairs").code == 0
     command = ["evaluate", "no-run", project / "shards", "--candidates", 9, "--max-donors", 9, "--ood", "colour=red"]
     done = mmtool(*command, "--task", "all", "--mask-ratio", 0.5, "-o", tmp_path / "report")

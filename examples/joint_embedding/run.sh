@@ -79,7 +79,7 @@ generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
     folder=$1 label=$2 runs=
     shift 2
     [ -n "$generative" ] || return 0
-    make "$folder/shards-holes" mmtool shard "$@" --holes "$eta" --lose "$lose" -o "$folder/shards-holes"
+    make "$folder/shards-holes" mmtool shard "$@" --missing-rate "$eta" --num-missing "$lose" -o "$folder/shards-holes"
     for method in $generative; do
         for seed in $(echo "$few_seeds" | tr , ' '); do
             run=$folder/generative/$method-$seed runs="$runs --run $method=$folder/generative/$method-$seed"

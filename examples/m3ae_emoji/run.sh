@@ -46,7 +46,7 @@ make "$out/tokens/image.tar" mmtool tokenize image "$emoji" --fit --as patches -
 make "$out/tokens/text.tar" mmtool tokenize text "$emoji" --fit --key-column none --text-column name --label group --label tags \
     --fractions $fractions --set algorithm=bpe --vocabulary-size 1024 -o "$out/tokens/text.tar"
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --by-row --fractions $fractions -o "$out/shards"
-make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --by-row --holes 0.75 \
+make "$out/shards-holes" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --by-row --missing-rate 0.75 \
     --fractions $fractions -o "$out/shards-holes"
 
 compare "$out/shards" ratios --task probe --reconstructions --contact-samples 12 \

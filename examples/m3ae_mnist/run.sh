@@ -51,7 +51,7 @@ make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --te
     --set algorithm=bpe --vocabulary-size 400 -o "$out/tokens/text.tar"
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"
 for share in 95 99; do
-    make "$out/shards-holes-$share" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --holes "0.$share" -o "$out/shards-holes-$share"
+    make "$out/shards-holes-$share" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" --missing-rate "0.$share" -o "$out/shards-holes-$share"
 done
 
 compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --variant multimodal:m3ae:length_weight=0 \

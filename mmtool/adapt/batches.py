@@ -23,7 +23,7 @@ ENCODED_TOGETHER = 256
 
 def holes(config: AdaptConfig, eta: float, missing: Sequence[str]) -> MissingnessProtocol:
     """The protocol by which a share `eta` of samples loses modalities: a function of (seed, protocol, eta, key) alone."""
-    return MissingnessProtocol(holes=eta, apply_to=SPLITS, seed=config.missing_seed, missing=tuple(missing), lose=config.lose)
+    return MissingnessProtocol(missing_rate=eta, apply_to=SPLITS, seed=config.missing_seed, missing=tuple(missing), num_missing=config.lose)
 
 
 @dataclass(frozen=True)

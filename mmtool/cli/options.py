@@ -53,7 +53,8 @@ ByRow = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
 Clip = Annotated[
-    int | None, typer.Option(min=1, help="Steps of a clip cut from a trajectory.", show_default="whole episodes", rich_help_panel=READING)
+    int | None,
+    typer.Option(min=1, help="Steps of the clips that episodes are cut into.", show_default="whole episodes", rich_help_panel=READING),
 ]
 Temperature = Annotated[
     list[str] | None,

@@ -27,12 +27,12 @@ from mmtool.cli.options import (
 )
 from mmtool.common.errors import UsageError
 
-HOLES, ALIGNING = "Holes", "Corpora without common keys"
+LOST, ALIGNING = "Missing modalities", "Corpora without common keys"
 EXAMPLES = examples(
     "mmtool shard tokens/image.tar tokens/text.tar tokens/speech.tar -o shards/",
     "mmtool shard tokens/*.tar --pair image,text --pair image,speech -o shards/",
-    "mmtool shard tokens/*.tar --holes image=0.5 --holes text=0.2 -o shards/",
-    "mmtool shard tokens/*.tar --holes 0.7 --missing text --apply-to train,test -o shards/",
+    "mmtool shard tokens/*.tar --missing-rate image=0.5 --missing-rate text=0.2 -o shards/",
+    "mmtool shard tokens/*.tar --missing-rate 0.7 --missing text --apply-to train,test -o shards/",
     "mmtool shard mnist.tar fsdd.tar --align digit --pair image,speech -o shards/",
     "mmtool tokenize text notes.csv --fit -o - | mmtool shard tokens/image.tar - -o - | mmtool pretrain - -o run/",
 )
@@ -44,30 +44,32 @@ def shard(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="A directory, one .tar file, or '-' for standard output.")],
     pair: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", help="Training samples keep one of these pairs and lose the rest. Repeatable.", rich_help_panel=HOLES),
+        typer.Option(metavar="A,B", help="Training samples keep one of these pairs and lose the rest. Repeatable.", rich_help_panel=LOST),
     ] = None,
     keep_unpaired: Annotated[
         bool,
-        typer.Option("--keep-unpaired", help="With --pair, samples that hold none of the pairs keep one modality.", rich_help_panel=HOLES),
+        typer.Option("--keep-unpaired", help="With --pair, samples that hold none of the pairs keep one modality.", rich_help_panel=LOST),
     ] = False,
-    holes: Annotated[
+    missing_rate: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]RATE",
             help="Share of samples that lose one modality, or the rate at which NAME is lost. Repeatable.",
-            rich_help_panel=HOLES,
+            rich_help_panel=LOST,
         ),
     ] = None,
     missing: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Which of them --holes RATE may take; repeatable.", show_default="any", rich_help_panel=HOLES),
+        typer.Option(
+            metavar="NAME", help="Which of them --missing-rate RATE may take; repeatable.", show_default="any", rich_help_panel=LOST
+        ),
     ] = None,
-    lose: Annotated[int, typer.Option(min=1, help="How many modalities each sample with holes loses.", rich_help_panel=HOLES)] = 1,
+    num_missing: Annotated[int, typer.Option(min=1, help="How many modalities such a sample loses.", rich_help_panel=LOST)] = 1,
     least: Annotated[
-        int, typer.Option(min=1, help="Leave out samples that hold fewer modalities than this from the start.", rich_help_panel=HOLES)
+        int, typer.Option(min=1, help="Leave out samples that hold fewer modalities than this from the start.", rich_help_panel=LOST)
     ] = 1,
     apply_to: Annotated[
-        list[str] | None, typer.Option(metavar="SPLIT", help="Splits that lose modalities.", show_default="train", rich_help_panel=HOLES)
+        list[str] | None, typer.Option(metavar="SPLIT", help="Splits that lose modalities.", show_default="train", rich_help_panel=LOST)
     ] = None,
     align: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Deal items into samples by this label, not by key.", rich_help_panel=ALIGNING)
@@ -101,11 +103,11 @@ def shard(
     Samples are joined on their keys, or dealt by a label they share. Protocols remove modalities reproducibly, from training
     samples only unless told otherwise. The same input gives the same bytes, in whatever order it is given.
     """
-    rates = _rates(holes)
+    rates = _rates(missing_rate)
     refuse_unused(context, "without --pair", "--keep-unpaired", when=not pair)
     refuse_unused(context, "with --align", "--keep-unpaired", "--by-row", "--unpaired", when=bool(align))
-    refuse_unused(context, "without --holes RATE", "--lose", when=not isinstance(rates, float))
-    refuse_unused(context, "without --pair or --holes", "--apply-to", when=not pair and not holes)
+    refuse_unused(context, "without --missing-rate RATE", "--num-missing", when=not isinstance(rates, float))
+    refuse_unused(context, "without --pair or --missing-rate", "--apply-to", when=not pair and not missing_rate)
     refuse_unused(context, "without --align", "--pairs-per-class", "--aligned-per-class", when=not align)
     refuse_unused(context, "without --labels", "--key-column", when=not labels)
     sources, target = [stdin_or(path) for path in inputs], stdout_or(output)
@@ -121,12 +123,12 @@ def shard(
             target,
             protocol=MissingnessProtocol(
                 pairs=tuple(map(_pair, pair or ())),
-                holes=rates,
+                missing_rate=rates,
                 apply_to=names(apply_to) or ("train",),
                 keep_unpaired=keep_unpaired,
                 seed=seed,
                 missing=names(missing),
-                lose=lose,
+                num_missing=num_missing,
                 least=least,
             ),
             split=Split(fractions, seed),
@@ -153,11 +155,11 @@ def _rates(values: list[str] | None) -> float | Mapping[str, float] | None:
     try:
         if values and len(values) == 1 and "=" not in values[0]:
             return float(values[0])
-        return {name: float(rate) for name, rate in assignments(values, "--holes").items()} or None
+        return {name: float(rate) for name, rate in assignments(values, "--missing-rate").items()} or None
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError("a rate must be a number from 0 to 1.", where="--holes", fix="Write 0.3, or image=0.3.") from error
+        raise UsageError("a rate must be a number from 0 to 1.", where="--missing-rate", fix="Write 0.3, or image=0.3.") from error
 
 
 def _combinations(counts: Mapping[str, int]) -> str:

@@ -29,10 +29,15 @@ from mmtool.cli.options import (
     stdout_or,
 )
 from mmtool.common.errors import UsageError
+from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.preprocessing.readers.entries import SourceOptions
 
 if TYPE_CHECKING:
     from mmtool.preprocessing.tokenize import TokenizeSummary
+
+    KindName = str
+else:
+    KindName = Literal[tuple(KINDS)]  # a choice of the command line
 
 TOKENIZER = "Tokenizer"
 USUAL = SourceOptions()
@@ -51,8 +56,8 @@ EXAMPLES = examples(
 def tokenize(
     context: typer.Context,
     kind: Annotated[
-        Literal["image", "audio", "text", "table", "trajectory"],
-        typer.Argument(metavar="KIND", help="image, audio, text, table or trajectory."),
+        KindName,
+        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}."),
     ],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).")],
     output: Output,
@@ -68,7 +73,7 @@ def tokenize(
         typer.Option(
             "--scheme",
             "--as",
-            help="codec or patches (image, audio), pieces (text), bins or codec (table), steps (trajectory).",
+            help=f"{schemes_by_kind()}.",
             rich_help_panel=TOKENIZER,
         ),
     ] = None,
@@ -109,6 +114,9 @@ def tokenize(
         list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
     ] = None,
     clip: Clip = None,
+    source_rate_hz: Annotated[
+        float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
+    ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Of 16-bit images: what is black, and what white.", rich_help_panel=READING),
@@ -152,7 +160,7 @@ def tokenize(
     if fit == (tokenizer is not None):
         fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
         raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
-    refuse_unused(context, f"on {kind}", "--keep-empty", when=kind != "text")
+    refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
     options = SourceOptions(
         key_column=key_column,
         text_column=text_column,
@@ -167,6 +175,7 @@ def tokenize(
         on_error=on_error,
         value_range=value_range,
         clip=clip,
+        source_rate_hz=source_rate_hz,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
     )

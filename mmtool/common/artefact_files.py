@@ -158,7 +158,7 @@ RUN = (
 ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv", r"asked\.json"),
-    *(r"audio/[^/]+/\d+-[^/]+\.wav", r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
+    *(r"(?:audio|video)/[^/]+/\d+-[^/]+\.(?:wav|gif|npz)", r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
 )
 COMPARISON = (r"comparison\.json", *REPORT, *_below(r"runs/[^/]+/seed-\d+", (*RUN, *ADAPTER)), *_below(r"seeds/\d+", REPORT))
 SPLITS = ("train", "validation", "test")

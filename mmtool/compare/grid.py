@@ -26,7 +26,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.leaks import OF_RUN, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import POOL_PER_COMBINATION, RawTables, Survival, draw_test, open_sides
-from mmtool.evaluation.report import AUDIO, CONTACT_SHEET, TEXTS, write_tables
+from mmtool.evaluation.report import CONTACT_SHEET, PLAYERS, TEXTS, write_tables
 from mmtool.evaluation.tasks import check_tasks, possible_tasks
 from mmtool.evaluation.tasks.ood import asked_label
 from mmtool.evaluation.tasks.reconstruction import SHEETS
@@ -201,9 +201,10 @@ def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[
             write_bytes(output / name, (made / name).read_bytes())
         else:
             (output / name).unlink(missing_ok=True)
-    if (made / AUDIO).is_dir():
-        with atomic_directory(output / AUDIO, force=True) as folder:
-            shutil.copytree(made / AUDIO, folder, dirs_exist_ok=True)
-    else:
-        shutil.rmtree(output / AUDIO, ignore_errors=True)
+    for player in PLAYERS:
+        if (made / player).is_dir():
+            with atomic_directory(output / player, force=True) as folder:
+                shutil.copytree(made / player, folder, dirs_exist_ok=True)
+        else:
+            shutil.rmtree(output / player, ignore_errors=True)
     write_tables(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))

@@ -18,6 +18,7 @@ from mmtool.data.sample import Modality
 
 PADDING = 0
 NUM_SENTINELS = 8
+MIN_AXES = 2  # row and column; on a line both are the same place
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class VocabularyLayout:
             opens.append(next_id)
             next_id += 2 + modality.vocabulary_size
         return (*opens, next_id)
+
+    @cached_property
+    def axes(self) -> int:
+        """Of positions: as many as the grid of the modality with most of them has, and two at least."""
+        return max([MIN_AXES, *(len(modality.grid) for modality in self.modalities)])
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import UsageError
+from mmtool.data.layout import MIN_AXES
 from mmtool.data.sequence import NO_TARGET, Document
 
 
@@ -24,7 +25,7 @@ class BatchShape:
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows (B, L): tokens, modality, slot, position (B, L, 2), document (0 is padding, otherwise 1-based within the row).
+    """Packed rows (B, L): tokens, modality, slot, position (B, L, axes), document (0 is padding, otherwise 1-based within the row).
 
     target_indices[m]: flat index (b * L + l) of the targets of modality m, padded with 0 up to the capacity; targets[m]: their local
     index in the modality's range, NO_TARGET where padded. num_documents: how many of the documents offered were packed.
@@ -89,7 +90,7 @@ def assemble(documents: Sequence[Document], placed: Sequence[tuple[int, int]], s
     """The batch of these documents, each at its (row, first column)."""
     size = shape.rows * shape.length
     tokens, modality, slot, number = (np.zeros(size, np.int64) for _ in range(4))
-    position = np.zeros((size, 2), np.int64)
+    position = np.zeros((size, max((document.position.shape[1] for document in documents if len(document)), default=MIN_AXES)), np.int64)
     targets = np.full(size, NO_TARGET, np.int64)
     in_row = np.zeros(shape.rows, np.int64)
     carried = {index: np.zeros((size, width), np.uint8) for index, width in enumerate(shape.widths) if width}
@@ -106,7 +107,7 @@ def assemble(documents: Sequence[Document], placed: Sequence[tuple[int, int]], s
         tokens.reshape(grid),
         modality.reshape(grid),
         slot.reshape(grid),
-        position.reshape(*grid, 2),
+        position.reshape(*grid, -1),
         number.reshape(grid),
         tuple(_pad(indices, capacity, 0) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),
         tuple(_pad(targets[indices], capacity, NO_TARGET) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),

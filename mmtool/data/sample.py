@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.tokenizers.base import Kind, Positions
+from mmtool.tokenizers.base import Positions
 
 SPLITS = ("train", "validation", "test")
 
@@ -17,11 +17,11 @@ class Modality:
     """A named kind of data as it stands in token shards.
 
     name: chosen by the user (`image`, `speech`, `mrna`).
-    kind: which tokenizer family made it.
+    kind: which tokenizer family made it (see `mmtool.kinds`).
     vocabulary_size: number of codes; 0 for a continuous modality (uint8 patches instead of codes).
-    shape: of a segment where every segment has the same one: `(rows, cols)` on a grid, `(length,)` on a line or set,
-        `(rows, cols, values)` for continuous patches; None where the length varies.
-    positions: what a token's index means: place on a line, cell of a grid (row-major), or identity in a set.
+    shape: of a segment where every segment has the same one: `(rows, cols)` or `(frames, rows, cols)` ... on a grid, `(length,)` on a
+        line or set, with the number of values behind it for continuous patches; None where the length varies.
+    positions: what a token's index means: place on a line, cell of a grid of any number of axes (row-major), or identity in a set.
     tokenizer: fingerprint of the fitted tokenizer (sha256, hexadecimal).
     max_length: tokens in the longest segment of the data set.
     ordered: so many codes, counted from 0, are levels of a quantity in ascending order; 0 where codes are mere names.
@@ -29,7 +29,7 @@ class Modality:
     """
 
     name: str
-    kind: Kind
+    kind: str
     vocabulary_size: int
     shape: tuple[int, ...] | None
     positions: Positions
@@ -45,6 +45,13 @@ class Modality:
     @property
     def fixed_length(self) -> bool:
         return self.shape is not None
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many cells the grid of a segment has along each axis; empty for what lies on no grid."""
+        if self.positions != "grid" or self.shape is None:
+            return ()
+        return self.shape[:-1] if self.continuous else self.shape
 
     @property
     def patch_width(self) -> int:

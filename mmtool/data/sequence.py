@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.data.layout import NUM_SENTINELS, VocabularyLayout
+from mmtool.data.layout import MIN_AXES, NUM_SENTINELS, VocabularyLayout
 from mmtool.data.sample import Sample
 
 NO_TARGET = -1
@@ -23,7 +23,7 @@ class Document:
     """Flat arrays of length L, one entry per input token.
 
     tokens: id in the shared vocabulary. targets: local index in the modality's range, or NO_TARGET. modality: index in the layout.
-    slot: row of the slot embedding. position: (L, 2) row and column on the tokenizer's grid. values: index of a continuous modality ->
+    slot: row of the slot embedding. position: (L, axes) on the tokenizer's grid. values: index of a continuous modality ->
     (n, W) uint8 patches of its n tokens here, in their order.
     """
 
@@ -77,17 +77,22 @@ def conditional_document(layout: VocabularyLayout, sample: Sample, given: Sequen
 def slots_and_positions(layout: VocabularyLayout, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(slot, position) of the first `size` inputs of a segment: OPEN, then its codes.
 
-    A fixed-length segment has a learned embedding per slot; a variable-length one shares row 0. Rotary positions follow the
-    grid; in a set (a table's features) only the slot tells tokens apart.
+    A fixed-length segment has a learned embedding per slot; a variable-length one shares row 0. Positions follow the grid, whose last axes
+    are the last ones of the layout: images beside videos stand still in time. On a line all axes carry the place, in a set (a table's
+    features) only the slot tells tokens apart.
     """
     modality, steps = layout.modalities[index], np.arange(size)
     slot = steps + slot_start(layout, index) if modality.fixed_length else np.zeros(size, np.int64)
-    if modality.positions == "set":
-        return slot, np.zeros((size, 2), np.int64)
-    if modality.positions == "line" or modality.shape is None:
-        return slot, np.stack((steps, steps), 1)
-    rows, columns = np.divmod(steps - 1, modality.shape[1])
-    return slot, np.stack((np.where(steps > 0, rows + 1, 0), np.where(steps > 0, columns + 1, 0)), 1)
+    position = np.zeros((size, layout.axes), np.int64)
+    if modality.grid:
+        rest, cells = steps[1:] - 1, []
+        for count in modality.grid[:0:-1]:
+            rest, cell = np.divmod(rest, count)
+            cells.append(cell)
+        position[1:, layout.axes - len(modality.grid) :] = 1 + np.stack([rest, *reversed(cells)], 1)
+    elif modality.positions != "set":
+        position[:] = steps[:, None]
+    return slot, position
 
 
 def slot_start(layout: VocabularyLayout, index: int) -> int:
@@ -96,13 +101,13 @@ def slot_start(layout: VocabularyLayout, index: int) -> int:
 
 
 def concatenate(documents: Sequence[Document]) -> Document:
-    """One behind the other; of none, a document without tokens."""
+    """One behind the other; of none, a document without tokens (whose positions have the fewest axes there may be)."""
     none = np.zeros(0, np.int64)
-    documents = documents or [Document(none, none, none, none, np.zeros((0, 2), np.int64))]
+    filled = [document for document in documents if len(document)] or [Document(none, none, none, none, np.zeros((0, MIN_AXES), np.int64))]
     fields = ("tokens", "targets", "modality", "slot", "position")
     held = sorted({index for document in documents for index in document.values})
     values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
-    joined = [np.concatenate([getattr(document, name) for document in documents]) for name in fields]
+    joined = [np.concatenate([getattr(document, name) for document in filled]) for name in fields]
     return Document(joined[0], joined[1], joined[2], joined[3], joined[4], values)
 
 

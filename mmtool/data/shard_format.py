@@ -24,7 +24,8 @@ from mmtool.common.errors import DataError
 from mmtool.common.storage import canonical_json, sha256_bytes
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality
-from mmtool.tokenizers.base import Kind, Positions
+from mmtool.kinds import KINDS
+from mmtool.tokenizers.base import Positions
 
 FORMAT = "mmtool-shards/1"
 MANIFEST, END, TOKENIZERS = "__mmtool__/manifest.json", "__mmtool__/end.json", "__mmtool__/tokenizers/"
@@ -156,7 +157,7 @@ def check_modalities(modalities: Sequence[Modality], where: object = None) -> No
 def _unsound(modality: Modality) -> str | None:
     if not MODALITY_NAME.fullmatch(modality.name) or modality.name == SAMPLES:
         return f"needs another name: lower-case letters, digits, `_`, `-`, a letter first, and not {SAMPLES!r}"
-    if modality.kind not in get_args(Kind) or modality.positions not in get_args(Positions):
+    if modality.kind not in KINDS or modality.positions not in get_args(Positions):
         return f"is of an unknown kind ({modality.kind!r}) or has unknown positions ({modality.positions!r})"
     if not 0 <= modality.vocabulary_size <= 1 << 32:
         return f"has an impossible vocabulary of {modality.vocabulary_size} codes"

@@ -18,7 +18,7 @@ from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
 from mmtool.encoders.readers import Reader
 from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool
-from mmtool.tokenizers.base import Kind, Tokenizer
+from mmtool.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Architecture:
     """kind: what it reads. model: its class in `transformers`. class_tokens: how many tokens open each sample. norm: name of the module
     behind the last layer, where there is one. settings: of its constructor."""
 
-    kind: Kind
+    kind: str
     model: str
     class_tokens: int
     norm: str | None = None

@@ -19,7 +19,7 @@ from mmtool.model.encoder import Encoded, Encoder, Inputs, Pool, read_only_mask
 from mmtool.model.masks import attention_mask
 from mmtool.model.patches import Patches
 from mmtool.model.transformer import Transformer
-from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.checkpoint import MODEL
 from mmtool.training.run import Run, open_run
@@ -31,7 +31,7 @@ READING = ("token_embedding", "modality_embedding", "slot_embedding", "ordinal",
 class RunEncoder(Encoder):
     """The transformer of a run, fed as its method feeds it when it is asked for features.
 
-    Inputs: tokens, modality_index, slot (B, L), position (B, L, 2) and length (B,), as in `data.sequence.Document`; of a continuous
+    Inputs: tokens, modality_index, slot (B, L), position (B, L, axes) and length (B,), as in `data.sequence.Document`; of a continuous
     modality also patches (B, L, W), those of a sample first.
     """
 
@@ -75,7 +75,7 @@ class RunEncoder(Encoder):
             first, *deep = prompts if prompts.ndim == 3 else prompts[None]
             mask = read_only_mask(mask, filled, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
-            position = torch.cat((position, position.new_zeros(len(x), len(first), 2)), 1)
+            position = torch.cat((position, position.new_zeros(len(x), len(first), position.shape[2])), 1)
         cos_sin = model.shape.cos_sin(position, x.dtype)
         for depth, block in enumerate(model.blocks):
             if depth and deep:
@@ -102,7 +102,7 @@ class RunEncoder(Encoder):
         return inputs
 
     def prepare_raw(self, values: Sequence[Any]) -> Inputs:
-        prepare = Preparer(self.tokenizer)
+        prepare = preparer_of(self.tokenizer)
         codes = self.tokenizer.encode([prepare(value) for value in values])
         return self.prepare([Sample(str(number), {self.modality: row}) for number, row in enumerate(codes)])
 

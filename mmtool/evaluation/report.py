@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.storage import write_bytes, write_json
-from mmtool.evaluation.figures.contact_sheet import Block, Strip, blocks, draw_contact_sheet
+from mmtool.evaluation.figures.contact_sheet import Block, blocks, draw_contact_sheet
 from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.outcomes import Outcome
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.tasks import TASKS
 from mmtool.impute.chain import NUM_LINKS, chained
+from mmtool.kinds import KINDS, kind_named
 
 FORMAT = "mmtool-report/1"
-CONTACT_SHEET, TEXTS, AUDIO = "contact_sheet.png", "texts.tsv", "audio"
+CONTACT_SHEET, TEXTS = "contact_sheet.png", "texts.tsv"
+PLAYERS = sorted({entry.player for entry in KINDS.values() if entry.player})  # folders of values to be played
 
 
 def write_report(
@@ -34,7 +36,7 @@ def write_report(
     found = blocks(outcomes, reference)
     if found:
         draw_contact_sheet(folder / CONTACT_SHEET, found, reference)
-        _write_audio(folder / AUDIO, found, reference)
+        _write_players(folder, found, reference)
         _write_texts(folder / TEXTS, found, reference)
     write_tables(folder, rows, meta)
 
@@ -49,7 +51,7 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str
     parts += _differences(more.get("differences", ()), meta)
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
-        parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
+        parts += ["Texts are in `texts.tsv`, recordings in `audio/` and `video/`, where there are any."]
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 
@@ -114,13 +116,15 @@ def _judges(meta: Mapping[str, Any]) -> str:
     )
 
 
-def _write_audio(folder: Path, found: Sequence[Block], reference: Reference) -> None:
-    """DIRECTION/NN-WHO.wav for the sounds of every block, NN being the column of the sheet."""
+def _write_players(folder: Path, found: Sequence[Block], reference: Reference) -> None:
+    """PLAYER/DIRECTION/NN-WHO.wav (or another format) for the values of every block that are to be played, NN being the column of the
+    sheet; PLAYER is `audio` for recordings."""
     for block in found:
-        for strip in _strips_of("audio", block, reference):
-            for number, value in enumerate(strip.values):
-                if value is not None:
-                    stem = folder / block.direction.slug / f"{number:02d}-{_slug(strip.title)}"
+        for strip in block.strips:
+            player = kind_named(reference.tokenizers[strip.modality].kind).player
+            for number, value in enumerate(strip.values if player else ()):
+                if player and value is not None:
+                    stem = folder / player / block.direction.slug / f"{number:02d}-{_slug(strip.title)}"
                     stem.parent.mkdir(parents=True, exist_ok=True)
                     reference.tokenizers[strip.modality].write(value, stem)
 
@@ -133,7 +137,8 @@ def _write_texts(path: Path, found: Sequence[Block], reference: Reference) -> No
     lines = [
         (block.direction, key, right or "", strip.title, verdict or "", value)
         for block in found
-        for strip in _strips_of("text", block, reference)
+        for strip in block.strips
+        if kind_named(reference.tokenizers[strip.modality].kind).is_text
         for key, right, verdict, value in zip(
             block.keys, block.classes, strip.verdicts or [None] * len(block.keys), strip.values, strict=True
         )
@@ -142,10 +147,6 @@ def _write_texts(path: Path, found: Sequence[Block], reference: Reference) -> No
     if lines:
         writer.writerows(lines)
         write_bytes(path, file.getvalue().encode("utf-8", "replace"))
-
-
-def _strips_of(kind: str, block: Block, reference: Reference) -> list[Strip]:
-    return [strip for strip in block.strips if reference.tokenizers[strip.modality].kind == kind]
 
 
 def _slug(name: str) -> str:

@@ -113,7 +113,7 @@ class M3AE(PooledStates, Likelihood):
     def _cls(self) -> Document:
         number = len(self.layout.names)
         one = np.zeros(1, np.int64)
-        return Document(one + CLS_TOKEN, one + NO_TARGET, one + number, one, np.zeros((1, 2), np.int64))
+        return Document(one + CLS_TOKEN, one + NO_TARGET, one + number, one, np.zeros((1, self.layout.axes), np.int64))
 
     def _segment(self, name: str, tokens: np.ndarray, hidden: np.ndarray | None) -> Document:
         index, size = self.layout.index(name), len(tokens)

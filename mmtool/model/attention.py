@@ -27,15 +27,22 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return weights.to(v.dtype) @ v
 
 
-def rope(position_BL2: Tensor, head_width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin (B, 1, L, K/2) of axial rotary positions (RoPE): half of the frequencies are of the row, half of the column.
+def rope(position_BLA: Tensor, head_width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, 1, L, K/2) of axial rotary positions (RoPE): each of the A axes (time, row, column) has its share of the frequencies.
 
-    On a line both axes carry the same position, which is plain RoPE (Su et al. 2021, arXiv 2104.09864).
+    On a line all axes carry the same position, which is plain RoPE (Su et al. 2021, arXiv 2104.09864).
     """
-    quarter = head_width // 4
-    frequency = base ** (-torch.arange(quarter, device=position_BL2.device, dtype=torch.float32) / quarter)
-    angle = (position_BL2.float()[..., None] * frequency).flatten(-2)[:, None]
+    angles = []
+    for axis, count in enumerate(axis_shares(head_width // 2, position_BLA.shape[-1])):
+        frequency = base ** (-torch.arange(count, device=position_BLA.device, dtype=torch.float32) / count)
+        angles.append(position_BLA[..., axis, None].float() * frequency)
+    angle = torch.cat(angles, -1)[:, None]
     return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def axis_shares(count: int, axes: int) -> list[int]:
+    """How many of `count` frequencies each axis has: equally many, or the first ones have one more."""
+    return [count // axes + (axis < count % axes) for axis in range(axes)]
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

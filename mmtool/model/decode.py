@@ -65,9 +65,10 @@ def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tup
 
 def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarray, ...]:
     fields = ("tokens", "modality", "slot", "position")
-    padded = [np.zeros((len(documents), length, *getattr(documents[0], field).shape[1:]), np.int64) for field in fields]
+    like = max(documents, key=len)  # one without tokens does not know how many axes positions have
+    padded = [np.zeros((len(documents), length, *getattr(like, field).shape[1:]), np.int64) for field in fields]
     for row, document in enumerate(documents):
-        for array, field in zip(padded, fields, strict=True):
+        for array, field in zip(padded, fields if len(document) else (), strict=False):
             array[row, : len(document)] = getattr(document, field)
     return (*padded, np.array([len(document) for document in documents]))
 
@@ -95,9 +96,9 @@ def _continue(
     for step in range(steps):
         cache_position, fed = start + step, token.repeat(copies, 1)
         mask_NS[:, cache_position] = True
-        slot_N1, position_N12 = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, 2)
+        slot_N1, position_N1A = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, -1)
         cache.at(cache_position, cache_position + 1)
-        hidden = model(fed, torch.full_like(fed, index), slot_N1, position_N12, mask_NS[:, None, None, : cache.capacity], cache)
+        hidden = model(fed, torch.full_like(fed, index), slot_N1, position_N1A, mask_NS[:, None, None, : cache.capacity], cache)
         scores = model.logits(hidden[:, 0], index)
         if modality.fixed_length or step == 0:
             scores[:, 0] = -torch.inf

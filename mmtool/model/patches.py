@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmtool.data.layout import VocabularyLayout
+from mmtool.model.attention import axis_shares
 
 POSITION_SCALE = 0.3  # of sines and cosines that are added to embeddings
 LONGEST_WAVELENGTH = 10_000.0
@@ -74,22 +75,25 @@ class PatchEmbedding(nn.Module):
 
 
 class FixedPositions(nn.Module):
-    """Sines and cosines of the position, times `scale`: half of the width for the row of the grid, half for the column (on a line both are
-    the same); nothing is added at position 0, where members of a set are."""
+    """Sines and cosines of the position, times `scale`, each axis of the grid in its share of the width (on a line all axes carry the same
+    position); nothing is added at position 0, where members of a set are."""
 
     table: Tensor
 
     def __init__(self, layout: VocabularyLayout, width: int, scale: float) -> None:
         super().__init__()
         length = 2 + max((modality.max_length for modality in layout.modalities), default=0)
-        quarter = width // 4
-        angles = torch.arange(length)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(quarter) / quarter)
-        waves = torch.cat((angles.sin(), angles.cos()), 1)
-        self.register_buffer("table", scale * (waves - waves[0]), persistent=False)
+        shares, waves = axis_shares(width // 2, layout.axes), []
+        for count in shares:
+            angles = torch.arange(length)[:, None] * LONGEST_WAVELENGTH ** (-torch.arange(count) / count)
+            waves += [angles.sin(), angles.cos()]
+        self._widths = [2 * count for count in shares]
+        self.register_buffer("table", scale * (torch.cat(waves, 1) - torch.cat(waves, 1)[0]), persistent=False)
 
-    def forward(self, position_BL2: Tensor) -> Tensor:
+    def forward(self, position_BLA: Tensor) -> Tensor:
         """(B, L, D)."""
-        return self.table[position_BL2.clamp(max=len(self.table) - 1)].flatten(-2)
+        place = position_BLA.clamp(max=len(self.table) - 1)
+        return torch.cat([waves[place[..., axis]] for axis, waves in enumerate(self.table.split(self._widths, 1))], -1)
 
 
 class _TakeRows(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """The one transformer of every method: the mask decides whether it is causal, bidirectional or cached.
 
-B batch rows, L length, D width, H heads, K head dimension, V vocabulary, S cached length.
+A axes of positions, B batch rows, L length, D width, H heads, K head dimension, V vocabulary, S cached length.
 
 Pre-norm RMSNorm, rotary positions on the tokenizer's grid, SwiGLU, untied embeddings. Weights are kept in fp32; activations
 run in the dtype of the embedding output (`compute_dtype`), each weight being cast where it is used.
@@ -63,9 +63,9 @@ class Shape:
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
 
-    def cos_sin(self, position_BL2: Tensor, dtype: torch.dtype) -> CosSin:
+    def cos_sin(self, position_BLA: Tensor, dtype: torch.dtype) -> CosSin:
         """cos and sin of rotary positions, as attention takes them."""
-        return None if self.positions == "fixed" else rope(position_BL2, self.head_width, self.rope_base, dtype)
+        return None if self.positions == "fixed" else rope(position_BLA, self.head_width, self.rope_base, dtype)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +88,11 @@ class Transformer(nn.Module):
 
     def __init__(self, shape: Shape, layout: VocabularyLayout) -> None:
         super().__init__()
+        if layout.axes > shape.head_width // 2:
+            fix = f"Give at least {4 * math.ceil(layout.axes / 2)}."
+            raise UsageError(
+                f"heads of {shape.head_width} are too narrow for positions of {layout.axes} axes.", where="shape.head_width", fix=fix
+            )
         self.shape, self.layout = shape, layout
         self.token_embedding = nn.Embedding(layout.size, shape.width)
         self.modality_embedding = nn.Embedding(len(layout.modalities), shape.width)
@@ -106,18 +111,18 @@ class Transformer(nn.Module):
         tokens_BL: Tensor,
         modality_BL: Tensor,
         slot_BL: Tensor,
-        position_BL2: Tensor,
+        position_BLA: Tensor,
         mask: Tensor,
         cache: KVCache | None = None,
         patches: Sequence[Patches] = (),
     ) -> Tensor:
         """Hidden states (B, L, D) after the final norm.
 
-        slot: row of `slot_embedding` (see `num_slots`); position: (row, column) on the tokenizer's grid; mask: bool, True where a
-        query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
+        slot: row of `slot_embedding` (see `num_slots`); position: on the tokenizer's grid, (row, column) or more axes; mask: bool, True
+        where a query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
         """
-        x = self.embed(tokens_BL, modality_BL, slot_BL, position_BL2, patches)
-        cos_sin = self.shape.cos_sin(position_BL2, x.dtype)
+        x = self.embed(tokens_BL, modality_BL, slot_BL, position_BLA, patches)
+        cos_sin = self.shape.cos_sin(position_BLA, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = block(x, cos_sin, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
@@ -126,7 +131,7 @@ class Transformer(nn.Module):
         return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
 
     def embed(
-        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BL2: Tensor, patches: Sequence[Patches] = ()
+        self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BLA: Tensor, patches: Sequence[Patches] = ()
     ) -> Tensor:
         """(B, L, D): what enters the first block."""
         x = self.token_embedding(tokens_BL) + self.modality_embedding(modality_BL) + self.slot_embedding(slot_BL)
@@ -135,7 +140,7 @@ class Transformer(nn.Module):
         if self.patches is not None and patches:
             x = x + self.patches(tokens_BL, patches, self.compute_dtype)
         if self.fixed is not None:
-            x = x + self.fixed(position_BL2)
+            x = x + self.fixed(position_BLA)
         return x.to(self.compute_dtype)
 
     def logits(self, hidden_ND: Tensor, index: int) -> Tensor:

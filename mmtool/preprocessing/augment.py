@@ -1,9 +1,7 @@
 """Light variants of recordings and images, for training on few of them."""
 
 import hashlib
-from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import affine_transform
@@ -29,6 +27,12 @@ def audio_variant(samples: np.ndarray, sample_rate_hz: int, key: str, seed: int)
     return (noisy / max(1.0, float(np.abs(noisy).max(initial=0.0)))).astype(np.float32)
 
 
+def recording_variant(recording: tuple[np.ndarray, int], key: str, seed: int) -> tuple[np.ndarray, int]:
+    """`audio_variant` of an item's value: ((T,) samples, sample rate in Hz)."""
+    samples, sample_rate_hz = recording
+    return audio_variant(samples, sample_rate_hz, key, seed), sample_rate_hz
+
+
 def image_variant(image: np.ndarray, key: str, seed: int) -> np.ndarray:
     """A variant of an image (H, W, C) uint8, decided by (seed, key) alone.
 
@@ -47,10 +51,3 @@ def image_variant(image: np.ndarray, key: str, seed: int) -> np.ndarray:
 def _random(key: str, seed: int) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-# kind -> (value of an item, key of the variant, seed) -> value of the variant
-VARIANTS: dict[str, Callable[[Any, str, int], Any]] = {
-    "audio": lambda recording, key, seed: (audio_variant(recording[0], recording[1], key, seed), recording[1]),
-    "image": image_variant,
-}

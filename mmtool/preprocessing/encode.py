@@ -8,7 +8,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
-from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.sources import Item, Reject
 from mmtool.tokenizers.base import RangeLimited, Tokenizer
 
@@ -28,7 +28,7 @@ class Encoder:
         self.tokenizer, self.name, self.rejects = tokenizer, name, rejects
         self.absent: list[str] = []
         self.values_clipped, self.samples_clipped = Counter[str](), Counter[str]()
-        self._prepare = Preparer(tokenizer)
+        self._prepare = preparer_of(tokenizer)
 
     def __call__(self, batch: Sequence[Item]) -> list[np.ndarray | None]:
         """The tokens of each item, None where it is absent or set aside."""

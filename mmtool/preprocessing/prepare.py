@@ -1,4 +1,7 @@
-"""From the values of sources to those of tokenizers: recordings at the tokenizer's sample rate, table rows in the order of its features."""
+"""From the values of sources to those of tokenizers: recordings at the tokenizer's sample rate, table rows in the order of its features.
+
+One class for each way of doing so; `mmtool.kinds` says which kind takes which.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,57 +12,112 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from mmtool.common.errors import DataError
-from mmtool.tokenizers.base import SampleRate, check_settings
+from mmtool.kinds import kind_named, load
+from mmtool.tokenizers.base import SampleRate, Tokenizer, check_settings
+from mmtool.tokenizers.trajectory import asked_streams
 
 MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz=44100
 
 
 class Preparer:
-    """Turns the value of an item into what a fitted tokenizer's `encode` takes.
-
-    Raises DataError where a table's columns, or the length and streams of a clip, are not the tokenizer's.
-    """
+    """Turns the value of an item into what a fitted tokenizer's `encode` takes: here the same one. What differs is overridden by kind."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self._places: dict[tuple[str, ...], np.ndarray] = {}
 
     def __call__(self, value: Any, where: object = None) -> Any:
-        if self.tokenizer.kind == "audio":
-            samples, rate = value
-            return resample(samples, rate, self.tokenizer.sample_rate_hz)
-        if self.tokenizer.kind == "trajectory":
-            self.tokenizer.check(value, where)
-        if self.tokenizer.kind != "table":
-            return value
-        row, header = value
-        if header not in self._places:
-            self._places[header] = self.tokenizer.align(header, where)
-        return row[self._places[header]]
+        """The prepared value. Raises DataError where the tokenizer cannot take it."""
+        return value
 
     def is_absent(self, prepared: Any) -> bool:
-        """Whether a table row holds no value of any feature that the tokenizer keeps."""
-        return self.tokenizer.kind == "table" and bool(np.isnan(prepared).all())
+        """Whether nothing is left of a value in what the tokenizer keeps of it."""
+        return False
+
+    @classmethod
+    def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Values and settings for `fit`."""
+        return list(values), dict(settings)
+
+    @classmethod
+    def can_fit(cls, value: Any, settings: Mapping[str, Any]) -> bool:
+        """Whether a tokenizer with these settings can be fitted to the value; bad ones are set aside where that is asked for."""
+        return True
+
+    @classmethod
+    def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:
+        """Whether the value of an item is none at all, so that its sample lacks the modality."""
+        return value is None
 
 
-def is_absent(value: Any, keep_empty: bool = False) -> bool:
-    """Whether the value of an item is none at all: no text (nothing but white space, unless that is kept), or a row without any value."""
-    if value is None or isinstance(value, str):
+class RecordingPreparer(Preparer):
+    """((T,) samples, sample rate in Hz) -> (T,) samples at the tokenizer's rate."""
+
+    def __call__(self, value: Any, where: object = None) -> Any:
+        samples, rate_hz = value
+        return resample(samples, rate_hz, self.tokenizer.sample_rate_hz)
+
+    @classmethod
+    def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """All at one rate: that of the settings, else the commonest, at most 16 kHz."""
+        common = Counter(rate_hz for _, rate_hz in values).most_common(1)[0][0]
+        wanted_hz = settings.get("sample_rate_hz", min(common, MAX_DEFAULT_RATE_HZ))
+        check_settings({"sample_rate_hz": wanted_hz}, {"sample_rate_hz": SampleRate}, "audio")
+        return [resample(samples, rate_hz, wanted_hz) for samples, rate_hz in values], {**settings, "sample_rate_hz": wanted_hz}
+
+
+class TextPreparer(Preparer):
+    """Texts are taken as they are; what is nothing but white space is none, unless that is kept."""
+
+    @classmethod
+    def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:
         return value is None or not (keep_empty or value.strip())
-    return isinstance(value, tuple) and isinstance(value[1], tuple) and bool(np.isnan(value[0]).all())
 
 
-def prepare_for_fitting(kind: str, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Values and settings for `fit`: recordings at one rate (by default the commonest, at most 16 kHz), tables in one order of columns."""
-    if kind == "audio":
-        common = Counter(rate for _, rate in values).most_common(1)[0][0]
-        rate = settings.get("sample_rate_hz", min(common, MAX_DEFAULT_RATE_HZ))
-        check_settings({"sample_rate_hz": rate}, {"sample_rate_hz": SampleRate}, "audio")
-        return [resample(samples, own, rate) for samples, own in values], {**settings, "sample_rate_hz": rate}
-    if kind == "table":
+class TablePreparer(Preparer):
+    """((F,) row, feature names) -> (F,) row in the order of the tokenizer's features. Raises DataError where a table has other columns."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self._orders: dict[tuple[str, ...], np.ndarray] = {}
+
+    def __call__(self, value: Any, where: object = None) -> Any:
+        row, header = value
+        if header not in self._orders:
+            self._orders[header] = self.tokenizer.align(header, where)
+        return row[self._orders[header]]
+
+    def is_absent(self, prepared: Any) -> bool:
+        """Whether a row holds no value of any feature that the tokenizer keeps."""
+        return bool(np.isnan(prepared).all())
+
+    @classmethod
+    def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """All in the first one's order of columns."""
         features = values[0][1]
         return [_reordered(row, header, features) for row, header in values], {**settings, "features": list(features)}
-    return list(values), dict(settings)
+
+    @classmethod
+    def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:
+        return value is None or bool(np.isnan(value[0]).all())
+
+
+class TrajectoryPreparer(Preparer):
+    """Clips are taken as they are. Raises DataError where their length or streams are not the tokenizer's."""
+
+    def __call__(self, value: Any, where: object = None) -> Any:
+        self.tokenizer.check(value, where)
+        return value
+
+    @classmethod
+    def can_fit(cls, value: Any, settings: Mapping[str, Any]) -> bool:
+        """Whether the clip has the streams that are asked for."""
+        return value.keys() >= set(asked_streams(settings))
+
+
+def preparer_of(tokenizer: Tokenizer) -> Preparer:
+    """The preparer of a fitted tokenizer, by its kind."""
+    preparer: Preparer = load(kind_named(tokenizer.kind).preparer)(tokenizer)
+    return preparer
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import track
-from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import find_tokenizer
 
@@ -25,7 +25,7 @@ def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str,
     tokenizer = find_tokenizer(run, name)
     if tokenizer.kind != "table":
         raise UsageError(f"{name!r} is {tokenizer.kind}, not a table.", where="--raw", fix="Give raw tables only.")
-    prepare = Preparer(tokenizer)
+    prepare = preparer_of(tokenizer)
     items = track(read_items("table", [path], options), f"reading {name}")
     rows = {item.key: np.asarray(prepare(item.value, path), np.float32) for item in items}
     return {key: row for key, row in rows.items() if not prepare.is_absent(row)}

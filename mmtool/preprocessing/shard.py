@@ -83,7 +83,7 @@ def shard(
         check_overlap(collection.items)
     further = read_labels(labels, key_column) if labels else None
     samples, unmatched = _samples(collection, protocol, alignment, placement, further)
-    kept = _with_holes(samples, protocol)
+    kept = _with_modalities_removed(samples, protocol)
     if not any(sample.split == TRAIN for sample in kept):
         fix = "Check --pair and the keys (`mmtool info` shows what an input holds), or raise the fraction of training samples."
         raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
@@ -118,7 +118,7 @@ def _check_collection(collection: Collection, protocol: MissingnessProtocol) -> 
     unknown = sorted(protocol.named - set(collection.modalities))
     if unknown:
         fix = f"The inputs hold: {', '.join(sorted(collection.modalities))}."
-        raise UsageError(f"no input holds the modality {unknown[0]!r}.", where="--pair/--holes", fix=fix)
+        raise UsageError(f"no input holds the modality {unknown[0]!r}.", where="--pair/--missing-rate", fix=fix)
 
 
 def _samples(
@@ -158,7 +158,7 @@ def _warn_of_leaks(collection: Collection, samples: Iterable[Sample]) -> None:
             log(f"warning: {len(keys)} held-out {name} items {what}; split both stages alike (--seed, --fractions, --split-label).")
 
 
-def _with_holes(samples: Iterable[Sample], protocol: MissingnessProtocol) -> list[Sample]:
+def _with_modalities_removed(samples: Iterable[Sample], protocol: MissingnessProtocol) -> list[Sample]:
     kept = ((sample, protocol.kept(original_of(sample), sample.present, sample.split)) for sample in samples)
     return [replace(sample, tokens={name: sample.tokens[name] for name in names}) for sample, names in kept if names]
 

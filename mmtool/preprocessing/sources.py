@@ -1,31 +1,23 @@
 """Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
+from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
-from mmtool.preprocessing.prepare import is_absent
 from mmtool.preprocessing.readers.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
-READERS = {
-    "image": ("readers.images", "read_images"),
-    "audio": ("readers.audio", "read_audio"),
-    "text": ("readers.text", "read_text"),
-    "table": ("readers.tables", "read_tables"),
-    "trajectory": ("readers.trajectories", "read_trajectories"),
-}
 GROUP, EPISODE = "group", "episode"
 MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
 
@@ -79,11 +71,8 @@ def read_items(
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
     keys are unclear are never skipped.
     """
-    if kind not in READERS:
-        raise UsageError(f"unknown kind {kind!r}.", fix=f"Choose from: {', '.join(READERS)}.")
-    module, name = READERS[kind]
-    reader = getattr(import_module(f"mmtool.preprocessing.{module}"), name)
-    gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, quiet)
+    reader, preparer = load(kind_named(kind).reader), load(kind_named(kind).preparer)
+    gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
     others = OtherFormats() if others is None else others
     for file in find_files(kind, paths, options.labels_path, others):
         try:
@@ -100,10 +89,18 @@ def read_items(
 class _Gate:
     """Turns entries into items: completes their labels, refuses duplicates, and counts what is rejected or absent."""
 
-    def __init__(self, options: SourceOptions, rejects: list[Reject], columns: LabelColumns | None, absent: list[str], quiet: bool) -> None:
+    def __init__(
+        self,
+        options: SourceOptions,
+        rejects: list[Reject],
+        columns: LabelColumns | None,
+        absent: list[str],
+        is_empty: Callable[[Any, bool], bool],
+        quiet: bool,
+    ) -> None:
         self.options = options
         self.columns, self.may_withdraw = columns or LabelColumns(), columns is not None and options.on_error == "skip"
-        self.rejects, self.absent = rejects, absent
+        self.rejects, self.absent, self.is_empty = rejects, absent, is_empty
         self.pattern = _pattern(options.label_pattern)
         self.labels_file = _labels_file(options, quiet)
         self.seen: dict[str, str] = {}
@@ -134,7 +131,7 @@ class _Gate:
             self.reject(entry.where, entry.key, error)
             return
         self.in_a_row = 0
-        if is_absent(item.value, self.options.keep_empty):
+        if self.is_empty(item.value, self.options.keep_empty):
             self.absent.append(item.key)
         else:
             yield item

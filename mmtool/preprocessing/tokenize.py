@@ -20,18 +20,15 @@ from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_stream
 from mmtool.data.shards import open_token_set
-from mmtool.preprocessing.augment import VARIANTS
+from mmtool.kinds import KINDS, kind_named, load
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.prepare import prepare_for_fitting
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
-from mmtool.tokenizers import SCHEMES
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
-from mmtool.tokenizers.trajectory import asked_streams
 
 MAX_FITTING_SAMPLES = 20_000
 TRAIN = SPLITS[0]
@@ -167,8 +164,8 @@ def _check(kind: str, name: str, augment: int, outputs: _Outputs) -> None:
             place.check_file()
     if not MODALITY_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a modality.", where="--name", fix="Use a-z, 0-9, - and _, a letter first.")
-    if augment < 0 or (augment and kind not in VARIANTS):
-        fix = f"Only these have variants: {', '.join(VARIANTS)}."
+    if augment < 0 or (augment and kind_named(kind).augmentation is None):
+        fix = f"Only these have variants: {', '.join(name for name, entry in KINDS.items() if entry.augmentation)}."
         raise UsageError(f"{augment} variants of {kind} cannot be made.", where="--augment", fix=fix)
 
 
@@ -184,8 +181,9 @@ def _fit(
     seed: int,
 ) -> tuple[Tokenizer, set[str]]:
     """Fit a tokenizer on training samples only, and give their keys."""
-    schemes = [own for held, own in SCHEMES if held == kind]
-    if not schemes or (scheme or schemes[0]) not in schemes:
+    schemes, preparer = kind_named(kind).schemes, load(kind_named(kind).preparer)
+    scheme = scheme or next(iter(schemes))
+    if scheme not in schemes:
         raise UsageError(f"there is no scheme {scheme!r} for {kind}.", where="--scheme", fix=f"Choose from: {', '.join(schemes)}.")
     if guide is not None and (kind, scheme) != ("table", "codec"):
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
@@ -193,15 +191,15 @@ def _fit(
     columns = LabelColumns()
     items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), placement)
     items = [item for item in items if item.key not in columns.withdrawn]
-    if options.on_error == "skip" and kind == "trajectory":  # clips without what is asked for are rejected when they are encoded
-        items = [item for item in items if item.value.keys() >= set(asked_streams(settings))] or items
+    if options.on_error == "skip":  # what cannot be fitted to is rejected when it is encoded
+        items = [item for item in items if preparer.can_fit(item.value, settings)] or items
     if not items:
         raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix="Give more samples, or raise its fraction.")
-    values, complete = prepare_for_fitting(kind, [item.value for item in items], settings)
+    values, complete = preparer.for_fitting([item.value for item in items], settings)
     if guide is not None:
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     log(f"fitting a tokenizer to {len(values)} {kind} samples")
-    fitted: Tokenizer = SCHEMES[kind, scheme or schemes[0]]().fit(values, complete, seed)
+    fitted: Tokenizer = load(schemes[scheme]).fit(values, complete, seed)
     return fitted, {item.key for item in items}
 
 
@@ -227,11 +225,15 @@ def _fitted_before(path: Path, kind: str, name: str, scheme: str | None, setting
 
 def _with_variants(kind: str, items: Iterator[Item], placement: Placement, augment: int, seed: int) -> Iterator[tuple[Item, str | None]]:
     """Each item, and behind a training one its variants, as (item, key of the original or None)."""
+    entry = kind_named(kind)
+    vary = load(entry.augmentation) if entry.augmentation else None
     for item in items:
         yield item, None
-        for number in range(1, augment + 1 if placement.place(item.key, item.group, item.labels) == TRAIN else 1):
+        if vary is None or placement.place(item.key, item.group, item.labels) != TRAIN:
+            continue
+        for number in range(1, augment + 1):
             key = f"{item.key}~{number}"
-            yield replace(item, key=key, value=VARIANTS[kind](item.value, key, seed)), item.key
+            yield replace(item, key=key, value=vary(item.value, key, seed)), item.key
 
 
 def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placement: Placement) -> Iterator[Sample]:

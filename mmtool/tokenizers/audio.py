@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -15,14 +15,12 @@ from torch import Tensor
 from mmtool.common.bounds import Bounds, Count
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Number, Positions, PositiveNumber, SampleRate, check_settings
-from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
+from mmtool.tokenizers.base import Number, Positions, PositiveNumber, SampleRate, check_settings
+from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Codec, CodecShape, by_length, crops, fit_codec, hold_out
 from mmtool.tokenizers.fsq import code_usage, levels_of
 from mmtool.tokenizers.spectrogram import MelFrames
 
 WINDOW_S = 0.032  # of a spectrum; the nearest power of two of samples is taken
-WINDOW_TOKENS = 16  # of a training crop
-CODE_BATCH = 16
 SILENCE = 1e-4  # a peak too low to be brought to full scale
 DECIBELS = 20 / math.log(10)  # in a neper
 PHASE_ITERATIONS = 32
@@ -43,7 +41,7 @@ class AudioTokenizer:
     trim_db: ends this far under the peak are cut (0 keeps them); normalise: the peak is brought to full scale; patch: frames per token.
     """
 
-    kind: ClassVar[Kind] = "audio"
+    kind: ClassVar[str] = "audio"
     positions: Positions = "line"
     shape = None
     frames: MelFrames
@@ -120,7 +118,7 @@ class AudioCodecTokenizer(AudioTokenizer):
         together = torch.cat([log_mels[i] for i in train], 1)
         mean, scale = together.mean(1), together.std(1, correction=0).clamp(min=1e-3)
         shape = CodecShape(frames.mels, (patch,), levels_of(settings, 512), settings.get("width", 128), settings.get("depth", 3))
-        draw = _crops([(log_mels[i] - mean[:, None]) / scale[:, None] for i in train], patch, settings.get("batch", 64))
+        draw = crops([(log_mels[i] - mean[:, None]) / scale[:, None] for i in train], patch, settings.get("batch", 64))
         steps, rate = settings.get("steps", 800), settings.get("learning_rate", LEARNING_RATE)
         codec = fit_codec(shape, draw, steps=steps, learning_rate=rate, seed=seed, description="fitting the audio codec")
         tokenizer = cls(frames, codec, mean.numpy(), scale.numpy(), trim_db, normalise)
@@ -203,34 +201,3 @@ def trimmed(sound: np.ndarray, hop: int, trim_db: float) -> np.ndarray:
     level = np.sqrt(np.square(padded).mean(1))
     loud = np.flatnonzero(level >= level.max() * 10 ** (-trim_db / 20))
     return sound[loud[0] * hop : (loud[-1] + 1) * hop]
-
-
-def _crops(log_mels: Sequence[Tensor], patch: int, batch: int) -> Callable[[torch.Generator], Batch]:
-    """Draws batches of crops of WINDOW_TOKENS tokens at most, shorter recordings masked, none of them cut inside a token."""
-    tokens = min(WINDOW_TOKENS, max(mel.shape[1] for mel in log_mels) // patch)
-    wide = tokens * patch
-
-    def draw(generator: torch.Generator) -> Batch:
-        signal, mask = torch.zeros(batch, log_mels[0].shape[0], wide), torch.zeros(batch, 1, tokens)
-        chosen = torch.randint(len(log_mels), (batch,), generator=generator).tolist()
-        places = torch.rand(batch, generator=generator).tolist()
-        for row, (i, place) in enumerate(zip(chosen, places, strict=True)):
-            mel = log_mels[i]
-            start = min(int(place * (max(0, mel.shape[1] - wide) + patch)), mel.shape[1] - patch)
-            size = min(wide, (mel.shape[1] - start) // patch * patch)
-            signal[row, :, :size] = mel[:, start : start + size]
-            mask[row, :, : size // patch] = 1
-        return signal, mask
-
-    return draw
-
-
-def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
-    """`run` on rows of equal length (the last dimension) together, so that nothing is padded; empty rows give nothing."""
-    results = [torch.zeros(0)] * len(rows)
-    for length in sorted({row.shape[-1] for row in rows} - {0}):
-        places = [i for i, row in enumerate(rows) if row.shape[-1] == length]
-        made = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
-        for i, result in zip(places, made, strict=True):
-            results[i] = result
-    return results

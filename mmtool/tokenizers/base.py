@@ -14,8 +14,9 @@ import numpy as np
 from mmtool.common.bounds import Bounds, check_range
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import canonical_json, sha256_bytes, write_bytes
+from mmtool.kinds import KINDS, schemes_by_kind
+from mmtool.kinds import load as load_reference
 
-Kind = Literal["image", "audio", "text", "table", "trajectory"]
 Positions = Literal["line", "grid", "set"]
 Number = float | int
 PositiveNumber = Annotated[Number, Bounds(0, open_low=True)]
@@ -35,7 +36,7 @@ class Tokenizer(Protocol):
     far as the codes can hold it.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[str]  # see `mmtool.kinds`
     scheme: ClassVar[str]  # which file format of the family: "codec", "patches", "pieces", "bins", "steps"
     vocabulary_size: int  # 0: continuous
     shape: tuple[int, ...] | None
@@ -146,22 +147,27 @@ def read_header(data: bytes, where: object) -> dict[str, Any]:
 
 
 def from_bytes(data: bytes, where: object = None) -> Tokenizer:
-    """Rebuild a tokenizer from its file's bytes."""
+    """Rebuild a tokenizer from its file's bytes. Raises DataError where they are damaged, or of a kind or scheme that is not known."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
-
-    from mmtool.tokenizers import SCHEMES
 
     record = read_header(data, where)
     try:
         tensors = load(data)
     except SafetensorError as error:
         raise DataError(f"the tokenizer file is damaged ({error}).", where=where, fix="Restore it, or fit it again.") from error
-    cls = SCHEMES[record["kind"], record["scheme"]]()
+    cls = _class_of(record["kind"], record["scheme"], where)
     fitted_on = tensors.pop(FITTED_ON, None)
     tokenizer = cls.from_state(tensors, record["settings"])
     tokenizer.report, tokenizer.fitted_on = record["report"], fitted_on
     return tokenizer
+
+
+def _class_of(kind: str, scheme: str, where: object) -> Any:
+    if kind not in KINDS or scheme not in KINDS[kind].schemes:
+        fix = f"KINDS in mmtool/kinds.py holds {schemes_by_kind()}."
+        raise DataError(f"a tokenizer of the unknown kind {kind!r} or scheme {scheme!r}.", where=where, fix=fix)
+    return load_reference(KINDS[kind].schemes[scheme])
 
 
 def read_fitted_on(data: bytes) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""One learned convolutional codec for pictures (2-D) and spectrograms (1-D): patches -> tokens -> patches.
+"""One learned convolutional codec for spectrograms and series (1-D), pictures (2-D) and videos (3-D): patches -> tokens -> patches.
 
     signal --strided patch convolution--> latent grid --residual blocks--> FSQ codes --residual blocks-->
     transposed patch convolution --two light convolutions across patch borders--> signal
@@ -36,6 +36,8 @@ LEARNING_RATE = 4e-3
 HELD_OUT = 0.1  # of the training values: never trained on, the report is measured there
 WARM_UP = 0.05  # of all steps
 CLIP_NORM = 1.0
+WINDOW_TOKENS = 16  # of a training crop of what varies in length
+CODE_BATCH = 16  # rows of equal length that are encoded together
 MATRIX_RATE = 5.0  # Muon's rate is AdamW's times this: a step of Muon is measured by its spectral norm
 
 Batch = tuple[Tensor, Tensor | None]  # signal (B, C, *size), mask of valid latents (B, 1, *grid) or None where all are
@@ -45,7 +47,7 @@ Batch = tuple[Tensor, Tensor | None]  # signal (B, C, *size), mask of valid late
 class CodecShape:
     """Everything that decides the shapes of a codec's weights.
 
-    channels: of the signal (colours, mel bands); patch: samples per token along each dimension (its length is 1 or 2);
+    channels: of the signal (colours, mel bands); patch: samples per token along each dimension (its length is 1, 2 or 3);
     levels: of FSQ; width: of the latents; depth: residual blocks on each side; detail: channels at full resolution.
     """
 
@@ -220,6 +222,38 @@ def in_batches(run: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tens
     return torch.cat([run(part) for part in filled])[: len(rows)]
 
 
+def crops(signals: Sequence[Tensor], patch: int, batch: int) -> Callable[[torch.Generator], Batch]:
+    """Draws batches of crops (batch, C, T) of signals (C, frames), WINDOW_TOKENS tokens at most, shorter ones masked, none of them cut
+    inside a token of `patch` frames."""
+    tokens = min(WINDOW_TOKENS, max(signal.shape[1] for signal in signals) // patch)
+    wide = tokens * patch
+
+    def draw(generator: torch.Generator) -> Batch:
+        crop, mask = torch.zeros(batch, signals[0].shape[0], wide), torch.zeros(batch, 1, tokens)
+        chosen = torch.randint(len(signals), (batch,), generator=generator).tolist()
+        places = torch.rand(batch, generator=generator).tolist()
+        for row, (i, place) in enumerate(zip(chosen, places, strict=True)):
+            signal = signals[i]
+            start = min(int(place * (max(0, signal.shape[1] - wide) + patch)), signal.shape[1] - patch)
+            size = min(wide, (signal.shape[1] - start) // patch * patch)
+            crop[row, :, :size] = signal[:, start : start + size]
+            mask[row, :, : size // patch] = 1
+        return crop, mask
+
+    return draw
+
+
+def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+    """`run` on rows of equal length (the last dimension) together, so that nothing is padded; empty rows give nothing."""
+    results = [torch.zeros(0)] * len(rows)
+    for length in sorted({row.shape[-1] for row in rows} - {0}):
+        places = [i for i, row in enumerate(rows) if row.shape[-1] == length]
+        made = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
+        for i, result in zip(places, made, strict=True):
+            results[i] = result
+    return results
+
+
 def squared_error(reconstruction: Tensor, signal: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over valid elements."""
     error = (reconstruction.float() - signal) ** 2
@@ -246,4 +280,8 @@ def _stretch(mask: Tensor, patch: Sequence[int]) -> Tensor:
     return mask
 
 
-_CONVOLUTIONS: dict[int, tuple[Any, Any]] = {1: (nn.Conv1d, nn.ConvTranspose1d), 2: (nn.Conv2d, nn.ConvTranspose2d)}
+_CONVOLUTIONS: dict[int, tuple[Any, Any]] = {
+    1: (nn.Conv1d, nn.ConvTranspose1d),
+    2: (nn.Conv2d, nn.ConvTranspose2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d),
+}

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmtool.common.bounds import Count
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Positions, check_settings
+from mmtool.tokenizers.base import Positions, check_settings
 from mmtool.tokenizers.codec import CODEC_SETTINGS, LEARNING_RATE, Batch, Codec, CodecShape, fit_codec, hold_out, in_batches
 from mmtool.tokenizers.fsq import code_usage, levels_of
 
@@ -79,7 +79,7 @@ class ImageFormat:
 class ImageTokenizer:
     """What both schemes share."""
 
-    kind: ClassVar[Kind] = "image"
+    kind: ClassVar[str] = "image"
     positions: Positions = "grid"
     format: ImageFormat
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmtool.common.bounds import Bounds
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Number, Positions
+from mmtool.tokenizers.base import Number, Positions
 
 KEY_COLUMN = "key"
 SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
@@ -27,7 +27,7 @@ class TableRows:
     features: names, in the order of the values; dropped: columns of the training table that are left out on purpose.
     """
 
-    kind: ClassVar[Kind] = "table"
+    kind: ClassVar[str] = "table"
     positions: Positions = "set"
     features: tuple[str, ...]
     dropped: tuple[str, ...]

@@ -17,7 +17,7 @@ import sentencepiece
 from mmtool.common.bounds import Count
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Kind, Positions, check_settings
+from mmtool.tokenizers.base import Positions, check_settings
 
 SPACE_MARK = "\u2581"
 ESCAPE = "\x1a"
@@ -35,7 +35,7 @@ class TextTokenizer:
     invalid UTF-8: decoding marks such bytes with U+FFFD.
     """
 
-    kind: ClassVar[Kind] = "text"
+    kind: ClassVar[str] = "text"
     scheme: ClassVar[str] = "pieces"
     shape: tuple[int, ...] | None = None
     positions: Positions = "line"

@@ -14,7 +14,7 @@ import numpy as np
 from mmtool.common.bounds import Count
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import write_bytes
-from mmtool.tokenizers.base import Bins, Kind, Positions, PositiveNumber, check_settings
+from mmtool.tokenizers.base import Bins, Positions, PositiveNumber, check_settings
 from mmtool.tokenizers.streams import ACTIONS, OBSERVATIONS, Stream, fit_stream, stream_from
 
 ORDER = ("returns_to_go", OBSERVATIONS, ACTIONS, "rewards")  # of the streams within a step
@@ -42,7 +42,7 @@ class TrajectoryTokenizer:
     stream on training clips: R2 and mean squared error of decoded values, share of clipped ones, use of the codes.
     """
 
-    kind: ClassVar[Kind] = "trajectory"
+    kind: ClassVar[str] = "trajectory"
     scheme: ClassVar[str] = "steps"
     positions: Positions = "grid"
 

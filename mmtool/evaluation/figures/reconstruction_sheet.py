@@ -17,6 +17,7 @@ from mmtool.evaluation.figures.thumbnails import Thumbnails, font
 from mmtool.evaluation.study import Study
 from mmtool.evaluation.tasks.reconstruction import examples
 from mmtool.impute.imputer import Imputer
+from mmtool.kinds import kind_named
 from mmtool.tokenizers.base import Tokenizer
 
 CELL, GAP, TEXT_WIDTH, LABEL, MARGIN, BANNER, HEADER = 132, 6, 470, 92, 26, 78, 30
@@ -46,7 +47,7 @@ def draw_sheet(
 ) -> Image.Image:
     """One line per sample; modalities side by side in the order of the run."""
     modalities = [modality for modality in imputer.modalities if any(modality.name in sample.tokens for sample in samples)]
-    widths = [TEXT_WIDTH + LABEL if modality.kind == "text" else 3 * (CELL + GAP) for modality in modalities]
+    widths = [TEXT_WIDTH + LABEL if kind_named(modality.kind).is_text else 3 * (CELL + GAP) for modality in modalities]
     size = (2 * MARGIN + sum(widths) + MARGIN * (len(widths) - 1), BANNER + HEADER + len(samples) * (CELL + 2 * GAP) + MARGIN)
     sheet = Image.new("RGB", size, PAPER)
     _banner(sheet, title, hidden)
@@ -54,7 +55,7 @@ def draw_sheet(
     for modality, width in zip(modalities, widths, strict=True):
         _column_title(sheet, left, modality)
         columns = [sample.tokens.get(modality.name) for sample in samples]
-        draw = _texts if modality.kind == "text" else _pictures
+        draw = _texts if kind_named(modality.kind).is_text else _pictures
         cells = draw(imputer.tokenizers[modality.name], modality, columns, [masks.get(modality.name) for masks in hidden], told)
         for line, cell in enumerate(cells):
             if cell is not None:
@@ -74,7 +75,7 @@ def _banner(sheet: Image.Image, title: str, hidden: Sequence[Mapping[str, np.nda
 
 def _column_title(sheet: Image.Image, left: int, modality: Modality) -> None:
     draw = ImageDraw.Draw(sheet)
-    if modality.kind == "text":
+    if kind_named(modality.kind).is_text:
         draw.text((left, BANNER + 4), modality.name, font=font(14, bold=True), fill=INK)
         return
     for place, stage in enumerate(STAGES):
@@ -112,7 +113,7 @@ def _with_holes(picture: Image.Image, modality: Modality, masks: np.ndarray, val
     """Grey where tokens are hidden: cells of a grid, else stretches from left to right."""
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
-    grid = modality.shape[:2] if modality.positions == "grid" and modality.shape else (1, len(masks))
+    grid = modality.grid if len(modality.grid) == 2 else (1, len(masks))
     left, top, right, bottom = _extent(picture, value) if modality.kind == "image" else (0, 0, picture.width, picture.height)
     for place in np.flatnonzero(masks):
         line, column = divmod(int(place), grid[1])

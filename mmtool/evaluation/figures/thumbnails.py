@@ -4,49 +4,49 @@ trajectories step by step."""
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmtool.evaluation.figures.trajectory_thumbnail import ClipDrawer
+from mmtool.kinds import kind_named, load
 from mmtool.tokenizers.base import Tokenizer
 
 PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
 POSITIVE, NEGATIVE = "#2563eb", "#d97706"
 TEXT_SIZES = (16, 14, 12, 10)
+LINES, MAX_LANES = ("#2563eb", "#d97706", "#0d9488", "#be185d"), 12  # colours of channels; more of these are not drawn
+
+
+class Drawer(Protocol):
+    """Draws values of one modality at `size` (width, height) in pixels, all to the scale of some real ones."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[Any], size: tuple[int, int]) -> None: ...
+
+    def __call__(self, value: Any) -> Image.Image: ...
 
 
 class Thumbnails:
-    """Draws the values of one modality, all to the same scale, at `size` (width, height) in pixels.
+    """Draws the values of one modality, all to the same scale, at `size` (width, height) in pixels, as `mmtool.kinds` says.
 
     `sample` are some real values: the longest sound among them fills the width, and their range of levels the colours.
     """
 
     def __init__(self, tokenizer: Tokenizer, sample: Sequence[Any], size: tuple[int, int]) -> None:
-        self.size = size
-        self._draw: Callable[[Any], Image.Image]
-        if tokenizer.kind == "audio":
-            self._features: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
-            shown = [self._features(value) for value in sample]
-            self._frames = max([1, *(len(frames) for frames in shown)])
-            levels = np.concatenate([frames.reshape(-1) for frames in shown]) if shown else np.zeros(1)
-            self._low, self._high = np.quantile(levels, (0.05, 0.999))
-            self._draw = self._spectrogram
-        elif tokenizer.kind == "table":
-            rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
-            self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
-            self._draw = self._bars
-        elif tokenizer.kind == "trajectory":
-            self._draw = ClipDrawer(tokenizer, sample, size)
-        else:
-            self._draw = self._picture if tokenizer.kind == "image" else self._text
+        self._draw: Drawer = load(kind_named(tokenizer.kind).thumbnail)(tokenizer, sample, size)
 
     def __call__(self, value: Any) -> Image.Image:
         return self._draw(value)
 
-    def _picture(self, value: np.ndarray) -> Image.Image:
+
+class PictureDrawer:
+    """Images as they are."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """Enlarged by a whole factor where it is small, so that pixels stay sharp."""
         image = Image.fromarray(value[:, :, 0] if value.shape[2] == 1 else value).convert("RGB")
         room = min(self.size[0] / image.width, self.size[1] / image.height)
@@ -57,7 +57,19 @@ class Thumbnails:
         sheet.paste(image, ((self.size[0] - image.width) // 2, (self.size[1] - image.height) // 2))
         return sheet
 
-    def _spectrogram(self, value: np.ndarray) -> Image.Image:
+
+class SpectrogramDrawer:
+    """Log-mel frames of sounds."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._features: Callable[[np.ndarray], np.ndarray] = tokenizer.features
+        shown = [self._features(value) for value in sample]
+        self._frames = max([1, *(len(frames) for frames in shown)])
+        levels = np.concatenate([frames.reshape(-1) for frames in shown]) if shown else np.zeros(1)
+        self._low, self._high = np.quantile(levels, (0.05, 0.999))
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """Time runs right (the longest real sound fills the width), frequency up; magma from quiet to loud."""
         frames = self._features(value)[: self._frames]
         sheet = Image.new("RGB", self.size, FAINT)
@@ -68,7 +80,53 @@ class Thumbnails:
             sheet.paste(Image.fromarray(colours).resize((width, self.size[1]), Image.Resampling.BICUBIC), (0, 0))
         return sheet
 
-    def _text(self, value: str) -> Image.Image:
+
+class FilmDrawer:
+    """Videos (frames, H, W, C) as some of their frames side by side."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._draw = PictureDrawer(tokenizer, (), (size[0] // 2, size[1] // 2))
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
+        """Four frames from the first to the last, line by line."""
+        sheet = Image.new("RGB", self.size, FAINT)
+        for place, number in enumerate(np.linspace(0, len(value) - 1, 4).round().astype(int).tolist() if len(value) else ()):
+            sheet.paste(self._draw(value[number]), (place % 2 * (self.size[0] // 2), place // 2 * (self.size[1] // 2)))
+        return sheet
+
+
+class LineDrawer:
+    """Time series (steps, channels) as lines, each channel in a lane of its own."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        self._steps = max([2, *map(len, sample)])
+        rows = np.concatenate(sample) if len(sample) else np.zeros((1, 1))
+        self._low, self._high = np.quantile(rows, (0.002, 0.998), axis=0)
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
+        """Time runs right (the longest real series fills the width); the range of the real ones fills a lane."""
+        sheet = Image.new("RGB", self.size, PAPER)
+        draw = ImageDraw.Draw(sheet)
+        channels = min(value.shape[1], MAX_LANES)
+        lane = self.size[1] / channels
+        scaled = np.clip((value - self._low) / np.maximum(self._high - self._low, 1e-9), 0, 1)[: self._steps]
+        across = np.arange(len(scaled)) * (self.size[0] - 1) / (self._steps - 1)
+        for number in range(channels):
+            down = number * lane + 1 + (1 - scaled[:, number]) * (lane - 3)
+            draw.line((0, (number + 1) * lane - 1, self.size[0], (number + 1) * lane - 1), fill=FAINT)
+            draw.line(list(zip(across.tolist(), down.tolist(), strict=True)), fill=LINES[number % len(LINES)])
+        return sheet
+
+
+class TextDrawer:
+    """Texts as written."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[str], size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, value: str) -> Image.Image:
         """In the largest type in which all of it fits; cut where none is small enough."""
         sheet = Image.new("RGB", self.size, PAPER)
         draw = ImageDraw.Draw(sheet)
@@ -83,7 +141,16 @@ class Thumbnails:
             draw.text((self.size[0] / 2, top + number * (points + 3)), line, font=font(points), fill=INK, anchor="ma")
         return sheet
 
-    def _bars(self, value: np.ndarray) -> Image.Image:
+
+class RowDrawer:
+    """Rows of tables as bars."""
+
+    def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
+        self.size = size
+        rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
+        self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
+
+    def __call__(self, value: np.ndarray) -> Image.Image:
         """One bar per feature, in standard deviations from its mean (blue up, amber down, cut at 3)."""
         sheet = Image.new("RGB", self.size, PAPER)
         draw = ImageDraw.Draw(sheet)

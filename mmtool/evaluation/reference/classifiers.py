@@ -17,8 +17,8 @@ class ReferenceClassifier:
 
     def __init__(self, embedding: Embedding, values: Sequence[Any], labels: np.ndarray, seed: int) -> None:
         """Train on real `values` and their classes `labels`, of which there must be at least two."""
-        self._represent = embedding.features.transform if embedding.kind == "text" else embedding.transform
-        self._classifier = LinearSVC(random_state=seed) if embedding.kind == "text" else SVC(C=10)
+        self._represent = embedding.features.transform if embedding.sparse else embedding.transform
+        self._classifier = LinearSVC(random_state=seed) if embedding.sparse else SVC(C=10)
         self._classifier.fit(self._represent(values), labels.astype(str))
 
     def predict(self, values: Sequence[Any]) -> np.ndarray:

@@ -15,7 +15,7 @@ from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.reference.classifiers import ReferenceClassifier
 from mmtool.evaluation.reference.cox import CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
-from mmtool.evaluation.reference.features import FEATURES, Embedding
+from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.intervals import Estimate, share
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.tokenizers.table_rows import quantiles
@@ -32,8 +32,9 @@ class Reference:
 
     graph: co-occurrence in training. label: by which classifiers classify, None where samples carry none; classes: its values among
     test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
-    embeddings: of every modality of a known kind; classifiers: of those whose training samples carry at least two classes; upper_bounds:
-    accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where labels tell it.
+    embeddings: of every modality with two training samples or more; classifiers: of those whose training samples carry at least two
+    classes; upper_bounds: accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where
+    labels tell it.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     """
 
@@ -110,7 +111,7 @@ class Reference:
         return np.array([self._train_verdicts[name][int(i)] for i in indices])
 
     def _can_embed(self, name: str) -> bool:
-        return self.tokenizers[name].kind in FEATURES and len(self.train.having(name)) > 1
+        return len(self.train.having(name)) > 1
 
     def _embedding(self, name: str, seed: int) -> Embedding:
         return Embedding(self.tokenizers[name], self.train.values(name), seed)

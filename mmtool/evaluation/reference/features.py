@@ -1,6 +1,6 @@
 """Raw values of any kind -> vectors: what classifiers classify by and nearest neighbours are near in.
 
-A new kind adds one line to `FEATURES`.
+Which kind has which features says `mmtool.kinds`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,26 +15,28 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from mmtool.kinds import kind_named, load
 from mmtool.tokenizers.base import Tokenizer
 
 DIMENSIONS = 128
 MAX_SIDE = 32
 TIME_STEPS = 16
+FILM_FRAMES, FILM_SIDE = 8, 16
 MAX_HOT = 64  # columns per step that named numbers may take; with more they count as amounts
 
 
 class Embedding:
     """Features of one modality, fitted on real values, and their principal components.
 
-    features: values -> (N, F) matrix, sparse for text. transform: values -> (N, at most 128) with a mean squared norm of 1, so that
-    modalities weigh the same when joined.
+    features: values -> (N, F) matrix; sparse: whether it is (that of text). transform: values -> (N, at most 128) with a mean squared norm
+    of 1, so that modalities weigh the same when joined.
     """
 
     def __init__(self, tokenizer: Tokenizer, values: Sequence[Any], seed: int) -> None:
-        self.kind = tokenizer.kind
-        self.features = FEATURES[self.kind](tokenizer)
+        self.features = load(kind_named(tokenizer.kind).features)(tokenizer)
         matrix = self.features.fit_transform(values)
-        reduce = PCA if isinstance(matrix, np.ndarray) else TruncatedSVD
+        self.sparse = not isinstance(matrix, np.ndarray)
+        reduce = TruncatedSVD if self.sparse else PCA
         self._reduce = reduce(max(1, min(DIMENSIONS, min(matrix.shape) - 1)), random_state=seed)
         self._scale = 1 / max(1e-12, np.sqrt(np.square(self._reduce.fit_transform(matrix)).sum(1).mean()))
 
@@ -48,16 +50,26 @@ def pixels(images: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([_resized(image, height, width) for image in images])
 
 
+def films(videos: Sequence[np.ndarray]) -> np.ndarray:
+    """(frames, H, W, C) uint8 videos -> (N, F): some of their frames as `pixels` sees them, and how these change."""
+    chosen = [video[np.linspace(0, len(video) - 1, FILM_FRAMES).round().astype(int)] for video in videos]
+    height, width = (min(side, FILM_SIDE) for side in videos[0].shape[1:3])
+    frames = np.stack([[_resized(frame, height, width) for frame in video] for video in chosen])
+    return np.concatenate([frames.reshape(len(frames), -1), np.abs(np.diff(frames, axis=1)).mean(1)], axis=1)
+
+
 def spectra(tokenizer: Tokenizer, sounds: Sequence[np.ndarray]) -> np.ndarray:
-    """Sounds -> (N, F): log-mel frames stretched to a fixed number of steps, mean and deviation of each band, and the log duration."""
-    frames: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # audio tokenizers have it
+    """Sounds -> (N, F): their frames (log-mel, by the tokenizer) stretched to a fixed number of steps, mean and deviation of each band, and
+    the log duration."""
+    frames: Callable[[np.ndarray], np.ndarray] = tokenizer.features  # type: ignore[attr-defined]  # tokenizers of recordings have it
     return np.stack([_spectrum(frames(sound)) for sound in sounds])
 
 
 def steps(tokenizer: Tokenizer, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """Clips {stream: (steps, ...)} -> (N, F): of named numbers (actions) which ones and how often, of amounts their values, mean and
     deviation."""
-    return np.concatenate([_stream(own, [clip[own.name] for clip in clips]) for own in tokenizer.streams], axis=1)  # type: ignore[attr-defined]  # trajectory tokenizers have them
+    streams: Sequence[Any] = tokenizer.streams  # type: ignore[attr-defined]  # trajectory tokenizers have them
+    return np.concatenate([_stream(stream, [clip[stream.name] for clip in clips]) for stream in streams], axis=1)
 
 
 def _stream(stream: Any, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -86,32 +98,27 @@ def _spectrum(frames: np.ndarray) -> np.ndarray:
     return np.concatenate([stretched.reshape(-1), frames.mean(0), frames.std(0), [np.log(len(frames))]]).astype(np.float32)
 
 
-def _image(tokenizer: Tokenizer) -> Any:
+def image_features(tokenizer: Tokenizer) -> Any:
     return FunctionTransformer(pixels)
 
 
-def _audio(tokenizer: Tokenizer) -> Any:
+def film_features(tokenizer: Tokenizer) -> Any:
+    return FunctionTransformer(films)
+
+
+def frame_features(tokenizer: Tokenizer) -> Any:
     return make_pipeline(FunctionTransformer(partial(spectra, tokenizer)), StandardScaler())
 
 
-def _text(tokenizer: Tokenizer) -> Any:
+def text_features(tokenizer: Tokenizer) -> Any:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     return make_union(words, characters)
 
 
-def _table(tokenizer: Tokenizer) -> Any:
+def table_features(tokenizer: Tokenizer) -> Any:
     return make_pipeline(FunctionTransformer(np.stack), SimpleImputer(keep_empty_features=True), StandardScaler())
 
 
-def _trajectory(tokenizer: Tokenizer) -> Any:
+def trajectory_features(tokenizer: Tokenizer) -> Any:
     return make_pipeline(FunctionTransformer(partial(steps, tokenizer)), StandardScaler())
-
-
-FEATURES: dict[str, Callable[[Tokenizer], Any]] = {
-    "image": _image,
-    "audio": _audio,
-    "text": _text,
-    "table": _table,
-    "trajectory": _trajectory,
-}

@@ -22,11 +22,17 @@ OGG_HEADER_BYTES, OGG_LAST_PAGE = 27, 4
 
 def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
     """One recording per file: ((T,) float32 mono, sample rate in Hz)."""
-    yield Entry(file.stem, file.where, partial(_decode, file, options))
+    yield Entry(file.stem, file.where, partial(_mixed, file, options))
 
 
-def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
-    """Decode a recording; channels are averaged. Raises DataError where it is cut, too long, damaged or not finite."""
+def _mixed(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
+    samples, rate_hz = decode_recording(file, options)
+    return samples.mean(axis=1, dtype=np.float32), rate_hz
+
+
+def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = MAX_CHANNELS) -> tuple[np.ndarray, int]:
+    """((T, channels) float32, sample rate in Hz). Raises DataError where a recording is cut, too long, damaged or not finite, or has more
+    channels."""
     data = file.read()
     expected = _check_whole(data, file)
     try:
@@ -34,7 +40,7 @@ def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
             if sound.format not in FORMATS or (sound.format == MP3 and not is_mpeg(data)):
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
-            if sound.channels > MAX_CHANNELS:
+            if sound.channels > max_channels:
                 raise DataError(f"the recording has {sound.channels} channels.", where=file.where, fix="Mix it down first.")
             if frames > options.max_duration_s * rate:
                 fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
@@ -51,7 +57,7 @@ def _decode(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
         raise DataError(f"the header promises {frames} frames, the file holds {len(samples)}.", where=file.where, fix="Get it again.")
     if not np.isfinite(samples).all():
         raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")
-    return samples.mean(axis=1, dtype=np.float32), rate
+    return samples, rate
 
 
 def _check_whole(data: bytes, file: RawFile) -> int | None:

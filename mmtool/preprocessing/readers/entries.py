@@ -34,8 +34,9 @@ class SourceOptions:
     keep_empty: a text without anything but white space is a text like any other instead of an absent one.
     on_error: `raise` at the first bad sample, or `skip` it.
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
-    clip: steps of a trajectory's clips; episodes are cut from their start, and what is shorter than a clip is left out. Default: whole
-        episodes.
+    clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
+        out. Default: whole episodes.
+    source_rate_hz: sample rate of time series whose files state none.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
 
@@ -52,6 +53,7 @@ class SourceOptions:
     on_error: Literal["raise", "skip"] = "raise"
     value_range: tuple[float, float] | None = None
     clip: int | None = None
+    source_rate_hz: float | None = None
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
 
@@ -59,6 +61,8 @@ class SourceOptions:
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
+        if self.source_rate_hz is not None and not 0 < self.source_rate_hz < math.inf:
+            raise UsageError(f"{self.source_rate_hz} Hz is no sample rate.", where="--source-rate-hz", fix="Give a number above 0.")
 
     @property
     def label_names(self) -> dict[str, str]:

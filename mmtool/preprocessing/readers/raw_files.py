@@ -15,18 +15,11 @@ from typing import IO
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
+from mmtool.kinds import kind_named
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
-IMAGES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
-FORMATS = {
-    "image": (*IMAGES, "idx", "npz", "npy"),
-    "audio": ("wav", "flac", "ogg", "mp3"),
-    "text": ("txt", "csv", "tsv", "jsonl", "npz"),
-    "table": ("csv", "tsv", "parquet"),
-    "trajectory": ("npz", "hdf5", "h5", "parquet"),
-}
 ARCHIVES = ("tar", "tgz", "zip")
 NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 TAR_BLOCK = 512
@@ -84,7 +77,7 @@ def raw_file(path: Path, name: str | None = None) -> RawFile:
 
 def accepted(kind: str) -> str:
     """The extensions of a kind, for messages."""
-    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in FORMATS[kind]]
+    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in kind_named(kind).suffixes]
     return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
 
 
@@ -101,7 +94,7 @@ def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> It
         for file in _walk(path):
             if skip is None or not _same(file, skip):
                 yield from _open(file, file.relative_to(path).as_posix(), kind, others)
-    elif split_name(path.name)[1] in (*FORMATS[kind], *ARCHIVES):
+    elif split_name(path.name)[1] in (*kind_named(kind).suffixes, *ARCHIVES):
         if skip is None or not _same(path, skip):
             yield from _open(path, path.name, kind, others)
     else:
@@ -128,7 +121,7 @@ def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[Ra
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
-    elif form in FORMATS[kind]:
+    elif form in kind_named(kind).suffixes:
         yield raw_file(path, name)
     elif form == "zip":
         yield from _zip_members(path, kind, others)
@@ -219,7 +212,7 @@ def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[by
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
         return
-    if form not in FORMATS[kind]:
+    if form not in kind_named(kind).suffixes:
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
     else:
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))

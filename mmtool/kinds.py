@@ -1,0 +1,136 @@
+"""The table of kinds: all that a kind of modality is made of, one entry each.
+
+A new kind is a tokenizer, a reader and an entry in `KINDS`. What an entry names is written `module:name` and imported when it is first
+used, so that the command line starts without any of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from mmtool.common.errors import UsageError
+
+Reference = str  # "module:name"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What handles the values of one kind, stage by stage. Every field is stated for every kind; None says that there is no such thing.
+
+    suffixes: of the files that are read, in lower case, without `.gz` (`idx` for MNIST's).
+    reader: (RawFile, SourceOptions) -> entries (`preprocessing/readers/`).
+    preparer: class between raw values and the tokenizer's, also when it is fitted (`preprocessing.prepare.Preparer`).
+    augmentation: (value of an item, key of the variant, seed) -> value of the variant.
+    features: tokenizer -> scikit-learn transformer, values -> (N, F): what reference classifiers and nearest neighbours look at.
+    thumbnail: (tokenizer, real values, size) -> what draws a value (`evaluation.figures.thumbnails.Drawer`).
+    player: folder of a report that holds values as files to be played; None where the contact sheet shows all there is.
+    is_text: whether values are written words: reports list them, reconstructions show them piece by piece, and empty ones may be kept.
+    schemes: scheme -> tokenizer; the first one is the default.
+    writes: suffixes of the files that imputed values are written to.
+    """
+
+    suffixes: tuple[str, ...]
+    reader: Reference
+    preparer: Reference
+    augmentation: Reference | None
+    features: Reference
+    thumbnail: Reference
+    player: str | None
+    is_text: bool
+    schemes: Mapping[str, Reference]
+    writes: tuple[str, ...]
+
+
+KINDS: dict[str, Kind] = {
+    "image": Kind(
+        suffixes=("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "idx", "npz", "npy"),
+        reader="mmtool.preprocessing.readers.images:read_images",
+        preparer="mmtool.preprocessing.prepare:Preparer",
+        augmentation="mmtool.preprocessing.augment:image_variant",
+        features="mmtool.evaluation.reference.features:image_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:PictureDrawer",
+        player=None,
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.image:ImageCodecTokenizer", "patches": "mmtool.tokenizers.image:ImagePatchTokenizer"},
+        writes=("png",),
+    ),
+    "audio": Kind(
+        suffixes=("wav", "flac", "ogg", "mp3"),
+        reader="mmtool.preprocessing.readers.audio:read_audio",
+        preparer="mmtool.preprocessing.prepare:RecordingPreparer",
+        augmentation="mmtool.preprocessing.augment:recording_variant",
+        features="mmtool.evaluation.reference.features:frame_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:SpectrogramDrawer",
+        player="audio",
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.audio:AudioCodecTokenizer", "patches": "mmtool.tokenizers.audio_patches:AudioPatchTokenizer"},
+        writes=("wav",),
+    ),
+    "text": Kind(
+        suffixes=("txt", "csv", "tsv", "jsonl", "npz"),
+        reader="mmtool.preprocessing.readers.text:read_text",
+        preparer="mmtool.preprocessing.prepare:TextPreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:text_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:TextDrawer",
+        player=None,
+        is_text=True,
+        schemes={"pieces": "mmtool.tokenizers.text:TextTokenizer"},
+        writes=("txt",),
+    ),
+    "table": Kind(
+        suffixes=("csv", "tsv", "parquet"),
+        reader="mmtool.preprocessing.readers.tables:read_tables",
+        preparer="mmtool.preprocessing.prepare:TablePreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:table_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:RowDrawer",
+        player=None,
+        is_text=False,
+        schemes={"bins": "mmtool.tokenizers.table:TableTokenizer", "codec": "mmtool.tokenizers.table_codec:TableCodecTokenizer"},
+        writes=("csv",),
+    ),
+    "trajectory": Kind(
+        suffixes=("npz", "hdf5", "h5", "parquet"),
+        reader="mmtool.preprocessing.readers.trajectories:read_trajectories",
+        preparer="mmtool.preprocessing.prepare:TrajectoryPreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:trajectory_features",
+        thumbnail="mmtool.evaluation.figures.trajectory_thumbnail:ClipDrawer",
+        player=None,
+        is_text=False,
+        schemes={"steps": "mmtool.tokenizers.trajectory:TrajectoryTokenizer"},
+        writes=("npz",),
+    ),
+    "signal": Kind(
+        suffixes=("npz", "npy", "csv", "tsv", "wav", "edf"),
+        reader="mmtool.preprocessing.readers.signals:read_signals",
+        preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:frame_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:LineDrawer",
+        player=None,
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.signal:SignalCodecTokenizer", "patches": "mmtool.tokenizers.signal:SignalPatchTokenizer"},
+        writes=("npz", "csv"),
+    ),
+}
+
+
+def kind_named(name: str) -> Kind:
+    """The entry of a kind. Raises UsageError for one that the table does not hold."""
+    if name not in KINDS:
+        raise UsageError(f"unknown kind {name!r}.", where="KINDS in mmtool/kinds.py", fix=f"Choose from: {', '.join(KINDS)}.")
+    return KINDS[name]
+
+
+def schemes_by_kind() -> str:
+    """Which schemes each kind has, in words."""
+    return "; ".join(f"{name}: {' or '.join(entry.schemes)}" for name, entry in KINDS.items())
+
+
+def load(reference: Reference) -> Any:
+    """What a reference `module:name` stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,68 @@
+"""Recordings of one length of steps: whole, or cut into clips that stay together."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions, row_entry
+
+
+class Recording(Protocol):
+    """What runs in steps, `rate_hz` of them in a second."""
+
+    @property
+    def rate_hz(self) -> float: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def cut(self, start: int, stop: int) -> "Recording": ...
+
+
+def clip_entries(
+    name: str, where: str, load: Callable[[], Recording], options: SourceOptions, row: Mapping[str, Any], rows: int | None = None
+) -> Iterator[Entry | Broken | LeftOut]:
+    """The entry of a recording, or with `options.clip` those of its clips `NAME-STEP` of so many steps; the rest at its end is left out.
+
+    row: cells that labels and groups are taken from. rows: where the name is a row number, how many rows the file has.
+    """
+    if options.clip is None:
+        yield row_entry(row, name, where, partial(_whole, load, where, options), options, rows)
+        return
+    try:
+        recording = load()
+    except DataError as error:
+        yield Broken(where, error, name)
+        return
+    for start in range(0, recording.steps - options.clip + 1, options.clip):
+        load = partial(recording.cut, start, start + options.clip)
+        entry = row_entry(row, f"{name}-{start:06d}", where, load, options, rows)
+        group = entry.group or (None if options.group_column and entry.group is None else name)
+        yield replace(entry, group=group, metadata={"episode": name, "start": start})
+    if recording.steps % options.clip:
+        yield LeftOut(recording.steps % options.clip)
+
+
+def _whole(load: Callable[[], Recording], where: str, options: SourceOptions) -> Recording:
+    recording = load()
+    if recording.steps > options.max_duration_s * recording.rate_hz:
+        fix = "Cut it into clips with --clip, or raise the limit with --max-duration-s."
+        raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=where, fix=fix)
+    return recording
+
+
+def rate_stated(stated: Any, where: str, options: SourceOptions, fix: str) -> float:
+    """The rate in Hz that a file states, else that of the options. Raises DataError where there is none; fix: how a file may state it."""
+    if stated is None:
+        if options.source_rate_hz is None:
+            raise DataError("the file does not state its sample rate.", where=where, fix=f"Declare it with --source-rate-hz, or {fix}")
+        return options.source_rate_hz
+    try:
+        rate_hz = float(stated)
+    except (TypeError, ValueError):
+        rate_hz = 0.0
+    if not 0 < rate_hz < float("inf"):
+        raise DataError(f"{stated!r} is no sample rate.", where=where, fix="State one number in Hz.")
+    return rate_hz

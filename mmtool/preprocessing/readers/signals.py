@@ -1,0 +1,203 @@
+"""Time series of several channels (ECG, EEG, accelerometers): npz and npy arrays, CSV and TSV with a column per channel, WAV, EDF.
+
+They are read whole, or cut into clips of one length; and brought to the channels and the sample rate of a tokenizer.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.prepare import Preparer
+from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
+from mmtool.preprocessing.readers.audio import decode_recording
+from mmtool.preprocessing.readers.clips import clip_entries, rate_stated
+from mmtool.preprocessing.readers.edf import read_edf
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions
+from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.records import read_cells
+from mmtool.tokenizers.base import PositiveNumber, check_settings
+
+ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
+RATES = ("sample_rate_hz", "sample_rate", "sampling_rate", "sfreq", "fs")
+CHANNELS = ("channels", "channel_names", "ch_names")
+TIMES = ("time_s", "time", "t", "seconds")  # columns that hold the time of each sample in seconds
+MAX_CHANNELS = 1024
+STATE_RATE = "in an array `sample_rate_hz` (npz), or a column `time_s` in seconds (csv)."
+UNEVEN = 0.1  # of a step: how far the times of samples may lie off
+MAX_RATIO = 1000  # of numerator and denominator of two sample rates
+
+
+class Signal(NamedTuple):
+    """samples: (T, C) float32 at `rate_hz`. channels: their names."""
+
+    samples: np.ndarray
+    rate_hz: float
+    channels: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.samples)
+
+    def cut(self, start: int, stop: int) -> "Signal":
+        return self._replace(samples=self.samples[start:stop])
+
+
+class SignalPreparer(Preparer):
+    """A `Signal` -> (T, C) samples of the tokenizer's channels, in its order and at its rate. Raises DataError where one is
+    missing."""
+
+    def __call__(self, value: Any, where: object = None) -> Any:
+        return prepared(value, self.tokenizer.channels, self.tokenizer.sample_rate_hz, where)
+
+    @classmethod
+    def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """All with the channels of the settings, else of the first one; at the rate of the settings, else the commonest."""
+        rate_hz = settings.get("sample_rate_hz", Counter(value.rate_hz for value in values).most_common(1)[0][0])
+        check_settings({"sample_rate_hz": rate_hz}, {"sample_rate_hz": PositiveNumber}, "signal")
+        channels = settings.get("channels", values[0].channels)
+        channels = channels.split(",") if isinstance(channels, str) else [str(name) for name in channels]
+        rows = [prepared(value, channels, rate_hz, "signal") for value in values]
+        return rows, {**settings, "sample_rate_hz": rate_hz, "channels": channels}
+
+
+def prepared(signal: Signal, channels: Sequence[str], rate_hz: float, where: object) -> np.ndarray:
+    """(T, C) float32: these channels at this rate, by a polyphase filter. Raises DataError where that cannot be."""
+    missing = [name for name in channels if name not in signal.channels]
+    if missing:
+        what = f"there is no channel {missing[0]!r}; there are {', '.join(signal.channels[:20])}."
+        raise DataError(what, where=where, fix="Rename channels, or fit a tokenizer with --set channels=NAME,NAME.")
+    samples = signal.samples[:, [signal.channels.index(name) for name in channels]]
+    ratio = Fraction(rate_hz / signal.rate_hz).limit_denominator(MAX_RATIO)
+    if ratio == 1:
+        return samples
+    if not ratio:
+        what = f"{signal.rate_hz:g} Hz is more than {MAX_RATIO} times the tokenizer's {rate_hz:g} Hz."
+        raise DataError(what, where=where, fix="Check the sample rate, or resample the file.")
+    return resample_poly(samples, ratio.numerator, ratio.denominator, axis=0, padtype="line").astype(np.float32)
+
+
+def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+    """Entries of one file; their values are `Signal`. With `options.clip` they are cut into clips `NAME-STEP` of so many samples, which
+    never part between splits, and the rest at the end is left out.
+
+    Arrays are (time, channels) or (channels, time), the longer axis being time unless an array `channels` says which is which, or a stack
+    of such along a first axis, whose other arrays are keys and labels. Their rate is an array `sample_rate_hz`; in CSV files it follows
+    from a column `time_s`. Where a file states none it is `options.source_rate_hz`.
+    """
+    if file.format in ("npz", "npy"):
+        yield from _array_entries(file, options)
+    else:
+        load = partial({"wav": _of_wav, "edf": _of_edf}.get(file.format, _of_columns), file, options)
+        yield from clip_entries(file.stem, file.where, load, options, {})
+
+
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+    arrays = load_arrays(file)
+    name = next((name for name in ARRAYS if name in arrays), None)
+    if name is None:
+        what = f"there is no array of samples; the arrays are: {', '.join(arrays)}."
+        raise DataError(what, where=file.where, fix="Call it `signal`.")
+    samples = arrays.pop(name)
+    rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
+    channels = next((tuple(map(str, arrays.pop(name).tolist())) for name in CHANNELS if name in arrays), None)
+    if samples.ndim != 3:
+        row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
+        yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
+        return
+    columns = {name: array for name, array in arrays.items() if array.shape == samples.shape[:1]}
+
+    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
+        return ([columns[name][number] for name in names] for number in range(len(samples)))
+
+    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
+    yield replace(keys, ids={})  # ids are labels here
+    options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
+    for number, part in enumerate(samples):
+        where, row = f"{file.where}, signal {number}", {name: column[number] for name, column in columns.items()}
+        yield from clip_entries(keys.of(row, number), where, partial(_signal, part, rate_hz, channels, where), options, row, keys.rows)
+
+
+def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:
+    """An array of one series, time first. Raises DataError where it is none, or it is unclear which axis is time."""
+    if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or not array.size:
+        fix = "Save numbers as (time, channels) or (channels, time)."
+        raise DataError(f"an array of {array.dtype} of shape {array.shape} is no series.", where=where, fix=fix)
+    array = array[:, None] if array.ndim == 1 else array
+    matching = [axis for axis in (0, 1) if channels and array.shape[axis] == len(channels)]
+    if (channels and not matching) or (len(matching) != 1 and array.shape[0] == array.shape[1]):
+        names = f" and {len(channels)} channels" if channels else ""
+        fix = "Name the channels in an array `channels`, as many as there are, and cut series to another length than that."
+        raise DataError(f"it is unclear which axis of {array.shape}{names} is time.", where=where, fix=fix)
+    axis = matching[0] if len(matching) == 1 else int(array.shape[0] > array.shape[1])
+    samples = array if axis == 1 else array.T
+    return _checked(samples, rate_hz, channels or tuple(f"ch{number}" for number in range(samples.shape[1])), where)
+
+
+def _checked(samples: np.ndarray, rate_hz: float, channels: tuple[str, ...], where: str) -> Signal:
+    if samples.shape[1] > MAX_CHANNELS:
+        raise DataError(f"the series has {samples.shape[1]} channels.", where=where, fix=f"Choose {MAX_CHANNELS} of them at most.")
+    if not np.isfinite(samples).all():
+        step, channel = np.argwhere(~np.isfinite(samples))[0].tolist()
+        what = f"the channel {channels[channel]!r} is NaN or infinite at sample {step}."
+        raise DataError(what, where=where, fix="Mend the file, or leave such samples out with --on-error skip.")
+    return Signal(samples.astype(np.float32), rate_hz, channels)
+
+
+def _of_wav(file: RawFile, options: SourceOptions) -> Signal:
+    samples, rate_hz = decode_recording(file, options, MAX_CHANNELS)
+    return Signal(samples, float(rate_hz), tuple(f"ch{number}" for number in range(samples.shape[1])))
+
+
+def _of_edf(file: RawFile, options: SourceOptions) -> Signal:
+    """All channels at the rate of the fastest one."""
+    channels = read_edf(file.read(), file.where)
+    if not channels:
+        raise DataError("the file holds annotations alone.", where=file.where, fix="Leave it out.")
+    names, rate_hz = tuple(channel.name for channel in channels), max(channel.rate_hz for channel in channels)
+    if len(set(names)) < len(names):
+        raise DataError(f"two channels have the same name: {', '.join(names)}.", where=file.where, fix="Rename one.")
+    series = (Signal(channel.samples[:, None], channel.rate_hz, (channel.name,)) for channel in channels)
+    columns = [prepared(signal, signal.channels, rate_hz, file.where) for signal in series]
+    steps = min(map(len, columns))
+    return _checked(np.concatenate([column[:steps] for column in columns], axis=1), rate_hz, names, file.where)
+
+
+def _of_columns(file: RawFile, options: SourceOptions) -> Signal:
+    """A series with a column per channel, and one of times or none."""
+    header, rows = read_cells(file, options.columns)
+    cells = []
+    for row in rows:
+        if isinstance(row, Broken):
+            raise row.error
+        try:
+            cells.append([float(cell) for cell in row[1]])
+        except ValueError as error:
+            where = f"{file.where}:{row[0]}"
+            raise DataError(f"a channel holds no number ({error}).", where=where, fix="Fill the cell, or leave the file out.") from error
+    table = np.array(cells, np.float64).reshape(-1, len(header))
+    time = next((header.index(name) for name in header if name.strip().lower() in TIMES), None)
+    places = [place for place in range(len(header)) if place != time]
+    if not len(table) or not places:
+        raise DataError("the file holds no samples.", where=file.where, fix="Give a column of numbers for each channel.")
+    stated = None if time is None or options.source_rate_hz else _rate_of(table[:, time], file.where)
+    return _checked(
+        table[:, places], rate_stated(stated, file.where, options, STATE_RATE), tuple(header[place] for place in places), file.where
+    )
+
+
+def _rate_of(seconds: np.ndarray, where: str) -> float:
+    """The rate in Hz of samples at these times. Raises DataError where they are not evenly spaced."""
+    steps = np.diff(seconds)
+    step = float(np.median(steps)) if len(steps) else 0.0
+    if not step > 0 or float(np.abs(steps - step).max()) > UNEVEN * step:
+        fix = "Resample it to one rate, or give that with --source-rate-hz."
+        raise DataError("the times of its samples are not evenly spaced seconds.", where=where, fix=fix)
+    return float(f"{(len(steps) / (seconds[-1] - seconds[0])):.6g}")

@@ -1,0 +1,247 @@
+"""Time series: read from arrays, columns and recordings, brought to one rate, tokenized both ways, and back as real files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.data.shards import open_token_set
+from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.figures.thumbnails import Thumbnails
+from mmtool.impute.files import ImputeOptions, impute_files
+from mmtool.preprocessing.prepare import preparer_of
+from mmtool.preprocessing.protocol import MissingnessProtocol
+from mmtool.preprocessing.readers.signals import Signal, SignalPreparer, prepared
+from mmtool.preprocessing.shard import shard
+from mmtool.preprocessing.sources import SourceOptions, read_items
+from mmtool.preprocessing.tokenize import tokenize
+from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
+from mmtool.tokenizers.signal import SignalCodecTokenizer, SignalPatchTokenizer
+from mmtool.training.config import resolve
+from mmtool.training.pretrain import pretrain
+
+RATE_HZ, STEPS = 50, 120
+RHYTHMS = ("slow", "brisk", "fast", "racing")
+CODEC = {"steps": 60, "width": 16, "codebook": 64, "patch": 8}
+
+
+def series(number: int, steps: int = STEPS, rate_hz: float = RATE_HZ) -> np.ndarray:
+    """(steps, 2): a beat whose rate is the class, and a slope with an offset of its own."""
+    time, random = np.arange(steps) / rate_hz, np.random.default_rng(number)
+    beat = np.sin(2 * np.pi * (1 + 2 * (number % 4)) * time + random.uniform(0, 0.3)) + 0.05 * random.normal(size=steps)
+    return np.stack([beat, 9.8 + 0.3 * (number % 4) + 0.1 * time], 1).astype(np.float32)
+
+
+def items(path: Path, **options: object) -> list:
+    return list(read_items("signal", [path], SourceOptions(**options)))
+
+
+def test_files_of_every_format_hold_the_same_series(tmp_path: Path) -> None:
+    value = series(1)
+    names = np.array(["ecg", "slope"])
+    np.savez(tmp_path / "rows.npz", signal=value, sample_rate_hz=RATE_HZ, channels=names)
+    np.savez(tmp_path / "columns.npz", data=value.T, fs=np.float32(RATE_HZ), ch_names=names)
+    lines = [f"{step / RATE_HZ},{a},{b}" for step, (a, b) in enumerate(value)]
+    (tmp_path / "table.csv").write_text("time_s,ecg,slope\n" + "\n".join(lines) + "\n")
+    found = items(tmp_path)
+    assert [item.key for item in found] == ["columns", "rows", "table"]
+    for item in found:
+        assert item.value.rate_hz == RATE_HZ and item.value.channels == ("ecg", "slope")
+        np.testing.assert_allclose(item.value.samples, value, rtol=1e-6)
+
+
+def test_what_a_file_does_not_state_is_declared(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", series(0))
+    with pytest.raises(DataError, match="--source-rate-hz"):
+        items(tmp_path)
+    (item,) = items(tmp_path, source_rate_hz=62.5)
+    assert item.value.rate_hz == 62.5 and item.value.channels == ("ch0", "ch1")
+    with pytest.raises(UsageError, match="no sample rate"):
+        SourceOptions(source_rate_hz=0)
+    sounds = tmp_path / "wav"
+    sounds.mkdir()
+    soundfile.write(sounds / "many.wav", np.tile(np.linspace(-0.5, 0.5, 400)[:, None], (1, 20)), 2000, subtype="FLOAT")
+    (recording,) = items(sounds)
+    assert recording.value.samples.shape == (400, 20) and recording.value.rate_hz == 2000
+    (tmp_path / "wav" / "b.csv").write_text("x,y\n" + "1,2\n" * 9)
+    assert items(sounds / "b.csv", source_rate_hz=10)[0].value.samples.shape == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"signal": np.zeros((4, 4))}, "unclear which axis"),
+        ({"signal": np.zeros((9, 4)), "channels": np.array(["a", "b"])}, "unclear which axis"),
+        ({"signal": np.array(["a"])}, "no series"),
+        ({"signal": np.array([[0.0, 1, np.nan, 3]])}, "'ch0' is NaN or infinite at sample 2"),
+        ({"other": np.zeros((9, 2))}, "the arrays are: .*other"),
+        ({"signal": np.zeros((9, 2)), "sample_rate_hz": -1}, "no sample rate"),
+    ],
+)
+def test_what_is_no_series_is_refused_by_name(arrays: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", **{"sample_rate_hz": 10, **arrays})
+    with pytest.raises(DataError, match=reason) as caught:
+        items(tmp_path)
+    assert "bad.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize(("rows", "reason"), [("0,1\n1,\n", "no number"), ("0,1\n1,2\n5,3\n", "not evenly spaced"), ("", "no samples")])
+def test_bad_columns_are_refused(rows: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("time_s,ecg\n" + rows)
+    with pytest.raises(DataError, match=reason):
+        items(tmp_path)
+
+
+def edf(channels: dict[str, tuple[np.ndarray, int]], records: int, reserved: str = "") -> bytes:
+    """The bytes of an EDF file with records of a second: name -> samples between -5 and 5, how many of them in a record."""
+    count = len(channels)
+    head = (
+        f"{'0':8}{'patient':80}{'recording':80}{'01.01.24':8}{'00.00.00':8}{256 * (count + 1):<8}{reserved:44}{records:<8}{1:<8}{count:<4}"
+    )
+    each = [("", 80), ("mV", 8), ("-5", 8), ("5", 8), ("-32768", 8), ("32767", 8), ("", 80)]
+    head += "".join(f"{name:16}" for name in channels) + "".join(f"{text:{width}}" * count for text, width in each)
+    head += "".join(f"{size:<8}" for _, size in channels.values()) + " " * 32 * count
+    levels = {name: np.rint((values + 5) / 10 * 65535 - 32768).astype("<i2").reshape(records, -1) for name, (values, _) in channels.items()}
+    return head.encode() + np.concatenate(list(levels.values()), axis=1).tobytes()
+
+
+def test_edf_is_read_in_physical_units_and_at_one_rate(tmp_path: Path) -> None:
+    value = series(1, 100)[:, 0]
+    still = np.full(50, 2.0)
+    marks = (np.full(10, -5.0), 5)
+    path = tmp_path / "night.edf"
+    path.write_bytes(edf({"ECG": (value, 50), "Resp": (still, 25), "EDF Annotations": marks}, 2, "EDF+C"))
+    (item,) = items(path)
+    assert item.value.rate_hz == 50 and item.value.channels == ("ECG", "Resp")
+    np.testing.assert_allclose(item.value.samples[:, 0], value, atol=1e-3)
+    np.testing.assert_allclose(item.value.samples[:, 1], 2, atol=5e-3)
+    whole = path.read_bytes()
+    for data, reason in (
+        (whole[:-9], "cut or empty: 2 records"),
+        (edf({"ECG": (value, 50)}, 2, "EDF+D"), "interrupted"),
+        (b"\xffBIOSEMI" + whole[8:], "not an EDF file"),
+        (whole[:236] + b"two     " + whole[244:], "damaged"),
+        (edf({"EDF Annotations": marks}, 2), "annotations alone"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=reason):
+            items(path)
+
+
+def test_a_stack_of_series_has_keys_and_labels(tmp_path: Path) -> None:
+    values = np.stack([series(number) for number in range(6)])
+    np.savez(
+        tmp_path / "all.npz", signals=values, sample_rate_hz=RATE_HZ, id=np.array([f"p{i}" for i in range(6)]), rhythm=np.arange(6) % 4
+    )
+    found = items(tmp_path)
+    assert [item.key for item in found] == [f"p{i}" for i in range(6)]
+    assert [item.labels["rhythm"] for item in found] == [0, 1, 2, 3, 0, 1]
+    np.testing.assert_array_equal(found[3].value.samples, values[3])
+
+
+def test_clips_are_cut_and_stay_together(tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", signal=series(2, 100), sample_rate_hz=RATE_HZ)
+    found = items(tmp_path, clip=32)
+    assert [item.key for item in found] == ["long-000000", "long-000032", "long-000064"]
+    assert {item.group for item in found} == {"long"}
+    np.testing.assert_array_equal(found[1].value.samples, series(2, 100)[32:64])
+    with pytest.raises(DataError, match="longer than 1 s"):
+        items(tmp_path, max_duration_s=1.0)
+
+
+def test_rates_and_channels_meet() -> None:
+    quick, slow = Signal(series(1, 4 * STEPS, 200.0), 200.0, ("ecg", "slope")), Signal(series(1), 50.0, ("slope", "ecg"))
+    rows, settings = SignalPreparer.for_fitting([slow, slow, quick], {})
+    assert settings == {"sample_rate_hz": 50.0, "channels": ["slope", "ecg"]} and rows[2].shape == (STEPS, 2)
+    time = np.arange(4 * STEPS) / 200.0
+    tone = Signal(np.stack([np.sin(2 * np.pi * 3 * time), 9.8 + 0 * time], 1).astype(np.float32), 200.0, ("ecg", "slope"))
+    halved = prepared(tone, ("ecg",), 62.5, None)[:, 0]
+    np.testing.assert_allclose(halved[10:-10], np.sin(2 * np.pi * 3 * np.arange(len(halved)) / 62.5)[10:-10], atol=0.01)
+    assert np.abs(prepared(tone, ("slope",), 62.5, None) - 9.8).max() < 0.01, "no ripples at the ends"
+    with pytest.raises(DataError, match="no channel 'emg'"):
+        prepared(tone, ("emg",), 50.0, None)
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> dict[str, SignalCodecTokenizer | SignalPatchTokenizer]:
+    values = [series(number, STEPS - 8 * (number % 3)) for number in range(60)]
+    settings = {"sample_rate_hz": RATE_HZ, "channels": ["ecg", "slope"], "patch": 8}
+    codec = SignalCodecTokenizer.fit(values, {**settings, **CODEC, "steps": 200}, 0)
+    return {"codec": codec, "patches": SignalPatchTokenizer.fit(values, {**settings, "write_as": "csv"}, 0)}
+
+
+@pytest.mark.parametrize("scheme", ["codec", "patches"])
+def test_tokens_hold_the_series(tokenizers: dict, scheme: str, tmp_path: Path) -> None:
+    tokenizer = tokenizers[scheme]
+    values = [series(number, steps) for number, steps in ((100, STEPS), (101, 61), (102, 3))]
+    tokens = tokenizer.encode(values)
+    assert [len(rows) for rows in tokens] == [15, 8, 1]
+    decoded = tokenizer.decode(tokens)
+    assert [rows.shape for rows in decoded] == [(120, 2), (64, 2), (8, 2)]
+    limit = {"codec": 0.4, "patches": 0.001}[scheme]
+    assert np.square((decoded[0] - values[0]) / tokenizer.scale).mean() < limit and tokenizer.report["mse"] < limit
+    copy = from_bytes(to_bytes(tokenizer))
+    assert fingerprint(copy) == fingerprint(tokenizer) and all(map(np.array_equal, copy.encode(values), tokens))
+    assert all(map(np.array_equal, copy.decode(tokens), decoded))
+    assert len(tokenizer.decode([tokens[0][:0]])[0]) == 0
+    path = tokenizer.write(decoded[1], tmp_path / "x")
+    assert path.suffix == {"codec": ".npz", "patches": ".csv"}[scheme]
+    (again,) = items(path)
+    np.testing.assert_allclose(again.value.samples, decoded[1], rtol=1e-6)
+    assert again.value.rate_hz == RATE_HZ and np.array_equal(preparer_of(tokenizer)(again.value), again.value.samples)
+    with pytest.raises(DataError, match="must be"):
+        tokenizer.encode([values[0][:, :1]])
+
+
+def test_patches_count_what_lies_beyond_training_data(tokenizers: dict) -> None:
+    assert tokenizers["patches"].beyond(series(3)) == {} or max(tokenizers["patches"].beyond(series(3)).values()) < 5
+    far = series(3)
+    far[:7, 1] = 99
+    assert tokenizers["patches"].beyond(far)["slope"] == 7
+
+
+def test_a_thumbnail_shows_each_channel_as_a_line(tokenizers: dict) -> None:
+    values = [series(number) for number in range(4)]
+    draw = Thumbnails(tokenizers["codec"], values, (104, 76))
+    pixels = np.asarray(draw(values[0]))
+    blue, amber = ((pixels == colour).all(2) for colour in ((0x25, 0x63, 0xEB), (0xD9, 0x77, 0x06)))
+    assert blue[:38].any() and not blue[38:].any() and amber[38:].any() and not amber[:38].any()
+    assert draw(values[0][:1]).size == (104, 76) and draw(values[0][:0]).size == (104, 76)
+
+
+@pytest.mark.parametrize("settings", [{"write_as": "edf"}, {"patch": 0}, {"sample_rate_hz": -1}, {"hop_ms": 3}])
+def test_impossible_settings_are_refused(settings: dict) -> None:
+    with pytest.raises(UsageError):
+        SignalPatchTokenizer.fit([series(0)], {"sample_rate_hz": RATE_HZ, **settings}, 0)
+
+
+@pytest.mark.parametrize(("scheme", "method"), [("codec", "commutative"), ("patches", "m3ae")])
+def test_series_go_through_every_stage(scheme: str, method: str, tmp_path: Path, mmtool) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for number in range(60):
+        np.savez(folder / f"p{number:02d}.npz", signal=series(number), sample_rate_hz=RATE_HZ, channels=np.array(["ecg", "slope"]))
+    notes = [f"p{i:02d},a {RHYTHMS[i % 4]} heart,{RHYTHMS[i % 4]}" for i in range(60)]
+    (tmp_path / "notes.csv").write_text("key,text,rhythm\n" + "\n".join(notes) + "\n")
+    settings = CODEC if scheme == "codec" else {"patch": 8}
+    summary = tokenize("signal", [folder], tmp_path / "ecg.tar", name="ecg", scheme=scheme, settings=settings)
+    assert (summary.kind, summary.scheme, summary.samples, summary.mean_length) == ("signal", scheme, 60, 15)
+    tokenize("text", [tmp_path / "notes.csv"], tmp_path / "text.tar", name="text", options=SourceOptions(label_columns=("rhythm",)))
+    shard([tmp_path / "ecg.tar", tmp_path / "text.tar"], tmp_path / "shards", protocol=MissingnessProtocol(missing_rate=0.2))
+    small = {"preset": "tiny", "batch_tokens": 512, "compile": "off", "shape": {"depth": 1, "width": 32}, "warmup_steps": 2}
+    pretrain(resolve(None, {**small, "method": method, "steps": 20, "learning_rate": 0.01}), tmp_path / "shards", tmp_path / "run")
+    test = open_token_set(tmp_path / "shards", "test")
+    impute_files(tmp_path / "run", test, tmp_path / "imputed", ImputeOptions(have=("text",), want=("ecg",)))
+    lines = [json.loads(line) for line in (tmp_path / "imputed/imputed.jsonl").read_text().splitlines()]
+    found = items(tmp_path / "imputed/ecg")
+    assert len(found) == len(lines) == len(test) and all(item.value.channels == ("ecg", "slope") for item in found)
+    evaluate([tmp_path / "run"], tmp_path / "shards/test", tmp_path / "report")
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["meta"]["classifiers"]["ecg"]["value"] > 0.8, "four rhythms are told apart"
+    assert any(row["target"] == "ecg" and row["metric"] == "accuracy" for row in report["rows"])
+    assert (tmp_path / "report/contact_sheet.png").exists() and not (tmp_path / "report/audio").exists()
+    done = mmtool("tokenize", "signal", folder, "--tokenizer", tmp_path / "run", "--name", "ecg", "-o", tmp_path / "again.tar", "--json")
+    assert done.code == 0 and json.loads(done.out)["tokenizer"] == summary.tokenizer
