@@ -42,18 +42,18 @@ def test_each_class_in_turn_is_a_stranger() -> None:
 
 def test_named_classes_are_left_out_of_the_fit() -> None:
     study = toy_study()
-    ood_samples = ood.find_ood("class=1,2", study.reference, None)
+    ood_samples = ood.read_ood("class=1,2", study.reference, None)
     assert ood_samples.classes == ("1", "2")
     for wrong in ("class=9", "class=", "class=0,1,2,3", "colour=1"):
         with pytest.raises(UsageError, match="names no out-of-distribution samples"):
-            ood.find_ood(wrong, study.reference, None)
+            ood.read_ood(wrong, study.reference, None)
 
 
 def test_noise_is_not_told_apart() -> None:
     random = np.random.default_rng(0)
     train, test = random.normal(size=(200, 8)), random.normal(size=(300, 8))
     points = ood.Points(train, random.integers(0, 3, 200).astype(str), test, random.integers(0, 3, 300).astype(str), test[:0])
-    (_, estimate), *_ = ood.judge(points, ood.OutOfDistribution("x"), 0)
+    (_, estimate), *_ = ood.aurocs(points, ood.OutOfDistribution("x"), 0)
     assert estimate.low < 0.5 < estimate.high
 
 
@@ -61,7 +61,7 @@ def test_an_interval_over_classes_of_one_sample_is_not_a_point() -> None:
     random, classes = np.random.default_rng(0), np.arange(15).astype(str)
     centres = random.normal(size=(15, 3))
     train, test = (centres[rows] + random.normal(0, 0.5, (len(rows), 3)) for rows in (np.arange(150) % 15, np.arange(15)))
-    (_, estimate), *_ = ood.judge(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.OutOfDistribution("x"), 0)
+    (_, estimate), *_ = ood.aurocs(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.OutOfDistribution("x"), 0)
     assert estimate.low < estimate.value < estimate.high and estimate.high - estimate.low > 0.02
 
 
