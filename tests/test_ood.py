@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: samples of every kind are told from what is known, and chance is chance."""
+"""Out-of-distribution detection: samples of every kind are detected, and chance is chance."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from mmtool.data.shards import write_split
 from mmtool.evaluation.tasks import ood
 
 
-def test_auroc_is_the_chance_that_a_stranger_scores_higher() -> None:
-    scores, strange = np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])
-    assert ood.auroc(scores, strange) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
-    assert ood.auroc(scores, ~strange) == pytest.approx(1 - ood.auroc(scores, strange))
+def test_auroc_is_the_chance_that_a_out_of_distribution_sample_scores_higher() -> None:
+    scores, positive = np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])
+    assert ood.auroc(scores, positive) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert ood.auroc(scores, ~positive) == pytest.approx(1 - ood.auroc(scores, positive))
     assert np.isnan(ood.auroc(scores, np.zeros(4, bool)))
 
 
@@ -30,7 +30,7 @@ def test_distances_are_to_the_nearest_class_and_know_its_shape() -> None:
     assert again == pytest.approx([near, along, across], rel=1e-6)
 
 
-def test_each_class_in_turn_is_a_stranger() -> None:
+def test_each_class_is_left_out_in_turn() -> None:
     rows = list(ood.measure(toy_study()))
     assert {"".join(row["given"]) for row in rows if row["run"] == "codes"} == {"a", "b", "c", "ab", "bc", "ac", "abc"}
     mean = found(rows, run="codes", given="a", metric="ood auroc")
@@ -49,7 +49,7 @@ def test_named_classes_are_left_out_of_the_fit() -> None:
             ood.read_ood(wrong, study.reference, None)
 
 
-def test_noise_is_not_told_apart() -> None:
+def test_noise_is_not_detected() -> None:
     random = np.random.default_rng(0)
     train, test = random.normal(size=(200, 8)), random.normal(size=(300, 8))
     points = ood.Points(train, random.integers(0, 3, 200).astype(str), test, random.integers(0, 3, 300).astype(str), test[:0])

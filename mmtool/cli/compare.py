@@ -1,4 +1,4 @@
-"""`mmtool compare`: methods and seeds, trained and judged in one command."""
+"""`mmtool compare`: methods and seeds, trained and evaluated in one command."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,7 +53,7 @@ def compare(
         typer.Option(
             "--variant",
             metavar="NAME:METHOD:KEY=VALUE,...",
-            help="A method with other settings, as a column of its own. Repeatable.",
+            help="A method with other settings, as a separate column. Repeatable.",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -97,7 +97,7 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train methods with several seeds and judge them against each other.
+    """Train methods with several seeds and evaluate them against each other.
 
     Every method (and variant) is pretrained with every seed on the train split, evaluated on the held-out split and averaged over seeds,
     with 95 % intervals over seeds. The same command continues an interrupted comparison; more methods and seeds may be added to a
@@ -141,7 +141,7 @@ def compare(
 def _configs(
     methods: list[str] | None, variants: list[str] | None, config: Path | None, options: dict[str, Any], settings: list[str] | None
 ) -> dict[str, PretrainConfig]:
-    """The settings of each column: methods by their names, variants by their own. Raises UsageError where two have one name."""
+    """The settings of each column: methods by their names, variants by theirs. Raises UsageError where two have one name."""
     wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
     for text in variants or ():
         name, method, assigned = read_variant(text)

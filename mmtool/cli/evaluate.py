@@ -1,4 +1,4 @@
-"""`mmtool evaluate`: how good filled holes are."""
+"""`mmtool evaluate`: how good imputed modalities are."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +56,14 @@ def evaluate(
     encoders: EncoderSources = None,
     etas: Annotated[
         list[float] | None,
-        typer.Option("--eta", min=0, max=1, help="Of adapters: shares of samples that lose modalities. Repeatable.", show_default="0 to 1"),
+        typer.Option(
+            "--eta",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Of adapters: shares of samples that lose modalities. Repeatable.",
+            show_default="0 to 1",
+        ),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -66,16 +73,17 @@ def evaluate(
 
     Test samples that a run, a tokenizer or the reference classifiers were trained on are refused, however the shards were split.
 
-    For every direction: perplexity, and what a classifier trained on real data says of imputed data, marked seen or never seen in
-    training, beside trivial baselines and the upper bound of real data. The report is JSON, Markdown, plots and a contact sheet.
+    For every direction: perplexity, and accuracy of the classes that a classifier trained on real data predicts of imputed data, marked
+    seen or never seen in training, beside trivial baselines and the upper bound of real data. The report is JSON, Markdown, plots and a
+    contact sheet.
 
     Imputed tables are means over draws. They are compared with --raw tables, beside practitioners' imputers (ridge, nearest
-    neighbours, chained equations); 10 draws or more also tell how often their intervals hold the truth.
+    neighbours, chained equations); 10 draws or more also give the coverage of their intervals.
 
     Further tasks: retrieval between modalities, linear and few-shot probes of every subset of modalities, robustness to modalities that go
-    missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), donors (holes filled with the
-    real data that fits best), ood (do features set out-of-distribution samples apart), reconstruct (hidden tokens from
-    visible ones, with a sheet of masked, reconstructed and original samples), predict (what finetuned runs say); or all of them.
+    missing, confidence (does ranking draws find the right ones, and are they right as often as they agree), donors (imputation by the
+    real data that fits best), ood (detection of out-of-distribution samples), reconstruct (masked tokens from visible ones,
+    with a sheet of masked, reconstructed and original samples), predict (labels by finetuned runs); or all of them.
 
     Adapters (`mmtool adapt`) are measured by their label while a growing share of held-out samples loses modalities, and by how well the
     embeddings that they predict retrieve real ones; --encoder says where their encoders lie if they were moved.

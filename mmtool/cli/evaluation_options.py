@@ -101,11 +101,11 @@ def _name(setting: Setting) -> str:
 @functools.cache
 def _docstrings() -> dict[tuple[str, str], str]:
     """(class, field) -> the docstring under the field, on one line."""
-    found = {}
+    docstrings = {}
     for node in ast.walk(ast.parse(inspect.getsource(config))):
         if not isinstance(node, ast.ClassDef):
             continue
         for above, below in pairwise(node.body):
             if isinstance(above, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                found[node.name, ast.unparse(above.target)] = " ".join(str(below.value.value).split())
-    return found
+                docstrings[node.name, ast.unparse(above.target)] = " ".join(str(below.value.value).split())
+    return docstrings

@@ -153,7 +153,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """The report on the runs of one seed: the one that is there if it was written with the same config, else a new one."""
     folder, train = output / "seeds" / str(seed), _train_of(held_out)
-    asked = {
+    key = {
         "format": FORMAT,
         "config": json.loads(json.dumps(asdict(config))),
         "runs": {name: open_run(path).record["config"] for name, path in runs.items()},
@@ -161,12 +161,12 @@ def _evaluate(
         "raw": {name: _digest(rows) for name, rows in (raw or {}).items()},
     }
     note = folder / "asked.json"
-    if note.exists() and json.loads(note.read_text()) == asked:
+    if note.exists() and json.loads(note.read_text()) == key:
         log(f"seed {seed}: evaluated already")
     else:
         log(f"seed {seed}: evaluating {', '.join(runs)}")
         evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)
-        write_json(note, asked)
+        write_json(note, key)
     return json.loads((folder / REPORT).read_text())
 
 

@@ -1,7 +1,7 @@
 """The settings of an evaluation, light enough for the command line to import (no numpy).
 
 `mmtool evaluate` and `mmtool compare` offer every field as an option: the docstring under a field is the help of its option, and `Option`
-holds what of an option cannot be told from the field's name, type and default.
+holds what of an option does not follow from the field's name, type and default.
 """
 
 from collections.abc import Iterator, Mapping

@@ -75,8 +75,8 @@ def evaluate(
     Raises DataError where a run's tokenizers are not those of the data, UsageError where it, a tokenizer or what reference classifiers
     learn from holds any of these samples (see leaks.py).
     """
-    others = [Path(config.ood.samples)] if config.ood.samples else []
-    place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *others])
+    ood_data = [Path(config.ood.samples)] if config.ood.samples else []
+    place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *ood_data])
     place.check_directory()
     check_tasks(config.tasks)
     if not runs:
@@ -180,7 +180,7 @@ def _ood_samples(config: EvaluationConfig, imputers: Mapping[str, Imputer], refe
 
 
 def _named(opened: Sequence[tuple[Path, Imputer]]) -> Iterator[tuple[str, Imputer]]:
-    """A short name for each run: its method, with the seed or the folder where that is needed to tell runs apart."""
+    """A short name for each run: its method, with the seed or the folder where several runs have one method."""
     methods = Counter(imputer.method for _, imputer in opened)
     seeds = Counter((imputer.method, imputer.seed) for _, imputer in opened)
     for path, imputer in opened:

@@ -77,7 +77,9 @@ class Reference:
         missing = next((key for key in keys if key not in known), None)
         if missing is not None:
             raise DataError(
-                f"the sample {missing!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
+                f"the sample {missing!r} has {name}, but no row in its raw table.",
+                where="--raw",
+                fix="Give the table that it was tokenized from.",
             )
         return np.stack([known[key] for key in keys])
 

@@ -1,4 +1,4 @@
-"""Samples with their raw values, decoded from tokens when first asked for."""
+"""Samples with their raw values, decoded from tokens when first used."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

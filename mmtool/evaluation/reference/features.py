@@ -57,7 +57,7 @@ def spectra(tokenizer: Tokenizer, sounds: Sequence[np.ndarray]) -> np.ndarray:
 def steps(tokenizer: Tokenizer, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """Clips {stream: (steps, ...)} -> (N, F): of named numbers (actions) which ones and how often, of amounts their values, mean and
     deviation."""
-    return np.concatenate([_stream(own, [clip[own.name] for clip in clips]) for own in tokenizer.streams], axis=1)  # type: ignore[attr-defined]  # trajectory tokenizers have them
+    return np.concatenate([_stream(stream, [clip[stream.name] for clip in clips]) for stream in tokenizer.streams], axis=1)  # type: ignore[attr-defined]  # trajectory tokenizers have them
 
 
 def _stream(stream: Any, values: Sequence[np.ndarray]) -> np.ndarray:
