@@ -93,6 +93,14 @@ def test_options_fill_the_fields() -> None:
     assert (config.params.temperature, config.params.top_k, config.params.guidance) == (config.temperature, 4, 1.0)
 
 
+def test_settings_of_tasks_may_be_given_beside_the_others() -> None:
+    config = EvaluationConfig.of(tasks=("retrieval",), candidates=40, ood="class=1", chain=("a",))
+    assert config.retrieval == RetrievalOptions(40) and config.ood == OodOptions("class=1") and config.impute == ImputeOptions(("a",))
+    assert config.tasks == ("retrieval",) and config.donors == DonorOptions()
+    with pytest.raises(UsageError, match=r"no setting 'samples'.*candidates"):
+        EvaluationConfig.of(samples=3)
+
+
 def test_an_option_out_of_bounds_is_refused_by_its_name() -> None:
     with pytest.raises(UsageError, match="--draws: draws is 0"):
         read("--draws", 0)

@@ -37,7 +37,8 @@ def with_evaluation_options(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def command(**values: Any) -> None:
-        verb(evaluation=_config({setting: values.pop(_name(setting)) for setting in SETTINGS}), **values)
+        settings = {setting.key: _as_option(setting)[2](values.pop(setting.key)) for setting in SETTINGS}
+        verb(evaluation=EvaluationConfig.of(**settings), **values)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # this and the annotations are what Typer reads
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -68,17 +69,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
             show_default=option.default or True,
             rich_help_panel=option.panel,
         )
-        yield inspect.Parameter(_name(setting), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared])
-
-
-def _config(values: dict[Setting, Any]) -> EvaluationConfig:
-    """The configuration that the values of the options stand for."""
-    read = {setting: _as_option(setting)[2](value) for setting, value in values.items()}
-    grouped: dict[str | None, dict[str, Any]] = {}
-    for setting, value in read.items():
-        grouped.setdefault(setting.task, {})[setting.name] = value
-    owners = {setting.task: setting.owner for setting in SETTINGS}
-    return EvaluationConfig(**grouped.pop(None), **{str(task): owners[task](**options) for task, options in grouped.items()})
+        yield inspect.Parameter(setting.key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared])
 
 
 def _as_option(setting: Setting) -> tuple[Any, Any, Callable[[Any], Any]]:
@@ -92,10 +83,6 @@ def _as_option(setting: Setting) -> tuple[Any, Any, Callable[[Any], Any]]:
     if bare == tuple[str, str]:
         return str | None, None, survival_labels
     return bare | None if setting.default is None else bare, setting.default, lambda value: value
-
-
-def _name(setting: Setting) -> str:
-    return setting.flag.removeprefix("--").replace("-", "_")
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The settings of an evaluation, light enough for the command line to import (no numpy).
 
-`mmtool evaluate` and `mmtool compare` offer every field as an option: the docstring under a field is the help of its option, and `Option`
-holds what of an option does not follow from the field's name, type and default.
+`mmtool evaluate` and `mmtool compare` offer every field as an option: the docstring under a field is the help of its option (in which
+`{tasks}` stands for the names of all tasks), and `Option` holds what of an option does not follow from the field's name, type and default.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from mmtool.common.bounds import Bounds, Count, Natural, NotNegative, Seed, Share, check_range
+from mmtool.common.errors import UsageError
 
 if TYPE_CHECKING:
     from mmtool.impute.sampling_params import SamplingParams
@@ -111,6 +112,22 @@ class EvaluationConfig:
             value = getattr(getattr(self, setting.task) if setting.task else self, setting.name)
             check_range(setting.name, value, setting.type_for(value), setting.flag)
 
+    @classmethod
+    def of(cls, **values: Any) -> "EvaluationConfig":
+        """A config from the keys of its settings, those of single tasks beside the others: `EvaluationConfig.of(draws=8, candidates=40)`.
+
+        Raises UsageError for a key that does not exist, and for numbers out of bounds.
+        """
+        grouped: dict[type, dict[str, Any]] = {}
+        settings = {setting.key: setting for setting in SETTINGS}
+        for key, value in values.items():
+            if key not in settings:
+                raise UsageError(f"there is no setting {key!r} of an evaluation.", fix=f"Settings: {', '.join(settings)}.")
+            grouped.setdefault(settings[key].owner, {})[settings[key].name] = value
+        owners = {setting.task: setting.owner for setting in SETTINGS if setting.task}
+        options: dict[str, Any] = {task: owner(**grouped.get(owner, {})) for task, owner in owners.items()}
+        return cls(**grouped.get(cls, {}), **options)
+
     @property
     def params(self) -> "SamplingParams":
         """How the draws are drawn."""
@@ -134,6 +151,11 @@ class Setting:
     def flag(self) -> str:
         """As on the command line."""
         return self.option.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def key(self) -> str:
+        """A name that no other setting has: of a setting of a task that of its option, else that of the field."""
+        return self.flag.removeprefix("--").replace("-", "_") if self.task else self.name
 
     def type_for(self, value: Any) -> Any:
         """Of the types a field may have (None apart) the one with the bounds of this value."""
