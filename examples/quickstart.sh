@@ -57,7 +57,7 @@ for method in commutative loretta; do
     say mmtool pretrain shards --method $method --preset tiny --set shape.depth=3 --set shape.width=128 --batch-tokens 1024 --row-length 64 \
         --no-compile --steps "$steps" --minutes "$minutes" --seed "$seed" -o $method
 done
-make imputed mmtool impute loretta shards --split test --have text --want speech --limit 20 --samples 4 --temperature 0.5 -o imputed
+make imputed mmtool impute loretta shards --split test --have text --want speech --limit 20 --draws 4 --temperature 0.5 -o imputed
 make report mmtool evaluate commutative loretta shards/test --label digit --limit 500 --chain commutative --temperature 0.5 \
     --seed "$seed" -o report
 python "$root/examples/quickstart_table.py" "$PWD/report"

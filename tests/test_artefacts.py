@@ -60,7 +60,7 @@ def test_filled_holes_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) 
 def test_long_keys_get_files_of_their_own(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
     keys = [f"病院/{'撮影' * 40}/{i}" for i in range(3)]
     (tmp_path / "new.csv").write_text("key,a,b,c\n" + "".join(f"{key},1,2,3\n" for key in keys), encoding="utf-8")
-    command = ["impute", project / "run", "--raw", f"lab={tmp_path / 'new.csv'}", "--want", "text", "--samples", 2]
+    command = ["impute", project / "run", "--raw", f"lab={tmp_path / 'new.csv'}", "--want", "text", "--draws", 2]
     done = mmtool(*command, "-o", tmp_path / "filled")
     assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "filled" / "imputed.jsonl").read_text().splitlines()]

@@ -9,14 +9,16 @@ import pytest
 from test_training import CLASSES, make_shards, sample, settings
 
 from mmtool.common.errors import UsageError
-from mmtool.compare.grid import Judging, compare
+from mmtool.compare.grid import compare
 from mmtool.data.sample import Sample
+from mmtool.evaluation.config import EvaluationConfig, ImputeOptions
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.impute.chain import ChainedImputer, chained
 from mmtool.impute.imputer import Imputer
 from mmtool.training.pretrain import pretrain
 
 NAME = chained("commutative")
+CHAINED = ImputeOptions(chain=("commutative",))
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,11 @@ def imputer(toy: Path) -> Imputer:
 def rows(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Rows of the same evaluation with the chain and without it."""
     folder = tmp_path_factory.mktemp("reports")
-    asked = {"label": "class", "draws": 2}
-    with_chain = evaluate([toy / "commutative"], toy / "shards", folder / "chain", chain=["commutative"], contact_samples=3, **asked)
-    return {"chain": with_chain.rows, "plain": evaluate([toy / "commutative"], toy / "shards", folder / "plain", **asked).rows}
+    configs = {
+        "chain": EvaluationConfig(label="class", draws=2, contact_samples=3, impute=CHAINED),
+        "plain": EvaluationConfig(label="class", draws=2),
+    }
+    return {name: evaluate([toy / "commutative"], toy / "shards", folder / name, config).rows for name, config in configs.items()}
 
 
 def held_out(count: int, names: str = "abc") -> list[Sample]:
@@ -60,14 +64,13 @@ def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, An
 
 
 def test_the_report_shows_the_chain_beside_its_run(toy: Path, tmp_path: Path) -> None:
-    done = evaluate(
-        [toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", chain=["commutative"], label="class", limit=12
-    )
+    config = EvaluationConfig(label="class", limit=12, impute=CHAINED)
+    done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", config)
     text = (done.report / "report.md").read_text()
     assert f"| direction | commutative | {NAME} | contrastive | marginal sample |" in text
-    assert f"*{NAME}*: asked link by link" in text and "8 draws of the link" in text
+    assert f"*{NAME}*: imputed along the shortest path" in text and "8 draws of the link" in text
     report = json.loads((done.report / "report.json").read_text())
-    assert report["meta"]["settings"]["chain"] == ["commutative"]
+    assert report["meta"]["config"]["impute"]["chain"] == ["commutative"]
     assert [run["name"] for run in report["meta"]["runs"]] == ["commutative", "contrastive"]
     svg = (done.report / "accuracy.svg").read_text()
     assert f"<!-- {NAME} -->" in svg
@@ -145,7 +148,8 @@ def test_what_cannot_be_chained_is_refused(toy: Path, tmp_path: Path, mmtool: An
 def test_a_run_that_needs_no_link_is_said_to_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards", ("ab",))
     pretrain(settings(method="commutative", steps=2, checkpoint_every=0), shards, tmp_path / "run")
-    done = evaluate([tmp_path / "run"], shards, tmp_path / "report", chain=["commutative"], label="class", contact_samples=0)
+    config = EvaluationConfig(label="class", contact_samples=0, impute=CHAINED)
+    done = evaluate([tmp_path / "run"], shards, tmp_path / "report", config)
     assert "commutative is chained nowhere" in capsys.readouterr().err
     assert NAME not in {row["run"] for row in done.rows}
 
@@ -153,12 +157,13 @@ def test_a_run_that_needs_no_link_is_said_to_need_none(tmp_path: Path, capsys: p
 def test_a_comparison_asks_its_columns_link_by_link(tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     variants = {name: settings(method=name, steps=2, checkpoint_every=0) for name in ("causal", "commutative")}
-    judging = Judging(label="class", contact_samples=0, chain=("commutative",), limit=12)
-    done = compare(variants, [0, 1], shards, tmp_path / "out", judging)
+    config = EvaluationConfig(label="class", contact_samples=0, limit=12, impute=CHAINED)
+    done = compare(variants, [0, 1], shards, tmp_path / "out", config)
     assert {row["seeds"] for row in done.rows if row["run"] == NAME} == {2}
     assert "## commutative against the others" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(UsageError, match=r"contrastive retrieves"):
-        compare({"contrastive": settings(method="contrastive")}, [0], shards, tmp_path / "no", Judging(chain=("contrastive",)))
+        config = EvaluationConfig(impute=ImputeOptions(chain=("contrastive",)))
+        compare({"contrastive": settings(method="contrastive")}, [0], shards, tmp_path / "no", config)
     with pytest.raises(UsageError, match="only the task impute"):
-        compare(variants, [0], shards, tmp_path / "no", Judging(chain=("causal",), tasks=("retrieval",)))
+        compare(variants, [0], shards, tmp_path / "no", EvaluationConfig(tasks=("retrieval",), impute=CHAINED))
     assert not (tmp_path / "no").exists()

@@ -10,9 +10,9 @@ from test_training import make_shards, settings
 from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
-from mmtool.compare.grid import Judging, compare
-from mmtool.compare.grid import grid as stage
-from mmtool.impute.sampling_params import SamplingParams
+from mmtool.compare import grid as stage
+from mmtool.compare.grid import compare
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.metrics.seeds import against_others, mean_of_seeds, over_seeds
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
@@ -62,12 +62,12 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert json.loads(again.out.splitlines()[-1]) == summary
     led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
-    params = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["settings"]["params"]
-    assert params == {"temperature": 1.0, "top_k": None, "guidance": {"*": 2.0, "c": 0.0}}
+    sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]
+    assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
 
 
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
-    shards, judging = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0)
+    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     noting = stage.pretrain
 
     def interrupted(config, data, output, *, force=False):
@@ -77,25 +77,25 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
 
     monkeypatch.setattr(stage, "pretrain", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", judging)
+        compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", config)
     monkeypatch.setattr(stage, "pretrain", noting)
-    compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", judging)
+    compare(variants("causal", "cm3"), [0], shards, tmp_path / "out", config)
     assert trained == ["causal/seed-0", "cm3/seed-0"]
-    done = compare(variants("causal", "cm3"), [0, 1], shards, tmp_path / "out", judging)
+    done = compare(variants("causal", "cm3"), [0, 1], shards, tmp_path / "out", config)
     assert trained[2:] == ["causal/seed-1", "cm3/seed-1"]
     assert {row["seed"] for row in done.results} == {0, 1, None}
 
 
 def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards, judging, out = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0), tmp_path / "out"
-    compare(variants("causal"), [0], shards, out, judging)
+    shards, config, out = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0), tmp_path / "out"
+    compare(variants("causal"), [0], shards, out, config)
     for old in ("audio/text-to-speech/00-old.wav", "reconstructions-old.png", "texts.tsv"):
         (out / old).parent.mkdir(parents=True, exist_ok=True)
         (out / old).write_bytes(b"old")
     new = out / "seeds" / "0" / "audio" / "text-to-speech" / "00-new.wav"
     new.parent.mkdir(parents=True)
     new.write_bytes(b"new")
-    compare(variants("causal"), [0], shards, out, judging)
+    compare(variants("causal"), [0], shards, out, config)
     assert [path.name for path in (out / "audio").rglob("*.wav")] == ["00-new.wav"]
     assert not (out / "reconstructions-old.png").exists() and not (out / "texts.tsv").exists()
 
@@ -104,22 +104,22 @@ def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Pat
 
     monkeypatch.setattr(stage.shutil, "copytree", broken)
     with pytest.raises(OSError, match="no space"):
-        compare(variants("causal"), [0], shards, out, judging)
+        compare(variants("causal"), [0], shards, out, config)
     assert [path.name for path in out.glob("audio/**/*.wav")] == ["00-new.wav"]
 
 
 def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, trained: list[str]) -> None:
     shards = make_shards(tmp_path / "shards")
     with pytest.raises(UsageError, match=r"no task 'imputation'.*retrieval"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(tasks=("imputation",)))
+        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig(tasks=("imputation",)))
     with pytest.raises(DataError, match="no held-out split"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(split="test"))
+        compare(variants("causal"), [0], shards, tmp_path / "out", split="test")
     with pytest.raises(UsageError, match="Methods: causal"):
         compare({"mine": settings(method="gpt5")}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"shape\.width.*33"):
         compare({"causal": settings(), "odd": replace(settings(), shape={"width": 33})}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", Judging(params=SamplingParams({"x-ray": 0.5})))
+        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig(temperature={"x-ray": 0.5}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="did not write"):
@@ -129,10 +129,10 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
 
 
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
-    shards, judging = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0)
-    compare(variants("causal"), [0], shards, tmp_path / "out", judging)
+    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
+    compare(variants("causal"), [0], shards, tmp_path / "out", config)
     with pytest.raises(UsageError, match="steps was 4, now 5"):
-        compare({"causal": settings(method="causal", steps=5, checkpoint_every=0)}, [0], shards, tmp_path / "out", judging)
+        compare({"causal": settings(method="causal", steps=5, checkpoint_every=0)}, [0], shards, tmp_path / "out", config)
 
 
 def test_means_over_seeds_carry_students_interval() -> None:

@@ -13,12 +13,15 @@ from toy_study import found
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
+from mmtool.evaluation.config import DonorOptions, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.tasks import donors as task
 from mmtool.impute.files import ImputeOptions, impute_files
 from mmtool.impute.imputer import Imputer
 from mmtool.impute.sampling_params import SamplingParams
 from mmtool.methods import METHODS
+
+DONORS = EvaluationConfig(tasks=("donors",), donors=DonorOptions(max_donors=40))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def test_what_has_no_likelihood_is_told_from_no_donor(imputer: Imputer, monkeypa
 
 def test_files_hold_the_data_of_training_samples(mmtool, project: Path, tmp_path: Path) -> None:
     command = ["impute", project / "run", project / "shards", "--split", "test", "--have", "lab", "--want", "text"]
-    done = mmtool(*command, "--donors", project / "shards", "--samples", 2, "-o", tmp_path / "filled")
+    done = mmtool(*command, "--donors", project / "shards", "--draws", 2, "-o", tmp_path / "filled")
     assert done.code == 0, done.err
     texts = {each.key: each for each in open_token_set(project / "shards", "train")}
     decode = Imputer.open(project / "run").tokenizers["text"].decode
@@ -140,7 +143,7 @@ def test_files_hold_the_data_of_training_samples(mmtool, project: Path, tmp_path
 
 def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, project: Path, tmp_path: Path) -> None:
     command = ["impute", project / "run", project / "shards", "--have", "lab", "--want", "text", "--donors", project / "shards"]
-    done = mmtool(*command, "--samples", 8, "--max-donors", 8, "-o", tmp_path / "filled")
+    done = mmtool(*command, "--draws", 8, "--max-donors", 8, "-o", tmp_path / "filled")
     assert done.code == 2 and "--max-donors" in done.err
     done = mmtool(*command, "--space", "embedding", "-o", tmp_path / "filled")
     assert done.code == 2 and "--donors" in done.err and not (tmp_path / "filled").exists()
@@ -154,7 +157,7 @@ def test_what_donors_cannot_do_is_refused_before_anything_is_written(mmtool, pro
 
 def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_path: Path) -> None:
     command = ["impute", project / "run", project / "shards", "--split", "test", "--have", "text", "--want", "lab"]
-    done = mmtool(*command, "--donors", project / "shards", "--max-donors", 12, "--samples", 2, "-o", tmp_path / "filled")
+    done = mmtool(*command, "--donors", project / "shards", "--max-donors", 12, "--draws", 2, "-o", tmp_path / "filled")
     assert done.code == 0, done.err
     assert sorted(path.name for path in (tmp_path / "filled").iterdir()) == ["imputed.jsonl", "lab.1.csv", "lab.csv"]
     rows = list(csv.reader((tmp_path / "filled" / "lab.csv").open()))
@@ -167,7 +170,7 @@ def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_
 
 def test_the_task_judges_donors_beside_the_nearest_neighbour(toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     runs = [toy / "contrastive", toy / "commutative"]
-    done = evaluate(runs, toy / "shards", tmp_path / "report", tasks=["donors"], donors=40)
+    done = evaluate(runs, toy / "shards", tmp_path / "report", DONORS)
     for name in ("contrastive", "commutative", "nearest neighbour"):
         assert found(done.rows, run=name, given="a", target="b", metric="donor accuracy")["value"] > 0.6
     assert not found(done.rows, run="commutative", given="a", target="c", metric="donor accuracy")["seen"]
@@ -177,7 +180,7 @@ def test_the_task_judges_donors_beside_the_nearest_neighbour(toy: Path, tmp_path
 
 def test_a_choice_that_would_take_forever_is_left_out_in_words(toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(task, "MAX_PASSES", 100)
-    done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", tasks=["donors"], donors=40)
+    done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", DONORS)
     assert {row["run"] for row in done.rows} == {"nearest neighbour", "contrastive"}, "which compares features"
     assert "--max-donors" in capsys.readouterr().err
 

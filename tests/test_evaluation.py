@@ -19,6 +19,7 @@ from mmtool.data.identity import TrainingItems
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.evaluation import evaluate as stage
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
@@ -157,8 +158,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def evaluate_both(world: Path, **options: Any) -> stage.EvaluationSummary:
-    return stage.evaluate([world / "good", world / "guessing"], world / "shards" / "test", world / "report", **options)
+def evaluate_both(world: Path, *, force: bool = False, **settings: Any) -> stage.EvaluationSummary:
+    runs, config = [world / "good", world / "guessing"], EvaluationConfig(**settings)
+    return stage.evaluate(runs, world / "shards" / "test", world / "report", config, force=force)
 
 
 def values(rows: Sequence[dict[str, Any]], run: str, metric: str) -> dict[str, float]:
@@ -167,7 +169,7 @@ def values(rows: Sequence[dict[str, Any]], run: str, metric: str) -> dict[str, f
     }
 
 
-def test_every_direction_is_judged_and_marked(world: Path) -> None:
+def test_every_direction_is_evaluated_and_marked(world: Path) -> None:
     done = evaluate_both(world, contact_samples=0)
     assert min(done.classifiers.values()) > 0.9
     for run, low, high in (("good", 0.8, 1.0), ("guessing", 0.0, 0.5), ("marginal sample", 0.0, 0.5), ("nearest neighbour", 0.7, 1.0)):
@@ -191,7 +193,7 @@ def test_the_report_can_be_read_looked_at_and_listened_to(world: Path) -> None:
     assert Image.open(done.report / "contact_sheet.png").size[0] > 1000
     assert {path.name for path in done.report.glob("accuracy.*")} == {"accuracy.png", "accuracy.svg"}
     assert (done.report / "audio" / "text-to-speech" / "00-good.wav").exists()
-    assert (done.report / "texts.tsv").read_text().startswith("direction\tkey\tclass\tsource\tjudged\ttext\n")
+    assert (done.report / "texts.tsv").read_text().startswith("direction\tkey\tclass\tsource\tpredicted\ttext\n")
 
 
 def test_the_same_evaluation_gives_the_same_report(world: Path) -> None:
@@ -202,7 +204,7 @@ def test_the_same_evaluation_gives_the_same_report(world: Path) -> None:
 
 
 def test_a_method_that_scores_token_by_token_is_scored_on_some_samples(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are imputed and judged; perplexity is of so many, taken evenly from all, and the report says of how many."""
+    """All are imputed and classified; perplexity is of so many, taken evenly from all, and the report says of how many."""
     monkeypatch.setattr("mmtool.evaluation.outcomes.SCORED_BY_TOKEN", 25)
     slow: Any = stage.Imputer.open(world / "good")
     slow.scores_by_token, scored = True, slow.score
@@ -232,12 +234,12 @@ def test_a_run_of_another_tokenizer_is_refused(world: Path) -> None:
         evaluate_both(world)
 
 
-def test_samples_without_the_target_are_judged_by_class_alone(world: Path) -> None:
-    """Held-out data with the holes of the training data: imputed values have no truth beside them, but still a class."""
+def test_samples_without_the_target_are_evaluated_by_class_alone(world: Path) -> None:
+    """Held-out data with the missing modalities of the training data: imputed values have no truth beside them, but still a class."""
     known, held_out = open_token_set(world / "shards" / "train"), world / "shards" / "validation"
     samples = make_samples(tokenizers(), [("image", "text"), ("image", "speech")], 80, seed=3)
     write_split(held_out, known.modalities, known.tokenizers, samples, split="validation")
-    done = stage.evaluate([world / "good"], held_out, world / "report", contact_samples=3)
+    done = stage.evaluate([world / "good"], held_out, world / "report", EvaluationConfig(contact_samples=3))
     assert "text → speech" in values(done.rows, "good", "accuracy")
     assert "text → speech" not in values(done.rows, "good", "perplexity")
     assert "image → speech" in values(done.rows, "good", "perplexity")
@@ -257,7 +259,7 @@ def test_tables_without_labels_are_compared_with_the_truth(tmp_path: Path, monke
         write_split(tmp_path / split, modalities(fitted), files, [sample for sample in samples if sample.split == split], split=split)
     imputer = FakeImputer("guessing", 0.0, samples[:200], fitted)
     monkeypatch.setattr(stage.Imputer, "open", classmethod(lambda cls, path, **_: imputer))
-    done = stage.evaluate([tmp_path / "run"], tmp_path / "test", tmp_path / "report", contact_samples=4)
+    done = stage.evaluate([tmp_path / "run"], tmp_path / "test", tmp_path / "report", EvaluationConfig(contact_samples=4))
     assert values(done.rows, "nearest neighbour", "r2")["genes → proteins"] > 0.5
     assert values(done.rows, "nearest neighbour", "spearman")["proteins → genes"] > 0.5
     assert values(done.rows, "guessing", "r2")["genes → proteins"] < 0.1
@@ -270,7 +272,7 @@ def test_a_single_file_that_holds_splits(world: Path) -> None:
     parts = [open_token_set(world / "shards" / split) for split in ("train", "test")]
     with open(world / "all.tar", "wb") as file:
         write_stream(file, parts[0].modalities, parts[0].tokenizers, [sample for part in parts for sample in part])
-    done = stage.evaluate([world / "good"], world / "all.tar", world / "report", limit=20, contact_samples=0)
+    done = stage.evaluate([world / "good"], world / "all.tar", world / "report", EvaluationConfig(limit=20, contact_samples=0))
     assert done.samples == 20
 
 

@@ -17,10 +17,11 @@ from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import adapt
 from mmtool.artefacts import describe, lint
 from mmtool.common.errors import DataError, UsageError
-from mmtool.compare.grid import Judging, compare
+from mmtool.compare.grid import compare
 from mmtool.data.identity import TrainingItems, identities, identity
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.shard import shard
@@ -73,8 +74,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder, tokens, shards, folder / "run")
 
 
-def judge(run: Path, data: Path, output: Path, **options: Any) -> Any:
-    return evaluate([run], data, output, label="class", **{"tasks": ("retrieval",), **options})
+def evaluated(run: Path, data: Path, output: Path, train: Path | None = None, **settings: Any) -> Any:
+    return evaluate([run], data, output, EvaluationConfig(label="class", **{"tasks": ("retrieval",), **settings}), train=train)
 
 
 def counts(message: str) -> dict[str, int]:
@@ -88,7 +89,7 @@ def counts(message: str) -> dict[str, int]:
 def test_shards_split_anew_hold_out_nothing_from_the_run(world: World, tmp_path: Path) -> None:
     trained, test = world.keys(0, "train"), world.keys(1, "test")
     with pytest.raises(UsageError, match="Split every stage with the same seed and fractions") as refused:
-        judge(world.run, world.shards[1] / "test", tmp_path / "report")
+        evaluated(world.run, world.shards[1] / "test", tmp_path / "report")
     leaked = len(trained & test)
     assert counts(str(refused.value)) == {
         "any": leaked, "all": len(test), "the run cm3": leaked, "the tokenizer of gene": leaked, "the tokenizer of lab": leaked,
@@ -101,12 +102,12 @@ def test_shards_split_anew_hold_out_nothing_from_the_run(world: World, tmp_path:
 
 def test_only_samples_that_are_drawn_count(world: World, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of 5 test samples are not held out"):
-        judge(world.run, world.shards[1] / "test", tmp_path / "report", limit=5, tasks=("impute",), contact_samples=0)
+        evaluated(world.run, world.shards[1] / "test", tmp_path / "report", limit=5, tasks=("impute",), contact_samples=0)
 
 
 def test_what_is_held_out_is_evaluated(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge(world.run, world.shards[0] / "test", tmp_path / "test").rows
-    assert judge(world.run, world.shards[0] / "validation", tmp_path / "validation").rows
+    assert evaluated(world.run, world.shards[0] / "test", tmp_path / "test").rows
+    assert evaluated(world.run, world.shards[0] / "validation", tmp_path / "validation").rows
     assert "free of leaks" not in capsys.readouterr().err
 
 
@@ -114,8 +115,8 @@ def test_a_tokenizer_that_was_fitted_on_test_samples_is_refused(world: World, tm
     pretrain(resolve(None, SMALL), world.shards[1], tmp_path / "run")
     leaked = len(world.keys(0, "train") & world.keys(1, "test"))
     for call in (
-        lambda: judge(tmp_path / "run", world.shards[1], tmp_path / "report"),
-        lambda: compare({"cm3": resolve(None, SMALL)}, [0], world.shards[1], tmp_path / "comparison", Judging(label="class")),
+        lambda: evaluated(tmp_path / "run", world.shards[1], tmp_path / "report"),
+        lambda: compare({"cm3": resolve(None, SMALL)}, [0], world.shards[1], tmp_path / "comparison", EvaluationConfig(label="class")),
     ):
         with pytest.raises(UsageError, match="Tokenize anew with --fit") as refused:
             call()
@@ -131,7 +132,7 @@ def test_a_comparison_is_refused_before_training_on_its_test_samples(world: Worl
         part = open_token_set(world.shards[seed] / split)
         write_split(mixed / split, part.modalities, part.tokenizers, list(part), part.protocol, split=split)
     with pytest.raises(UsageError, match=r"by the runs \(for example"):
-        compare({"cm3": resolve(None, SMALL)}, [0], mixed, tmp_path / "out", Judging(label="class"))
+        compare({"cm3": resolve(None, SMALL)}, [0], mixed, tmp_path / "out", EvaluationConfig(label="class"))
     assert not (tmp_path / "out").exists()
 
 
@@ -160,12 +161,12 @@ def test_a_tokenizer_carries_its_training_items_to_other_data(world: World, tmp_
     assert f"warning: {leaked} held-out lab items are among those that their tokenizer was fitted on" in capsys.readouterr().err
     pretrain(resolve(None, SMALL), tmp_path / "shards", tmp_path / "run")
     with pytest.raises(UsageError, match="by the tokenizer of gene"):
-        judge(tmp_path / "run", tmp_path / "shards", tmp_path / "report")
+        evaluated(tmp_path / "run", tmp_path / "shards", tmp_path / "report")
 
 
 def test_reference_classifiers_learn_from_no_test_sample(world: World, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Give with --train the training split of the same shards") as refused:
-        judge(world.run, world.shards[0] / "test", tmp_path / "report", train=world.shards[1] / "train")
+        evaluated(world.run, world.shards[0] / "test", tmp_path / "report", train=world.shards[1] / "train")
     leaked = len(world.keys(0, "test") & world.keys(1, "train"))
     assert counts(str(refused.value)) == {"any": leaked, "all": len(world.keys(0, "test")), "the reference classifiers": leaked}
 
@@ -175,7 +176,7 @@ def test_other_data_under_the_same_keys_is_no_leak(world: World, tmp_path: Path)
         other = write_table(tmp_path / f"{name}.csv", shift=0.5)
         tokenize("table", [other], tmp_path / f"{name}.tar", name=name, options=ROWS, tokenizer=world.tokens[name])
     shard([tmp_path / f"{name}.tar" for name in NAMES], tmp_path / "shards", split=Split(seed=1))
-    assert judge(world.run, tmp_path / "shards" / "test", tmp_path / "report").rows
+    assert evaluated(world.run, tmp_path / "shards" / "test", tmp_path / "report").rows
 
 
 def test_the_same_content_under_other_keys_is_no_leak() -> None:
@@ -189,7 +190,7 @@ def test_a_finetuned_run_holds_what_it_and_its_pretrained_run_were_trained_on(wo
     trained = {key for seed in (0, 1) for key in world.keys(seed, "train")}
     assert describe(tmp_path / "run")["trained_on"] == {name: len(trained) for name in NAMES}
     with pytest.raises(UsageError, match=rf"{len(world.keys(1, 'train') & world.keys(0, 'test'))} by the run cm3 \("):
-        judge(tmp_path / "run", world.shards[0] / "test", tmp_path / "report")
+        evaluated(tmp_path / "run", world.shards[0] / "test", tmp_path / "report")
 
 
 def test_a_run_of_an_earlier_version_is_said_to_be_unknown(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,10 +201,10 @@ def test_a_run_of_an_earlier_version_is_said_to_be_unknown(world: World, tmp_pat
     (run / "config.json").write_text(json.dumps(record))
     (run / "trained_on.safetensors").unlink()
     capsys.readouterr()
-    assert judge(run, world.shards[0] / "test", tmp_path / "report").rows
+    assert evaluated(run, world.shards[0] / "test", tmp_path / "report").rows
     assert re.search("not known to be free of leaks.*: the run cm3$", capsys.readouterr().err, re.MULTILINE)
     with pytest.raises(UsageError, match="these are the training samples"):
-        judge(run, world.shards[0] / "train", tmp_path / "none")
+        evaluated(run, world.shards[0] / "train", tmp_path / "none")
     finetune(FinetuneConfig(label="class", steps=2), run, world.shards[0], tmp_path / "finetuned")
     items = TrainingItems.read(
         tmp_path / "finetuned" / "trained_on.safetensors", json.loads((tmp_path / "finetuned" / "config.json").read_text())["trained_on"]
@@ -220,7 +221,7 @@ def test_a_damaged_record_is_found(world: World, tmp_path: Path) -> None:
     assert "record of training items is not the one that was written" in lint(run)[0]
     path.unlink()
     with pytest.raises(DataError, match="record of training items cannot be read"):
-        judge(run, world.shards[0] / "test", tmp_path / "report")
+        evaluated(run, world.shards[0] / "test", tmp_path / "report")
 
 
 def test_an_adapter_and_its_encoders_are_refused_on_what_they_were_trained_on(tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ def test_aligned_samples_that_share_items_within_their_split_are_clean(raw: Raw,
         alignment=Alignment("digit", pairs_per_class=20, aligned_per_class=9),
     )  # fmt: skip
     pretrain(resolve(None, SMALL), tmp_path / "shards", tmp_path / "run")
-    assert evaluate([tmp_path / "run"], tmp_path / "shards", tmp_path / "report", label="digit", contact_samples=0).rows
+    assert evaluate([tmp_path / "run"], tmp_path / "shards", tmp_path / "report", EvaluationConfig(label="digit", contact_samples=0)).rows
 
 
 def test_a_tokenizer_is_fitted_on_the_training_samples_that_a_label_names(tmp_path: Path, mmtool: Callable[..., Any]) -> None:

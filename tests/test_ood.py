@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: samples of every kind are told from what is known, and chance is chance."""
+"""Out-of-distribution detection: samples of every kind are detected, and chance is chance."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from mmtool.data.shards import write_split
 from mmtool.evaluation.tasks import ood
 
 
-def test_auroc_is_the_chance_that_a_stranger_scores_higher() -> None:
-    scores, strange = np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])
-    assert ood.auroc(scores, strange) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
-    assert ood.auroc(scores, ~strange) == pytest.approx(1 - ood.auroc(scores, strange))
+def test_auroc_is_the_chance_that_a_out_of_distribution_sample_scores_higher() -> None:
+    scores, positive = np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])
+    assert ood.auroc(scores, positive) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert ood.auroc(scores, ~positive) == pytest.approx(1 - ood.auroc(scores, positive))
     assert np.isnan(ood.auroc(scores, np.zeros(4, bool)))
 
 
@@ -30,7 +30,7 @@ def test_distances_are_to_the_nearest_class_and_know_its_shape() -> None:
     assert again == pytest.approx([near, along, across], rel=1e-6)
 
 
-def test_each_class_in_turn_is_a_stranger() -> None:
+def test_each_class_is_left_out_in_turn() -> None:
     rows = list(ood.measure(toy_study()))
     assert {"".join(row["given"]) for row in rows if row["run"] == "codes"} == {"a", "b", "c", "ab", "bc", "ac", "abc"}
     mean = found(rows, run="codes", given="a", metric="ood auroc")
@@ -42,18 +42,18 @@ def test_each_class_in_turn_is_a_stranger() -> None:
 
 def test_named_classes_are_left_out_of_the_fit() -> None:
     study = toy_study()
-    ood_samples = ood.find_ood("class=1,2", study.reference, None)
+    ood_samples = ood.read_ood("class=1,2", study.reference, None)
     assert ood_samples.classes == ("1", "2")
     for wrong in ("class=9", "class=", "class=0,1,2,3", "colour=1"):
         with pytest.raises(UsageError, match="names no out-of-distribution samples"):
-            ood.find_ood(wrong, study.reference, None)
+            ood.read_ood(wrong, study.reference, None)
 
 
-def test_noise_is_not_told_apart() -> None:
+def test_noise_is_not_detected() -> None:
     random = np.random.default_rng(0)
     train, test = random.normal(size=(200, 8)), random.normal(size=(300, 8))
     points = ood.Points(train, random.integers(0, 3, 200).astype(str), test, random.integers(0, 3, 300).astype(str), test[:0])
-    (_, estimate), *_ = ood.judge(points, ood.OutOfDistribution("x"), 0)
+    (_, estimate), *_ = ood.aurocs(points, ood.OutOfDistribution("x"), 0)
     assert estimate.low < 0.5 < estimate.high
 
 
@@ -61,7 +61,7 @@ def test_an_interval_over_classes_of_one_sample_is_not_a_point() -> None:
     random, classes = np.random.default_rng(0), np.arange(15).astype(str)
     centres = random.normal(size=(15, 3))
     train, test = (centres[rows] + random.normal(0, 0.5, (len(rows), 3)) for rows in (np.arange(150) % 15, np.arange(15)))
-    (_, estimate), *_ = ood.judge(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.OutOfDistribution("x"), 0)
+    (_, estimate), *_ = ood.aurocs(ood.Points(train, classes[np.arange(150) % 15], test, classes, test[:0]), ood.OutOfDistribution("x"), 0)
     assert estimate.low < estimate.value < estimate.high and estimate.high - estimate.low > 0.02
 
 

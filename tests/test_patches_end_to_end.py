@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmtool.data.shards import open_token_set
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.impute.files import ImputeOptions, impute_files
 from mmtool.impute.imputer import Imputer
@@ -106,8 +107,9 @@ def _pictures(samples, imputed):
     return [sample.tokens["image"] for sample in samples], [each.tokens[0] for each in imputed]
 
 
-def test_evaluation_judges_decoded_patches(mixed):
-    summary = evaluate([mixed / "run"], mixed / "shards/test", mixed / "report", tasks=["impute", "retrieval", "probe"], limit=20)
+def test_evaluation_classifies_decoded_patches(mixed):
+    config = EvaluationConfig(tasks=("impute", "retrieval", "probe"), limit=20)
+    summary = evaluate([mixed / "run"], mixed / "shards/test", mixed / "report", config)
     rows = [row for row in summary.rows if row["run"] == "m3ae"]
     assert {row["target"] for row in rows if row["metric"] == "accuracy"} == {"image", "sound", "text"}
     assert {row["target"] for row in rows if row["metric"] == "perplexity"} == {"text"}

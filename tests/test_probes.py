@@ -87,6 +87,6 @@ def test_every_pooling_is_probed_and_the_usual_one_has_the_plain_name(tmp_path) 
     assert found(rows, run="codes", given="a", metric="probe accuracy")["value"] < 0.5
     assert found(rows, run="codes", given="a", metric="probe accuracy (mean pooling)")["value"] > 0.9
     assert found(rows, run="codes", given="ab", metric="probe accuracy (mean pooling), 5 shots")["at"] == 5
-    meta = {"label": "class", "runs": [{"name": "codes"}], "classes": list("0123"), "classifiers": {}, "baselines": []}
+    meta = {"label": "class", "runs": [{"name": "codes"}], "classes": list("0123"), "baselines": []}
     text = "\n".join(probes.section(tmp_path, rows, meta))
     assert "subset (mean pooling)" in text and (tmp_path / "few_shots.png").exists()

@@ -12,7 +12,7 @@ from toy_study import found
 from mmtool.common.output import OutputPath
 from mmtool.evaluation.figures.reconstruction_sheet import pieces
 from mmtool.evaluation.figures.thumbnails import font
-from mmtool.evaluation.tasks.reconstruction import judge
+from mmtool.evaluation.tasks.reconstruction import score
 from mmtool.impute.imputer import Imputer
 from mmtool.tokenizers.text import TextTokenizer
 from mmtool.training.pretrain import pretrain
@@ -37,7 +37,7 @@ def test_hidden_tokens_are_told_and_visible_ones_kept(runs: Path, method: str) -
     told = imputer.reconstruct(samples, ["a", "b"], hidden)
     for each, masks, said in zip(samples, hidden, told, strict=True):
         assert all((said[name][~masks[name]] == each.tokens[name][~masks[name]]).all() for name in "ab")
-    assert judge(samples, told, hidden, "a", 0)["masked accuracy"].value > 0.4, "chance is 0.25, and two of five codes are noise"
+    assert score(samples, told, hidden, "a", 0)["masked accuracy"].value > 0.4, "chance is 0.25, and two of five codes are noise"
     blind = [sample(f"x{i}", i % CLASSES, "ab") for i in range(40)]
     for each, masks in zip(blind, hidden, strict=True):
         each.tokens = {name: np.where(masks[name], 0, codes).astype(codes.dtype) for name, codes in each.tokens.items()}
@@ -59,9 +59,9 @@ def test_values_of_patches_are_judged_by_explained_variance() -> None:
     for each in samples:
         each.tokens = {"a": random.integers(0, 256, (6, 4), np.uint8)}
     hidden = [{"a": np.arange(6) < 3} for _ in samples]
-    perfect = judge(samples, [dict(each.tokens) for each in samples], hidden, "a", 0)
+    perfect = score(samples, [dict(each.tokens) for each in samples], hidden, "a", 0)
     assert perfect["masked r2"].value == 1
-    grey = judge(samples, [{"a": np.full((6, 4), 127, np.uint8)} for _ in samples], hidden, "a", 0)
+    grey = score(samples, [{"a": np.full((6, 4), 127, np.uint8)} for _ in samples], hidden, "a", 0)
     assert grey["masked r2"].value == pytest.approx(0, abs=0.05)
 
 
@@ -81,7 +81,7 @@ def test_the_sheet_and_the_table_are_in_the_report(mmtool, runs: Path, tmp_path:
     for name in ("reconstructions-1.png", "reconstructions-2.png"):
         assert f"({name})" in text and Image.open(tmp_path / "report" / name).width > 300
     refused = mmtool("evaluate", runs / "cm3", runs / "shards", "--reconstructions", "--label", "class", "-o", tmp_path / "none")
-    assert refused.code == 2 and "hidden tokens" in refused.err
+    assert refused.code == 2 and "masked tokens" in refused.err
 
 
 def test_every_byte_that_a_model_may_say_can_be_drawn() -> None:

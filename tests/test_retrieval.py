@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from toy_study import found, toy_study
 
+from mmtool.evaluation.config import EvaluationConfig, RetrievalOptions
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.tasks import retrieval
+
+
+def asked_for(candidates: int) -> EvaluationConfig:
+    return EvaluationConfig(tasks=("retrieval",), retrieval=RetrievalOptions(candidates))
 
 
 def test_ranks_count_who_is_better_and_half_of_the_ties() -> None:
@@ -41,8 +46,8 @@ def test_without_a_label_only_the_sample_itself_is_a_hit() -> None:
 
 
 def test_trained_runs_retrieve_by_features_and_by_likelihood(toy, tmp_path, capsys) -> None:
-    runs = [toy / "contrastive", toy / "commutative"]
-    done = evaluate(runs, toy / "shards" / "validation", tmp_path / "report", tasks=["retrieval"], candidates=40)
+    runs, config = [toy / "contrastive", toy / "commutative"], asked_for(40)
+    done = evaluate(runs, toy / "shards" / "validation", tmp_path / "report", config)
     by_features = found(done.rows, run="contrastive", given="a", target="b", metric="class recall@1")
     by_likelihood = found(done.rows, run="commutative", given="a", target="b", metric="class recall@1 (likelihood)")
     assert by_features["value"] > 0.5 and by_likelihood["value"] > 0.5
@@ -54,6 +59,6 @@ def test_trained_runs_retrieve_by_features_and_by_likelihood(toy, tmp_path, caps
 
 def test_a_ranking_that_would_take_forever_is_left_out_in_words(toy, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(retrieval, "MAX_PASSES", 100)
-    done = evaluate([toy / "commutative"], toy / "shards", tmp_path / "report", tasks=["retrieval"], candidates=11)
+    done = evaluate([toy / "commutative"], toy / "shards", tmp_path / "report", asked_for(11))
     assert not [row for row in done.rows if "likelihood" in row["metric"]]
     assert "--candidates" in capsys.readouterr().err

@@ -17,7 +17,8 @@ import torch
 from test_training import make_shards, settings
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.compare.grid import Judging, compare
+from mmtool.compare.grid import compare
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.training.checkpoint import newest_checkpoint
 from mmtool.training.pretrain import pretrain
 from mmtool.training.side_by_side import train_all
@@ -130,9 +131,9 @@ def wait_for(arrived: Callable[[], bool]) -> None:
 
 
 def test_a_grid_side_by_side_is_the_grid(tmp_path: Path) -> None:
-    shards, judging = make_shards(tmp_path / "shards"), Judging(label="class", contact_samples=0)
+    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     variants = {method: settings(method=method, steps=4, checkpoint_every=0) for method in ("causal", "contrastive", "commutative")}
-    one, two = (compare(variants, [0], shards, tmp_path / str(jobs), judging, jobs=jobs) for jobs in (1, 2))
+    one, two = (compare(variants, [0], shards, tmp_path / str(jobs), config, jobs=jobs) for jobs in (1, 2))
     assert [path.relative_to(tmp_path / "1") for path in one.runs] == [path.relative_to(tmp_path / "2") for path in two.runs]
     assert [(row["run"], row["metric"], row["n"]) for row in one.results] == [(row["run"], row["metric"], row["n"]) for row in two.results]
     assert [row["value"] for row in one.results] == pytest.approx([row["value"] for row in two.results], rel=0.02, abs=0.05)

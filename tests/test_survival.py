@@ -40,17 +40,17 @@ def sides() -> tuple[DecodedSamples, DecodedSamples, dict[str, Embedding]]:
     return pools[0], pools[1], {"genes": Embedding(tokenizer, pools[1].values("genes"), 0)}
 
 
-def test_risk_is_learned_and_imputed_values_are_judged_by_it() -> None:
+def test_risk_is_learned_and_imputed_values_are_rated_by_it() -> None:
     test, train, embeddings = sides()
-    risks = CoxModels(test, train, embeddings, ("days", "died"), seed=0)
-    upper_bound = risks.upper_bounds["genes"]
+    models = CoxModels(test, train, embeddings, ("days", "died"), seed=0)
+    upper_bound = models.upper_bounds["genes"]
     assert upper_bound.value > 0.8 and upper_bound.low < upper_bound.value < upper_bound.high and upper_bound.n == 199
     everyone = test.having("genes")
-    same = risks.judge("genes", everyone, [[value] for value in test.values("genes")])
+    same = models.concordance_of("genes", everyone, [[value] for value in test.values("genes")])
     assert same["c_index"].value == pytest.approx(upper_bound.value)
     shuffled = np.random.default_rng(0).permutation(np.stack(test.values("genes")))
-    assert risks.judge("genes", everyone, [[value] for value in shuffled])["c_index"].value == pytest.approx(0.5, abs=0.1)
-    assert risks.judge("unknown", everyone, []) == {}
+    assert models.concordance_of("genes", everyone, [[value] for value in shuffled])["c_index"].value == pytest.approx(0.5, abs=0.1)
+    assert models.concordance_of("unknown", everyone, []) == {}
 
 
 def test_too_few_events_make_no_model() -> None:

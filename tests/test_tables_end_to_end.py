@@ -52,7 +52,7 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
     learned.unlink()
     assert mmtool(*training).code == 0 and learned.read_bytes() == values  # what was interrupted before it is learned again
     done = mmtool(
-        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--samples", 12,
+        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--draws", 12,
         "-o", tables / "filled",
     )  # fmt: skip
     assert done.code == 0
@@ -63,7 +63,7 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
     assert header == ["key", *(f"proteins{i}" for i in range(9))]
     report = mmtool(
         "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--key-column", "patient",
-        *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")), "--samples", 12, "--contact-samples", 0, "--json",
+        *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")), "--draws", 12, "--contact-samples", 0, "--json",
         "-o", tables / "report",
     )  # fmt: skip
     assert report.code == 0, report.err
@@ -75,13 +75,13 @@ def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Pa
         "accuracy", "perplexity", "r2", "spearman", "c_index", "coverage_50", "coverage_80", "coverage_95",
     }  # fmt: skip
     meta = json.loads((tables / "report/report.json").read_text())["meta"]
-    assert meta["truth"] == sorted(SIZES) and meta["risks"]["genes"]["value"] > 0.6
+    assert meta["raw_tables"] == sorted(SIZES) and meta["upper_bounds"]["c_index"]["genes"]["value"] > 0.6
     compared = mmtool(
         "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
         "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=2", "--steps", 10,
         "--batch-tokens", 1024, "--label", "cancer",
         "--survival", "days,event", "--key-column", "patient", "--raw",
-        f"proteins={tables / 'proteins.csv'}", "--samples", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
+        f"proteins={tables / 'proteins.csv'}", "--draws", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
     )  # fmt: skip
     assert compared.code == 0, compared.err
     metrics = {(row["run"], row["metric"]) for row in json.loads(compared.out.splitlines()[-1])["results"]}

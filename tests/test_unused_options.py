@@ -26,7 +26,7 @@ def options_of(*words: object) -> list[str]:
 
 @pytest.mark.parametrize("unused", [
     ["--preset", "tiny"], ["--batch-tokens", 512], ["--task", "probe"], ["--train-limit", 9], ["--contact-samples", 1], ["--max-donors", 9],
-    ["--ood", "class=1"], ["--reconstructions"], ["--mask-ratio", 0.5], ["--raw", "a=a.csv"], ["--key-column", "id"], ["--samples", 2],
+    ["--ood", "class=1"], ["--reconstructions"], ["--mask-ratio", 0.5], ["--raw", "a=a.csv"], ["--key-column", "id"], ["--draws", 2],
     ["--temperature", 0.3], ["--top-k", 3], ["--guidance", 2],
 ])  # fmt: skip
 def test_compare_of_adapters(mmtool: Mmtool, tmp_path: Path, unused: list[object]) -> None:
@@ -35,8 +35,8 @@ def test_compare_of_adapters(mmtool: Mmtool, tmp_path: Path, unused: list[object
 
 
 def test_several_are_named_at_once_and_a_default_that_is_given_counts(mmtool: Mmtool, tmp_path: Path) -> None:
-    done = mmtool("compare", "shards", "--encoder", "a=run", "--samples", 1, "--top-k", 3, "--preset", "tiny", "-o", tmp_path / "out")
-    assert_refused(done, 2, "--preset, --samples and --top-k have no effect with --encoder. Leave them out.")
+    done = mmtool("compare", "shards", "--encoder", "a=run", "--draws", 1, "--top-k", 3, "--preset", "tiny", "-o", tmp_path / "out")
+    assert_refused(done, 2, "--preset, --draws and --top-k have no effect with --encoder. Leave them out.")
 
 
 @pytest.mark.parametrize("unused", [["--kind", "single"], ["--eta", 0.5], ["--missing", "a"], ["--lose", 2]])
@@ -56,7 +56,7 @@ def test_compare_of_runs(mmtool: Mmtool, tmp_path: Path, unused: list[object]) -
     (["DATA", "--donors", "DATA"], ["--temperature", 1], "with --donors"),
     (["--raw", "text=NOTES"], ["--split", "test"], "with --raw"),
     *((["DATA", "--space", "embedding"], unused, "with --space embedding") for unused in (
-        ["--raw", "text=notes.csv"], ["--samples", 8], ["--seed", 1], ["--no-confidence"], ["--donors", "DATA"], ["--max-donors", 9],
+        ["--raw", "text=notes.csv"], ["--draws", 8], ["--seed", 1], ["--no-confidence"], ["--donors", "DATA"], ["--max-donors", 9],
         ["--temperature", 0.3], ["--top-k", 3], ["--guidance", 2], ["--key-column", "id"], ["--text-column", "note"], ["--clip", 3],
     )),
 ])  # fmt: skip
@@ -69,7 +69,7 @@ def test_impute(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path, asked: 
 
 def test_impute_of_a_label(mmtool: Mmtool, project: Path, finetuned: Path, tmp_path: Path) -> None:
     command = ["impute", finetuned, project / "shards", "--have", "lab", "-o", tmp_path / "out"]
-    drawn = ["--samples", 8, "--temperature", 0.3, "--guidance", 2, "--top-k", 3, "--no-confidence", "--seed", 1]
+    drawn = ["--draws", 8, "--temperature", 0.3, "--guidance", 2, "--top-k", 3, "--no-confidence", "--seed", 1]
     done = mmtool(*command, "--want", "colour", *drawn)
     assert_refused(done, 2, *options_of(*drawn), "have no effect where only a label is wanted")
     assert mmtool(*command, "--want", "text", *drawn).code == 0, "a modality is drawn"
@@ -93,7 +93,7 @@ def test_evaluate_of_runs(mmtool: Mmtool, tmp_path: Path, asked: list[str], unus
 def test_evaluate_of_adapters(mmtool: Mmtool, tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter.json").write_text("{}")
-    unused = ["--task", "probe", "--label", "class", "--raw", "a=a.csv", "--survival", "days,event", "--samples", 2, "--train", "shards"]
+    unused = ["--task", "probe", "--label", "class", "--raw", "a=a.csv", "--survival", "days,event", "--draws", 2, "--train", "shards"]
     done = mmtool("evaluate", tmp_path / "adapter", "shards", *unused, "-o", tmp_path / "out")
     assert_refused(done, 2, *options_of(*unused), "have no effect where adapters are evaluated")
 

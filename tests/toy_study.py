@@ -4,7 +4,7 @@ import numpy as np
 from test_training import CLASSES, LENGTH, TOKENIZER, modality, sample
 
 from mmtool.data.graph import CoOccurrence
-from mmtool.evaluation.outcomes import Settings
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.study import Study
@@ -35,7 +35,7 @@ def toy_study(combinations=("ab", "bc"), label="class", imputer=CodesAsFeatures,
     tokenizers = {name: from_bytes(TOKENIZER) for name in "abc"}
     graph = CoOccurrence.of(each.present for each in train)
     reference = Reference(DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers), tokenizers, graph, label, 0)
-    return Study(reference, {"codes": imputer(train)}, Settings())
+    return Study(reference, {"codes": imputer(train)}, EvaluationConfig())
 
 
 def found(rows, **wanted):

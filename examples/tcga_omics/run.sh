@@ -5,7 +5,7 @@
 # beside the imputers of practitioners, by R2, rank correlation, cancer type, survival and the coverage of its intervals.
 #
 #   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--steps N | --minutes M] [--methods NAME,...]
-#                                 [--no-unpaired] [--no-guides] [--levels B] [--samples D] [--task impute,donors,...]
+#                                 [--no-unpaired] [--no-guides] [--levels B] [--draws D] [--task impute,donors,...]
 #                                 [--split validation|test] [--limit N] [--jobs N] [--smoke]
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
@@ -14,7 +14,7 @@
 # The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
 data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
-levels=16 samples=10 split=validation limit=1000 task=impute jobs=2 smoke=
+levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 smoke=
 usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
         --minutes) budget="--minutes $2" ;;
         --methods) methods=$2 ;;
         --levels) levels=$2 ;;
-        --samples) samples=$2 ;;
+        --draws) draws=$2 ;;
         --split) split=$2 ;;
         --limit) limit=$2 ;;
         --task) task=$2 ;;
@@ -38,7 +38,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -n "$data" ] && [ -n "$out" ] || usage
-[ -z "$smoke" ] || { budget='--steps 100' samples=10 limit=60; }
+[ -z "$smoke" ] || { budget='--steps 100' draws=10 limit=60; }
 
 . "$(dirname "$0")/../steps.sh"
 fractions='0.7 0.1 0.2'
@@ -68,4 +68,4 @@ fi
 say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
     --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" --split "$split" --label cancer --survival time_days,event \
     --key-column patient --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
-    --samples "$samples" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind" --json
+    --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind" --json

@@ -7,7 +7,7 @@ from typing import Any
 from mmtool.adapt.config import ALONE, RECIPES
 from mmtool.common.storage import write_bytes, write_json
 from mmtool.evaluation.figures.curves import Line, draw_curves
-from mmtool.evaluation.figures.markdown import direction, table
+from mmtool.evaluation.figures.markdown import direction_of, table
 from mmtool.evaluation.figures.plots import colours
 from mmtool.evaluation.report import FORMAT
 
@@ -66,5 +66,5 @@ def _retrieval(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     parts = ["## Retrieval", "Predicted embeddings ask for the real ones; *class*: any candidate of the same class counts."]
     for metric in dict.fromkeys(row["metric"] for row in own):
         found = [row for row in own if row["metric"] == metric]
-        parts += [f"**{metric}**", table(found, "direction", direction, lambda row: row["run"], names)]
+        parts += [f"**{metric}**", table(found, "direction", direction_of, lambda row: row["run"], names)]
     return parts

@@ -1,4 +1,4 @@
-"""`mmtool compare`: methods and seeds, trained and judged in one command."""
+"""`mmtool compare`: methods and seeds, trained and evaluated in one command."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,48 +7,28 @@ import typer
 
 from mmtool.adapt.config import AdaptConfig
 from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encoder_sources, shared_options
+from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_evaluation_options, with_reconstructions
 from mmtool.cli.options import (
     BUDGET,
     CONFIG,
-    OF_RUNS,
-    Candidates,
-    Chain,
     ConfigFile,
-    ContactSamples,
     Force,
-    Guidance,
     Json,
     KeyColumn,
-    Label,
-    Limit,
-    MaskRatio,
-    MaxDonors,
     Minutes,
-    NumDraws,
-    Ood,
     OutputDirectory,
     Quiet,
-    Raw,
-    Reconstructions,
-    Seed,
-    SurvivalLabels,
-    Tasks,
-    Temperature,
-    TopK,
-    TrainLimit,
-    asked_tasks,
     examples,
     finish,
     names,
     quieted,
     raw_tables,
     refuse_unused,
-    sampling_params,
     spare_inputs,
-    survival_labels,
 )
 from mmtool.cli.pretrain import MODEL, USUAL, Preset
 from mmtool.common.errors import UsageError
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
 GRID = "What is compared"
@@ -59,6 +39,7 @@ EXAMPLES = examples(
 )
 
 
+@with_evaluation_options
 def compare(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with a train and a held-out split.")],
@@ -72,7 +53,7 @@ def compare(
         typer.Option(
             "--variant",
             metavar="NAME:METHOD:KEY=VALUE,...",
-            help="A method with other settings, as a column of its own. Repeatable.",
+            help="A method with other settings, as a separate column. Repeatable.",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -99,38 +80,24 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of all trainings. Repeatable.", rich_help_panel=CONFIG),
     ] = None,
-    task: Tasks = None,
-    split: Annotated[
-        Literal["test", "validation"] | None, typer.Option(help="Held-out split to judge on.", show_default="test, else validation")
-    ] = None,
-    label: Label = None,
-    limit: Limit = 1000,
-    train_limit: TrainLimit = 2000,
-    contact_samples: ContactSamples = 10,
-    candidates: Candidates = 100,
-    max_donors: MaxDonors = 256,
-    chain: Chain = None,
-    ood: Ood = None,
+    *,
+    evaluation: EvaluationConfig,
     reconstructions: Reconstructions = False,
-    mask_ratio: MaskRatio = None,
+    split: Annotated[
+        Literal["test", "validation"] | None, typer.Option(help="Held-out split to evaluate on.", show_default="test, else validation")
+    ] = None,
     raw: Raw = None,
     key_column: KeyColumn = None,
-    survival: SurvivalLabels = None,
-    samples: NumDraws = 1,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    guidance: Guidance = None,
     encoders: EncoderSources = None,
     kind: TaskKind = None,
     eta: Eta = None,
     missing: Missing = None,
     lose: Lose = None,
-    seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train methods with several seeds and judge them against each other.
+    """Train methods with several seeds and evaluate them against each other.
 
     Every method (and variant) is pretrained with every seed on the train split, evaluated on the held-out split and averaged over seeds,
     with 95 % intervals over seeds. The same command continues an interrupted comparison; more methods and seeds may be added to a
@@ -141,14 +108,14 @@ def compare(
     """
     if encoders:
         refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
-        shared = shared_options(label, kind, survival, eta, missing, lose)
+        shared = {**shared_options(evaluation.label, kind, None, eta, missing, lose), "survival": evaluation.survival}
         wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
         from mmtool.compare.adapters import compare_adapters
 
         with quieted(quiet):
             curves = compare_adapters(
-                wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=limit,
-                candidates=candidates, seed=seed, jobs=jobs, force=force,
+                wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=evaluation.limit,
+                candidates=evaluation.retrieval.candidates, seed=evaluation.seed, jobs=jobs, force=force,
             )  # fmt: skip
         sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
@@ -159,29 +126,14 @@ def compare(
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
     spare_inputs(output, force, data, raw=raw)
-    from mmtool.compare.grid import Judging
-    from mmtool.compare.grid import compare as train_and_judge
+    from mmtool.compare.grid import compare as train_and_evaluate
 
-    judging = Judging(
-        tasks=asked_tasks(task, reconstructions) or ("impute",),
-        label=label,
-        limit=limit,
-        train_limit=train_limit,
-        draws=samples,
-        params=sampling_params(temperature, top_k, guidance),
-        contact_samples=contact_samples,
-        candidates=candidates,
-        donors=max_donors,
-        chain=names(chain),
-        survival=survival_labels(survival),
-        seed=seed,
-        ood=ood,
-        mask_ratio=mask_ratio,
-        split=split,
-    )
+    evaluation = with_reconstructions(evaluation, reconstructions)
     with quieted(quiet):
-        truth = raw_tables(raw, data, key_column)
-        done = train_and_judge(wanted, read_seeds(seeds), data, output, judging, raw=truth, jobs=jobs, force=force)
+        tables = raw_tables(raw, data, key_column)
+        done = train_and_evaluate(
+            wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, jobs=jobs, force=force,
+        )  # fmt: skip
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 
@@ -189,7 +141,7 @@ def compare(
 def _configs(
     methods: list[str] | None, variants: list[str] | None, config: Path | None, options: dict[str, Any], settings: list[str] | None
 ) -> dict[str, PretrainConfig]:
-    """The settings of each column: methods by their names, variants by their own. Raises UsageError where two have one name."""
+    """The settings of each column: methods by their names, variants by theirs. Raises UsageError where two have one name."""
     wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
     for text in variants or ():
         name, method, assigned = read_variant(text)

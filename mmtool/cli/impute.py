@@ -38,11 +38,11 @@ from mmtool.preprocessing.readers.entries import SourceOptions
 REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
-OF_CHOICE = ("--samples", "--donors", "--max-donors", "--seed")
+OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
 OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip")
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o filled/",
-    "mmtool impute run/ shards/ --split test --samples 8 --temperature 0.8 -o filled/",
+    "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o filled/",
     "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o filled/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o filled/",
@@ -75,7 +75,7 @@ def impute(
     text_column: TextColumn = None,
     clip: Clip = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Draws for each hole, the best first.", rich_help_panel=DRAWING)] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Draws per missing modality, the best first.", rich_help_panel=DRAWING)] = 1,
     temperature: Temperature = None,
     top_k: TopK = None,
     guidance: Guidance = None,
@@ -138,7 +138,7 @@ def impute(
     options = ImputeOptions(
         have=names(have),
         want=names(want),
-        draws=samples,
+        draws=draws,
         params=sampling_params(temperature, top_k, guidance),
         consistency=confidence,
         limit=limit,

@@ -21,12 +21,8 @@ from mmtool.common.output import OutputPath
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
-SPLITTING, DRAWING, TABLES = "Train, validation, test", "SamplingParams", "Tables"
+SPLITTING, DRAWING = "Train, validation, test", "Sampling"
 BUDGET, CONFIG = "Budget and optimiser", "Configuration"
-OF_RUNS = (  # options of `evaluate` and `compare` that say how runs are judged, not adapters
-    *("--task", "--train-limit", "--contact-samples", "--max-donors", "--chain", "--ood", "--reconstructions", "--mask-ratio"),
-    *("--raw", "--key-column", "--samples", "--temperature", "--top-k", "--guidance"),
-)
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -76,60 +72,12 @@ Guidance = Annotated[
         rich_help_panel=DRAWING,
     ),
 ]
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        metavar="NAME,...",
-        help="What to measure: impute, retrieval, probe, robustness, confidence, donors, ood, reconstruct, predict, or all. Repeatable.",
-        show_default="impute; predict where runs are finetuned",
-    ),
-]
-Label = Annotated[str | None, typer.Option(help="Label the classifiers and probes go by.", show_default="the only one")]
-Raw = Annotated[
-    list[str] | None,
-    typer.Option("--raw", metavar="NAME=PATH", help="The raw table: truth for imputed ones. Repeatable.", rich_help_panel=TABLES),
-]
-SurvivalLabels = Annotated[
-    str | None,
-    typer.Option("--survival", metavar="TIME,EVENT", help="Labels of a survival time and its event (0, 1).", rich_help_panel=TABLES),
-]
 Minutes = Annotated[float | None, typer.Option(help="Wall time of training; with --steps, whichever ends first.", rich_help_panel=BUDGET)]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak.", show_default="from the width", rich_help_panel=BUDGET)]
 TrainingSeed = Annotated[int | None, typer.Option(help="Of weights, order and draws.", show_default="0", rich_help_panel=BUDGET)]
 ConfigFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
 ]
-Limit = Annotated[int, typer.Option(min=1, help="Held-out samples used at most.")]
-TrainLimit = Annotated[int, typer.Option(min=1, help="Training samples of each combination that probes and classifiers learn from.")]
-Candidates = Annotated[int, typer.Option(min=2, help="Samples among which retrieval looks for the right one.")]
-MaxDonors = Annotated[int, typer.Option(min=2, help="Real samples, at random, that holes may be filled from.")]
-Chain = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="RUN,...",
-        help="Runs, as named in the report, that are also asked link by link where modalities never met: the link is drawn first, "
-        "the target from it. Repeatable.",
-        show_default="none",
-    ),
-]
-Ood = Annotated[
-    str | None,
-    typer.Option(
-        "--ood",
-        metavar="SHARDS|LABEL=VALUE,...",
-        help="Out-of-distribution samples of the task ood: other data, or some classes.",
-        show_default="each class in turn",
-    ),
-]
-Reconstructions = Annotated[
-    bool, typer.Option("--reconstructions", help="Also draw samples masked, reconstructed and as they are (the task reconstruct).")
-]
-MaskRatio = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Share of tokens hidden for reconstructions.", show_default="as in training")
-]
-ContactSamples = Annotated[int, typer.Option(min=0, help="Samples of each direction to look at and listen to.")]
-NumDraws = Annotated[int, typer.Option(min=1, help="Draws for each hole.", rich_help_panel=DRAWING)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what mmtool wrote there, nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]
@@ -184,12 +132,6 @@ def names(values: Sequence[str] | None) -> tuple[str, ...]:
     """An option that may be repeated or comma separated, in the order given, each name once."""
     parts = [part.strip() for value in values or () for part in value.split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
-
-
-def asked_tasks(values: Sequence[str] | None, reconstructions: bool) -> tuple[str, ...]:
-    """The tasks of --task, and the one that --reconstructions adds to them or to the usual one; none where nothing was said."""
-    found = names(values)
-    return tuple(dict.fromkeys((*(found or ("impute",)), "reconstruct"))) if reconstructions else found
 
 
 def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ OUT/report.md, *.png; contact_sheet.png, texts.tsv and audio/ (of the first seed
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.common.storage import atomic_directory, sha256_bytes, write_bytes, write_json
 from mmtool.data.labels import choose_label, is_number
 from mmtool.data.shards import open_token_set
+from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS, TEXTS
 from mmtool.evaluation.leaks import OF_RUN, reference_of, refuse_leaks, tokenizers_of
-from mmtool.evaluation.reference.data import POOL_PER_COMBINATION, RawTables, Survival, draw_test, open_sides
-from mmtool.evaluation.report import CONTACT_SHEET, PLAYERS, TEXTS, write_tables
-from mmtool.evaluation.tasks import check_tasks, possible_tasks
-from mmtool.evaluation.tasks.ood import asked_label
+from mmtool.evaluation.reference.data import RawTables, draw_test, open_sides
+from mmtool.evaluation.report import FORMAT, write_report
+from mmtool.evaluation.tasks import USUAL, check_tasks, possible_tasks
+from mmtool.evaluation.tasks.ood import ood_label
 from mmtool.evaluation.tasks.reconstruction import SHEETS
 from mmtool.impute.chain import check_chained
-from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Reconstructing, Retrieving
 from mmtool.metrics.seeds import against_others, over_seeds
@@ -45,33 +46,8 @@ INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How runs are evaluated: see `evaluate`. split: the held-out one (None: test, or validation where there is no test)."""
-
-    tasks: tuple[str, ...] = ("impute",)
-    label: str | None = None
-    limit: int | None = 1000
-    draws: int = 1
-    params: SamplingParams = PLAIN
-    contact_samples: int = 10
-    candidates: int = 100
-    donors: int = 256
-    chain: tuple[str, ...] = ()
-    survival: Survival = None
-    seed: int = 0
-    ood: str | None = None
-    mask_ratio: float | None = None
-    train_limit: int = POOL_PER_COMBINATION
-    split: str | None = None
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of `evaluate`."""
-        return {name: value for name, value in vars(self).items() if name != "split"}
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """report: the directory. rows: averaged over seeds; results: of every seed; runs: directories that were trained or found trained."""
+    """report: the directory. rows: averaged over seeds; results: of every seed; runs: directories of all trainings."""
 
     report: Path
     rows: list[dict[str, Any]]
@@ -84,8 +60,9 @@ def compare(
     seeds: Sequence[int],
     data: Path,
     output: Path,
-    judging: Judging | None = None,
+    config: EvaluationConfig = DEFAULTS,
     *,
+    split: str | None = None,
     raw: RawTables | None = None,
     jobs: int = 1,
     force: bool = False,
@@ -93,15 +70,16 @@ def compare(
     """Train every variant (name -> settings) with every seed on the train split of `data`, and compare them on a held-out split.
 
     The same call continues an interrupted comparison and adds new variants and seeds to a finished one. Raises UsageError where a run
-    that is there was begun with other settings, or where `output` is something else. raw: tables before tokenizing (see `evaluate`).
-    jobs: trainings side by side (see `train_all`).
+    that is there was begun with other settings, or where `output` is something else. config: of the evaluation. split: the held-out one
+    (None: test, or validation where there is no test). raw: tables before tokenizing (see `evaluate`). jobs: trainings side by side (see
+    `train_all`).
     """
-    judging = judging or Judging()
-    _check(variants, seeds, judging)
+    config = replace(config, tasks=tuple(config.tasks) or (USUAL,))
+    _check(variants, seeds, config)
     train = open_token_set(Path(data), split="train")
-    judging.params.check(train.tokenizers)
+    config.params.check(train.tokenizers)
     print_of_data = train.fingerprint
-    held_out = _held_out(Path(data), judging, variants)
+    held_out = _held_out(Path(data), split, config, variants)
     begin_or_continue(OutputPath(output, force, [data]), COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data})
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
     trainings = {}
@@ -112,7 +90,7 @@ def compare(
         else:
             trainings[title] = partial(pretrain, settings, data, path, force=force)
     train_all(trainings, jobs)
-    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, judging, raw) for seed in seeds}
+    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, config, raw) for seed in seeds}
     results = [row for seed in seeds for row in reports[seed]["rows"]]
     rows = over_seeds(results)
     first = reports[seeds[0]]["meta"]
@@ -121,38 +99,39 @@ def compare(
     return Comparison(output, rows, results, list(runs.values()))
 
 
-def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], judging: Judging) -> None:
+def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], config: EvaluationConfig) -> None:
     """Raise UsageError for what would only fail after hours of training."""
-    check_tasks(judging.tasks)
+    check_tasks(config.tasks)
     if not variants or not seeds:
         raise UsageError("there is nothing to compare.", where="--methods/--seeds", fix="Name at least one method and one seed.")
-    for name, config in variants.items():
-        if config.method not in METHODS:
-            raise UsageError(f"there is no method {config.method!r}.", where=f"variant {name}", fix=f"Methods: {', '.join(METHODS)}.")
-        options_of(METHODS[config.method].Options, config.method_options, f"variant {name}")
-        shape_of(config)
+    for name, training in variants.items():
+        if training.method not in METHODS:
+            raise UsageError(f"there is no method {training.method!r}.", where=f"variant {name}", fix=f"Methods: {', '.join(METHODS)}.")
+        options_of(METHODS[training.method].Options, training.method_options, f"variant {name}")
+        shape_of(training)
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
-    check_chained(judging.chain, {name: issubclass(METHODS[config.method], Retrieving) for name, config in variants.items()}, judging.tasks)
+    retrieves = {name: issubclass(METHODS[training.method], Retrieving) for name, training in variants.items()}
+    check_chained(config.impute.chain, retrieves, config.tasks)
 
 
-def _held_out(data: Path, judging: Judging, variants: Mapping[str, PretrainConfig]) -> Path:
-    """The split to evaluate on, of which it is made sure that it can be judged as asked. A file holds all splits."""
+def _held_out(data: Path, split: str | None, config: EvaluationConfig, variants: Mapping[str, PretrainConfig]) -> Path:
+    """The split to evaluate on, after a check that the tasks are possible on it. A file holds all splits."""
     held_out: Path | None = data
     if data.is_dir():
-        names = [judging.split] if judging.split else ["test", "validation"]
+        names = [split] if split else ["test", "validation"]
         held_out = next((data / name for name in names if (data / name).is_dir()), None)
         if held_out is None:
             fix = "Give a directory that `mmtool shard` wrote with such a split."
             raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
     assert held_out is not None
     test_set, train_set = open_sides(held_out, _train_of(held_out))
-    samples = draw_test(test_set, judging.limit, judging.seed)
+    samples = draw_test(test_set, config.limit, config.seed)
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
-    label = choose_label(samples, judging.label or asked_label(judging.ood))
-    number, masks = is_number(samples, label), any(issubclass(METHODS[config.method], Reconstructing) for config in variants.values())
-    there = {"ood_samples": bool(judging.ood or (label and not number)), "masks": masks}
-    possible_tasks(judging.tasks, label, number, [offer for offer, offered in there.items() if offered])
+    label = choose_label(samples, config.label or ood_label(config.ood.samples))
+    number, masks = is_number(samples, label), any(issubclass(METHODS[training.method], Reconstructing) for training in variants.values())
+    offers = {"ood_samples": bool(config.ood.samples or (label and not number)), "masks": masks}
+    possible_tasks(config.tasks, label, number, [offer for offer, offered in offers.items() if offered])
     return held_out
 
 
@@ -170,22 +149,25 @@ def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
     return run.complete
 
 
-def _evaluate(runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, judging: Judging, raw: RawTables | None) -> dict[str, Any]:
-    """The report on the runs of one seed: the one that is there if it was asked for in the same way, else a new one."""
+def _evaluate(
+    runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, config: EvaluationConfig, raw: RawTables | None
+) -> dict[str, Any]:
+    """The report on the runs of one seed: the one that is there if it was written with the same config, else a new one."""
     folder, train = output / "seeds" / str(seed), _train_of(held_out)
-    asked = {
-        "judging": json.loads(json.dumps(asdict(judging))),
+    key = {
+        "format": FORMAT,
+        "config": json.loads(json.dumps(asdict(config))),
         "runs": {name: open_run(path).record["config"] for name, path in runs.items()},
         "held_out": open_sides(held_out, train)[0].fingerprint,
         "raw": {name: _digest(rows) for name, rows in (raw or {}).items()},
     }
     note = folder / "asked.json"
-    if note.exists() and json.loads(note.read_text()) == asked:
+    if note.exists() and json.loads(note.read_text()) == key:
         log(f"seed {seed}: evaluated already")
     else:
         log(f"seed {seed}: evaluating {', '.join(runs)}")
-        evaluate(list(runs.values()), held_out, folder, names=list(runs), train=train, raw=raw, force=True, **judging.options())
-        write_json(note, asked)
+        evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)
+        write_json(note, key)
     return json.loads((folder / REPORT).read_text())
 
 
@@ -195,16 +177,16 @@ def _digest(rows: Mapping[str, np.ndarray]) -> str:
 
 def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:
     """The report on all seeds, beside the runs; pictures and recordings are those of the first seed."""
-    made = output / "seeds" / str(first)
-    for name in {CONTACT_SHEET, TEXTS, *(path.name for folder in (made, output) for path in folder.glob(SHEETS))}:
-        if (made / name).exists():
-            write_bytes(output / name, (made / name).read_bytes())
+    report = output / "seeds" / str(first)
+    for name in {CONTACT_SHEET, TEXTS, *(path.name for folder in (report, output) for path in folder.glob(SHEETS))}:
+        if (report / name).exists():
+            write_bytes(output / name, (report / name).read_bytes())
         else:
             (output / name).unlink(missing_ok=True)
     for player in PLAYERS:
-        if (made / player).is_dir():
+        if (report / player).is_dir():
             with atomic_directory(output / player, force=True) as folder:
-                shutil.copytree(made / player, folder, dirs_exist_ok=True)
+                shutil.copytree(report / player, folder, dirs_exist_ok=True)
         else:
             shutil.rmtree(output / player, ignore_errors=True)
-    write_tables(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))
+    write_report(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))

@@ -1,4 +1,4 @@
-"""Which holes are filled from what: every direction of imputation, and whether training ever saw it."""
+"""What is imputed from what: every direction of imputation, and whether training ever saw it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Direction:
 def directions(names: Sequence[str]) -> list[Direction]:
     """Every single -> target, every pair -> target, and all others -> target; each once, single ones first."""
     sizes = sorted({size for size in (1, 2, len(names) - 1) if 0 < size < len(names)})
-    found = [
+    listed = [
         Direction(given, target)
         for size in sizes
         for target in names
         for given in combinations([name for name in names if name != target], size)
     ]
-    return sorted(found, key=lambda direction: (len(direction.given), sorted((*direction.given, direction.target)), direction.given))
+    return sorted(listed, key=lambda direction: (len(direction.given), sorted((*direction.given, direction.target)), direction.given))

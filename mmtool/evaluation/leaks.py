@@ -30,45 +30,45 @@ class Learner:
 
 def tokenizers_of(tokens: TokenSet) -> list[Learner]:
     """The tokenizers of a token set, with what they were fitted on."""
-    found = []
+    learners = []
     for name, data in sorted(tokens.tokenizers.items()):
         known = read_fitted_on(data)
         items = TrainingItems(complete=False) if known is None else TrainingItems({name: known})
-        found.append(Learner(f"the tokenizer of {name}", items, OF_TOKENIZER))
-    return found
+        learners.append(Learner(f"the tokenizer of {name}", items, OF_TOKENIZER))
+    return learners
 
 
 def reference_of(train: TokenSet, test: Sequence[Sample], name: str = "the reference classifiers", fix: str = OF_REFERENCE) -> Learner:
     """What learns from the training samples beside the runs, with those items that could be among the test samples'."""
-    keys = {key for sample in test for held in sample.tokens for key in source_keys(sample.key, sample.metadata, held)}
+    keys = {key for sample in test for modality in sample.tokens for key in source_keys(sample.key, sample.metadata, modality)}
     return Learner(name, TrainingItems.among(train, keys), fix)
 
 
 def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Path) -> None:
-    """Raise UsageError where any of the learners was trained on an item of a test sample; say of which it is not known."""
+    """Raise UsageError where any of the learners was trained on an item of a test sample; log of which it is not known."""
     learners = list(learners)
     known = _rows_by_item(test)
     leaks = [(learner, rows) for learner in learners if len(rows := _rows(learner.items, known))]
     if leaks:
-        every = len(np.unique(np.concatenate([rows for _, rows in leaks])))
+        count = len(np.unique(np.concatenate([rows for _, rows in leaks])))
         parts = [f"{len(rows):,} by {learner.name} ({_examples(test, rows)})" for learner, rows in leaks]
         fixes = " ".join(dict.fromkeys(learner.fix for learner, _ in leaks))
-        what = f"{every:,} of {len(test):,} test samples are not held out, they were trained on: {'; '.join(parts)}."
+        what = f"{count:,} of {len(test):,} test samples are not held out, they were trained on: {'; '.join(parts)}."
         raise UsageError(what, where=where, fix=f"Split every stage with the same seed and fractions. {fixes}")
     unknown = [learner.name for learner in learners if not learner.items.complete]
     if unknown:
-        log(f"not known to be free of leaks, as an earlier version made them and did not record their training items: {', '.join(unknown)}")
+        log(f"not known to be free of leaks, as earlier versions recorded no training items: {', '.join(unknown)}")
 
 
 def _rows_by_item(test: Sequence[Sample]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """modality -> (identities (N,), the sample of each (N,))."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    by_modality: dict[str, list[tuple[int, int]]] = {}
     for row, sample in enumerate(test):
         for name in sample.tokens:
-            found.setdefault(name, []).extend((item, row) for item in identities(sample, name))
+            by_modality.setdefault(name, []).extend((item, row) for item in identities(sample, name))
     return {
         name: (np.array([item for item, _ in pairs], np.uint64), np.array([row for _, row in pairs], np.int64))
-        for name, pairs in found.items()
+        for name, pairs in by_modality.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""One method on one direction: what it imputed, how it was judged, and the estimates that follow."""
+"""One method on one direction: what it imputed, how reference classifiers and the truth rate it, and the estimates that follow."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import track
 from mmtool.evaluation.baselines.nearest import NearestNeighbour, marginal
 from mmtool.evaluation.baselines.tables import TabularBaselines
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
 from mmtool.impute.chain import ChainedImputer, chained
 from mmtool.impute.imputer import Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, SamplingParams
 from mmtool.impute.tables import Draws, mean_rows, quantile_rows
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.metrics.intervals import Estimate, perplexity, share
@@ -27,106 +27,112 @@ MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
 MIN_DRAWS = 10  # fewer say nothing of an interval
 SCORED_BY_TOKEN = 128  # samples at most that are scored by a method that takes one pass for each of their tokens
 Shown = dict[int, tuple[Any, str | None]]
-Asked = Imputer | ChainedImputer
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How runs are asked: draws per sample, how they are drawn, seed of all randomness, samples on the contact sheet, candidates of a
-    retrieval, which samples are out of distribution (see tasks/ood.py), share of tokens hidden for reconstructions (None: as in training),
-    training samples that probes learn from at most, donors to choose from, runs that are also asked link by link."""
-
-    draws: int = 1
-    params: SamplingParams = PLAIN
-    seed: int = 0
-    contact_samples: int = 10
-    candidates: int = 100
-    ood: str | None = None
-    mask_ratio: float | None = None
-    train_limit: int = 2000
-    donors: int = 256
-    chain: tuple[str, ...] = ()
+Run = Imputer | ChainedImputer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method (a run or a baseline) made of one direction.
+    """What one method (a run or a baseline) imputed in one direction.
 
-    name: as in the report. run: whose run it is, None for a baseline. estimates: metric -> estimate. shown: sample index ->
-    (imputed value, judge's class or None), for the samples of the contact sheet.
+    name: as in the report. run: whose outcome it is, None for a baseline. estimates: metric -> estimate. shown: sample index ->
+    (imputed value, its class by the reference classifier or None), for the samples of the contact sheet.
     """
 
     name: str
     direction: Direction
     seen: bool
-    run: Asked | None
+    run: Run | None
     estimates: dict[str, Estimate]
     shown: Shown = field(repr=False)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row per metric, as in report.json."""
-        who = {"method": self.run.method, "seed": self.run.seed} if self.run else {"method": self.name, "seed": None}
+        method = {"method": self.run.method, "seed": self.run.seed} if self.run else {"method": self.name, "seed": None}
         where = {"run": self.name, "given": list(self.direction.given), "target": self.direction.target, "seen": self.seen}
         for metric, estimate in self.estimates.items():
-            yield {**who, **where, "metric": metric, **asdict(estimate)}
+            yield {**method, **where, "metric": metric, **asdict(estimate)}
 
 
-def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], settings: Settings) -> Iterator[Outcome]:
+def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig) -> Iterator[Outcome]:
     """Every run and baseline on every direction for which there are held-out samples; behind a run its chain, where there is one."""
-    chains = {name: ChainedImputer(imputers[name], link_seed=settings.seed) for name in settings.chain}
+    chains = {name: ChainedImputer(imputers[name], link_seed=config.seed) for name in config.impute.chain}
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
     tabular = TabularBaselines(reference)
-    tasks = [Task(reference, direction, settings) for direction in directions(list(reference.tokenizers))]
-    for task in track([task for task in tasks if len(task.indices)], "imputing"):
+    trials = [Trial(reference, direction, config) for direction in directions(list(reference.tokenizers))]
+    for trial in track([trial for trial in trials if len(trial.indices)], "imputing"):
         for name, imputer in imputers.items():
-            if imputer.graph.path(task.direction.given, task.direction.target):
-                yield task.ask_run(name, imputer)
-            if name in chains and chains[name].path(task.direction.given, task.direction.target):
-                yield task.ask_run(chained(name), chains[name])
-        yield from task.ask_baselines(neighbours)
-        yield from task.ask_tabular(tabular)
+            if imputer.graph.path(trial.direction.given, trial.direction.target):
+                yield trial.of_run(name, imputer)
+            if name in chains and chains[name].path(trial.direction.given, trial.direction.target):
+                yield trial.of_run(chained(name), chains[name])
+        yield from trial.of_baselines(neighbours)
+        yield from trial.of_tabular(tabular)
 
 
-class Task:
+class Trial:
     """One direction and the held-out samples it is tried on.
 
-    indices: samples that have all of given, and by which an imputed target can be judged (by its class, or by the true target).
+    indices: samples that hold all of given, and whose imputed target can be rated (by its class, or against the true target).
     """
 
-    def __init__(self, reference: Reference, direction: Direction, settings: Settings) -> None:
-        self.reference, self.direction, self.settings = reference, direction, settings
+    def __init__(self, reference: Reference, direction: Direction, config: EvaluationConfig) -> None:
+        self.reference, self.direction, self.config = reference, direction, config
         self.complete = reference.test.having(*direction.given, direction.target)
-        self.judge = reference.classifiers.get(direction.target)
+        self.classifier = reference.classifiers.get(direction.target)
         given = reference.test.having(*direction.given)
-        self.labelled = reference.test.labelled(reference.label, given) if reference.label and self.judge else given[:0]
+        self.labelled = reference.test.labelled(reference.label, given) if reference.label and self.classifier else given[:0]
         self.indices = np.union1d(self.complete, self.labelled)
-        self.shown = self._most_telling(settings.contact_samples)
+        self.shown = self._samples_to_show(config.contact_samples)
 
-    def ask_run(self, name: str, imputer: Asked) -> Outcome:
+    def of_run(self, name: str, imputer: Run) -> Outcome:
         """Impute and score with one run."""
-        asked = self.settings
         answers = imputer.impute(
             self._samples(self.indices), self.direction.given, self.direction.target,
-            seed=asked.seed, params=asked.params, draws=asked.draws,
+            seed=self.config.seed, params=self.config.params, draws=self.config.draws,
         )  # fmt: skip
         values = self._values(answers)
-        verdicts = self._judged(values)
-        estimates = self._perplexity(name, imputer) | self._estimates(values, verdicts) | self._calibration(answers)
-        return Outcome(name, self.direction, self.direction.seen(imputer.graph), imputer, estimates, self._shown(values, verdicts))
+        predicted = self._classified(values)
+        estimates = self._perplexity(name, imputer) | self._estimates(values, predicted) | self._calibration(answers)
+        return Outcome(name, self.direction, self.direction.seen(imputer.graph), imputer, estimates, self._shown(values, predicted))
+
+    def of_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
+        """The same for baselines that answer with training samples."""
+        train, target = self.reference.train, self.direction.target
+        if not len(train.having(target)):
+            return
+        yield self.of_training_samples(MARGINAL, marginal(train, target, len(self.indices), self.config.seed))
+        nearest = neighbours(self.direction, self.indices)
+        if nearest is not None:
+            yield self.of_training_samples(NEAREST, nearest)
+
+    def of_tabular(self, tabular: TabularBaselines) -> Iterator[Outcome]:
+        """The same for imputers of whole tables, where all that is given and wanted are tables."""
+        seen = self.direction.seen(self.reference.graph)
+        for name, rows in tabular.answers(self.direction, self.indices):
+            values = [[row] for row in rows]
+            predicted = self._classified(values)
+            yield Outcome(name, self.direction, seen, None, self._estimates(values, predicted), self._shown(values, predicted))
+
+    def of_training_samples(self, name: str, answers: np.ndarray, run: Imputer | None = None) -> Outcome:
+        """The outcome of answering with the training samples at `answers`, one for each of `indices`."""
+        values = [[value] for value in self.reference.train.values(self.direction.target, answers)]
+        predicted = self.reference.train_predictions(self.direction.target, answers)[:, None] if self.classifier else None
+        seen = self.direction.seen(run.graph if run else self.reference.graph)
+        return Outcome(name, self.direction, seen, run, self._estimates(values, predicted), self._shown(values, predicted))
 
     def _values(self, answers: Sequence[Imputation]) -> list[list[Any]]:
         """Draws of each sample; of tables the one row that is the answer, their mean."""
         if isinstance(self._tokenizer, ValueCodes):
             rows = mean_rows(self._tokenizer, [answer.tokens for answer in answers], [answer.expected for answer in answers])
             return [[row] for row in rows]
-        flat, draws = decode_all(self._tokenizer, [tokens for answer in answers for tokens in answer.tokens]), self.settings.draws
+        flat, draws = decode_all(self._tokenizer, [tokens for answer in answers for tokens in answer.tokens]), self.config.draws
         return [flat[i : i + draws] for i in range(0, len(flat), draws)]
 
-    def _judged(self, values: Sequence[Sequence[Any]]) -> np.ndarray | None:
-        """(samples, draws) classes."""
-        if not self.judge:
+    def _classified(self, values: Sequence[Sequence[Any]]) -> np.ndarray | None:
+        """(samples, draws) classes by the reference classifier."""
+        if not self.classifier:
             return None
-        return self.judge.predict([value for row in values for value in row]).reshape(len(values), -1)
+        return self.classifier.predict([value for row in values for value in row]).reshape(len(values), -1)
 
     def _calibration(self, answers: Sequence[Imputation]) -> dict[str, Estimate]:
         """How often the true values of a table lie inside the intervals that several draws give."""
@@ -134,74 +140,48 @@ class Task:
             return {}
         draws = [answers[row].tokens for row in np.searchsorted(self.indices, self.complete)]
         true = self.reference.table(self.reference.test, self.direction.target, self.complete)
-        return calibration(self._tokenizer, true, draws, self.settings.seed)
+        return calibration(self._tokenizer, true, draws, self.config.seed)
 
-    def ask_tabular(self, tabular: TabularBaselines) -> Iterator[Outcome]:
-        """The same for imputers of whole tables, where all that is given and wanted are tables."""
-        seen = self.direction.seen(self.reference.graph)
-        for name, rows in tabular.answers(self.direction, self.indices):
-            values = [[row] for row in rows]
-            verdicts = self._judged(values)
-            yield Outcome(name, self.direction, seen, None, self._estimates(values, verdicts), self._shown(values, verdicts))
-
-    def ask_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
-        """The same for those that answer with training samples."""
-        train, target = self.reference.train, self.direction.target
-        if not len(train.having(target)):
-            return
-        yield self.real(MARGINAL, marginal(train, target, len(self.indices), self.settings.seed))
-        found = neighbours(self.direction, self.indices)
-        if found is not None:
-            yield self.real(NEAREST, found)
-
-    def real(self, name: str, answers: np.ndarray, run: Imputer | None = None) -> Outcome:
-        """What comes of answering with the training samples at `answers`."""
-        values = [[value] for value in self.reference.train.values(self.direction.target, answers)]
-        verdicts = self.reference.train_predictions(self.direction.target, answers)[:, None] if self.judge else None
-        seen = self.direction.seen(run.graph if run else self.reference.graph)
-        return Outcome(name, self.direction, seen, run, self._estimates(values, verdicts), self._shown(values, verdicts))
-
-    def _estimates(self, values: Sequence[Sequence[Any]], verdicts: np.ndarray | None) -> dict[str, Estimate]:
-        """values: draws per sample; verdicts: (samples, draws) classes."""
+    def _estimates(self, values: Sequence[Sequence[Any]], predicted: np.ndarray | None) -> dict[str, Estimate]:
+        """values: draws per sample; predicted: (samples, draws) classes."""
         estimates = {}
-        if verdicts is not None and self.reference.label and len(self.labelled):
-            said = verdicts[np.searchsorted(self.indices, self.labelled)]
-            right = said == self.reference.test.labels(self.reference.label, self.labelled)[:, None]
+        if predicted is not None and self.reference.label and len(self.labelled):
+            classes = predicted[np.searchsorted(self.indices, self.labelled)]
+            right = classes == self.reference.test.labels(self.reference.label, self.labelled)[:, None]
             estimates["accuracy"] = share(right.mean(1))
         if self._tokenizer.kind == "table" and len(self.complete):
             true = self.reference.table(self.reference.test, self.direction.target, self.complete)
             drawn = np.array([values[row] for row in np.searchsorted(self.indices, self.complete)])
-            estimates |= compare_tables(true, drawn.mean(1), self.settings.seed)
-        if self.reference.risks:
-            estimates |= self.reference.risks.judge(self.direction.target, self.indices, values)
+            estimates |= compare_tables(true, drawn.mean(1), self.config.seed)
+        if self.reference.cox_models:
+            estimates |= self.reference.cox_models.concordance_of(self.direction.target, self.indices, values)
         return estimates
 
-    def _perplexity(self, name: str, imputer: Asked) -> dict[str, Estimate]:
+    def _perplexity(self, name: str, imputer: Run) -> dict[str, Estimate]:
         """Perplexity of the true target over the samples that have it; {} where there is none (continuous, or retrieved)."""
         if not len(self.complete) or not self._tokenizer.vocabulary_size or not imputer.has_likelihood:
             return {}
-        asked = self.complete[:: -(-len(self.complete) // SCORED_BY_TOKEN)] if imputer.scores_by_token else self.complete
-        scored = imputer.score(self._samples(asked), self.direction.given, self.direction.target)
-        scores = np.array(scored, dtype=np.float64)
+        scored = self.complete[:: -(-len(self.complete) // SCORED_BY_TOKEN)] if imputer.scores_by_token else self.complete
+        scores = np.array(imputer.score(self._samples(scored), self.direction.given, self.direction.target), dtype=np.float64)
         if not np.isfinite(scores).all():
             what = f"the run gives no finite likelihood for {self.direction}."
             raise DataError(what, where=name, fix="Its training diverged: train it again.")
-        return {"perplexity": perplexity(scores[:, 0], scores[:, 1], self.settings.seed)}
+        return {"perplexity": perplexity(scores[:, 0], scores[:, 1], self.config.seed)}
 
-    def _shown(self, values: Sequence[Sequence[Any]], verdicts: np.ndarray | None) -> Shown:
+    def _shown(self, values: Sequence[Sequence[Any]], predicted: np.ndarray | None) -> Shown:
         """The first draw of the samples to show."""
         rows = np.searchsorted(self.indices, self.shown)
-        said = [str(verdicts[row, 0]) if verdicts is not None else None for row in rows]
-        return {i: (values[row][0], verdict) for i, row, verdict in zip(self.shown, rows, said, strict=True)}
+        classes = [str(predicted[row, 0]) if predicted is not None else None for row in rows]
+        return {i: (values[row][0], name) for i, row, name in zip(self.shown, rows, classes, strict=True)}
 
-    def _most_telling(self, count: int) -> list[int]:
+    def _samples_to_show(self, count: int) -> list[int]:
         """Samples to show: complete ones first, and as many classes as possible, in order of their classes."""
-        complete, met = set(self.complete.tolist()), Counter[str]()
+        complete, seen = set(self.complete.tolist()), Counter[str]()
         ranked = []
         for i in sorted(self.indices.tolist(), key=lambda i: i not in complete):
             label = self.reference.class_of(i) or ""
-            ranked.append((i not in complete, met[label], label, i))
-            met[label] += 1
+            ranked.append((i not in complete, seen[label], label, i))
+            seen[label] += 1
         return [i for *_, i in sorted(sorted(ranked)[:count], key=lambda entry: entry[2:])]
 
     def _samples(self, indices: np.ndarray) -> list[Any]:

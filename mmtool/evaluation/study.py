@@ -1,4 +1,4 @@
-"""What every task of an evaluation shares: the real data, the runs, the settings, and features and draws that are made only once."""
+"""What every task of an evaluation shares: the real data, the runs, the config, and features and draws that are computed only once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mmtool.data.sample import Sample
-from mmtool.evaluation.outcomes import Outcome, Settings, all_outcomes
+from mmtool.evaluation.config import EvaluationConfig
+from mmtool.evaluation.outcomes import Outcome, all_outcomes
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.impute.imputer import Imputer
@@ -19,19 +20,19 @@ Side = Literal["train", "test"]
 
 
 class Study:
-    """The reference data, the runs by name, and how they are asked; others: samples of other data, to be told from these."""
+    """The reference data, the runs by name, and how they are evaluated. ood_samples: of other data, for the task `ood`."""
 
     def __init__(
-        self, reference: Reference, imputers: Mapping[str, Imputer], settings: Settings, others: Sequence[Sample] | None = None
+        self, reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig, ood_samples: Sequence[Sample] | None = None
     ) -> None:
-        self.reference, self.imputers, self.settings, self.others = reference, imputers, settings, others
+        self.reference, self.imputers, self.config, self.ood_samples = reference, imputers, config, ood_samples
         self.names: list[str] = list(reference.tokenizers)
         self._features: dict[tuple[str, Side, tuple[str, ...], str | None], tuple[np.ndarray, np.ndarray]] = {}
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """Every run and baseline on every direction of imputation."""
-        return list(all_outcomes(self.reference, self.imputers, self.settings))
+        return list(all_outcomes(self.reference, self.imputers, self.config))
 
     def side(self, side: Side) -> DecodedSamples:
         return self.reference.train if side == "train" else self.reference.test
@@ -42,15 +43,15 @@ class Study:
     def features(self, run: str, side: Side, subset: Sequence[str], pooling: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(indices (N,), features (N, D)) of the labelled samples of a side that hold all of `subset`, seen through these alone.
 
-        Of training samples there are at most `settings.train_limit`, chosen by the seed. pooling: None for the run's usual one.
+        Of training samples there are at most `config.train_limit`, chosen by the seed. pooling: None for the run's usual one.
         """
         key = (run, side, tuple(subset), pooling)
         if key not in self._features:
             rows = self.side(side).having(*subset)
             if self.reference.label:
                 rows = self.side(side).labelled(self.reference.label, rows)
-            if side == "train" and len(rows) > self.settings.train_limit:
-                rows = np.sort(np.random.default_rng(self.settings.seed).choice(rows, self.settings.train_limit, replace=False))
+            if side == "train" and len(rows) > self.config.train_limit:
+                rows = np.sort(np.random.default_rng(self.config.seed).choice(rows, self.config.train_limit, replace=False))
             samples = self.samples(side, rows)
             matrix = self.imputers[run].features(samples, subset, pooling) if samples else np.zeros((0, 1), np.float32)
             self._features[key] = rows, matrix
@@ -64,7 +65,7 @@ class Study:
         return self.side(side).labels(self.reference.label, indices).astype(str)
 
 
-def row(
+def make_row(
     run: str,
     imputer: Imputer | None,
     given: Sequence[str],
@@ -75,6 +76,6 @@ def row(
     at: float | None = None,
 ) -> Row:
     """One row of report.json; imputer None: a baseline. at: the place on the x-axis, where the metric is a curve."""
-    who = {"method": imputer.method, "seed": imputer.seed} if imputer else {"method": run, "seed": None}
+    method = {"method": imputer.method, "seed": imputer.seed} if imputer else {"method": run, "seed": None}
     where = {"run": run, "given": list(given), "target": target, "seen": seen, "metric": metric}
-    return {**who, **where, **asdict(estimate), **({} if at is None else {"at": at})}
+    return {**method, **where, **asdict(estimate), **({} if at is None else {"at": at})}

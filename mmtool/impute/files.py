@@ -66,7 +66,7 @@ def impute_files(
     place.check_directory()
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
-        raise UsageError(what, where="--samples/--max-donors", fix="Ask for fewer samples than donors.")
+        raise UsageError(what, where="--draws/--max-donors", fix="Ask for fewer draws than donors.")
     if options.donors is not None and (options.params != PLAIN or not options.consistency):
         fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
         raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)

@@ -140,7 +140,7 @@ class Imputer:
         pool = [holding[i] for i in np.sort(np.random.default_rng(seed).permutation(len(holding))[:limit])]
         if len(pool) <= draws:
             what = f"{len(pool)} donors hold {want}; to choose {draws} takes {draws + 1} or more, as no sample is its own donor."
-            raise UsageError(what, where="--donors", fix="Give more data that has it, raise --max-donors, or ask for fewer with --samples.")
+            raise UsageError(what, where="--donors", fix="Give more data that has it, raise --max-donors, or ask for fewer with --draws.")
         scores = self.match(samples, have, want, [donor.tokens[want] for donor in pool], donors)
         keys = np.array([donor.key for donor in pool], dtype=object)
         scores[keys == np.array([sample.key for sample in samples], dtype=object)[:, None]] = -np.inf

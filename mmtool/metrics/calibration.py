@@ -1,4 +1,4 @@
-"""Calibration: do the intervals that imputation states hold the true values as often as they say?"""
+"""Calibration: do the intervals of imputed values hold the true values as often as their level?"""
 
 from collections.abc import Callable, Sequence
 
@@ -18,17 +18,17 @@ def coverage(true: np.ndarray, bounds: np.ndarray, seed: int, levels: Sequence[f
     """{"coverage_50": share of true values inside their 50 % interval, ...}, with intervals by bootstrap over samples.
 
     true (N, F), NaN where missing: left out. bounds (2 x levels, N, F): quantiles in the order of `interval_shares`.
-    A calibrated imputation covers as much as the level says; more is too careful, less too sure of itself.
+    A calibrated imputation covers as much as the level says; more is underconfident, less overconfident.
     """
     known = ~np.isnan(true)
     counts = known.sum(1)
     if not counts.any():
         return {}
-    found = {}
+    estimates = {}
     for level, low, high in zip(levels, bounds[0::2], bounds[1::2], strict=True):
         inside = (known & (true >= low) & (true <= high)).sum(1)
-        found[f"coverage_{round(100 * level)}"] = bootstrap(_share_of(inside, counts), len(true), seed)
-    return found
+        estimates[f"coverage_{round(100 * level)}"] = bootstrap(_share_of(inside, counts), len(true), seed)
+    return estimates
 
 
 def _share_of(inside: np.ndarray, counts: np.ndarray) -> Callable[[np.ndarray], float]:

@@ -1,4 +1,4 @@
-"""How well classes are told."""
+"""How well classes are predicted."""
 
 import numpy as np
 from sklearn.metrics import f1_score

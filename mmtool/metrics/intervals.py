@@ -12,7 +12,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval, and the number of samples behind it; NaN where these are too few or too alike to tell."""
+    """A value, its 95 % interval, and the number of samples behind it; NaN where these are too few or too alike."""
 
     value: float
     low: float
@@ -66,11 +66,11 @@ def crossed(values: np.ndarray, seed: int) -> Estimate:
     return Estimate.around(values.mean(), low, high, n)
 
 
-def r_squared(truth: np.ndarray, said: np.ndarray, seed: int) -> Estimate:
+def r_squared(truth: np.ndarray, predicted: np.ndarray, seed: int) -> Estimate:
     """Share of the variance of (n,) numbers that predictions explain, by the bootstrap."""
 
     def statistic(rows: np.ndarray) -> float:
         spread = float(np.square(truth[rows] - truth[rows].mean()).sum())
-        return 1 - float(np.square(truth[rows] - said[rows]).sum()) / spread if spread else float("nan")
+        return 1 - float(np.square(truth[rows] - predicted[rows]).sum()) / spread if spread else float("nan")
 
     return bootstrap(statistic, len(truth), seed)

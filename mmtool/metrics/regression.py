@@ -40,14 +40,14 @@ def r2_of(true: np.ndarray, imputed: np.ndarray) -> Statistic:
 def spearman_of(true: np.ndarray, imputed: np.ndarray) -> Statistic:
     """Of rows: the mean over features of the correlation of ranks; a feature imputed as a constant counts as uncorrelated."""
     known = np.ascontiguousarray(~np.isnan(true).T)
-    ranks_of, guesses_of = _ranks_of(true.T, known), _ranks_of(imputed.T, known)
+    ranks_of, imputed_ranks_of = _ranks_of(true.T, known), _ranks_of(imputed.T, known)
 
     def spearman(rows: np.ndarray) -> float:
         weight = np.bincount(rows, minlength=len(true)) * known.astype(float)
-        ranks, guesses = _centred(ranks_of(weight), weight), _centred(guesses_of(weight), weight)
-        own, other = (weight * ranks**2).sum(1), (weight * guesses**2).sum(1)
-        spread, varying = np.sqrt(own * other), own > 0
-        correlation = (weight * ranks * guesses).sum(1) / np.where(spread > 0, spread, np.inf)
+        ranks, imputed_ranks = _centred(ranks_of(weight), weight), _centred(imputed_ranks_of(weight), weight)
+        true_spread, imputed_spread = (weight * ranks**2).sum(1), (weight * imputed_ranks**2).sum(1)
+        spread, varying = np.sqrt(true_spread * imputed_spread), true_spread > 0
+        correlation = (weight * ranks * imputed_ranks).sum(1) / np.where(spread > 0, spread, np.inf)
         return float(np.mean(correlation[varying])) if varying.any() else float("nan")
 
     return spearman
@@ -63,7 +63,7 @@ def _ranks_of(values: np.ndarray, known: np.ndarray) -> Callable[[np.ndarray], n
     first = np.maximum.accumulate(np.where(begins, number, 0), 1)
     last = np.minimum.accumulate(np.where(ends, number, len(number))[:, ::-1], 1)[:, ::-1]
     place = np.argsort(order, axis=1)
-    before, upto = (np.take_along_axis(each, place, 1) for each in (first, last + 1))
+    before, upto = (np.take_along_axis(ends_of_ties, place, 1) for ends_of_ties in (first, last + 1))
 
     def ranks(weight: np.ndarray) -> np.ndarray:
         sums = np.zeros((len(values), len(number) + 1))

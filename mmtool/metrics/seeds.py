@@ -1,7 +1,7 @@
 """Rows of several seeds -> one row each: the mean, with a 95 % interval over seeds by Student's t.
 
 Perplexities are averaged as logarithms (their geometric mean is the perplexity of the mean loss); intervals of shares stay in [0, 1].
-Runs of the same seed are also compared with each other, which tells more than two intervals beside each other do.
+Runs of the same seed are also compared with each other, which is more precise than two intervals beside each other.
 """
 
 import math
@@ -28,21 +28,21 @@ def over_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def against_others(results: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
     """Run `name` against every other run that was trained with the same seeds: the difference of each metric (of perplexities the ratio)
     averaged over seeds; none where there are fewer than two. `run` is the other one."""
-    found: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    by_seed: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in results:
         if row["seed"] is not None and row.get("at") is None:
-            found[row["run"], tuple(row["given"]), row["target"], row["metric"]][row["seed"]] = row
+            by_seed[row["run"], tuple(row["given"]), row["target"], row["metric"]][row["seed"]] = row
     rows = []
-    for (other, given, target, metric), theirs in found.items():
-        ours = found.get((name, given, target, metric), {})
+    for (run, given, target, metric), theirs in by_seed.items():
+        ours = by_seed.get((name, given, target, metric), {})
         seeds = sorted(set(ours) & set(theirs))
-        if other == name or len(seeds) < 2:
+        if run == name or len(seeds) < 2:
             continue
         pairs, ratio = [(ours[seed]["value"], theirs[seed]["value"]) for seed in seeds], metric.startswith("perplexity")
         named = (RATIO if ratio else DIFFERENCE).format(metric)
-        value, low, high = mean_of_seeds(named, [own / their if ratio else own - their for own, their in pairs])
+        mean, low, high = mean_of_seeds(named, [value / other if ratio else value - other for value, other in pairs])
         row = {**theirs[seeds[0]], "metric": named, "seed": None, "seeds": len(seeds), "n": min(ours[seeds[0]]["n"], theirs[seeds[0]]["n"])}
-        rows.append({**row, "value": value, "low": low, "high": high})
+        rows.append({**row, "value": mean, "low": low, "high": high})
     return rows
 
 

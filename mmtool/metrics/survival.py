@@ -1,7 +1,7 @@
 """Survival: how well a Cox model, fitted on real data of one modality, orders held-out samples by their risk.
 
-The concordance index is the share of comparable pairs whose order of events the risk tells; 0.5 is chance. A model fitted on
-the real modality is asked for the risk of real held-out values (the upper_bound) and of imputed ones.
+The concordance index is the share of comparable pairs whose order of events is that of their risks; 0.5 is chance. A model fitted on
+the real modality predicts the risk of real held-out values (the upper bound) and of imputed ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ class CoxModel:
 
 def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int) -> Estimate | None:
     """Harrell's c-index of (N,) risks with a bootstrap interval; None where too few pairs can be compared."""
-    found = bootstrap(lambda rows: _c_index(risk[rows], outcomes[rows]), len(risk), seed)
-    return found if found.defined else None
+    estimate = bootstrap(lambda rows: _c_index(risk[rows], outcomes[rows]), len(risk), seed)
+    return estimate if estimate.defined else None
 
 
 def outcomes_of(labels: Sequence[Mapping[str, Any]], time: str, event: str) -> np.ndarray:
@@ -47,19 +47,19 @@ def outcomes_of(labels: Sequence[Mapping[str, Any]], time: str, event: str) -> n
 
     Raises UsageError where a label is not a number, or an event not 0 or 1.
     """
-    found = np.full((len(labels), 2), np.nan)
-    for row, own in enumerate(labels):
-        if own.get(time) is None or own.get(event) is None:
+    outcomes = np.full((len(labels), 2), np.nan)
+    for row, of_sample in enumerate(labels):
+        if of_sample.get(time) is None or of_sample.get(event) is None:
             continue
         try:
-            found[row] = float(own[time]), float(own[event])
+            outcomes[row] = float(of_sample[time]), float(of_sample[event])
         except (TypeError, ValueError) as error:
-            what = f"{time}={own[time]!r}, {event}={own[event]!r} is no time and event."
+            what = f"{time}={of_sample[time]!r}, {event}={of_sample[event]!r} is no time and event."
             raise UsageError(what, where="--survival", fix="Name a label with a time and one with 0 or 1.") from error
-        if found[row, EVENT] not in (0, 1):
-            raise UsageError(f"{event} is {own[event]!r}.", where="--survival", fix="An event is 1 (observed) or 0 (censored).")
-    found[~(found[:, TIME] > 0)] = np.nan
-    return found
+        if outcomes[row, EVENT] not in (0, 1):
+            raise UsageError(f"{event} is {of_sample[event]!r}.", where="--survival", fix="An event is 1 (observed) or 0 (censored).")
+    outcomes[~(outcomes[:, TIME] > 0)] = np.nan
+    return outcomes
 
 
 def _choose_penalty(features: np.ndarray, outcomes: np.ndarray, penalties: np.ndarray, seed: int) -> float:

@@ -1,4 +1,4 @@
-"""What unit a metric of a report has, told from its name."""
+"""What unit a metric of a report has, by its name."""
 
 SHARES = ("accuracy", "recall", "robustness", "calibration error", "coverage", "macro f1", "auroc")
 

@@ -119,7 +119,8 @@ class Transformer(nn.Module):
         """Hidden states (B, L, D) after the final norm.
 
         slot: row of `slot_embedding` (see `num_slots`); position: on the tokenizer's grid, (row, column) or more axes; mask: bool, True
-        where a query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous modalities.
+        where a query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous
+        modalities.
         """
         x = self.embed(tokens_BL, modality_BL, slot_BL, position_BLA, patches)
         cos_sin = self.shape.cos_sin(position_BLA, x.dtype)

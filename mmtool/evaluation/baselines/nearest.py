@@ -34,12 +34,12 @@ class NearestNeighbour:
         hops = self._hops(direction)
         if hops is None:
             return None
-        side, found = self._test, indices
+        side, nearest = self._test, indices
         for hop in hops:
             rows = self._train.having(*hop.given, hop.target)
-            points, queries = self._joined(self._train, hop.given, rows), self._joined(side, hop.given, found)
-            side, found = self._train, rows[_nearest(points, queries)]
-        return found
+            points, queries = self._joined(self._train, hop.given, rows), self._joined(side, hop.given, nearest)
+            side, nearest = self._train, rows[_nearest(points, queries)]
+        return nearest
 
     def _hops(self, direction: Direction) -> list[Direction] | None:
         names = {*direction.given, direction.target}

@@ -1,4 +1,4 @@
-"""Tables among the modalities: raw values for a fair comparison, and the imputers of whole tables asked for a direction."""
+"""Tables among the modalities: raw values for a fair comparison, and the imputers of whole tables."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ class TabularBaselines:
         if self._names:
             from mmtool.evaluation.baselines.tabular import TABULAR_BASELINES, TrainingTables
 
-            tables = {name: _with_holes(reference, reference.train, name) for name in self._names}
+            tables = {name: _with_nan(reference, reference.train, name) for name in self._names}
             self._imputers = {name: TABULAR_BASELINES[name] for name in TABULAR_NAMES}
             self._train = TrainingTables(tables, reference.graph)
 
@@ -36,7 +36,7 @@ class TabularBaselines:
                 yield name, rows
 
 
-def _with_holes(reference: Reference, side: DecodedSamples, name: str) -> np.ndarray:
+def _with_nan(reference: Reference, side: DecodedSamples, name: str) -> np.ndarray:
     """(all samples, F) rows, NaN where a sample lacks the table."""
     held = side.having(name)
     rows = reference.table(side, name, held)

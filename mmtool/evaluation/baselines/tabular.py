@@ -1,6 +1,6 @@
 """What a careful practitioner gets without a generative model: imputers of whole tables, reached through the linking modality.
 
-Each takes training tables with holes and the given tables of other samples, and answers with the target table. Where training
+Each takes training tables with missing rows and the given tables of other samples, and answers with the target table. Where training
 samples hold given and target together it learns from these; where they never do, it goes through the modalities between them: a chain.
 """
 
@@ -36,7 +36,7 @@ CHAINED_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Scaler:
-    """Clipped and standardised columns, holes at 0, and the way back."""
+    """Clipped and standardised columns, missing values at 0, and the inverse."""
 
     low: np.ndarray
     high: np.ndarray
@@ -62,7 +62,7 @@ class Scaler:
 
 
 class TrainingTables:
-    """Training tables with holes: scaled, and who holds what."""
+    """Training tables with missing rows, scaled; held: modality -> (N,) whether a sample has it."""
 
     def __init__(self, tables: Tables, graph: CoOccurrence) -> None:
         self.graph = graph
@@ -139,34 +139,34 @@ def nearest_neighbours(train: TrainingTables, direction: Direction, given: Table
         answers = _neighbours(points, answers).predict(train.near(after, rows))  # pseudo-targets of samples that hold start and link
         points = train.near(start, rows)
         assert link in after
-    asked = train.given(direction, given)
-    found = _neighbours(points, answers).predict(_join([train.near_space(name).transform(asked[name]) for name in hops[0][0]]))
-    return train.scalers[target].raw(found)
+    queries = train.given(direction, given)
+    imputed = _neighbours(points, answers).predict(_join([train.near_space(name).transform(queries[name]) for name in hops[0][0]]))
+    return train.scalers[target].raw(imputed)
 
 
 def chained_equations(train: TrainingTables, direction: Direction, given: Tables) -> np.ndarray | None:
-    """Iterative imputation (MICE-like) of the leading components of all modalities at once, training and asked rows together.
+    """Iterative imputation (MICE-like) of the leading components of all modalities at once, training rows and queries together.
 
     For pairs never seen together it is known to fail: given the link, an imputed modality is a copy of it, and regressions on both
     may weigh them in any way.
     """
     if train.hops(direction) is None:
         return None
-    asked, count = train.given(direction, given), _count(direction, given)
+    queries, count = train.given(direction, given), _count(direction, given)
     reduced = {name: _reduction(rows[train.held[name]], CHAINED_COMPONENTS) for name, rows in train.standard.items()}
     blocks = []
     for name, rows in train.standard.items():
         known = np.where(train.held[name][:, None], reduced[name].transform(rows), np.nan)
-        own = reduced[name].transform(asked[name]) if name in asked else np.full((count, known.shape[1]), np.nan)
-        blocks.append(np.vstack([known, own]))
+        rows_of_queries = reduced[name].transform(queries[name]) if name in queries else np.full((count, known.shape[1]), np.nan)
+        blocks.append(np.vstack([known, rows_of_queries]))
     table = np.hstack(blocks)
     bounds = {"min_value": np.nanmin(table, 0), "max_value": np.nanmax(table, 0)}  # without them rounds run away from each other
     imputer = IterativeImputer(BayesianRidge(), max_iter=CHAINED_ROUNDS, tol=1e-2, random_state=0, skip_complete=True, **bounds)
-    filled = imputer.fit_transform(table)[-count:]
-    place = dict(zip(train.standard, np.cumsum([0, *(block.shape[1] for block in blocks)]), strict=False))
+    imputed = imputer.fit_transform(table)[-count:]
+    start = dict(zip(train.standard, np.cumsum([0, *(block.shape[1] for block in blocks)]), strict=False))
     width = reduced[direction.target].n_components_
-    own = filled[:, place[direction.target] : place[direction.target] + width]
-    return train.scalers[direction.target].raw(reduced[direction.target].inverse_transform(own))
+    components = imputed[:, start[direction.target] : start[direction.target] + width]
+    return train.scalers[direction.target].raw(reduced[direction.target].inverse_transform(components))
 
 
 class Fitted(Protocol):
@@ -191,12 +191,12 @@ def _chain(
     hops = train.hops(direction)
     if hops is None:
         return None
-    asked = train.given(direction, given)
-    found = [asked[name] for name in hops[0][0]]
+    queries = train.given(direction, given)
+    imputed = [queries[name] for name in hops[0][0]]
     for names, target in hops:
         rows = train.having(*names, target)
-        found = [fit(train.joined(names, rows), train.standard[target][rows]).predict(_join(found))]
-    return train.scalers[direction.target].raw(found[0])
+        imputed = [fit(train.joined(names, rows), train.standard[target][rows]).predict(_join(imputed))]
+    return train.scalers[direction.target].raw(imputed[0])
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:

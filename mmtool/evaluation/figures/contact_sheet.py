@@ -1,4 +1,5 @@
-"""One picture of everything: what was given, what is true, what every method made of it, framed by the judge's verdict."""
+"""One picture of everything: what was given, what is true, what every method imputed, framed by the class that the reference
+classifier predicts."""
 
 import re
 from collections.abc import Sequence
@@ -24,17 +25,18 @@ PAPER, INK, SOFT, NEVER, SEEN = "#ffffff", "#0f172a", "#64748b", "#4338ca", "#94
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a block: the same thing for every sample. values: None leaves a cell empty; verdicts: the judge's, None where real."""
+    """One row of a block: the same thing for every sample. values: None leaves a cell empty; predicted: classes
+    by the reference classifier, None where real."""
 
     title: str
     modality: str
     values: list[Any]
-    verdicts: list[str | None] | None = None
+    predicted: list[str | None] | None = None
 
 
 @dataclass(frozen=True)
 class Block:
-    """One direction: samples side by side, strips below each other. classes: what is right, per sample."""
+    """One direction: samples side by side, strips below each other. classes: the true ones, per sample."""
 
     direction: Direction
     seen: bool
@@ -44,21 +46,21 @@ class Block:
     strips: list[Strip]
 
 
-def blocks(outcomes: Sequence[Outcome], reference: Reference) -> list[Block]:
+def blocks_of(outcomes: Sequence[Outcome], reference: Reference) -> list[Block]:
     """Directions in their order, the never seen ones of each size first, and no more than a picture can hold."""
     grouped: dict[Direction, list[Outcome]] = {}
     for outcome in outcomes:
         grouped.setdefault(outcome.direction, []).append(outcome)
-    found = [_block(direction, group, reference) for direction, group in grouped.items()]
-    return sorted((block for block in found if block.keys), key=lambda block: (len(block.direction.given), block.seen))[:MAX_BLOCKS]
+    blocks = [_block(direction, group, reference) for direction, group in grouped.items()]
+    return sorted((block for block in blocks if block.keys), key=lambda block: (len(block.direction.given), block.seen))[:MAX_BLOCKS]
 
 
-def draw_contact_sheet(path: Path, found: Sequence[Block], reference: Reference) -> None:
+def draw_contact_sheet(path: Path, blocks: Sequence[Block], reference: Reference) -> None:
     """Write the sheet as PNG."""
-    drawers = {name: Thumbnails(tokenizer, _samples_of(found, name), CELL) for name, tokenizer in reference.tokenizers.items()}
-    width = GUTTER + max(len(block.keys) for block in found) * (CELL[0] + GAP)
-    columns = min(COLUMNS_OF_BLOCKS, len(found))
-    rows = [found[start : start + columns] for start in range(0, len(found), columns)]
+    drawers = {name: Thumbnails(tokenizer, _samples_of(blocks, name), CELL) for name, tokenizer in reference.tokenizers.items()}
+    width = GUTTER + max(len(block.keys) for block in blocks) * (CELL[0] + GAP)
+    columns = min(COLUMNS_OF_BLOCKS, len(blocks))
+    rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     heights = [max(_height(block) for block in row) + MARGIN for row in rows]
     sheet = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, BANNER + sum(heights)), PAPER)
     _banner(sheet, reference.label)
@@ -79,8 +81,8 @@ def _block(direction: Direction, group: Sequence[Outcome], reference: Reference)
     strips = [*given, Strip(f"real {direction.target}", direction.target, real)]
     for outcome in group:
         if outcome.name != MARGINAL:
-            values, verdicts = zip(*(outcome.shown[i] for i in indices), strict=True) if indices else ((), ())
-            strips.append(Strip(outcome.name, direction.target, list(values), list(verdicts)))
+            values, predicted = zip(*(outcome.shown[i] for i in indices), strict=True) if indices else ((), ())
+            strips.append(Strip(outcome.name, direction.target, list(values), list(predicted)))
     keys = [reference.test.samples[i].key for i in indices]
     seen = all(outcome.seen for outcome in group)
     return Block(direction, seen, _summary(group), keys, [reference.class_of(i) for i in indices], strips)
@@ -94,9 +96,9 @@ def _summary(group: Sequence[Outcome]) -> str:
     return "   ".join(shares or fits)
 
 
-def _samples_of(found: Sequence[Block], name: str) -> list[Any]:
+def _samples_of(blocks: Sequence[Block], name: str) -> list[Any]:
     """The real values on the sheet, by which scales are set."""
-    real = [strip for block in found for strip in block.strips if strip.modality == name and strip.verdicts is None]
+    real = [strip for block in blocks for strip in block.strips if strip.modality == name and strip.predicted is None]
     return [value for strip in real for value in strip.values if value is not None]
 
 
@@ -109,7 +111,7 @@ def _banner(sheet: Image.Image, label: str | None) -> None:
     draw.text((MARGIN, 20), "Given, real and imputed", font=font(26, bold=True), fill=INK)
     left = MARGIN + 390
     if label:
-        for colour, text in ((RIGHT, f"judged to be of the right {label}"), (WRONG, "judged to be of another one (named in the corner)")):
+        for colour, text in ((RIGHT, f"classified as the right {label}"), (WRONG, "classified as another one (named in the corner)")):
             draw.rectangle((left, 27, left + 26, 45), outline=colour, width=4)
             draw.text((left + 36, 36), text, font=font(15), fill=INK, anchor="lm")
             left += 70 + int(font(15).getlength(text))
@@ -146,32 +148,32 @@ def _title(draw: ImageDraw.ImageDraw, left: int, top: int, block: Block) -> None
 
 def _draw_strip(sheet: Image.Image, left: int, top: int, strip: Strip, classes: Sequence[str | None], drawer: Thumbnails) -> None:
     draw = ImageDraw.Draw(sheet)
-    imputed = strip.verdicts is not None
+    imputed = strip.predicted is not None
     lines = wrap(strip.title, font(14, bold=imputed), GUTTER - 14)
     for number, line in enumerate(lines):
         height = top + CELL[1] / 2 + (number - (len(lines) - 1) / 2) * 18
         draw.text((left + GUTTER - 12, height), line, font=font(14, bold=imputed), fill=INK if imputed else SOFT, anchor="rm")
-    verdicts = strip.verdicts or [None] * len(classes)
-    for place, (value, verdict, right) in enumerate(zip(strip.values, verdicts, classes, strict=True)):
+    predicted = strip.predicted or [None] * len(classes)
+    for place, (value, predicted_class, true_class) in enumerate(zip(strip.values, predicted, classes, strict=True)):
         x = left + GUTTER + place * (CELL[0] + GAP)
         if value is not None:
             sheet.paste(drawer(value), (x, top))
-        _frame(draw, x, top, verdict, right)
+        _frame(draw, x, top, predicted_class, true_class)
 
 
-def _frame(draw: ImageDraw.ImageDraw, x: int, y: int, verdict: str | None, right: str | None) -> None:
-    """Green or red by the verdict; a wrong class is named in the corner. Grey where nothing was judged."""
+def _frame(draw: ImageDraw.ImageDraw, x: int, y: int, predicted: str | None, true: str | None) -> None:
+    """Green where the predicted class is the true one, else red with the predicted class in the corner; grey where there is none."""
     box = (x, y, x + CELL[0] - 1, y + CELL[1] - 1)
-    if verdict is None or right is None:
+    if predicted is None or true is None:
         draw.rectangle(box, outline=PLAIN, width=1)
         return
-    draw.rectangle(box, outline=RIGHT if verdict == right else WRONG, width=4)
-    if verdict != right:
-        points, lines = name_lines(verdict, TAG_SIZES, CELL[0] - 16)
+    draw.rectangle(box, outline=RIGHT if predicted == true else WRONG, width=4)
+    if predicted != true:
+        points, lines = name_lines(predicted, TAG_SIZES, CELL[0] - 16)
         width = int(max(font(points, bold=True).getlength(line) for line in lines)) + 10
         height = len(lines) * (points + 2) + 4
         draw.rectangle((box[2] - width, box[3] - height, box[2], box[3]), fill=WRONG)
-        _name(draw, box[2] - width // 2, box[3] - height // 2, verdict, TAG_SIZES, CELL[0] - 16, PAPER)
+        _name(draw, box[2] - width // 2, box[3] - height // 2, predicted, TAG_SIZES, CELL[0] - 16, PAPER)
 
 
 def _name(draw: ImageDraw.ImageDraw, x: int, y: int, text: str, sizes: Sequence[int], width: int, colour: str) -> None:

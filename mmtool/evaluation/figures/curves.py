@@ -47,7 +47,7 @@ def draw_curves(
 ) -> None:
     """Write STEM.png and STEM.svg. diagonal: a dashed line where y equals x.
 
-    aside: names of lines that are drawn dashed and may leave their panel; each panel then has a scale of its own, for the others.
+    aside: names of lines that are drawn dashed and may leave their panel; each panel then has its own scale, for the other lines.
     """
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -61,7 +61,7 @@ def draw_curves(
         if len(panels) > 1:
             axis.set_title(name, fontsize=10, color=INK)
         if diagonal:
-            handles.setdefault("as it says", axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=SPARE)[0])
+            handles.setdefault("calibrated", axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=SPARE)[0])
     for place, axis in enumerate(axes.flat):
         axis.set_visible(place < len(panels))
         if place + columns >= len(panels):  # nothing below it

@@ -26,7 +26,7 @@ WIDTH = 9  # of the figures, in inches
 INK, FAINT, BAND, CHANCE = "#0f172a", "#e2e8f0", "#f4f6fa", "#dc2626"
 HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 TITLES = {
-    "accuracy": "class accuracy of imputed data, by a judge trained on real data",
+    "accuracy": "class accuracy of imputed data, by a reference classifier trained on real data",
     "perplexity": "perplexity of the true target (lower is better)",
     "r2": "R² of imputed values, mean over features",
     "spearman": "Spearman correlation of imputed values, mean over features",
@@ -98,10 +98,10 @@ def _panel(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], palette: 
     names = list(dict.fromkeys(_direction(row) for row in rows))
     height = 0.8 / len(palette)
     for place, (method, colour) in enumerate(palette.items()):
-        own = [row for row in rows if row["run"] == method]
-        if own:
-            at = [names.index(_direction(row)) + (place - (len(palette) - 1) / 2) * height for row in own]
-            _marks(axis, metric, own, at, height, colour, method)
+        of_method = [row for row in rows if row["run"] == method]
+        if of_method:
+            at = [names.index(_direction(row)) + (place - (len(palette) - 1) / 2) * height for row in of_method]
+            _marks(axis, metric, of_method, at, height, colour, method)
     if metric == "accuracy":
         _references(axis, rows, names, meta)
     axis.set_yticks(range(len(names)), names, fontsize=10.5)
@@ -130,13 +130,14 @@ def _marks(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], at: list[
 
 
 def _references(axis: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str], meta: Mapping[str, Any]) -> None:
-    """Chance as a line through all; the judge's accuracy on real data as a mark over each direction."""
+    """Chance as a line through all; the reference classifier's accuracy on real data as a mark over each direction."""
     axis.axvline(1 / max(1, len(meta["classes"])), color=CHANCE, linestyle="--", linewidth=1.3, label="chance")
-    upper_bounds = {_direction(row): meta["classifiers"][row["target"]]["value"] for row in rows if row["target"] in meta["classifiers"]}
+    of_target = meta["upper_bounds"]["accuracy"]
+    upper_bounds = {_direction(row): of_target[row["target"]]["value"] for row in rows if row["target"] in of_target}
     places = [names.index(name) for name in upper_bounds]
     if places:
         low, high = [place - 0.42 for place in places], [place + 0.42 for place in places]
-        axis.vlines(list(upper_bounds.values()), low, high, color=INK, linewidth=2, linestyle=":", label="classifier on real data")
+        axis.vlines(list(upper_bounds.values()), low, high, color=INK, linewidth=2, linestyle=":", label="upper bound (real data)")
 
 
 def _scale(axis: Axes, metric: str) -> None:

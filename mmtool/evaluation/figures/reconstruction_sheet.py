@@ -1,62 +1,47 @@
-"""Pictures of reconstructions: each held-out sample masked, as the run completes it, and as it is; of texts the words.
+"""Pictures of reconstructions: each held-out sample masked, as the run reconstructs it, and as it is; of texts the words.
 
-Hidden parts are grey in the masked version. In a completed text, what was told right is green and what is wrong is red.
+Masked parts are grey. In a reconstructed text, pieces predicted right are green and wrong ones red.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmtool.common.storage import atomic_file
 from mmtool.data.sample import Modality, Sample
 from mmtool.evaluation.figures.thumbnails import Thumbnails, font
-from mmtool.evaluation.study import Study
-from mmtool.evaluation.tasks.reconstruction import examples
 from mmtool.impute.imputer import Imputer
 from mmtool.kinds import kind_named
 from mmtool.tokenizers.base import Tokenizer
 
 CELL, GAP, TEXT_WIDTH, LABEL, MARGIN, BANNER, HEADER = 132, 6, 470, 92, 26, 78, 30
-PAPER, INK, SOFT, HOLE, RIGHT, WRONG, LINE = "#ffffff", "#0f172a", "#64748b", "#cbd5e1", "#15803d", "#dc2626", "#e2e8f0"
-POINTS, STEP, HOLE_WIDTH = 15, 20, 26
+PAPER, INK, SOFT, MASK, RIGHT, WRONG, LINE = "#ffffff", "#0f172a", "#64748b", "#cbd5e1", "#15803d", "#dc2626", "#e2e8f0"
+POINTS, STEP, MASK_WIDTH = 15, 20, 26
 STAGES = ("masked", "reconstructed", "original")
-Words = list[tuple[str, str | None]]  # text and its colour; None: a hole
-
-
-def write_sheets(folder: Path, study: Study) -> None:
-    """`reconstructions.png` (of several runs `reconstructions-1.png` ... in their order)."""
-    asked = [(name, imputer) for name, imputer in study.imputers.items() if imputer.reconstructs]
-    for place, (name, imputer) in enumerate(asked, 1):
-        samples, hidden, told = examples(study, imputer)
-        if samples:
-            stem = "reconstructions" if len(asked) == 1 else f"reconstructions-{place}"
-            with atomic_file(folder / f"{stem}.png", force=True) as file:
-                draw_sheet(name, imputer, samples, hidden, told).save(file, "PNG", optimize=True)
+Words = list[tuple[str, str | None]]  # text and its colour; None: masked
 
 
 def draw_sheet(
     title: str,
     imputer: Imputer,
     samples: Sequence[Sample],
-    hidden: Sequence[Mapping[str, np.ndarray]],
-    told: Sequence[Mapping[str, np.ndarray]],
+    masks: Sequence[Mapping[str, np.ndarray]],
+    predicted: Sequence[Mapping[str, np.ndarray]],
 ) -> Image.Image:
     """One line per sample; modalities side by side in the order of the run."""
     modalities = [modality for modality in imputer.modalities if any(modality.name in sample.tokens for sample in samples)]
     widths = [TEXT_WIDTH + LABEL if kind_named(modality.kind).is_text else 3 * (CELL + GAP) for modality in modalities]
     size = (2 * MARGIN + sum(widths) + MARGIN * (len(widths) - 1), BANNER + HEADER + len(samples) * (CELL + 2 * GAP) + MARGIN)
     sheet = Image.new("RGB", size, PAPER)
-    _banner(sheet, title, hidden)
+    _banner(sheet, title, masks)
     left = MARGIN
     for modality, width in zip(modalities, widths, strict=True):
         _column_title(sheet, left, modality)
         columns = [sample.tokens.get(modality.name) for sample in samples]
         draw = _texts if kind_named(modality.kind).is_text else _pictures
-        cells = draw(imputer.tokenizers[modality.name], modality, columns, [masks.get(modality.name) for masks in hidden], told)
+        cells = draw(imputer.tokenizers[modality.name], modality, columns, [mask.get(modality.name) for mask in masks], predicted)
         for line, cell in enumerate(cells):
             if cell is not None:
                 sheet.paste(cell, (left, BANNER + HEADER + line * (CELL + 2 * GAP)))
@@ -64,13 +49,13 @@ def draw_sheet(
     return sheet
 
 
-def _banner(sheet: Image.Image, title: str, hidden: Sequence[Mapping[str, np.ndarray]]) -> None:
+def _banner(sheet: Image.Image, title: str, masks: Sequence[Mapping[str, np.ndarray]]) -> None:
     draw = ImageDraw.Draw(sheet)
-    names = dict.fromkeys(name for masks in hidden for name in masks)
-    ratios = {name: np.concatenate([masks[name] for masks in hidden if name in masks]).mean() for name in names}
+    names = dict.fromkeys(name for mask in masks for name in mask)
+    ratios = {name: np.concatenate([mask[name] for mask in masks if name in mask]).mean() for name in names}
     listed = ", ".join(f"{ratio:.0%} of {name}" for name, ratio in ratios.items())
     draw.text((MARGIN, 18), f"Reconstructions by {title}", font=font(24, bold=True), fill=INK)
-    draw.text((MARGIN, 52), f"hidden: {listed}", font=font(14), fill=SOFT)
+    draw.text((MARGIN, 52), f"masked: {listed}", font=font(14), fill=SOFT)
 
 
 def _column_title(sheet: Image.Image, left: int, modality: Modality) -> None:
@@ -89,33 +74,33 @@ def _pictures(
     tokenizer: Tokenizer,
     modality: Modality,
     columns: Sequence[np.ndarray | None],
-    hidden: Sequence[np.ndarray | None],
-    told: Sequence[Mapping[str, np.ndarray]],
+    masks: Sequence[np.ndarray | None],
+    predicted: Sequence[Mapping[str, np.ndarray]],
 ) -> Iterator[Image.Image | None]:
     """Three thumbnails side by side of each sample that has the modality."""
-    tokens = {i: each for i, each in enumerate(columns) if each is not None}
+    tokens = {i: column for i, column in enumerate(columns) if column is not None}
     held = list(tokens)
     real = dict(zip(held, tokenizer.decode(list(tokens.values())), strict=True))
-    made = dict(zip(held, tokenizer.decode([told[i][modality.name] for i in held]), strict=True))
+    reconstructed = dict(zip(held, tokenizer.decode([predicted[i][modality.name] for i in held]), strict=True))
     draw = Thumbnails(tokenizer, list(real.values()), (CELL, CELL))
-    for i, masks in enumerate(hidden):
-        if i not in real or masks is None:
+    for i, mask in enumerate(masks):
+        if i not in real or mask is None:
             yield None
             continue
         strip = Image.new("RGB", (3 * (CELL + GAP), CELL), PAPER)
-        stages: list[Any] = [_with_holes(draw(real[i]), modality, masks, real[i]), draw(made[i]), draw(real[i])]
+        stages: list[Any] = [_with_mask(draw(real[i]), modality, mask, real[i]), draw(reconstructed[i]), draw(real[i])]
         for place, picture in enumerate(stages):
             strip.paste(picture, (place * (CELL + GAP), 0))
         yield strip
 
 
-def _with_holes(picture: Image.Image, modality: Modality, masks: np.ndarray, value: Any) -> Image.Image:
-    """Grey where tokens are hidden: cells of a grid, else stretches from left to right."""
+def _with_mask(picture: Image.Image, modality: Modality, mask: np.ndarray, value: Any) -> Image.Image:
+    """Grey where tokens are masked: cells of a grid, else stretches from left to right."""
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
-    grid = modality.grid if len(modality.grid) == 2 else (1, len(masks))
+    grid = modality.grid if len(modality.grid) == 2 else (1, len(mask))
     left, top, right, bottom = _extent(picture, value) if modality.kind == "image" else (0, 0, picture.width, picture.height)
-    for place in np.flatnonzero(masks):
+    for place in np.flatnonzero(mask):
         line, column = divmod(int(place), grid[1])
         box = (
             round(left + (right - left) * column / grid[1]),
@@ -123,7 +108,7 @@ def _with_holes(picture: Image.Image, modality: Modality, masks: np.ndarray, val
             round(left + (right - left) * (column + 1) / grid[1]) - 1,
             round(top + (bottom - top) * (line + 1) / grid[0]) - 1,
         )
-        draw.rectangle(box, fill=HOLE)
+        draw.rectangle(box, fill=MASK)
     return picture
 
 
@@ -141,19 +126,19 @@ def _texts(
     tokenizer: Tokenizer,
     modality: Modality,
     columns: Sequence[np.ndarray | None],
-    hidden: Sequence[np.ndarray | None],
-    told: Sequence[Mapping[str, np.ndarray]],
+    masks: Sequence[np.ndarray | None],
+    predicted: Sequence[Mapping[str, np.ndarray]],
 ) -> Iterator[Image.Image | None]:
-    """Masked, completed and true words below each other, of each sample that has the modality."""
-    for i, (tokens, masks) in enumerate(zip(columns, hidden, strict=True)):
-        if tokens is None or masks is None:
+    """Masked, reconstructed and true words below each other, of each sample that has the modality."""
+    for i, (tokens, mask) in enumerate(zip(columns, masks, strict=True)):
+        if tokens is None or mask is None:
             yield None
             continue
-        said = told[i][modality.name]
-        colours = [INK if not hole else RIGHT if same else WRONG for hole, same in zip(masks, said == tokens, strict=True)]
+        codes = predicted[i][modality.name]
+        colours = [INK if not masked else RIGHT if right else WRONG for masked, right in zip(mask, codes == tokens, strict=True)]
         stages: list[Words] = [
-            [(text, None if hole else INK) for text, hole in zip(pieces(tokenizer, tokens), masks, strict=True)],
-            list(zip(pieces(tokenizer, said), colours, strict=True)),
+            [(text, None if masked else INK) for text, masked in zip(pieces(tokenizer, tokens), mask, strict=True)],
+            list(zip(pieces(tokenizer, codes), colours, strict=True)),
             [(text, SOFT) for text in pieces(tokenizer, tokens)],
         ]
         yield _text_cell(stages)
@@ -180,14 +165,14 @@ def _write(draw: ImageDraw.ImageDraw, left: int, top: int, words: Words, max_lin
     """Pieces one after the other, each in its colour, over at most `max_lines` lines."""
     face, x, line = font(POINTS), left, 0
     for text, colour in words:
-        width = HOLE_WIDTH if colour is None else math.ceil(face.getlength(text))
+        width = MASK_WIDTH if colour is None else math.ceil(face.getlength(text))
         if x + width > left + TEXT_WIDTH:
             x, line = left, line + 1
             if line >= max(1, max_lines):
                 draw.text((x + TEXT_WIDTH - 14, top + (line - 1) * STEP), "…", font=face, fill=SOFT)
                 return
         if colour is None:
-            draw.rounded_rectangle((x + 1, top + line * STEP + 2, x + width - 2, top + line * STEP + 17), radius=4, fill=HOLE)
+            draw.rounded_rectangle((x + 1, top + line * STEP + 2, x + width - 2, top + line * STEP + 17), radius=4, fill=MASK)
         else:
             draw.text((x, top + line * STEP), text, font=face, fill=colour)
         x += width

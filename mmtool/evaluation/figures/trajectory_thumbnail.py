@@ -21,7 +21,10 @@ class ClipDrawer:
     def __init__(self, tokenizer: Tokenizer, sample: Sequence[Mapping[str, np.ndarray]], size: tuple[int, int]) -> None:
         self.size = size
         self._streams: Sequence[Any] = tokenizer.streams  # type: ignore[attr-defined]  # trajectory tokenizers have them
-        rows = {own.name: np.concatenate([_rows(own, clip) for clip in sample] or [np.ones((1, own.width))]) for own in self._streams}
+        rows = {
+            stream.name: np.concatenate([_rows(stream, clip) for clip in sample] or [np.ones((1, stream.width))])
+            for stream in self._streams
+        }
         self._reach = {name: np.abs(values).max(0) + 1e-9 for name, values in rows.items()}
 
     def __call__(self, clip: Mapping[str, np.ndarray]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Judges: classifiers trained on real data of one modality, who say of which class an imputed value is."""
+"""Reference classifiers: trained on real data of one modality, they predict the class of imputed values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from mmtool.evaluation.reference.features import Embedding
 class ReferenceClassifier:
     """A support vector machine: linear on words and characters for text, with a Gaussian kernel on principal components otherwise.
 
-    Measured on held-out real data (`predict` against true classes), its accuracy is the upper bound of what it can attest.
+    Measured on held-out real data (`predict` against true classes), its accuracy is the upper bound of that on imputed data.
     """
 
     def __init__(self, embedding: Embedding, values: Sequence[Any], labels: np.ndarray, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The risk of death (or any event) as a judge of imputed data: one Cox model per modality, fitted on real training samples."""
+"""Imputed data rated by the risk of death (or any event): one Cox model per modality, fitted on real training samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,21 +30,21 @@ class CoxModels:
             rows = train.having(name)
             rows = rows[~np.isnan(known[rows]).any(1)]
             if np.sum(known[rows, EVENT]) < MIN_EVENTS:
-                log(f"{name}: fewer than {MIN_EVENTS} events among its training samples, so its survival is not judged.")
+                log(f"{name}: fewer than {MIN_EVENTS} events among its training samples, so its survival is not evaluated.")
                 continue
             self.models[name] = CoxModel(embedding.transform(train.values(name, rows)), known[rows], seed)
             held = test.having(name)
-            real = self.judge(name, held, [[value] for value in test.values(name, held)])
+            real = self.concordance_of(name, held, [[value] for value in test.values(name, held)])
             if real:
                 self.upper_bounds[name] = real["c_index"]
 
-    def judge(self, name: str, indices: np.ndarray, values: Sequence[Sequence[Any]]) -> dict[str, Estimate]:
-        """{"c_index": concordance} of the values imputed for held-out samples, one or more draws each; {} where it cannot be told."""
+    def concordance_of(self, name: str, indices: np.ndarray, values: Sequence[Sequence[Any]]) -> dict[str, Estimate]:
+        """{"c_index": concordance} of the values imputed for held-out samples, with one or more draws; {} if events are too few."""
         rows = np.flatnonzero(~np.isnan(self._test[indices]).any(1))
         if name not in self.models or not len(rows):
             return {}
         draws = len(values[0])
         features = self._embeddings[name].transform([value for row in rows.tolist() for value in values[row]])
         risk = self.models[name].risk(features).reshape(len(rows), draws).mean(1)
-        found = concordance(risk, self._test[indices[rows]], self._seed)
-        return {} if found is None else {"c_index": found}
+        estimate = concordance(risk, self._test[indices[rows]], self._seed)
+        return {} if estimate is None else {"c_index": estimate}

@@ -20,21 +20,21 @@ from mmtool.metrics.intervals import Estimate, share
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.tokenizers.table_rows import quantiles
 
-POOL_PER_COMBINATION = 2000  # training samples per combination of modalities: classifiers need no more, and decoding takes time
 CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
 
+UPPER_BOUNDS = ("accuracy", "c_index")  # metrics of imputed data that real data bounds
+
 RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
-Survival = tuple[str, str] | None  # labels that hold a time and its event
 
 
 class Reference:
     """Held-out samples `test`, training samples `train`, and what is fitted on the latter.
 
     graph: co-occurrence in training. label: by which classifiers classify, None where samples carry none; classes: its values among
-    test samples; regression: whether it is a number without classes, by which nothing is judged. Fitted when first asked for,
+    test samples; regression: whether it is a number without classes, which nothing is classified by. Fitted when first used,
     embeddings: of every modality with two training samples or more; classifiers: of those whose training samples carry at least two
-    classes; upper_bounds: accuracy of each judge on the real values of test samples; risks: what orders samples by survival, where
-    labels tell it.
+    classes; cox_models: of survival, where labels hold it.
+    survival: labels that hold a time and its event.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     """
 
@@ -47,7 +47,7 @@ class Reference:
         label: str | None,
         seed: int,
         raw: RawTables | None = None,
-        survival: Survival = None,
+        survival: tuple[str, str] | None = None,
     ) -> None:
         self.raw = raw or {}
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
@@ -55,12 +55,11 @@ class Reference:
         self.regression = is_number(test.samples, label)
         self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
         self._seed, self._survival = seed, survival
-        self._train_verdicts: dict[str, dict[int, str]] = {}
+        self._train_classes: dict[str, dict[int, str]] = {}
         self._bounds: dict[str, np.ndarray] = {}
 
     def table(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
-        """(n, F) rows of a table as they really are, the most extreme values clipped; where no raw table was given, as the tokenizer
-        holds them."""
+        """(n, F) rows of the raw table, the most extreme values clipped; where none was given, as the tokenizer decodes them."""
         if name not in self.raw:
             return np.stack(side.values(name, indices))
         return np.clip(self._raw_rows(side, name, indices), *self._raw_bounds(name))
@@ -75,10 +74,12 @@ class Reference:
     def _raw_rows(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
         known = self.raw[name]
         keys = [side.samples[int(i)].key for i in indices]
-        lost = next((key for key in keys if key not in known), None)
-        if lost is not None:
+        missing = next((key for key in keys if key not in known), None)
+        if missing is not None:
             raise DataError(
-                f"the sample {lost!r} has {name}, but no row in its raw table.", where="--raw", fix="Give the table it was made of."
+                f"the sample {missing!r} has {name}, but no row in its raw table.",
+                where="--raw",
+                fix="Give the table that it was tokenized from.",
             )
         return np.stack([known[key] for key in keys])
 
@@ -91,12 +92,14 @@ class Reference:
         return self._train_classifiers(self._seed) if self.label and not self.regression else {}
 
     @cached_property
-    def risks(self) -> CoxModels | None:
+    def cox_models(self) -> CoxModels | None:
         return CoxModels(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
 
-    @cached_property
-    def upper_bounds(self) -> dict[str, Estimate]:
-        return {name: upper_bound for name in self.classifiers if (upper_bound := self._ceiling(name))}
+    def upper_bounds(self, metric: str) -> dict[str, Estimate]:
+        """modality -> a metric of `UPPER_BOUNDS` on the real values of test samples, where these have some."""
+        if metric == "c_index":
+            return self.cox_models.upper_bounds if self.cox_models else {}
+        return {name: accuracy for name in self.classifiers if (accuracy := self._accuracy(name))}
 
     def class_of(self, index: int) -> str | None:
         """The class of a test sample, as text."""
@@ -104,11 +107,11 @@ class Reference:
         return None if value is None else str(value)
 
     def train_predictions(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """What the judge of a modality says of training samples (each judged once)."""
-        if name not in self._train_verdicts:
-            verdicts = self.classifiers[name].predict(self.train.values(name))
-            self._train_verdicts[name] = dict(zip(self.train.having(name).tolist(), verdicts, strict=True))
-        return np.array([self._train_verdicts[name][int(i)] for i in indices])
+        """(n,) classes of training samples by the reference classifier of a modality (classified once)."""
+        if name not in self._train_classes:
+            classes = self.classifiers[name].predict(self.train.values(name))
+            self._train_classes[name] = dict(zip(self.train.having(name).tolist(), classes, strict=True))
+        return np.array([self._train_classes[name][int(i)] for i in indices])
 
     def _can_embed(self, name: str) -> bool:
         return len(self.train.having(name)) > 1
@@ -126,7 +129,7 @@ class Reference:
                 classifiers[name] = ReferenceClassifier(embedding, self.train.values(name, rows), labels, seed)
         return classifiers
 
-    def _ceiling(self, name: str) -> Estimate | None:
+    def _accuracy(self, name: str) -> Estimate | None:
         assert self.label is not None
         rows = self.test.labelled(self.label, self.test.having(name))
         if not len(rows):
@@ -145,9 +148,9 @@ def open_sides(data: Path, train: Path | None) -> tuple[TokenSet, TokenSet]:
         if not train.exists():
             what = "classifiers and baselines need training data, and there is no `train` beside it."
             raise UsageError(what, where=data, fix="Name it with --train.")
-    learned = _open_split(Path(train), "train")
-    check_held_out(test, learned.fingerprint, data)
-    return test, learned
+    train_set = _open_split(Path(train), "train")
+    check_held_out(test, train_set.fingerprint, data)
+    return test, train_set
 
 
 def training_set(data: Path) -> Path:
@@ -182,7 +185,7 @@ def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
     return [test[int(i)] for i in rows]
 
 
-def draw_train(train: TokenSet, seed: int, limit: int = POOL_PER_COMBINATION) -> list[Sample]:
+def draw_train(train: TokenSet, seed: int, limit: int) -> list[Sample]:
     """Random training samples, at most `limit` of every combination of modalities."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i in range(len(train)):

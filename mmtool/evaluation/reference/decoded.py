@@ -1,4 +1,4 @@
-"""Samples with their raw values, decoded from tokens when first asked for."""
+"""Samples with their raw values, decoded from tokens when first used."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ class DecodedSamples:
     """A fixed list of samples; `indices` below count in it.
 
     Values come from tokens, not from the original files, so that real and imputed data carry the same traces of the tokenizer
-    and a judge cannot tell them apart by these.
+    and a classifier cannot tell them apart by these.
     """
 
     def __init__(self, samples: Sequence[Sample], tokenizers: Mapping[str, Tokenizer]) -> None:

@@ -1,9 +1,9 @@
-"""Does a run know when it is right? Several draws fill every hole; the judge says of each whether it is of the right class.
+"""Does a run know when it is right? The reference classifier predicts the class of several draws per missing modality.
 
-Ranking: accuracy of the draw that consistency (how well the given modalities can be told from it) puts first, of the likeliest draw, of
+Ranking: accuracy of the draw that consistency (how well the given modalities are predicted from it) puts first, of the likeliest draw, of
 any draw (chance), and the share of samples for which at least one draw is right (the bound of every ranking).
 
-Calibration: the class that most draws are judged to be is the answer, the share of draws that agree with it the confidence. A calibrated
+Calibration: the class that most draws are classified as is the answer, the share of draws that agree with it the confidence. A calibrated
 run is right as often as its draws agree; the expected calibration error is the mean gap between the two, weighted by samples.
 """
 
@@ -17,10 +17,11 @@ import numpy as np
 from mmtool.common.log import track
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.curves import Line, draw_curves
-from mmtool.evaluation.figures.markdown import by_direction, direction, table
+from mmtool.evaluation.figures.markdown import by_direction, direction_of, table
 from mmtool.evaluation.figures.plots import colours, draw_bars
 from mmtool.evaluation.reference.decoded import decode_all
-from mmtool.evaluation.study import Row, Study, row
+from mmtool.evaluation.study import Row, Study, make_row
+from mmtool.evaluation.tasks import Task
 from mmtool.impute.imputer import Imputation, Imputer
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 
@@ -34,49 +35,49 @@ BY_RANK, BY_AGREEMENT, ERROR = "accuracy by consistency rank", "accuracy by agre
 
 def measure(study: Study) -> Iterator[Row]:
     """Rows of every run and direction; the two curves have the rank or the agreement as their place `at`."""
-    wanted = [each for each in directions(study.names) if each.target in study.reference.classifiers]
-    for each in track(wanted, "drawing"):
-        indices = _indices(study, each)
+    classified = [direction for direction in directions(study.names) if direction.target in study.reference.classifiers]
+    for direction in track(classified, "drawing"):
+        indices = _indices(study, direction)
         for name, imputer in study.imputers.items():
-            if len(indices) and imputer.graph.path(each.given, each.target):
-                yield from _ask(study, name, imputer, each, indices)
+            if len(indices) and imputer.graph.path(direction.given, direction.target):
+                yield from _of_run(study, name, imputer, direction, indices)
 
 
-def _ask(study: Study, name: str, imputer: Imputer, each: Direction, indices: np.ndarray) -> Iterator[Row]:
-    asked, where = study.settings, (each.given, each.target, each.seen(imputer.graph))
+def _of_run(study: Study, name: str, imputer: Imputer, direction: Direction, indices: np.ndarray) -> Iterator[Row]:
+    seed, where = study.config.seed, (direction.given, direction.target, direction.seen(imputer.graph))
     answers = imputer.impute(
-        study.samples("test", indices), each.given, each.target,
-        seed=asked.seed, params=asked.params, draws=DRAWS, consistency=True,
+        study.samples("test", indices), direction.given, direction.target,
+        seed=seed, params=study.config.params, draws=DRAWS, consistency=True,
     )  # fmt: skip
-    flat = decode_all(study.reference.tokenizers[each.target], [tokens for answer in answers for tokens in answer.tokens])
-    said = study.reference.classifiers[each.target].predict(flat).reshape(-1, DRAWS).astype(str)
+    flat = decode_all(study.reference.tokenizers[direction.target], [tokens for answer in answers for tokens in answer.tokens])
+    predicted = study.reference.classifiers[direction.target].predict(flat).reshape(-1, DRAWS).astype(str)
     truth = study.targets("test", indices)
-    for metric, estimate in ranking(answers, said == truth[:, None]).items():
-        yield row(name, imputer, *where, metric, estimate)
+    for metric, estimate in ranking(answers, predicted == truth[:, None]).items():
+        yield make_row(name, imputer, *where, metric, estimate)
     if answers[0].consistency is not None:
-        ordered = _in_order(said == truth[:, None], [answer.consistency or [] for answer in answers])
+        ordered = _in_order(predicted == truth[:, None], [answer.consistency or [] for answer in answers])
         for rank, values in enumerate(ordered.T, 1):
-            yield row(name, imputer, *where, BY_RANK, share(values), at=rank)
-    agreement, right = plurality(said, truth)
+            yield make_row(name, imputer, *where, BY_RANK, share(values), at=rank)
+    agreement, right = plurality(predicted, truth)
     for level in np.unique(agreement):
-        yield row(name, imputer, *where, BY_AGREEMENT, share(right[agreement == level]), at=float(level))
-    estimate = bootstrap(lambda rows: calibration_error(agreement[rows], right[rows]), len(right), asked.seed)
-    yield row(name, imputer, *where, ERROR, estimate)
+        yield make_row(name, imputer, *where, BY_AGREEMENT, share(right[agreement == level]), at=float(level))
+    estimate = bootstrap(lambda rows: calibration_error(agreement[rows], right[rows]), len(right), seed)
+    yield make_row(name, imputer, *where, ERROR, estimate)
 
 
 def ranking(answers: Sequence[Imputation], right: np.ndarray) -> dict[str, Estimate]:
     """Accuracy of each way to choose among the draws; right: (N, draws)."""
     right = right.astype(float)
-    found = {CHANCE: share(right.mean(1)), LIKELIHOOD: share(_in_order(right, [answer.log_likelihood for answer in answers])[:, 0])}
+    accuracies = {CHANCE: share(right.mean(1)), LIKELIHOOD: share(_in_order(right, [answer.log_likelihood for answer in answers])[:, 0])}
     if answers[0].consistency is not None:
-        found[CONSISTENCY] = share(_in_order(right, [answer.consistency or [] for answer in answers])[:, 0])
-    return found | {ANY: share(right.max(1))}
+        accuracies[CONSISTENCY] = share(_in_order(right, [answer.consistency or [] for answer in answers])[:, 0])
+    return accuracies | {ANY: share(right.max(1))}
 
 
-def plurality(said: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """said: (N, draws) classes. (share of draws that say the most frequent class, 1 where that class is right), each (N,)."""
-    agreement, right = np.zeros(len(said)), np.zeros(len(said))
-    for place, (votes, true) in enumerate(zip(said, truth, strict=True)):
+def plurality(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """predicted: (N, draws) classes. (share of draws of the most frequent class, 1 where that class is right), both (N,)."""
+    agreement, right = np.zeros(len(predicted)), np.zeros(len(predicted))
+    for place, (votes, true) in enumerate(zip(predicted, truth, strict=True)):
         names, counts = np.unique(votes, return_counts=True)
         leading = names[counts == counts.max()]
         agreement[place] = counts.max() / len(votes)
@@ -93,35 +94,36 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """The part of the report: what ranking gains, and whether agreement can be trusted."""
-    chosen = [each for each in rows if each["metric"] in RANKINGS]
+    chosen = [row for row in rows if row["metric"] in RANKINGS]
     if not chosen:
         return []
-    shown = [{**each, "run": f"{each['run']}: {_short(each['metric'])}"} for each in chosen]
+    shown = [{**row, "run": f"{row['run']}: {_short(row['metric'])}"} for row in chosen]
     names = [f"{run['name']}: {_short(way)}" for run in meta["runs"] for way in RANKINGS]
     figures = [_draw_ranking(folder, place, run["name"], chosen, meta) for place, run in enumerate(meta["runs"], 1)]
     panels = _panels(rows, meta)
     title = f"is a run right as often as its {DRAWS} draws agree?"
-    draw_curves(folder / "calibration", title, panels, colours(meta), "draws of the same class", "accuracy", percent_x=True, diagonal=True)
+    x_label = "share of draws of the same class"
+    draw_curves(folder / "calibration", title, panels, colours(meta), x_label, "accuracy", percent_x=True, diagonal=True)
     return [
         "## Confidence",
-        f"{DRAWS} draws fill every hole. *chance* is the accuracy of one draw, *any of {DRAWS}* the share of samples with a right draw "
-        "among them: no ranking can do better.",
+        f"{DRAWS} draws per missing modality. *chance* is the accuracy of one draw, *any of {DRAWS}* the share of samples with a right "
+        "draw among them: no ranking can do better.",
         *(f"![ranking]({figure}.png)" for figure in figures if figure),
-        table(shown, "direction", direction, lambda each: each["run"], names),
+        table(shown, "direction", direction_of, lambda row: row["run"], names),
         "### Calibration",
-        "The confidence is the share of draws that are judged to be of the same class; the error its mean distance from the accuracy.",
+        "The confidence is the share of draws that are classified as the same class; the error its mean distance from the accuracy.",
         "![calibration](calibration.png)",
         by_direction(ERROR, rows, meta),
     ]
 
 
 def _draw_ranking(folder: Path, place: int, run: str, rows: Sequence[Row], meta: Mapping[str, Any]) -> str | None:
-    """One figure per run, as colours stand for ways of ranking; None for a run that was not asked."""
-    own = [{**each, "run": _short(each["metric"])} for each in rows if each["run"] == run]
-    if not own:
+    """One figure per run, as colours stand for ways of ranking; None for a run that has no draws."""
+    of_run = [{**row, "run": _short(row["metric"])} for row in rows if row["run"] == run]
+    if not of_run:
         return None
-    drawn = {**meta, "runs": [{"name": _short(way)} for way in RANKINGS], "baselines": []}
-    draw_bars(folder / f"ranking-{place}", f"accuracy of the best of {DRAWS} draws of {run}, by what ranks them", own, drawn)
+    ranked = {**meta, "runs": [{"name": _short(way)} for way in RANKINGS], "baselines": []}
+    draw_bars(folder / f"ranking-{place}", f"accuracy of the best of {DRAWS} draws of {run}, by what ranks them", of_run, ranked)
     return f"ranking-{place}"
 
 
@@ -133,9 +135,9 @@ def _panels(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[tuple[str, dic
     """Agreement against accuracy, all directions together, apart for what was seen and never seen."""
     panels = []
     for seen, title in ((False, "never seen together"), (True, "seen together")):
-        own = [each for each in rows if each["metric"] == BY_AGREEMENT and each["seen"] is seen]
-        lines = {run["name"]: Line.of(_pooled([each for each in own if each["run"] == run["name"]])) for run in meta["runs"]}
-        if own:
+        of_panel = [row for row in rows if row["metric"] == BY_AGREEMENT and row["seen"] is seen]
+        lines = {run["name"]: Line.of(_pooled([row for row in of_panel if row["run"] == run["name"]])) for run in meta["runs"]}
+        if of_panel:
             panels.append((title, {name: line for name, line in lines.items() if line.x}))
     return panels
 
@@ -143,22 +145,25 @@ def _panels(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[tuple[str, dic
 def _pooled(rows: Sequence[Row]) -> list[Row]:
     """One row per place: the mean over directions, weighted by samples, with the interval of a share of that many."""
     pooled = []
-    for at, group in groupby(sorted(rows, key=lambda each: each["at"]), key=lambda each: each["at"]):
+    for at, group in groupby(sorted(rows, key=lambda row: row["at"]), key=lambda row: row["at"]):
         part = list(group)
-        weights = np.array([each["n"] for each in part], float)
-        mean = float(np.average([each["value"] for each in part], weights=weights))
+        weights = np.array([row["n"] for row in part], float)
+        mean = float(np.average([row["value"] for row in part], weights=weights))
         estimate = share(np.full(int(weights.sum()), mean))
         pooled.append({"at": at, "value": mean, "low": estimate.low, "high": estimate.high})
     return pooled
 
 
-def _indices(study: Study, each: Direction) -> np.ndarray:
+def _indices(study: Study, direction: Direction) -> np.ndarray:
     """At most `MAX_SAMPLES` random labelled held-out samples that hold what is given."""
     assert study.reference.label is not None
-    rows = study.reference.test.labelled(study.reference.label, study.reference.test.having(*each.given))
-    return np.sort(np.random.default_rng(study.settings.seed).permutation(rows)[:MAX_SAMPLES])
+    rows = study.reference.test.labelled(study.reference.label, study.reference.test.having(*direction.given))
+    return np.sort(np.random.default_rng(study.config.seed).permutation(rows)[:MAX_SAMPLES])
 
 
 def _in_order(right: np.ndarray, scores: Sequence[Sequence[float]]) -> np.ndarray:
     """(N, draws) with the draw of the highest score first in every row."""
     return np.take_along_axis(right, np.argsort(-np.array(scores), axis=1, kind="stable"), 1).astype(float)
+
+
+TASK = Task(measure, section, needs="classes", upper_bounds=("accuracy",))

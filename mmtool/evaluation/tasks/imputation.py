@@ -1,12 +1,14 @@
-"""The task `impute`: every direction filled and judged, as rows and as the first part of the report."""
+"""The task `impute`: every direction imputed, as rows and as the first part of the report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmtool.evaluation.figures import samples
 from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.figures.plots import TITLES, draw_plots
 from mmtool.evaluation.study import Row, Study
+from mmtool.evaluation.tasks import Task
 
 
 def measure(study: Study) -> Iterator[Row]:
@@ -21,3 +23,11 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     for metric in draw_plots(folder, rows, meta):
         parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", by_direction(metric, rows, meta), f"![{metric}]({metric}.png)"]
     return parts
+
+
+def write_samples(folder: Path, study: Study) -> None:
+    """The contact sheet, recordings and texts of imputed samples."""
+    samples.write_samples(folder, study.outcomes, study.reference)
+
+
+TASK = Task(measure, section, upper_bounds=("accuracy", "c_index"), write_samples=write_samples)

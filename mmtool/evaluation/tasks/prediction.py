@@ -1,7 +1,7 @@
-"""The task `predict`: what the heads of finetuned runs say of held-out samples, from every subset of the modalities they know.
+"""The task `predict`: labels of held-out samples by the heads of finetuned runs, from every subset of their modalities.
 
-Beside the metrics of `training/score_head.py` stands the most frequent class of the training samples. A sample is seen through the
-modalities of a subset alone; a head may be asked from subsets that its training never showed.
+Beside the metrics of `training/score_head.py` stands the most frequent class of the training samples. Of a sample the head
+sees the modalities of the subset alone; subsets that its training never showed included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,10 @@ import numpy as np
 from mmtool.common.log import log, track
 from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
-from mmtool.evaluation.figures.markdown import by_direction, subset
+from mmtool.evaluation.figures.markdown import by_direction, subset_of
 from mmtool.evaluation.figures.plots import draw_bars
-from mmtool.evaluation.study import Row, Study, row
+from mmtool.evaluation.study import Row, Study, make_row
+from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.tasks.probe import MAJORITY, most_frequent, subsets
 from mmtool.impute.imputer import Imputer
 from mmtool.metrics.intervals import share
@@ -29,25 +30,25 @@ TITLES = {
 
 
 def measure(study: Study) -> Iterator[Row]:
-    """Rows with given=subset and target=label, of every run with a head and of always saying the most frequent class."""
+    """Rows with given=subset and target=label, of every run with a head and of always predicting the most frequent class."""
     done: set[tuple[str, tuple[str, ...]]] = set()
-    todo = [(name, imputer, each) for name, imputer in study.imputers.items() for each in _asked(imputer)]
+    todo = [(name, imputer, given) for name, imputer in study.imputers.items() for given in _subsets(imputer)]
     for name, imputer, given in track(todo, "predicting"):
         assert imputer.target is not None
         label, seen = imputer.target.label, imputer.graph.seen_together(given)
         samples = _labelled(study.reference.test.samples, label, given)
         if not samples:
             continue
-        for metric, estimate in score_head(imputer.target, imputer.predict(samples, given), samples, study.settings.seed).items():
-            yield row(name, imputer, given, label, seen, metric, estimate)
+        for metric, estimate in score_head(imputer.target, imputer.predict(samples, given), samples, study.config.seed).items():
+            yield make_row(name, imputer, given, label, seen, metric, estimate)
         known = [str(sample.labels[label]) for sample in _labelled(study.reference.train.samples, label, ())]
         if not imputer.target.is_number and (label, given) not in done and known:
             done.add((label, given))
             right = np.array([str(sample.labels[label]) for sample in samples]) == most_frequent(np.array(known))
-            yield row(MAJORITY, None, given, label, seen, ACCURACY, share(right))
+            yield make_row(MAJORITY, None, given, label, seen, ACCURACY, share(right))
 
 
-def _asked(imputer: Imputer) -> list[tuple[str, ...]]:
+def _subsets(imputer: Imputer) -> list[tuple[str, ...]]:
     if imputer.target is None:
         log(f"the run {imputer.run.path} has no head: it predicts nothing (see `mmtool finetune`).")
         return []
@@ -62,12 +63,13 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     """The part of the report: a figure and a table of every metric."""
     parts = []
     for metric, title in TITLES.items():
-        own = [each for each in rows if each["metric"] == metric]
-        if own:
+        of_metric = [row for row in rows if row["metric"] == metric]
+        if of_metric:
             stem = metric.replace(" ", "_")
-            draw_bars(folder / stem, title, own, {**meta, "baselines": [MAJORITY]})
-            parts += [f"### {title[0].upper()}{title[1:]}", f"![{title}]({stem}.png)", by_direction(metric, own, meta, "from", subset)]
-    lead = "What the heads of finetuned runs say; subsets in **bold** never occurred together in pretraining."
+            draw_bars(folder / stem, title, of_metric, {**meta, "baselines": [MAJORITY]})
+            parts += [f"### {title[0].upper()}{title[1:]}", f"![{title}]({stem}.png)"]
+            parts.append(by_direction(metric, of_metric, meta, "from", subset_of))
+    lead = "Predictions of the heads of finetuned runs; subsets in **bold** never occurred together in pretraining."
     return ["## Predictions", lead, *parts] if parts else []
 
 
@@ -80,3 +82,6 @@ def write_predictions(folder: Path, study: Study) -> None:
         if samples:
             stem = "predictions" if len(heads) == 1 else f"predictions-{place}"
             write_bytes(folder / f"{stem}.csv", target.csv(samples, imputer.predict(samples)))
+
+
+TASK = Task(measure, section, needs="head", write_samples=write_predictions)

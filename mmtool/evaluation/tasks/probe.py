@@ -1,4 +1,4 @@
-"""Linear probes: how much of the label a linear model reads from frozen features of every subset of modalities.
+"""Linear probes: how much of the label a linear model predicts from frozen features of every subset of modalities.
 
 For a subset S the features are `Imputer.features(samples, S)`, of held-out samples that hold all of S. What the probe is trained on:
 
@@ -30,9 +30,10 @@ from sklearn.preprocessing import StandardScaler
 
 from mmtool.common.log import track
 from mmtool.evaluation.figures.curves import Line, draw_curves
-from mmtool.evaluation.figures.markdown import by_direction, subset
+from mmtool.evaluation.figures.markdown import by_direction, subset_of
 from mmtool.evaluation.figures.plots import colours, draw_bars
-from mmtool.evaluation.study import Row, Study, row
+from mmtool.evaluation.study import Row, Study, make_row
+from mmtool.evaluation.tasks import Task
 from mmtool.metrics.intervals import crossed, r_squared, share
 
 ACCURACY, R2, MAJORITY = "probe accuracy", "probe r2", "most frequent class"
@@ -43,15 +44,15 @@ MANY = 5  # with more modalities than this only subsets of one, two, all but one
 
 
 def measure(study: Study) -> Iterator[Row]:
-    """Rows with given=subset and target=label; of every run, and of always saying the most frequent class."""
+    """Rows with given=subset and target=label; of every run, and of always predicting the most frequent class."""
     assert study.reference.label is not None
-    todo = [
+    probes = [
         (names, run, place, pooling)
         for names in subsets(study.names)
         for run, imputer in study.imputers.items()
         for place, pooling in enumerate(imputer.poolings)
     ]
-    for names, run, place, pooling in track(todo, "probing"):
+    for names, run, place, pooling in track(probes, "probing"):
         imputer, way = study.imputers[run], f" ({pooling} pooling)" if place else ""
         features, targets = training_part(study, run, names, pooling)
         rows, queries = study.features(run, "test", names, pooling)
@@ -60,21 +61,21 @@ def measure(study: Study) -> Iterator[Row]:
         truth, seen = study.targets("test", rows), imputer.graph.seen_together(names)
         where = (names, study.reference.label, seen)
         if study.reference.regression:
-            said = fit_ridge(features, targets).predict(queries)
-            yield row(run, imputer, *where, R2 + way, r_squared(truth, said, study.settings.seed))
+            predicted = fit_ridge(features, targets).predict(queries)
+            yield make_row(run, imputer, *where, R2 + way, r_squared(truth, predicted, study.config.seed))
             continue
         if run == next(iter(study.imputers)) and not place:
-            yield row(MAJORITY, None, *where, ACCURACY, share(truth == most_frequent(targets)))
-        probe = fit_classifier(features, targets, study.settings.seed)
-        yield row(run, imputer, *where, ACCURACY + way, share(probe.predict(queries) == truth))
-        for shots, right in few_shots(features, targets, queries, truth, study.settings.seed):
-            yield row(run, imputer, *where, f"{ACCURACY}{way}, {shots} shots", crossed(right, study.settings.seed), at=shots)
+            yield make_row(MAJORITY, None, *where, ACCURACY, share(truth == most_frequent(targets)))
+        probe = fit_classifier(features, targets, study.config.seed)
+        yield make_row(run, imputer, *where, ACCURACY + way, share(probe.predict(queries) == truth))
+        for shots, right in few_shots(features, targets, queries, truth, study.config.seed):
+            yield make_row(run, imputer, *where, f"{ACCURACY}{way}, {shots} shots", crossed(right, study.config.seed), at=shots)
 
 
 def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     """All non-empty subsets, the small ones first; of many modalities only those of one, two, all but one and all."""
     sizes = range(1, len(names) + 1) if len(names) <= MANY else sorted({1, 2, len(names) - 1, len(names)})
-    return [found for size in sizes for found in combinations(names, size)]
+    return [subset for size in sizes for subset in combinations(names, size)]
 
 
 def views(present: Sequence[frozenset[str]], names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -86,18 +87,18 @@ def views(present: Sequence[frozenset[str]], names: Sequence[str]) -> list[tuple
 
 def training_part(study: Study, run: str, names: Sequence[str], pooling: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(features (N, D), targets (N,)) of training samples, each seen through the part of `names` that occurs."""
-    found = training_views(study, run, names, pooling)
-    if not found:
+    parts = training_views(study, run, names, pooling)
+    if not parts:
         return np.zeros((0, 1)), np.zeros(0)
-    targets = np.concatenate([study.targets("train", rows) for rows, _ in found])
-    return np.concatenate([matrix for _, matrix in found]), targets
+    targets = np.concatenate([study.targets("train", rows) for rows, _ in parts])
+    return np.concatenate([matrix for _, matrix in parts]), targets
 
 
 def training_views(study: Study, run: str, names: Sequence[str], pooling: str | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """(indices (n,), features (n, D)) of training samples for each part of `names` that occurs."""
     parts = views([frozenset(sample.tokens) for sample in study.reference.train.samples], names)
-    found = [study.features(run, "train", part, pooling) for part in parts]
-    return [(rows, matrix) for rows, matrix in found if len(rows)]
+    features = [study.features(run, "train", part, pooling) for part in parts]
+    return [(rows, matrix) for rows, matrix in features if len(rows)]
 
 
 def fit_classifier(features: np.ndarray, classes: np.ndarray, seed: int) -> Any:
@@ -130,7 +131,7 @@ def few_shots(
 
 
 def _fit(model: Any, features: np.ndarray, classes: np.ndarray) -> Any:
-    """Weak penalties may use up their iterations: such a probe is judged as it is, and nobody need read of it."""
+    """Weak penalties may use up their iterations: such a probe is evaluated as it is, without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, classes)
@@ -143,36 +144,38 @@ def most_frequent(classes: np.ndarray) -> str:
 
 def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """The part of the report: probes of every subset, and curves over the number of shots."""
-    own = [each for each in rows if each["metric"].startswith((ACCURACY, R2)) and each["target"] == meta["label"]]
-    if not own:
+    of_task = [row for row in rows if row["metric"].startswith((ACCURACY, R2)) and row["target"] == meta["label"]]
+    if not of_task:
         return []
-    metric = R2 if any(each["metric"] == R2 for each in own) else ACCURACY
+    metric = R2 if any(row["metric"] == R2 for row in of_task) else ACCURACY
     title = f"linear probes of {meta['label']} on frozen features of each subset of modalities"
-    heads = [each for each in own if each["metric"] == metric]
+    heads = [row for row in of_task if row["metric"] == metric]
     draw_bars(folder / "probes", title, heads, {**meta, "baselines": [MAJORITY]})
     parts = ["## Linear probes", "Subsets in **bold** never occurred together in training; their probes were trained on their parts."]
-    parts += ["![linear probes](probes.png)", by_direction(metric, heads, meta, "subset", subset)]
-    ways = [name for name in dict.fromkeys(each["metric"] for each in own) if name.startswith(metric) and name.endswith("pooling)")]
-    parts += [by_direction(way, own, meta, f"subset{way.removeprefix(metric)}", subset) for way in ways]
-    curves = [each for each in own if each["metric"].endswith("shots")]
+    parts += ["![linear probes](probes.png)", by_direction(metric, heads, meta, "subset", subset_of)]
+    ways = [name for name in dict.fromkeys(row["metric"] for row in of_task) if name.startswith(metric) and name.endswith("pooling)")]
+    parts += [by_direction(way, of_task, meta, f"subset{way.removeprefix(metric)}", subset_of) for way in ways]
+    curves = [row for row in of_task if row["metric"].endswith("shots")]
     if curves:
-        _draw_shots(folder / "few_shots", [each for each in curves if "pooling" not in each["metric"]], meta)
+        _draw_shots(folder / "few_shots", [row for row in curves if "pooling" not in row["metric"]], meta)
         parts += ["### Few shots", f"Mean over {SHOT_DRAWS} draws of k labelled training samples per class."]
         parts += ["![few-shot probes](few_shots.png)"]
-        names = dict.fromkeys(each["metric"] for each in curves)
-        parts += [
-            f"**{name.removeprefix(ACCURACY + ', ')} per class**\n\n{by_direction(name, curves, meta, 'subset', subset)}" for name in names
-        ]
+        for name in dict.fromkeys(row["metric"] for row in curves):
+            shots = name.removeprefix(f"{ACCURACY}, ")
+            parts.append(f"**{shots} per class**\n\n{by_direction(name, curves, meta, 'subset', subset_of)}")
     return parts
 
 
 def _draw_shots(stem: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> None:
     panels = []
-    for names in dict.fromkeys(tuple(each["given"]) for each in rows):
-        own = [each for each in rows if tuple(each["given"]) == names]
-        seen = any(each["seen"] for each in own)
-        lines = {run["name"]: Line.of([each for each in own if each["run"] == run["name"]]) for run in meta["runs"]}
+    for names in dict.fromkeys(tuple(row["given"]) for row in rows):
+        of_subset = [row for row in rows if tuple(row["given"]) == names]
+        seen = any(row["seen"] for row in of_subset)
+        lines = {run["name"]: Line.of([row for row in of_subset if row["run"] == run["name"]]) for run in meta["runs"]}
         panels.append((" + ".join(names) + ("" if seen else " (never seen)"), {name: line for name, line in lines.items() if line.x}))
     draw_curves(
         stem, f"few-shot probes of {meta['label']}", panels, colours(meta), "labelled samples per class", "accuracy", logarithmic=True
     )
+
+
+TASK = Task(measure, section, needs="label")

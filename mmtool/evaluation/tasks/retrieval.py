@@ -1,6 +1,6 @@
-"""Zero-shot retrieval between modalities: which of the held-out samples does this one belong to, told from another modality?
+"""Zero-shot retrieval between modalities: which of the held-out samples does a value of one modality belong to, given another modality?
 
-For every ordered pair (given, target), seen together in training or not, each held-out sample asks with its given modality, and the
+For every ordered pair (given, target), seen together in training or not, each held-out sample is a query by its given modality, and the
 targets of all of them are ranked: by the cosine of their features (what contrastive methods are trained for), and, where the method has
 a likelihood, by the mutual information of given and candidate, that is by Bayes' rule with equal prior for all candidates (ranking by
 p(candidate | given) would prefer targets that are likely by themselves). A hit is the sample itself, and, where there is a label, any
@@ -17,9 +17,10 @@ import numpy as np
 
 from mmtool.common.log import log, track
 from mmtool.data.sample import Sample
-from mmtool.evaluation.figures.markdown import direction, table
+from mmtool.evaluation.figures.markdown import direction_of, table
 from mmtool.evaluation.figures.plots import colours, draw_bars, paler
-from mmtool.evaluation.study import Row, Study, row
+from mmtool.evaluation.study import Row, Study, make_row
+from mmtool.evaluation.tasks import Task
 from mmtool.impute.imputer import Imputer
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 
@@ -40,12 +41,13 @@ def measure(study: Study) -> Iterator[Row]:
         pair, seen = ((given,), target), study.reference.graph.seen_together((given, target))
         for prefix, wanted in hits.items():
             for metric, estimate in by_chance(wanted).items():
-                yield row(CHANCE, None, *pair, seen, prefix + metric, estimate)
+                yield make_row(CHANCE, None, *pair, seen, prefix + metric, estimate)
         for name, imputer in study.imputers.items():
+            seen = imputer.graph.seen_together((given, target))
             for suffix, scores in _scores(study, name, imputer, samples, given, target):
                 for prefix, wanted in hits.items():
-                    for metric, estimate in estimates(ranks(scores, wanted), study.settings.seed).items():
-                        yield row(name, imputer, *pair, imputer.graph.seen_together((given, target)), prefix + metric + suffix, estimate)
+                    for metric, estimate in estimates(ranks(scores, wanted), study.config.seed).items():
+                        yield make_row(name, imputer, *pair, seen, prefix + metric + suffix, estimate)
 
 
 def ranks(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
@@ -54,10 +56,10 @@ def ranks(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
     return 1 + (scores > best).sum(1) + ((scores == best) & ~hits).sum(1) / 2
 
 
-def estimates(found: np.ndarray, seed: int) -> dict[str, Estimate]:
+def estimates(ranked: np.ndarray, seed: int) -> dict[str, Estimate]:
     """Metrics of (N,) ranks among N candidates."""
-    recalls = {f"recall@{k}": share((found <= k).astype(float)) for k in TOP if k < len(found)}
-    return recalls | {"median rank": bootstrap(lambda rows: float(np.median(found[rows])), len(found), seed)}
+    recalls = {f"recall@{k}": share((ranked <= k).astype(float)) for k in TOP if k < len(ranked)}
+    return recalls | {"median rank": bootstrap(lambda rows: float(np.median(ranked[rows])), len(ranked), seed)}
 
 
 def by_chance(hits: np.ndarray) -> dict[str, Estimate]:
@@ -70,52 +72,52 @@ def by_chance(hits: np.ndarray) -> dict[str, Estimate]:
 
 def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """The part of the report: a figure of recall@1, and tables with methods and ways of ranking side by side."""
-    own = [each for each in rows if "recall@" in each["metric"] or "median rank" in each["metric"]]
-    if not own:
+    of_task = [row for row in rows if "recall@" in row["metric"] or "median rank" in row["metric"]]
+    if not of_task:
         return []
-    candidates = max(each["n"] for each in own)
+    candidates = max(row["n"] for row in of_task)
     parts = [
         "## Retrieval",
-        f"Each of {candidates} held-out samples at most asks with one modality for another one among as many candidates. *Likelihood* "
-        "ranks candidates by how much they and the given modality tell of each other, the others by the cosine of features.",
+        f"Each of {candidates} held-out samples at most is a query by one modality for another one among as many candidates. *Likelihood* "
+        "ranks candidates by their mutual information with the given modality, the others by the cosine of features.",
     ]
     for kind, title in (("class ", "a candidate of the same class"), ("", "the very sample")):
-        chosen = [_renamed(each) for each in own if each["metric"].startswith("class ") == bool(kind)]
+        chosen = [_renamed(row) for row in of_task if row["metric"].startswith("class ") == bool(kind)]
         names = [name for run in meta["runs"] for name in (run["name"], run["name"] + LIKELIHOOD)]
         if chosen:
             stem = f"retrieval-{kind.strip() or 'sample'}"
-            heads = [each for each in chosen if each["metric"] == f"{kind}recall@1"]
+            heads = [row for row in chosen if row["metric"] == f"{kind}recall@1"]
             draw_bars(folder / stem, f"recall@1 of retrieval: the first hit is {title}", heads, meta, _palette(meta))
             parts += [f"### A hit is {title}", f"![{stem}]({stem}.png)"]
         for metric in (f"{kind}recall@1", f"{kind}recall@10", f"{kind}median rank"):
-            if any(each["metric"] == metric for each in chosen):
-                part = [each for each in chosen if each["metric"] == metric]
-                parts.append(table(part, metric, direction, lambda each: each["run"], names))
+            if any(row["metric"] == metric for row in chosen):
+                part = [row for row in chosen if row["metric"] == metric]
+                parts.append(table(part, metric, direction_of, lambda row: row["run"], names))
     return parts
 
 
 def _palette(meta: Mapping[str, Any]) -> dict[str, str]:
     """Both ways of ranking of a run beside each other, the one by likelihood in a paler tone."""
-    own = colours({**meta, "baselines": [CHANCE]})
-    return {name + way: paler(own[name]) if way else own[name] for name in own for way in ("", LIKELIHOOD)}
+    palette = colours({**meta, "baselines": [CHANCE]})
+    return {name + way: paler(colour) if way else colour for name, colour in palette.items() for way in ("", LIKELIHOOD)}
 
 
-def _renamed(each: Row) -> Row:
-    """Likelihood rankings as runs of their own, so that both ways stand side by side."""
-    if not each["metric"].endswith(LIKELIHOOD):
-        return each
-    return {**each, "metric": each["metric"].removesuffix(LIKELIHOOD), "run": each["run"] + LIKELIHOOD}
+def _renamed(row: Row) -> Row:
+    """Rankings by likelihood as separate runs, so that both ways stand side by side."""
+    if not row["metric"].endswith(LIKELIHOOD):
+        return row
+    return {**row, "metric": row["metric"].removesuffix(LIKELIHOOD), "run": row["run"] + LIKELIHOOD}
 
 
 def _gallery(study: Study, given: str, target: str) -> np.ndarray:
-    """At most `settings.candidates` random held-out samples that hold both."""
+    """At most `retrieval.candidates` random held-out samples that hold both."""
     rows = study.reference.test.having(given, target)
-    chosen = np.random.default_rng(study.settings.seed).permutation(rows)[: study.settings.candidates]
+    chosen = np.random.default_rng(study.config.seed).permutation(rows)[: study.config.retrieval.candidates]
     return np.sort(chosen)
 
 
 def _same_class(study: Study, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """{"class ": hits} where samples carry at least two classes; a sample without label hits itself alone."""
+    """{"class ": hits} where samples carry at least two classes; a sample without label hits only itself."""
     classes = [study.reference.class_of(int(i)) or f"\0{i}" for i in indices]
     if not study.reference.label or study.reference.regression or not 1 < len(set(classes)) < len(classes):
         return {}
@@ -131,13 +133,16 @@ def _scores(
     yield "", queries @ candidates.T
     if not imputer.has_likelihood or not imputer.can_score(given):
         return
-    asked = samples, [given], target, [sample.tokens[target] for sample in samples]
-    passes = imputer.match_passes(*asked)
+    pairs = samples, [given], target, [sample.tokens[target] for sample in samples]
+    passes = imputer.match_passes(*pairs)
     if passes > MAX_PASSES:
         log(f"{name}: {given} from {target} is not ranked by likelihood ({passes:,} passes); --candidates makes it fewer.")
         return
-    yield LIKELIHOOD, imputer.match(*asked, study.reference.train.samples)
+    yield LIKELIHOOD, imputer.match(*pairs, study.reference.train.samples)
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+TASK = Task(measure, section)
