@@ -48,7 +48,7 @@ def test_bounds_hold_what_they_say(bounds: Bounds, text: str, inside: tuple[Any,
         (PretrainConfig, {"method_options": {"scale": NAN}}, r"method_options\.scale is nan"),
         (FinetuneConfig, {"dropout": 1.0}, "from 0 to below 1"),
         (AdaptConfig, {"label": "age", "learning_rate": 0.0}, "above 0"),
-        (AdaptConfig, {"label": "age", "eta": 1.5}, "from 0 to 1"),
+        (AdaptConfig, {"label": "age", "missing_rate": 1.5}, "from 0 to 1"),
     ],
 )
 def test_configs(cls: type[Budget], wrong: Mapping[str, Any], words: str) -> None:

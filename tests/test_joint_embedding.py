@@ -9,7 +9,7 @@ from test_training import make_shards, sample, settings
 from torch import nn
 
 from mmtool.adapt.adapter import build, count, open_adapter, open_encoders
-from mmtool.adapt.batches import Labelled, encode, encode_all
+from mmtool.adapt.batches import LabelledSamples, encode, encode_all
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.adapt.train import AdaptTrainer, adapt
@@ -47,7 +47,7 @@ def encoders(world, names=NAMES):
 def trainer_of(world, samples, labels, names=NAMES, **options):
     config = AdaptConfig(**{**LABEL, "batch": len(samples), "method_options": options})
     goal = GOALS["single"].of([0, 1, 2, 3], balanced=False)
-    trainer = AdaptTrainer(build(encoders(world, names), goal, config), goal, Labelled(names, samples, labels), config, CPU)
+    trainer = AdaptTrainer(build(encoders(world, names), goal, config), goal, LabelledSamples(names, samples, labels), config, CPU)
     trainer.fit_moments(first=True)
     return trainer
 
@@ -199,7 +199,7 @@ def test_ridge_finds_a_linear_link_between_embeddings_without_a_complete_sample(
 
 def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders(world, tmp_path, monkeypatch):
     sources = {name: world / name for name in ("b", "a")}
-    config = AdaptConfig(**LABEL, steps=6, batch=16, eta=0.7)
+    config = AdaptConfig(**LABEL, steps=6, batch=16, missing_rate=0.7)
     trained = []
     train = AdaptTrainer.train
     monkeypatch.setattr(AdaptTrainer, "train", lambda self, *rest: (trained.append(self.joint), train(self, *rest))[1])
@@ -222,7 +222,7 @@ def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders
 @pytest.mark.parametrize("tune", ["lora", "adapter", "none"])
 def test_other_ways_of_tuning_train_what_they_name_and_are_stored(world, tmp_path, tune):
     sources = {name: world / name for name in ("a", "b")}
-    config = AdaptConfig(**LABEL, steps=3, batch=8, eta=0.5, method_options={"tune": tune})
+    config = AdaptConfig(**LABEL, steps=3, batch=8, missing_rate=0.5, method_options={"tune": tune})
     adapt(config, sources, world / "shards", tmp_path / "adapter")
     adapter = open_adapter(tmp_path / "adapter", tokenizers(world), CPU)
     inside = [name for name in adapter.model.trained() if name.startswith("encoders")]

@@ -144,8 +144,10 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads((Path(path) / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"this is no adapter ({error}).", where=path, fix=fix) from error
-    if not isinstance(record, dict) or record.get("format") != ADAPTER_FORMAT:
-        raise DataError(f"this is not an adapter this version can read (it reads {ADAPTER_FORMAT}).", where=path)
+    known = record.get("format") if isinstance(record, dict) else None
+    if known != ADAPTER_FORMAT:
+        what = f"this adapter has the format {known}, this version reads {ADAPTER_FORMAT} (whose settings have other names)."
+        raise DataError(what, where=path, fix="Adapt again: repeat its `mmtool adapt` command with --force.")
     return record
 
 

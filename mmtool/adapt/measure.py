@@ -1,6 +1,6 @@
 """How an adapter does on held-out samples of which a growing share loses modalities, and how its predicted embeddings retrieve.
 
-Held-out samples are encoded once; holes are cut into the embeddings, for the encoders look at one modality at a time.
+Held-out samples are encoded once; what is missing is masked in the embeddings, for each encoder reads one modality alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,36 +15,40 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 
 from mmtool.adapt.adapter import Adapter
-from mmtool.adapt.batches import Labelled, encode_all, holes, presence
+from mmtool.adapt.batches import LabelledSamples, encode_all, missingness, presence
 from mmtool.evaluation.tasks.retrieval import estimates, ranks
 from mmtool.methods.joint_embedding import Encodings, masks_of
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 from mmtool.metrics.survival import concordance
 
-ETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+MISSING_RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ANY = "any"
 Row = dict[str, Any]
 
 
 @torch.no_grad()
-def curve(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, etas: Sequence[float] = ETAS) -> Iterator[Row]:
-    """One row per share and kind of holes: each modality missing, or any of them in equal parts."""
+def curve(
+    adapter: Adapter, held_out: LabelledSamples, device: torch.device, run: str, seed: int, missing_rates: Sequence[float] = MISSING_RATES
+) -> Iterator[Row]:
+    """One row for each missing rate and modality that is missing, and for any of them in equal parts."""
     model, goal = adapter.model.eval(), adapter.goal
     encodings = encode_all(model, held_out.samples, device)
     targets, config = goal.targets(held_out.labels), adapter.config
-    kinds = [(name,) for name in adapter.names] + [()]
-    for missing in kinds if len(adapter.names) > 1 else [()]:
-        for eta in etas:
-            kept = held_out if config.recipe.complete else held_out.with_holes(holes(config, eta, missing))
+    removable = [(name,) for name in adapter.names] + [()]
+    for missing in removable if len(adapter.names) > 1 else [()]:
+        for missing_rate in missing_rates:
+            protocol = missingness(config, missing_rate, missing)
+            kept = held_out if config.recipe.complete else held_out.remove_modalities(protocol)
             present = torch.from_numpy(presence(kept.samples, model.names)).to(device)
-            answers = goal.answers(model(cut(encodings, present), masks_of(present))[0])
+            answers = goal.answers(model(masked(encodings, present), masks_of(present))[0])
             found = judge(goal.kind, answers, targets, seed)
             if found is not None:
                 metric = f"{goal.metric}, {'+'.join(missing) or ANY} missing"
-                yield {**row(adapter, run, adapter.names, config.target, metric, found), "at": eta, "trained_at": config.eta}
+                point = {"at": missing_rate, "trained_at": config.missing_rate}
+                yield {**row(adapter, run, adapter.names, config.target, metric, found), **point}
 
 
-def cut(encodings: Encodings, present: Tensor) -> Encodings:
+def masked(encodings: Encodings, present: Tensor) -> Encodings:
     """The same samples as if only `present` (N, M) were there."""
     embedding = [own * present[:, m, None] for m, own in enumerate(encodings.embedding)]
     return Encodings(embedding, [own * present[:, m, None, None] for m, own in enumerate(encodings.reading)], present)
@@ -93,13 +97,13 @@ def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence
     wanted = torch.tensor([name in given for name in model.names], device=encodings.present.device)
     rows = (encodings.present[:, wanted].all(1)).nonzero()[:, 0]
     only = Encodings([own[rows] for own in encodings.embedding], [own[rows] for own in encodings.reading], encodings.present[rows])
-    only = cut(only, wanted.expand(len(rows), -1))
+    only = masked(only, wanted.expand(len(rows), -1))
     masks = masks_of(only.present)
     predicted = model.predictor(only.reading, masks.sources) if model.predictor is not None else []
     return rows.cpu().numpy(), model.imputed_embeddings(only, masks, predicted)[m].float()
 
 
-def retrieval(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, candidates: int) -> Iterator[Row]:
+def retrieval(adapter: Adapter, held_out: LabelledSamples, device: torch.device, run: str, seed: int, candidates: int) -> Iterator[Row]:
     """Predicted embeddings ask for real ones among as many candidates: the very sample, and where there are classes any of the same.
 
     Similarity is the cosine in standard units. Only methods that predict from what is present are asked.

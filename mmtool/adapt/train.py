@@ -1,4 +1,4 @@
-"""The stage `adapt`: frozen encoders and labelled shards with holes in, an adapter out; the same command continues an interrupted one."""
+"""The stage `adapt`: frozen encoders and labelled shards in, an adapter out; the same command continues an interrupted one."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count, describe, open_encoders, read_record, save
-from mmtool.adapt.batches import Labelled, Shuffled, as_tensor, encode, encode_all, holes, labelled
+from mmtool.adapt.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
 from mmtool.adapt.config import AdaptConfig
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
@@ -61,7 +61,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     device = pick_device()
     be_deterministic(device)
     encoders = open_encoders(sources, tokens.tokenizers, device, config)
-    train = labelled(tokens, tuple(sorted(sources)), config, config.train_samples, config.whole)
+    train = labelled_samples(tokens, tuple(sorted(sources)), config, config.train_samples, config.complete_only)
     goal = goal_of(train, config)
     model = build(encoders, goal, config)
     record = describe(config, goal, encoders, sources, tokens.fingerprint)
@@ -71,7 +71,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
     counted = count(model)
     log(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
-    held = train if config.recipe.complete else train.with_holes(holes(config, config.eta, config.missing))
+    held = train if config.recipe.complete else train.remove_modalities(missingness(config, config.missing_rate, config.missing))
     trainer = AdaptTrainer(model, goal, held, config, device)
     trainer.resume(output / CHECKPOINTS)
     trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
@@ -83,7 +83,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)
 
 
-def goal_of(train: Labelled, config: AdaptConfig) -> Goal:
+def goal_of(train: LabelledSamples, config: AdaptConfig) -> Goal:
     """The task as the configuration names it, or as the labels call for it."""
     kind = "survival" if config.survival else suited(train.labels) if config.task == "auto" else config.task
     return GOALS[kind].of(train.labels, config.balanced)
@@ -93,7 +93,7 @@ def _parts(counted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counted["parts"].items())
 
 
-def _training_items(train: Labelled, sources: Mapping[str, Path]) -> TrainingItems:
+def _training_items(train: LabelledSamples, sources: Mapping[str, Path]) -> TrainingItems:
     """Of the adapter and of its encoders."""
     return reduce(or_, (training_items_of(source) for source in sources.values()), TrainingItems.of(train.samples))
 
@@ -127,13 +127,11 @@ def _plain(value: Any) -> Any:
 class AdaptTrainer(Loop):
     """Steps on the trained parameters of a model, which are all that its checkpoints hold."""
 
-    loader: Shuffled
+    loader: ShuffledBatches
 
-    def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
-        loader = Shuffled(train, config.batch, config.seed)
-        super().__init__(
-            Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS
-        )
+    def __init__(self, model: JointEmbedding, goal: Goal, train: LabelledSamples, config: AdaptConfig, device: torch.device) -> None:
+        loader = ShuffledBatches(train, config.batch, config.seed)
+        super().__init__(Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS)
         self.joint, self.goal, self.data = model, goal, train
         self.targets = goal.targets(train.labels)
 

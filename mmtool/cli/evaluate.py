@@ -82,9 +82,16 @@ def evaluate(
     top_k: TopK = None,
     guidance: Guidance = None,
     encoders: EncoderSources = None,
-    etas: Annotated[
+    missing_rates: Annotated[
         list[float] | None,
-        typer.Option("--eta", min=0, max=1, help="Of adapters: shares of samples that lose modalities. Repeatable.", show_default="0 to 1"),
+        typer.Option(
+            "--missing-rate",
+            "--eta",
+            min=0,
+            max=1,
+            help="Of adapters: shares of samples that lose modalities. Repeatable.",
+            show_default="0 to 1",
+        ),
     ] = None,
     seed: Seed = 0,
     force: Force = False,
@@ -116,11 +123,12 @@ def evaluate(
         with quieted(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
             judged = evaluate_adapters(
-                runs, data, output, sources=sources, etas=sorted(etas or ()), limit=limit, candidates=candidates, seed=seed, force=force,
+                runs, data, output, sources=sources, missing_rates=sorted(missing_rates or ()), limit=limit, candidates=candidates,
+                seed=seed, force=force,
             )  # fmt: skip
         sentence = f"{judged.report}: {len(judged.rows)} results on {judged.samples:,} held-out samples; read report.md in it"
         return finish({"results": judged.rows, "samples": judged.samples, "report": judged.report}, sentence, as_json, quiet)
-    refuse_unused(context, "where no adapter is evaluated", "--encoder", "--eta")
+    refuse_unused(context, "where no adapter is evaluated", "--encoder", "--missing-rate")
     refuse_unused(context, "without --raw", "--key-column", when=not raw)
     tasks, outcome = asked_tasks(task, reconstructions), survival_labels(survival)
     for name, option in OPTIONS_OF.items():

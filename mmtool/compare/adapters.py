@@ -1,4 +1,4 @@
-"""Methods and seeds of adaptation in one call: train each, measure each at every share of holes, average over seeds, one report.
+"""Methods and seeds of adaptation in one call: train each, measure each at every missing rate, average over seeds, one report.
 
 OUT/comparison.json          format, fingerprint of the data
 OUT/runs/NAME/seed-S/        adapters; a finished one is kept and used again, an interrupted one continues
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mmtool.adapt.adapter import options_for, read_record
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.evaluate import drawn_of, held_out_set, meta_of, rows_of
-from mmtool.adapt.measure import ETAS, Row
+from mmtool.adapt.evaluate import evaluated_samples, held_out_set, measure_adapters, report_meta
+from mmtool.adapt.measure import MISSING_RATES, Row
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.common.errors import UsageError
@@ -31,7 +31,7 @@ INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
 
 @dataclass(frozen=True)
 class AdapterComparison:
-    """report: the directory. rows: averaged over seeds; results: of every seed; runs: adapters that were trained or found trained."""
+    """report: the directory. rows: averaged over seeds; results: of every seed; runs: all adapters, trained now or before."""
 
     report: Path
     rows: list[Row]
@@ -47,7 +47,7 @@ def compare_adapters(
     output: Path,
     *,
     split: str | None = None,
-    etas: Sequence[float] = ETAS,
+    missing_rates: Sequence[float] = MISSING_RATES,
     limit: int | None = None,
     candidates: int = 100,
     seed: int = 0,
@@ -77,10 +77,10 @@ def compare_adapters(
         jobs,
     )
     named, paths = [name for name, _ in runs], list(runs.values())
-    results, samples = rows_of(paths, named, tokens, sources, etas, limit, candidates, seed, data)
+    results, samples = measure_adapters(paths, named, tokens, sources, missing_rates, limit, candidates, seed, data)
     rows = over_seeds(results)
     config = next(iter(variants.values()))
-    meta = meta_of(config, read_record(paths[0]), samples, tokens)
+    meta = report_meta(config, read_record(paths[0]), samples, tokens)
     columns = [{"name": name, "method": variants[name].method, "seeds": list(seeds)} for name in variants]
     sizes = {name: {key: read_record(runs[name, seeds[0]])[key] for key in ("trained", "share", "bytes")} for name in variants}
     write_report(output, rows, {**meta, "runs": columns, "sizes": sizes, "intervals": INTERVALS}, results)
@@ -89,7 +89,7 @@ def compare_adapters(
 
 def _refuse_leaks(tokens: TokenSet, sources: Mapping[str, Path], config: AdaptConfig, limit: int | None, data: Path) -> None:
     """Before hours of training, raise UsageError where held-out samples would be trained on, or were by encoders or tokenizers."""
-    samples = drawn_of(tokens, tuple(sorted(sources)), config, limit).samples
+    samples = evaluated_samples(tokens, tuple(sorted(sources)), config, limit).samples
     encoders = [Learner(f"the encoder of {name}", training_items_of(source), OF_RUN) for name, source in sorted(sources.items())]
     adapters = reference_of(open_token_set(data, split="train"), samples, "the adapters", OF_RUN)
     refuse_leaks(samples, [adapters, *encoders, *tokenizers_of(tokens)], data)

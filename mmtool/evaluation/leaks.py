@@ -57,9 +57,7 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
         raise UsageError(what, where=where, fix=f"Split every stage with the same seed and fractions. {fixes}")
     unknown = [learner.name for learner in learners if not learner.items.complete]
     if unknown:
-        log(
-            f"not known to be free of leaks, as an earlier version made them and did not record their training items: {', '.join(unknown)}"
-        )
+        log(f"not known to be free of leaks, as an earlier version made them and did not record their training items: {', '.join(unknown)}")
 
 
 def _rows_by_item(test: Sequence[Sample]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
