@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.joint_embedding import JointOptions
 from mmtool.common.bounds import Bounds
 from mmtool.common.errors import UsageError
 from mmtool.methods import METHODS
-from mmtool.methods.joint_embedding import JointOptions
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid

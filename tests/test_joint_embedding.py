@@ -11,11 +11,11 @@ from torch import nn
 from mmtool.adapt.adapter import build, count, open_adapter, open_encoders
 from mmtool.adapt.batches import LabelledSamples, encode, encode_all
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.imputed_embeddings import Moments
+from mmtool.adapt.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
-from mmtool.methods.imputed_embeddings import Moments
-from mmtool.methods.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
 from mmtool.methods.labelled import GOALS
 from mmtool.training.loop import Window
 from mmtool.training.pretrain import pretrain

@@ -19,11 +19,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from mmtool.adapt.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.adapt.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file, write_bytes, write_json
 from mmtool.data.identity import TrainingItems
 from mmtool.encoders import open_encoder
-from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.methods.labelled import GOALS, Goal
 from mmtool.model.encoder import Encoder
 from mmtool.training.config import check_as, options_of

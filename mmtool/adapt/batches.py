@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.joint_embedding import Encodings, JointEmbedding
 from mmtool.common.errors import DataError
 from mmtool.data.loader import drawn, sample_seed
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.data.shards import TokenSet
-from mmtool.methods.joint_embedding import Encodings, JointEmbedding
 from mmtool.metrics.survival import outcomes_of
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.protocol import MissingnessProtocol

@@ -17,13 +17,13 @@ import torch
 
 from mmtool.adapt.adapter import Adapter, open_adapter, read_record
 from mmtool.adapt.batches import encode_all
+from mmtool.adapt.joint_embedding import Encodings
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.common.errors import UsageError
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
-from mmtool.methods.joint_embedding import Encodings
 from mmtool.training.hardware import pick_device
 
 Format = Literal["npz", "parquet"]

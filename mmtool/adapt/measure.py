@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mmtool.adapt.adapter import Adapter
 from mmtool.adapt.batches import LabelledSamples, encode_all, missingness, presence
+from mmtool.adapt.joint_embedding import Encodings, masks_of
 from mmtool.evaluation.tasks.retrieval import estimates, ranks
-from mmtool.methods.joint_embedding import Encodings, masks_of
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 from mmtool.metrics.survival import concordance
 

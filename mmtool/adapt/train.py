@@ -15,6 +15,7 @@ from torch import Tensor
 from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count, describe, open_encoders, read_record, save
 from mmtool.adapt.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
@@ -23,7 +24,6 @@ from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
 from mmtool.encoders import training_items_of
-from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.methods.labelled import GOALS, Goal, suited
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
