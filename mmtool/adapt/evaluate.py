@@ -15,7 +15,8 @@ from mmtool.adapt.report import write_report
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.data.held_out import open_held_out
+from mmtool.data.shards import TokenSet
 from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import check_held_out
 from mmtool.training.config import check_as
@@ -53,7 +54,7 @@ def evaluate_adapters(
     encoders = [Path(encoder["source"]) for record in records for encoder in record["encoders"].values()]
     place = OutputPath(output, force, [*adapters, data, *encoders, *(sources or {}).values()])
     place.check_directory()
-    tokens = held_out_set(data)
+    tokens = open_held_out(data)
     for record in records:
         check_held_out(tokens, record["data"], data)
     configs = [check_as(AdaptConfig, record["config"]) for record in records]
@@ -105,18 +106,6 @@ def evaluated_samples(tokens: TokenSet, names: Sequence[str], config: AdaptConfi
     all samples."""
     complete = any(set(names) <= set(tokens.present(i)) for i in range(len(tokens)))
     return labelled_samples(tokens, names, config, limit or 0, complete_only=complete)
-
-
-def held_out_set(data: Path, split: str | None = None) -> TokenSet:
-    """The held-out split of shards: the named one, else test, else validation; or the split that `data` is."""
-    data = Path(data)
-    for name in (split,) if split else ("test", "validation"):
-        if (data / name).is_dir():
-            return open_token_set(data, split=name)
-    if split or (data / "train").is_dir():
-        fix = "Give a directory that `mmtool shard` wrote with such a split."
-        raise DataError(f"there is no held-out split ({split or 'test or validation'}).", where=data, fix=fix)
-    return open_token_set(data)
 
 
 def unique_names(configs: Sequence[AdaptConfig]) -> list[str]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from mmtool.adapt.adapter import options_for, read_record
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.evaluate import evaluated_samples, held_out_set, measure_adapters, report_meta
+from mmtool.adapt.evaluate import evaluated_samples, measure_adapters, report_meta
 from mmtool.adapt.measure import MISSING_RATES, Row
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.common.errors import UsageError
 from mmtool.common.output import OutputPath, begin_or_continue
+from mmtool.data.held_out import open_held_out
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.encoders import training_items_of
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
@@ -64,7 +65,7 @@ def compare_adapters(
     for config in variants.values():
         options_for(config)
         config.modalities(tuple(sources))
-    tokens = held_out_set(data, split)
+    tokens = open_held_out(data, split)
     _refuse_leaks(tokens, sources, next(iter(variants.values())), limit, data)
     place = OutputPath(output, force, [*sources.values(), data])
     begin_or_continue(place, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})

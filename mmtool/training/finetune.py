@@ -18,6 +18,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.data.held_out import TRAIN, VALIDATION, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.labels import choose_label, is_number
 from mmtool.data.loader import SampleLoader
@@ -33,8 +34,6 @@ from mmtool.training.metrics import MetricsLog
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, open_run, same_tokenizers
 from mmtool.training.score_head import score_head
 from mmtool.training.target import Target, predict
-
-TRAIN, HELD_OUT = "train", "validation"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
     model.load_state_dict(run.checkpoint().model)
     results = score_head(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
-    rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]
+    rows = [{"metric": metric, "split": VALIDATION, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]
     best = trainer.best[1] if trainer.best else trainer.step
     return FinetuneSummary(str(output), target.label, trainer.step, best, trainer.elapsed_s, model.num_parameters(), rows)
 
@@ -162,13 +161,12 @@ def _members(train: TokenSet, target: Target) -> np.ndarray:
 
 
 def _held_out(data: Path, target: Target) -> list[Sample]:
-    """The validation samples that can be judged; none where the data has no such split."""
-    if data.is_dir() and not (data / HELD_OUT).is_dir():
+    """The validation samples that can be scored; none where the data has no such split."""
+    held_out = open_validation(data)
+    if held_out is None:
         log("there is no validation split: training ends after its steps, and the last one counts as the best.")
         return []
-    held_out = open_token_set(data / HELD_OUT if data.is_dir() else data)
-    chosen = [i for i in _labelled(held_out, target.label, target.have) if held_out.splits[i] == HELD_OUT]
-    return [held_out[i] for i in chosen]
+    return [held_out[i] for i in _labelled(held_out, target.label, target.have)]
 
 
 def _model(run: Run, weights: Checkpoint, seed: int) -> Transformer:

@@ -21,6 +21,7 @@ from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.held_out import TRAIN, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture
@@ -61,7 +62,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     place = OutputPath(output, force, [data])
     begun = place.continues(CONFIG)
     with _spooled(data) as path:
-        train = open_token_set(path, split="train").only(config.only, config.least_modalities)
+        train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
         config = _with_method(config, train)
         run = _continue(config, train, output) if begun else _begin(config, train, place)
         held_out = _validation_samples(path, config)
@@ -219,11 +220,11 @@ def _resume(trainer: Trainer, run: Run) -> None:
 
 def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
     """A fixed, seeded choice of held-out samples; none where the data has no validation split."""
-    if data.is_dir() and not (data / "validation").is_dir():
+    held_out = open_validation(data)
+    if held_out is None:
         return []
-    held_out = open_token_set(data / "validation" if data.is_dir() else data).only(config.only)
-    members = [i for i, split in enumerate(held_out.splits) if split == "validation"]
-    return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
+    held_out = held_out.only(config.only)
+    return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(len(held_out))[: config.validation_samples]]
 
 
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
