@@ -48,7 +48,7 @@ def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, me
     assert measured["prediction accuracy"]["value"] > 0.8 and measured["prediction accuracy"]["n"] == 48
     imputer = Imputer.open(tmp_path / "out")
     alone = [sample(f"new-{i}", i % CLASSES, "b") for i in range(20)]
-    said = imputer.target.said(imputer.predict(alone))
+    said = imputer.target.decode(imputer.predict(alone))
     assert np.mean(said == [str(i % CLASSES) for i in range(20)]) > 0.6
     assert imputer.features(alone, ["b"]).shape == (20, 32), "it is still a run"
 
@@ -112,7 +112,7 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
     done = finetune(tuning(label="amount", kind="number", steps=150), base / "cm3", shards, tmp_path / "out")
     assert [row["metric"] for row in done.results] == ["prediction r2"] and done.results[0]["value"] > 0.8
     imputer = Imputer.open(tmp_path / "out")
-    said = imputer.target.said(imputer.predict([sample("new", 0, "ab")]))
+    said = imputer.target.decode(imputer.predict([sample("new", 0, "ab")]))
     with pytest.raises(UsageError, match=r"none-of-it.*holds none of"):
         imputer.predict([sample("new", 0, "ab"), sample("none-of-it", 0, "")])
     assert 90 < said[0] < 140
@@ -153,7 +153,7 @@ def test_class_weights_shift_what_is_said(base: Path, tmp_path: Path) -> None:
         finetune(tuning(steps=20, class_weights=weights), base / "cm3", base / "shards", tmp_path / name)
         imputer = Imputer.open(tmp_path / name)
         blank = [sample(f"x{i}", i % CLASSES, "c") for i in range(80)]
-        return np.mean(imputer.target.said(imputer.predict(blank)) == "2")
+        return np.mean(imputer.target.decode(imputer.predict(blank)) == "2")
 
     assert share_of("even", "balanced") < share_of("more", "2=50")
     with pytest.raises(UsageError, match="NAME=WEIGHT"):
@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     finetune(tuning(steps=2), base / "cm3", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="steps was 2, now 3"):
         finetune(tuning(steps=3), base / "cm3", shards, tmp_path / "out")
-    with pytest.raises(UsageError, match="pretrained weights differ"):
+    with pytest.raises(UsageError, match="other pretrained weights"):
         finetune(tuning(steps=2), base / "masked", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="pretrained run already"):
         finetune(tuning(), base / "cm3", shards, base / "masked")

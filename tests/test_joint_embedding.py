@@ -16,7 +16,7 @@ from mmtool.adapt.joint_embedding import CHOICES, Masks, draw_masks, masks_of, o
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
-from mmtool.methods.labelled import GOALS
+from mmtool.training.labelled_task import TASKS
 from mmtool.training.loop import Window
 from mmtool.training.pretrain import pretrain
 
@@ -46,8 +46,8 @@ def encoders(world, names=NAMES):
 
 def trainer_of(world, samples, labels, names=NAMES, **options):
     config = AdaptConfig(**{**LABEL, "batch": len(samples), "method_options": options})
-    goal = GOALS["single"].of([0, 1, 2, 3], balanced=False)
-    trainer = AdaptTrainer(build(encoders(world, names), goal, config), goal, LabelledSamples(names, samples, labels), config, CPU)
+    task = TASKS["single"].of([0, 1, 2, 3], balanced=False)
+    trainer = AdaptTrainer(build(encoders(world, names), task, config), task, LabelledSamples(names, samples, labels), config, CPU)
     trainer.fit_moments(first=True)
     return trainer
 
@@ -86,7 +86,7 @@ def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_el
 def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
     trainer = trainer_of(world, *some(["abc"]))
     own = trainer.data.samples
-    alone = build(encoders(world), trainer.goal, AdaptConfig(**LABEL, method="zeros"))
+    alone = build(encoders(world), trainer.task, AdaptConfig(**LABEL, method="zeros"))
     alone.scales.load_state_dict(trainer.joint.scales.state_dict())
     plain = encode_all(alone, own, CPU)
     read = encode_all(trainer.joint, own, CPU)
@@ -248,9 +248,9 @@ def test_the_trained_share_is_small_at_the_base_preset():
         model = model.to_empty(device="cpu")
         method = Masked(layout, CoOccurrence({frozenset(name): 1}), MaskedOptions())
         made.append(RunEncoder(model, method, name, name * 64, None, "mean"))
-    goal = GOALS["single"].of(list(range(10)), balanced=False)
+    task = TASKS["single"].of(list(range(10)), balanced=False)
     for number in (2, 3):
-        counted = count(build(made[:number], goal, AdaptConfig(**LABEL)))
+        counted = count(build(made[:number], task, AdaptConfig(**LABEL)))
         parts = counted["parts"]
         assert sum(size for name, size in parts.items() if name != "fusion") < 0.02 * counted["frozen"], parts
         assert 4 * counted["trained"] < 5e6

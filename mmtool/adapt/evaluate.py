@@ -10,7 +10,7 @@ import torch
 from mmtool.adapt.adapter import open_adapter, read_record, training_items
 from mmtool.adapt.batches import LabelledSamples, labelled_samples
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.measure import MISSING_RATES, Row, curve, retrieval
+from mmtool.adapt.measure import MISSING_RATES, retrieval_rows, robustness_rows
 from mmtool.adapt.report import write_report
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
@@ -19,6 +19,7 @@ from mmtool.data.held_out import open_held_out
 from mmtool.data.shards import TokenSet
 from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import check_held_out
+from mmtool.evaluation.study import Row
 from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
 
@@ -58,7 +59,7 @@ def evaluate_adapters(
     for record in records:
         check_held_out(tokens, record["data"], data)
     configs = [check_as(AdaptConfig, record["config"]) for record in records]
-    if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
+    if len({(config.target, record["task"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters predict different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     run_names = list(names) if names else unique_names(configs)
     rates = missing_rates or MISSING_RATES
@@ -91,8 +92,8 @@ def measure_adapters(
         refuse_leaks(held_out.samples, [learner, *tokenizers_of(tokens)], where)
         samples = len(held_out.samples)
         log(f"{name}: measuring on {samples} held-out samples")
-        rows += curve(adapter, held_out, device, name, seed, missing_rates)
-        rows += retrieval(adapter, held_out, device, name, seed, candidates)
+        rows += robustness_rows(adapter, held_out, device, name, seed, missing_rates)
+        rows += retrieval_rows(adapter, held_out, device, name, seed, candidates)
         del adapter
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -120,7 +121,7 @@ def report_meta(config: AdaptConfig, record: Mapping[str, Any], samples: int, to
     protocol = {name: getattr(config, name) for name in ("missing_rate", "num_missing", "missing_seed")}
     return {
         "label": config.target,
-        "kind": record["goal"]["kind"],
+        "kind": record["task"]["kind"],
         "modalities": list(record["encoders"]),
         "samples": {"test": samples},
         "trained_with": {**protocol, "missing": list(config.missing)},

@@ -78,6 +78,10 @@ class Encodings:
     reading: list[Tensor]
     present: Tensor
 
+    def of(self, indices: Tensor) -> "Encodings":
+        """Those of some of the samples."""
+        return Encodings([rows[indices] for rows in self.embedding], [rows[indices] for rows in self.reading], self.present[indices])
+
 
 @dataclass(frozen=True)
 class Masks:

@@ -1,25 +1,20 @@
-"""The report on adapters: JSON for programs, curves over the missing rate, a table for each modality that is missing."""
+"""The report on adapters: an introduction, curves over the missing rate with a table for each missing modality, and retrieval."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmtool.adapt.config import ALONE, RECIPES
-from mmtool.common.storage import write_bytes, write_json
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import direction, table
 from mmtool.evaluation.figures.plots import colours
-from mmtool.evaluation.report import FORMAT
+from mmtool.evaluation.report import write_document
+from mmtool.evaluation.study import Row
 
-Row = Mapping[str, Any]
 
-
-def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], results: Sequence[Row] | None = None) -> None:
-    """report.json, report.md and curves.png; results: rows of every seed, where `rows` are their means."""
-    record = {"format": FORMAT, "meta": dict(meta), "rows": list(rows)}
-    write_json(folder / "report.json", record if results is None else {**record, "results": list(results)})
-    parts = [*_introduction(meta), *_curves(folder, rows, meta), *_retrieval(rows, meta)]
-    write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
+    """report.json, report.md and curves.png, from rows alone. more: what else report.json holds."""
+    write_document(folder, rows, meta, [*_introduction(meta), *_curves(folder, rows, meta), *_retrieval(rows, meta)], **more)
 
 
 def _introduction(meta: Mapping[str, Any]) -> list[str]:
@@ -39,10 +34,9 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
 def _curves(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """One panel and one table for each modality that is missing."""
     points = [row for row in rows if "at" in row]
-    metrics = list(dict.fromkeys(row["metric"] for row in points))
+    metrics, names = list(dict.fromkeys(row["metric"] for row in points)), [run["name"] for run in meta["runs"]]
     if not points:
         return []
-    names = [run["name"] for run in meta["runs"]]
     panels = []
     for metric in metrics:
         lines = {name: Line.of([row for row in points if row["metric"] == metric and row["run"] == name]) for name in names}

@@ -14,7 +14,7 @@ from pathlib import Path
 from mmtool.adapt.adapter import options_for, read_record
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.evaluate import evaluated_samples, measure_adapters, report_meta
-from mmtool.adapt.measure import MISSING_RATES, Row
+from mmtool.adapt.measure import MISSING_RATES
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.common.errors import UsageError
@@ -23,6 +23,7 @@ from mmtool.data.held_out import open_held_out
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.encoders import training_items_of
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
+from mmtool.evaluation.study import Row
 from mmtool.metrics.seeds import over_seeds
 from mmtool.training.side_by_side import train_all
 
@@ -69,14 +70,14 @@ def compare_adapters(
     _refuse_leaks(tokens, sources, next(iter(variants.values())), limit, data)
     place = OutputPath(output, force, [*sources.values(), data])
     begin_or_continue(place, COMPARISON, {"format": COMPARISON_FORMAT, "data": tokens.fingerprint})
-    runs = {(name, own): output / "runs" / name.replace(":", "-") / f"seed-{own}" for own in seeds for name in variants}
-    train_all(
-        {
-            f"{name}, seed {own} ({place}/{len(runs)})": partial(adapt, replace(variants[name], seed=own), sources, data, path, force=force)
-            for place, ((name, own), path) in enumerate(runs.items(), 1)
-        },
-        jobs,
-    )
+    runs = {(name, number): output / "runs" / name.replace(":", "-") / f"seed-{number}" for number in seeds for name in variants}
+    trainings = {
+        f"{name}, seed {number} ({count}/{len(runs)})": partial(
+            adapt, replace(variants[name], seed=number), sources, data, path, force=force
+        )
+        for count, ((name, number), path) in enumerate(runs.items(), 1)
+    }
+    train_all(trainings, jobs)
     named, paths = [name for name, _ in runs], list(runs.values())
     results, samples = measure_adapters(paths, named, tokens, sources, missing_rates, limit, candidates, seed, data)
     rows = over_seeds(results)
@@ -84,7 +85,7 @@ def compare_adapters(
     meta = report_meta(config, read_record(paths[0]), samples, tokens)
     columns = [{"name": name, "method": variants[name].method, "seeds": list(seeds)} for name in variants]
     sizes = {name: {key: read_record(runs[name, seeds[0]])[key] for key in ("trained", "share", "bytes")} for name in variants}
-    write_report(output, rows, {**meta, "runs": columns, "sizes": sizes, "intervals": INTERVALS}, results)
+    write_report(output, rows, {**meta, "runs": columns, "sizes": sizes, "intervals": INTERVALS}, results=results)
     return AdapterComparison(output, rows, results, paths)
 
 

@@ -42,7 +42,6 @@ def write_report(
 def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], **more: Sequence[dict[str, Any]]) -> None:
     """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
     report.json holds; `differences` of the last run from the others (see `against_others`) are shown as well."""
-    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows, **more})
     parts = _introduction(meta)
     for task in meta["tasks"]:
         parts += TASKS[task].section(folder, rows, meta)
@@ -50,6 +49,14 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
         parts += ["Texts are in `texts.tsv`, recordings in `audio/`, where there are any."]
+    write_document(folder, rows, meta, parts, **more)
+
+
+def write_document(
+    folder: Path, rows: Sequence[dict[str, Any]], meta: Mapping[str, Any], parts: Sequence[str], **more: Sequence[dict[str, Any]]
+) -> None:
+    """report.json of rows, and report.md of paragraphs: the same two files for every report. more: what else report.json holds."""
+    write_json(folder / "report.json", {"format": FORMAT, "meta": dict(meta), "rows": list(rows), **more})
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 

@@ -55,7 +55,7 @@ class ChainedImputer:
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """The negative log-likelihood of `target`, -log mean_k p(target | link_k) in nats, and its number of tokens, per sample.
 
-        A Monte Carlo estimate of what the chain as a whole says of the target. The links are drawn at temperature 1, without top-k and
+        A Monte Carlo estimate of the target's likelihood under the chain. The links are drawn at temperature 1, without top-k and
         guidance, whatever samples are imputed with: only then is their mean the likelihood of the model. (A logarithm of a mean over few
         draws is too low on average, so that the perplexity is an upper bound that falls with `num_links`. A method that decodes by
         confidence draws from its own model only approximately.)
@@ -73,9 +73,9 @@ class ChainedImputer:
     ) -> list[Sample]:
         """`count` draws of the last link of the path for each sample, all of the first sample first: samples that hold nothing else."""
         linked = list(samples)
-        for place, (start, end) in enumerate(pairwise(path[:-1])):
-            repeats = 1 if place else count
-            drawn = self._imputer.impute(linked, [start], end, seed=_seed_of(seed, place), params=params, draws=repeats)
+        for step, (start, end) in enumerate(pairwise(path[:-1])):
+            repeats = 1 if step else count
+            drawn = self._imputer.impute(linked, [start], end, seed=_seed_of(seed, step), params=params, draws=repeats)
             pairs = [(sample, tokens) for sample, answer in zip(linked, drawn, strict=True) for tokens in answer.tokens]
             linked = [Sample(sample.key, {end: tokens}) for sample, tokens in pairs]
         return linked
@@ -106,9 +106,9 @@ def chained(name: str) -> str:
     return f"{name}, chained"
 
 
-def _seed_of(seed: int, place: int) -> int:
+def _seed_of(seed: int, step: int) -> int:
     """Of one step along the path: with the same for all, the draws of one step would depend on those before."""
-    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
 def _merged(answers: Sequence[Imputation], draws: int) -> Imputation:

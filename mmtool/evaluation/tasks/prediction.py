@@ -1,6 +1,6 @@
 """The task `predict`: what the heads of finetuned runs say of held-out samples, from every subset of the modalities they know.
 
-Beside the metrics of `training/score_head.py` stands the most frequent class of the training samples. A sample is seen through the
+Beside the metrics of `training/target.py` stands the most frequent class of the training samples. A sample is seen through the
 modalities of a subset alone; a head may be asked from subsets that its training never showed.
 """
 
@@ -19,12 +19,12 @@ from mmtool.evaluation.study import Row, Study, row
 from mmtool.evaluation.tasks.probe import MAJORITY, most_frequent, subsets
 from mmtool.impute.imputer import Imputer
 from mmtool.metrics.intervals import share
-from mmtool.training.score_head import ACCURACY, MACRO_F1, R2, score_head
+from mmtool.training.target import PREDICTION_ACCURACY, PREDICTION_MACRO_F1, PREDICTION_R2
 
 TITLES = {
-    ACCURACY: "accuracy of predicted classes",
-    MACRO_F1: "macro F1 of predicted classes",
-    R2: "R² of predicted numbers",
+    PREDICTION_ACCURACY: "accuracy of predicted classes",
+    PREDICTION_MACRO_F1: "macro F1 of predicted classes",
+    PREDICTION_R2: "R² of predicted numbers",
 }
 
 
@@ -38,13 +38,13 @@ def measure(study: Study) -> Iterator[Row]:
         samples = _labelled(study.reference.test.samples, label, given)
         if not samples:
             continue
-        for metric, estimate in score_head(imputer.target, imputer.predict(samples, given), samples, study.settings.seed).items():
+        for metric, estimate in imputer.target.measure(imputer.predict(samples, given), samples, study.settings.seed).items():
             yield row(name, imputer, given, label, seen, metric, estimate)
         known = [str(sample.labels[label]) for sample in _labelled(study.reference.train.samples, label, ())]
         if not imputer.target.is_number and (label, given) not in done and known:
             done.add((label, given))
             right = np.array([str(sample.labels[label]) for sample in samples]) == most_frequent(np.array(known))
-            yield row(MAJORITY, None, given, label, seen, ACCURACY, share(right))
+            yield row(MAJORITY, None, given, label, seen, PREDICTION_ACCURACY, share(right))
 
 
 def _asked(imputer: Imputer) -> list[tuple[str, ...]]:
