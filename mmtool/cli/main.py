@@ -7,6 +7,7 @@ import typer
 
 import mmtool
 from mmtool.cli import adapt, compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
+from mmtool.cli.help import Verb
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
 from mmtool.common.log import log
@@ -40,7 +41,7 @@ def _version(wanted: bool) -> None:
 def about(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """Tokenize, pretrain on and impute multimodal data with holes.
+    """Tokenize, pretrain on and impute incomplete multimodal data.
 
     Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output.
     """
@@ -59,7 +60,7 @@ VERBS = (
     (ARTEFACTS, lint.lint, lint.EXAMPLES),
 )
 for panel, verb, epilog in VERBS:
-    app.command(rich_help_panel=panel, help=help_text(verb), epilog=epilog)(verb)
+    app.command(cls=Verb, rich_help_panel=panel, help=help_text(verb), epilog=epilog)(verb)
 
 
 def main() -> None:

@@ -8,32 +8,45 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 
 MAX_CLASSES = 100
+MAX_NUMBERS = 20  # whole numbers of more different values, ages say, are quantities and no classes
+MIN_SHARE = 0.5  # of the samples that must hold a label for it to be taken without being named
 
 
 def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
-    """The label to judge by: the wanted one, or the only categorical one that all samples share; None where there is none."""
+    """The wanted label, or the only one with classes that at least half of the samples hold; None where there is none.
+
+    Raises UsageError where no sample has the wanted one, or several could be meant.
+    """
+    known = sorted({name for sample in samples for name in sample.labels})
     if wanted is not None:
         if not any(sample.labels.get(wanted) is not None for sample in samples):
-            known = sorted({name for sample in samples for name in sample.labels})
             raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=f"Labels: {', '.join(known) or 'none'}.")
         return wanted
-    found = [name for name in sorted(samples[0].labels) if categorical([sample.labels.get(name) for sample in samples])]
-    if len(found) > 1:
-        what = f"several labels could be judged by: {', '.join(found)}."
-        raise UsageError(what, where="--label", fix=f"Choose one, for example --label {found[0]}.")
-    if not found:
-        log("no label with 2 to 100 classes is common to all samples: imputed data is not judged by class.")
-    return found[0] if found else None
+    values = {name: _held(samples, name) for name in known}
+    candidates = [name for name in known if len(values[name]) >= MIN_SHARE * len(samples) and categorical(values[name])]
+    if len(candidates) > 1:
+        what = f"several labels have classes: {', '.join(candidates)}."
+        raise UsageError(what, where="--label", fix=f"Choose one, for example --label {candidates[0]}.")
+    if not candidates:
+        log("no label with 2 to 100 classes is held by most samples: imputed data is not judged by class.")
+    return candidates[0] if candidates else None
 
 
 def is_number(samples: Sequence[Sample], label: str | None) -> bool:
     """Whether a label is a number to regress on: not of classes, and numeric wherever it is."""
-    values = [sample.labels[label] for sample in samples if sample.labels.get(label) is not None] if label else []
+    values = _held(samples, label) if label else []
     return bool(values) and not categorical(values) and all(isinstance(value, (int, float)) for value in values)
 
 
 def categorical(values: Sequence[Any]) -> bool:
-    """Whether values are classes: 2 to 100 different ones, and no fractions."""
-    if any(value is None or (isinstance(value, float) and not value.is_integer()) for value in values):
+    """Whether values are classes: 2 to 100 different ones, no fractions, and of whole numbers at most 20, each of which some share."""
+    if any(isinstance(value, float) and not value.is_integer() for value in values):
         return False
-    return 2 <= len(set(map(str, values))) <= MAX_CLASSES
+    distinct = len(set(map(str, values)))
+    if all(isinstance(value, (int, float)) for value in values) and (distinct > MAX_NUMBERS or distinct > max(2, len(values) / 2)):
+        return False
+    return 2 <= distinct <= MAX_CLASSES
+
+
+def _held(samples: Sequence[Sample], label: str) -> list[Any]:
+    return [sample.labels[label] for sample in samples if sample.labels.get(label) is not None]

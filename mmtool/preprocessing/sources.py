@@ -20,11 +20,11 @@ from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
 READERS = {
-    "image": ("read_images", "read_images"),
-    "audio": ("read_audio", "read_audio"),
-    "text": ("read_text", "read_text"),
-    "table": ("read_tables", "read_tables"),
-    "trajectory": ("read_trajectories", "read_trajectories"),
+    "image": ("readers.images", "read_images"),
+    "audio": ("readers.audio", "read_audio"),
+    "text": ("readers.text", "read_text"),
+    "table": ("readers.tables", "read_tables"),
+    "trajectory": ("readers.trajectories", "read_trajectories"),
 }
 GROUP, EPISODE = "group", "episode"
 MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20

@@ -1,0 +1,35 @@
+"""How options are shown: short names for what they take, and nothing behind flags, so that a page of help fits into 80 columns."""
+
+from typing import Any
+
+import typer.core
+
+SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
+
+
+class Verb(typer.core.TyperCommand):
+    """A verb whose options say `N`, `X`, `TEXT` or `PATH` where they name nothing of their own; bounds are told when they are violated."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: ""  # type: ignore[attr-defined]  # its name says it
+            elif getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+            elif parameter.metavar is None and (short := _short(parameter)):
+                parameter.metavar = short
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, a flag as well."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+def _short(parameter: Any) -> str | None:
+    """What stands for a plain value; None for choices, which say themselves what they take."""
+    annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    name = getattr(annotation, "__name__", "") or getattr(getattr(parameter, "type", None), "name", "")
+    return next((short for kind, short in SHORT.items() if name.lower().startswith(kind)), None)

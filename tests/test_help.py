@@ -1,0 +1,40 @@
+"""A page of help at 80 columns: no word is broken, flags take no value, arguments and what must be given come first."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from mmtool.cli.main import app
+
+VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def page(verb: str) -> str:
+    environ = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+    return subprocess.run([sys.executable, "-m", "mmtool", verb, "--help"], env=environ, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_word_is_broken(verb: str) -> None:
+    shown = page(verb)
+    assert max(map(len, shown.splitlines())) <= 80
+    words = set(re.sub(r"[\u2500-\u257f]", " ", shown).split())
+    for parameter in VERBS[verb].params:
+        text = f"{' '.join(parameter.opts)} {parameter.help or ''}" if parameter.param_type_name == "option" else parameter.help or ""
+        assert set(text.split()) <= words, f"{parameter.opts}: {sorted(set(text.split()) - words)}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_take_no_value(verb: str) -> None:
+    shown = page(verb)
+    assert "<bool>" not in shown and "BOOLEAN" not in shown and "<list" not in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_must_be_given_comes_first(verb: str) -> None:
+    required = [parameter.required for parameter in VERBS[verb].params if parameter.param_type_name == "option"]
+    assert required == sorted(required, reverse=True)
