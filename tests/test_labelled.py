@@ -73,7 +73,8 @@ def test_labels_call_for_their_kind():
         "binary": "binary",
         "regression": "regression",
     }
-    assert suited([["a", "b"], []]) == "multilabel" and suited(list(range(10))) == "single"
+    assert suited([["a", "b"], []]) == "multilabel" and suited(list(range(10)) * 2) == "single"
+    assert suited(list(range(30, 60)) * 2) == "regression"
 
 
 def test_balanced_weights_make_rare_classes_count_as_much():

@@ -87,6 +87,7 @@ def evaluate(
         typer.Option(
             "--missing-rate",
             "--eta",
+            metavar="X",
             min=0,
             max=1,
             help="Of adapters: shares of samples that lose modalities. Repeatable.",

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.data.labels import categorical
 from mmtool.metrics.classification import auroc, macro_f1, macro_f1_of_sets
 from mmtool.metrics.intervals import Estimate, r_squared, share
 from mmtool.metrics.survival import concordance
@@ -265,12 +266,13 @@ TASKS: dict[str, type[LabelledTask]] = {task.kind: task for task in (SingleLabel
 
 
 def suited(labels: Sequence[Label]) -> str:
-    """The kind of task that labels call for: lists are several classes, fractions a number, two values binary, other ones classes."""
+    """The kind of task that labels call for: lists are several classes, quantities (see `data.labels.categorical`) a number, two values
+    binary, other ones classes."""
     known = [label for label in labels if label is not None]
     if any(isinstance(label, list | tuple) for label in known):
         return MultiLabel.kind
     numeric = bool(known) and all(isinstance(label, int | float) and not isinstance(label, bool) for label in known)
-    if numeric and (any(float(label) != int(label) for label in known) or len(set(known)) > MAX_CLASSES):
+    if numeric and not categorical(known):
         return Regression.kind
     return Binary.kind if len({str(label) for label in known}) == 2 else SingleLabel.kind
 
