@@ -161,6 +161,15 @@ def test_other_settings_wrong_labels_and_damage_are_refused_by_name(world, tmp_p
     assert mmtool("evaluate", out, world / "shards" / "validation", "-o", tmp_path / "report").code == 1
 
 
+def test_an_adapter_of_an_earlier_version_is_refused_with_the_way_out(world, tmp_path, mmtool):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "adapter.json").write_text(json.dumps({"format": "mmtool-adapter/1", "config": {"eta": 0.7}}))
+    for command in (["evaluate", tmp_path / "old", world / "shards"], ["adapt", *common(world)]):
+        done = mmtool(*command, "-o", tmp_path / ("old" if command[0] == "adapt" else "report"))
+        assert done.code == 1 and "mmtool-adapter/1" in done.err and "mmtool-adapter/2" in done.err and "--force" in done.err
+    assert mmtool("lint", tmp_path / "old").code == 1
+
+
 def test_missing_modalities_in_training_are_those_of_the_protocol(world):
     config = AdaptConfig(label="class", missing_rate=0.7, missing=("b",))
     tokens = open_token_set(world / "shards", split="train")

@@ -8,7 +8,7 @@ import torch
 from test_training import make_shards, sample, settings
 from torch import nn
 
-from mmtool.adapt.adapter import build, count, open_adapter, open_encoders
+from mmtool.adapt.adapter import build_model, count_parameters, open_adapter, open_encoders
 from mmtool.adapt.batches import LabelledSamples, encode, encode_all
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.imputed_embeddings import Moments
@@ -47,7 +47,7 @@ def encoders(world, names=NAMES):
 def trainer_of(world, samples, labels, names=NAMES, **options):
     config = AdaptConfig(**{**LABEL, "batch": len(samples), "method_options": options})
     task = TASKS["single"].of([0, 1, 2, 3], balanced=False)
-    trainer = AdaptTrainer(build(encoders(world, names), task, config), task, LabelledSamples(names, samples, labels), config, CPU)
+    trainer = AdaptTrainer(build_model(encoders(world, names), task, config), task, LabelledSamples(names, samples, labels), config, CPU)
     trainer.fit_moments(first=True)
     return trainer
 
@@ -86,7 +86,7 @@ def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_el
 def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
     trainer = trainer_of(world, *some(["abc"]))
     own = trainer.data.samples
-    alone = build(encoders(world), trainer.task, AdaptConfig(**LABEL, method="zeros"))
+    alone = build_model(encoders(world), trainer.task, AdaptConfig(**LABEL, method="zeros"))
     alone.scales.load_state_dict(trainer.joint.scales.state_dict())
     plain = encode_all(alone, own, CPU)
     read = encode_all(trainer.joint, own, CPU)
@@ -250,7 +250,7 @@ def test_the_trained_share_is_small_at_the_base_preset():
         made.append(RunEncoder(model, method, name, name * 64, None, "mean"))
     task = TASKS["single"].of(list(range(10)), balanced=False)
     for number in (2, 3):
-        counted = count(build(made[:number], task, AdaptConfig(**LABEL)))
+        counted = count_parameters(build_model(made[:number], task, AdaptConfig(**LABEL)))
         parts = counted["parts"]
         assert sum(size for name, size in parts.items() if name != "fusion") < 0.02 * counted["frozen"], parts
         assert 4 * counted["trained"] < 5e6

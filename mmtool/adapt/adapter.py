@@ -85,14 +85,16 @@ def options_for(config: AdaptConfig) -> JointOptions:
     return options
 
 
-def build(encoders: list[Encoder], task: LabelledTask, config: AdaptConfig) -> JointEmbedding:
+def build_model(encoders: list[Encoder], task: LabelledTask, config: AdaptConfig) -> JointEmbedding:
     """The untrained model of a method on the encoders that it uses."""
     names = config.modalities([encoder.modality for encoder in encoders])
     used = [encoder for encoder in encoders if encoder.modality in names]
     return JointEmbedding(used, task.num_outputs, options_for(config), config.seed).to(next(used[0].parameters()).device)
 
 
-def describe(config: AdaptConfig, task: LabelledTask, encoders: list[Encoder], sources: Mapping[str, Path], data: str) -> dict[str, Any]:
+def adapter_record(
+    config: AdaptConfig, task: LabelledTask, encoders: list[Encoder], sources: Mapping[str, Path], data: str
+) -> dict[str, Any]:
     """adapter.json as it is known before training."""
     origins = {
         encoder.modality: {"source": str(Path(sources[encoder.modality]).absolute()), "fingerprint": encoder.fingerprint}
@@ -107,7 +109,7 @@ def describe(config: AdaptConfig, task: LabelledTask, encoders: list[Encoder], s
     }
 
 
-def count(model: JointEmbedding) -> dict[str, Any]:
+def count_parameters(model: JointEmbedding) -> dict[str, Any]:
     """How much is trained, in all and beside the parameters of the encoders."""
     trained = {name: parameter.numel() for name, parameter in model.trained().items()}
     frozen = model.num_frozen()
@@ -136,14 +138,15 @@ class TrainedParts(nn.Module):
         self.load_state_dict(dict(tensors))
 
 
-def save(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
+def save_adapter(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
     """Write weights, then the record that names them; gives their size in bytes."""
     path = folder / WEIGHTS
-    write_bytes(
-        path, safetensors_bytes({name: value.detach().cpu().contiguous() for name, value in TrainedParts(model).state_dict().items()})
-    )
-    write_json(folder / RECORD, {**record, **count(model), "bytes": path.stat().st_size, "sha256": sha256_file(path), "finished": True})
-    return path.stat().st_size
+    tensors = {name: value.detach().cpu().contiguous() for name, value in TrainedParts(model).state_dict().items()}
+    write_bytes(path, safetensors_bytes(tensors))
+    size = path.stat().st_size
+    stored = {"bytes": size, "sha256": sha256_file(path), "finished": True}
+    write_json(folder / RECORD, {**record, **count_parameters(model), **stored})
+    return size
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
             what = f"the encoder of {encoder.modality} is {encoder.fingerprint[:12]}, the adapter {path} was trained on {wanted[:12]}."
             raise DataError(what, where=paths[encoder.modality], fix=f"Give the right one with --encoder {encoder.modality}=PATH.")
     task = TASKS[record["task"]["kind"]](record["task"]["state"])
-    model = build(encoders, task, config)
+    model = build_model(encoders, task, config)
     if sha256_file(Path(path) / WEIGHTS) != record["sha256"]:
         raise DataError("the file's sha256 is not the one recorded.", where=Path(path) / WEIGHTS, fix="Adapt again.")
     try:

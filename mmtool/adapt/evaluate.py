@@ -10,7 +10,7 @@ import torch
 from mmtool.adapt.adapter import open_adapter, read_record, training_items
 from mmtool.adapt.batches import LabelledSamples, labelled_samples
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.measure import MISSING_RATES, retrieval_rows, robustness_rows
+from mmtool.adapt.measure import MISSING_RATES, MeasureOptions, retrieval_rows, robustness_rows
 from mmtool.adapt.report import write_report
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
@@ -62,8 +62,8 @@ def evaluate_adapters(
     if len({(config.target, record["task"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
         raise UsageError("the adapters predict different labels.", where="RUN", fix="Evaluate adapters of one label together.")
     run_names = list(names) if names else unique_names(configs)
-    rates = missing_rates or MISSING_RATES
-    rows, samples = measure_adapters(adapters, run_names, tokens, sources, rates, limit, candidates, seed, data)
+    options = MeasureOptions(tuple(missing_rates) or MISSING_RATES, limit, candidates, seed)
+    rows, samples = measure_adapters(list(zip(run_names, adapters, strict=True)), tokens, options, data, sources)
     with place.directory() as folder:
         runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(run_names, configs, strict=True)]
         write_report(folder, rows, {**report_meta(configs[0], records[0], samples, tokens), "runs": runs})
@@ -71,29 +71,23 @@ def evaluate_adapters(
 
 
 def measure_adapters(
-    adapters: Sequence[Path],
-    names: Sequence[str],
-    tokens: TokenSet,
-    sources: Mapping[str, Path] | None,
-    missing_rates: Sequence[float],
-    limit: int | None,
-    candidates: int,
-    seed: int,
-    where: Path,
+    adapters: Sequence[tuple[str, Path]], tokens: TokenSet, options: MeasureOptions, where: Path, sources: Mapping[str, Path] | None
 ) -> tuple[list[Row], int]:
-    """Rows of all adapters on the same held-out samples, and how many of these there are. Raises UsageError where an adapter, one of its
-    encoders or a tokenizer was trained on any of them."""
+    """Rows of all adapters (name and path) on the same held-out samples, and how many of these there are.
+
+    where: the samples lie. Raises UsageError where an adapter, one of its encoders or a tokenizer was trained on any of them.
+    """
     device, samples = pick_device(), 0
     rows: list[Row] = []
-    for path, name in zip(adapters, names, strict=True):
+    for name, path in adapters:
         adapter = open_adapter(path, tokens.tokenizers, device, sources)
-        held_out = evaluated_samples(tokens, adapter.names, adapter.config, limit)
+        held_out = evaluated_samples(tokens, adapter.names, adapter.config, options.limit)
         learner = Learner(f"the adapter {name} or its encoders", training_items(path), OF_RUN)
         refuse_leaks(held_out.samples, [learner, *tokenizers_of(tokens)], where)
         samples = len(held_out.samples)
         log(f"{name}: measuring on {samples} held-out samples")
-        rows += robustness_rows(adapter, held_out, device, name, seed, missing_rates)
-        rows += retrieval_rows(adapter, held_out, device, name, seed, candidates)
+        rows += robustness_rows(adapter, name, held_out, device, options)
+        rows += retrieval_rows(adapter, name, held_out, device, options)
         del adapter
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ Held-out samples are encoded once; what is missing is masked in the embeddings, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -22,21 +23,30 @@ MISSING_RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ANY = "any"
 
 
+@dataclass(frozen=True)
+class MeasureOptions:
+    """missing_rates: shares of held-out samples that lose modalities. limit: samples at most (None: all). candidates: of a retrieval.
+    seed: of what is drawn."""
+
+    missing_rates: tuple[float, ...] = MISSING_RATES
+    limit: int | None = None
+    candidates: int = 100
+    seed: int = 0
+
+
 @torch.no_grad()
-def robustness_rows(
-    adapter: Adapter, held_out: LabelledSamples, device: torch.device, run: str, seed: int, missing_rates: Sequence[float] = MISSING_RATES
-) -> Iterator[Row]:
-    """One row for each missing rate and modality that is missing, and for any of them in equal parts."""
+def robustness_rows(adapter: Adapter, run: str, held_out: LabelledSamples, device: torch.device, options: MeasureOptions) -> Iterator[Row]:
+    """One row for each missing rate and modality that is missing, and for any of them in equal parts. run: name of the adapter."""
     model, task, config = adapter.model.eval(), adapter.task, adapter.config
     encodings, targets = encode_all(model, held_out.samples, device), task.encode(held_out.labels)
     removable = [(name,) for name in adapter.names] + [()]
     for missing in removable if len(adapter.names) > 1 else [()]:
-        for missing_rate in missing_rates:
+        for missing_rate in options.missing_rates:
             protocol = missingness(config, missing_rate, missing)
             kept = held_out if config.recipe.complete else held_out.remove_modalities(protocol)
             present = torch.from_numpy(presence(kept.samples, model.names)).to(device)
             outputs = model(masked(encodings, present), masks_of(present))[0].float().cpu().numpy()
-            for metric, estimate in task.measure(outputs, targets, seed, [task.metric]).items():
+            for metric, estimate in task.measure(outputs, targets, options.seed, [task.metric]).items():
                 name = f"{metric}, {'+'.join(missing) or ANY} missing"
                 point = row(run, adapter, adapter.names, config.target, True, name, estimate, at=missing_rate)
                 yield {**point, "trained_at": config.missing_rate}
@@ -61,9 +71,7 @@ def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence
     return indices.cpu().numpy(), model.imputed_embeddings(given_only, masks, predicted)[m].float()
 
 
-def retrieval_rows(
-    adapter: Adapter, held_out: LabelledSamples, device: torch.device, run: str, seed: int, candidates: int
-) -> Iterator[Row]:
+def retrieval_rows(adapter: Adapter, run: str, held_out: LabelledSamples, device: torch.device, options: MeasureOptions) -> Iterator[Row]:
     """Predicted embeddings as queries for real ones, among as many candidates: a hit is the very sample, and where there are classes any
     sample of the same.
 
@@ -71,7 +79,7 @@ def retrieval_rows(
     """
     if adapter.model.options.absent not in ("predicted", "ridge"):
         return
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out.samples))[:candidates])
+    chosen = np.sort(np.random.default_rng(options.seed).permutation(len(held_out.samples))[: options.candidates])
     samples, labels = [held_out.samples[i] for i in chosen], [held_out.labels[i] for i in chosen]
     encodings = encode_all(adapter.model, samples, device)
     for given, target in permutations(adapter.model.names, 2):
@@ -83,7 +91,7 @@ def retrieval_rows(
             continue
         queries, real = (F.normalize(side, dim=-1) for side in (predicted[torch.from_numpy(both)], encodings.embedding[m][rows]))
         for prefix, hits in _hits(adapter.task.kind, [labels[i] for i in rows]).items():
-            for metric, estimate in estimates(ranks((queries @ real.T).cpu().numpy(), hits), seed).items():
+            for metric, estimate in estimates(ranks((queries @ real.T).cpu().numpy(), hits), options.seed).items():
                 yield row(run, adapter, [given], target, True, prefix + metric, estimate)
 
 

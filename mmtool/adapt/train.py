@@ -12,7 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, TrainedParts, build, count, describe, open_encoders, read_record, save
+from mmtool.adapt.adapter import (
+    METRICS,
+    RECORD,
+    TRAINED_ON,
+    TrainedParts,
+    adapter_record,
+    build_model,
+    count_parameters,
+    open_encoders,
+    read_record,
+    save_adapter,
+)
 from mmtool.adapt.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.joint_embedding import JointEmbedding, Masks, draw_masks
@@ -62,14 +73,14 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     encoders = open_encoders(sources, tokens.tokenizers, device, config)
     train = labelled_samples(tokens, tuple(sorted(sources)), config, config.train_samples, config.complete_only)
     task = task_of(train, config)
-    model = build(encoders, task, config)
-    record = describe(config, task, encoders, sources, tokens.fingerprint)
+    model = build_model(encoders, task, config)
+    record = adapter_record(config, task, encoders, sources, tokens.fingerprint)
     begin_or_check(place, begun, "adapter", partial(_begin, record, train, sources), partial(_changes, config, record, output))
     done = read_record(output)
     if done["finished"]:
         log_finished(output, config.steps)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
-    counted = count(model)
+    counted = count_parameters(model)
     log(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
     seen = train if config.recipe.complete else train.remove_modalities(missingness(config, config.missing_rate, config.missing))
     trainer = AdaptTrainer(model, task, seen, config, device)
@@ -78,7 +89,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
     trainer.fit_moments(first=False)
     model.eval()
-    size = save(output, model, {**record, "trained_on": done["trained_on"]})
+    size = save_adapter(output, model, {**record, "trained_on": done["trained_on"]})
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     trained, share = counted["trained"], counted["share"]
     return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.said)

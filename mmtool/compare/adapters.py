@@ -14,7 +14,7 @@ from pathlib import Path
 from mmtool.adapt.adapter import options_for, read_record
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.evaluate import evaluated_samples, measure_adapters, report_meta
-from mmtool.adapt.measure import MISSING_RATES
+from mmtool.adapt.measure import MISSING_RATES, MeasureOptions
 from mmtool.adapt.report import write_report
 from mmtool.adapt.train import adapt
 from mmtool.common.errors import UsageError
@@ -78,11 +78,10 @@ def compare_adapters(
         for count, ((name, number), path) in enumerate(runs.items(), 1)
     }
     train_all(trainings, jobs)
-    named, paths = [name for name, _ in runs], list(runs.values())
-    results, samples = measure_adapters(paths, named, tokens, sources, missing_rates, limit, candidates, seed, data)
+    options, paths = MeasureOptions(tuple(missing_rates), limit, candidates, seed), list(runs.values())
+    results, samples = measure_adapters([(name, path) for (name, _), path in runs.items()], tokens, options, data, sources)
     rows = over_seeds(results)
-    config = next(iter(variants.values()))
-    meta = report_meta(config, read_record(paths[0]), samples, tokens)
+    meta = report_meta(next(iter(variants.values())), read_record(paths[0]), samples, tokens)
     columns = [{"name": name, "method": variants[name].method, "seeds": list(seeds)} for name in variants]
     sizes = {name: {key: read_record(runs[name, seeds[0]])[key] for key in ("trained", "share", "bytes")} for name in variants}
     write_report(output, rows, {**meta, "runs": columns, "sizes": sizes, "intervals": INTERVALS}, results=results)
