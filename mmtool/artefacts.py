@@ -13,14 +13,14 @@ from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
 from mmtool.tokenizers.base import load_tokenizer
 
-TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, FILLED = "tokenizer", "token set", "run", "checkpoint", "report", "filled holes"
+TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, IMPUTED = "tokenizer", "token set", "run", "checkpoint", "report", "imputed files"
 ADAPTER = "adapter"
 MARKS = {
     "adapter.json": ADAPTER,
     "config.json": RUN,
     "state.json": CHECKPOINT,
     "report.json": REPORT,
-    "imputed.jsonl": FILLED,
+    "imputed.jsonl": IMPUTED,
     INDEX: TOKENS,
 }
 
@@ -49,7 +49,7 @@ def recognise(path: Path) -> str:
         return TOKENS
     elif path.name in MARKS:
         return recognise(path.parent)
-    fix = "Artefacts are tokenizers (.safetensors), token sets (.tar, shards), runs, adapters, checkpoints, filled holes and reports."
+    fix = "Artefacts are tokenizers (.safetensors), token sets (.tar, shards), runs, adapters, checkpoints, imputed files and reports."
     raise DataError("this is no artefact of mmtool.", where=path, fix=fix)
 
 
@@ -63,12 +63,12 @@ def describe(path: Path | None) -> dict[str, Any]:
 
 def lint(path: Path) -> list[str]:
     """Every problem found in an artefact, none if it is whole."""
-    found: list[str] = []
+    problems: list[str] = []
     try:
-        found.extend(ARTEFACTS[recognise(path)].check(_home(path)))
+        problems.extend(ARTEFACTS[recognise(path)].check(_home(path)))
     except MmtoolError as error:
-        found.append(str(error))
-    return found
+        problems.append(str(error))
+    return problems
 
 
 def _home(path: Path) -> Path:
@@ -225,13 +225,13 @@ def _check_report(path: Path) -> list[str]:
     return [] if page.is_file() else [f"{page}: the file is missing. Evaluate again."]
 
 
-def _describe_filled(path: Path) -> dict[str, Any]:
+def _describe_imputed(path: Path) -> dict[str, Any]:
     records = [record for record in _records(path / "imputed.jsonl") if record]
-    made = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
-    return {"holes": len(records), "made": dict(made)}
+    directions = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
+    return {"imputed": len(records), "directions": dict(directions)}
 
 
-def _check_filled(path: Path) -> Iterator[str]:
+def _check_imputed(path: Path) -> Iterator[str]:
     for number, record in enumerate(_records(path / "imputed.jsonl"), 1):
         if record is None:
             yield f"{path / 'imputed.jsonl'}: line {number} is not JSON. Impute again."
@@ -265,5 +265,5 @@ ARTEFACTS = {
     ADAPTER: Artefact(_describe_adapter, _check_adapter),
     CHECKPOINT: Artefact(_describe_checkpoint, _check_checkpoint),
     REPORT: Artefact(_describe_report, _check_report),
-    FILLED: Artefact(_describe_filled, _check_filled),
+    IMPUTED: Artefact(_describe_imputed, _check_imputed),
 }

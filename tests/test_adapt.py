@@ -8,7 +8,7 @@ import torch
 from test_training import make_shards, sample, settings
 
 from mmtool.adapt.adapter import open_adapter, read_record
-from mmtool.adapt.batches import holes, labelled
+from mmtool.adapt.batches import labelled_samples, missingness
 from mmtool.adapt.config import AdaptConfig
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.common.errors import DataError
@@ -33,7 +33,7 @@ def encoders(world):
 
 
 def common(world):
-    return [world / "shards", *encoders(world), "--label", "class", "--eta", "0.7", "--missing", "both"]
+    return [world / "shards", *encoders(world), "--label", "class", "--missing-rate", "0.7", "--missing", "both"]
 
 
 def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, mmtool):
@@ -117,7 +117,7 @@ def test_a_comparison_averages_seeds_and_continues(world, tmp_path, mmtool):
 
 
 def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(world, tmp_path, monkeypatch):
-    config = AdaptConfig(label="class", eta=0.5, steps=9, batch=16, checkpoint_every=4)
+    config = AdaptConfig(label="class", missing_rate=0.5, steps=9, batch=16, checkpoint_every=4)
     sources = {name: world / name for name in "ab"}
     adapt(config, sources, world / "shards", tmp_path / "whole")
     step = AdaptTrainer._one_step
@@ -161,16 +161,25 @@ def test_other_settings_wrong_labels_and_damage_are_refused_by_name(world, tmp_p
     assert mmtool("evaluate", out, world / "shards" / "validation", "-o", tmp_path / "report").code == 1
 
 
-def test_holes_in_training_are_those_of_the_protocol(world):
-    config = AdaptConfig(label="class", eta=0.7, missing=("b",))
+def test_an_adapter_of_an_earlier_version_is_refused_with_the_way_out(world, tmp_path, mmtool):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "adapter.json").write_text(json.dumps({"format": "mmtool-adapter/1", "config": {"eta": 0.7}}))
+    for command in (["evaluate", tmp_path / "old", world / "shards"], ["adapt", *common(world)]):
+        done = mmtool(*command, "-o", tmp_path / ("old" if command[0] == "adapt" else "report"))
+        assert done.code == 1 and "mmtool-adapter/1" in done.err and "mmtool-adapter/2" in done.err and "--force" in done.err
+    assert mmtool("lint", tmp_path / "old").code == 1
+
+
+def test_missing_modalities_in_training_are_those_of_the_protocol(world):
+    config = AdaptConfig(label="class", missing_rate=0.7, missing=("b",))
     tokens = open_token_set(world / "shards", split="train")
-    whole = labelled(tokens, ("a", "b"), config)
-    present = whole.with_holes(holes(config, config.eta, config.missing)).present
+    whole = labelled_samples(tokens, ("a", "b"), config)
+    present = whole.remove_modalities(missingness(config, config.missing_rate, config.missing)).present
     assert present[:, 0].all() and 0.2 < present[:, 1].mean() < 0.4
-    assert (present == whole.with_holes(holes(config, config.eta, config.missing)).present).all()
-    nothing = AdaptConfig(label="class", whole=True)
-    assert len(labelled(tokens, ("a", "b"), nothing, limit=10).samples) == 10
-    assert labelled(tokens, ("a", "b"), nothing, limit=10).samples[0].key == labelled(tokens, ("a", "b"), nothing, limit=10).samples[0].key
+    assert (present == whole.remove_modalities(missingness(config, config.missing_rate, config.missing)).present).all()
+    nothing = AdaptConfig(label="class", complete_only=True)
+    few, again = (labelled_samples(tokens, ("a", "b"), nothing, limit=10).samples for _ in range(2))
+    assert len(few) == 10 and [sample.key for sample in few] == [sample.key for sample in again]
 
 
 def test_encoders_may_have_been_moved(world, tmp_path):

@@ -24,7 +24,7 @@ BELOW = {
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "impute": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "evaluation": {"impute", "training", "methods", "model", "data", "tokenizers", "metrics"},
-    "adapt": {"encoders", "evaluation", "preprocessing", "training", "methods", "model", "data", "tokenizers", "metrics"},
+    "adapt": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
     "compare": {"adapt", "encoders", "evaluation", "impute", "training", "methods", "model", "data", "metrics"},
     "artefacts": {"adapt", "training", "data", "tokenizers"},
 }

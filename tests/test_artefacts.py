@@ -43,10 +43,10 @@ def test_run_and_checkpoint(mmtool: Mmtool, project: Path) -> None:
     assert mmtool("lint", project / "run", checkpoint).out == f"ok: {project / 'run'}\nok: {checkpoint}\n"
 
 
-def test_filled_holes_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+def test_imputed_files_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
     filled, report = tmp_path / "filled", tmp_path / "report"
     assert mmtool("impute", project / "run", project / "shards", "--have", "text", "--want", "lab", "-o", filled).code == 0
-    assert json.loads(mmtool("info", filled, "--json").out)["made"] == {"text -> lab": 40}
+    assert json.loads(mmtool("info", filled, "--json").out)["directions"] == {"text -> lab": 40}
     done = mmtool("evaluate", project / "run", project / "shards", "-o", report, "--json")
     assert done.code == 0, done.err
     results = json.loads(done.out.splitlines()[-1])["results"]

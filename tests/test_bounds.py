@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.joint_embedding import JointOptions
 from mmtool.common.bounds import Bounds
 from mmtool.common.errors import UsageError
 from mmtool.methods import METHODS
-from mmtool.methods.joint_embedding import JointOptions
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid
@@ -48,7 +48,7 @@ def test_bounds_hold_what_they_say(bounds: Bounds, text: str, inside: tuple[Any,
         (PretrainConfig, {"method_options": {"scale": NAN}}, r"method_options\.scale is nan"),
         (FinetuneConfig, {"dropout": 1.0}, "from 0 to below 1"),
         (AdaptConfig, {"label": "age", "learning_rate": 0.0}, "above 0"),
-        (AdaptConfig, {"label": "age", "eta": 1.5}, "from 0 to 1"),
+        (AdaptConfig, {"label": "age", "missing_rate": 1.5}, "from 0 to 1"),
     ],
 )
 def test_configs(cls: type[Budget], wrong: Mapping[str, Any], words: str) -> None:

@@ -309,7 +309,7 @@ def test_models_of_the_library_are_adapted_from_raw_files_on(directories: Callab
         ["shard", tmp_path / "image.tar", tmp_path / "text.tar", "-o", tmp_path / "shards"],
     ]
     sources = ["--encoder", f"image={directories('vit')}", "--encoder", f"text={directories('bert')}", "--label", "colour"]
-    adapt = ["adapt", tmp_path / "shards", *sources, "--eta", 0.5, "--steps", 60, "--set", "learning_rate=0.01"]
+    adapt = ["adapt", tmp_path / "shards", *sources, "--missing-rate", 0.5, "--steps", 60, "--set", "learning_rate=0.01"]
     for command in [*commands, [*adapt, "-o", tmp_path / "adapter"]]:
         done = mmtool(*command)
         assert done.code == 0, done.err

@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     finetune(tuning(steps=2), base / "cm3", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="steps was 2, now 3"):
         finetune(tuning(steps=3), base / "cm3", shards, tmp_path / "out")
-    with pytest.raises(UsageError, match="pretrained weights differ"):
+    with pytest.raises(UsageError, match="other pretrained weights"):
         finetune(tuning(steps=2), base / "masked", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="pretrained run already"):
         finetune(tuning(), base / "cm3", shards, base / "masked")

@@ -8,15 +8,15 @@ import torch
 from test_training import make_shards, sample, settings
 from torch import nn
 
-from mmtool.adapt.adapter import build, count, open_adapter, open_encoders
-from mmtool.adapt.batches import Labelled, encode, encode_all
+from mmtool.adapt.adapter import build_model, count_parameters, open_adapter, open_encoders
+from mmtool.adapt.batches import LabelledSamples, encode, encode_all
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.imputed_embeddings import Moments
+from mmtool.adapt.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.adapt.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
-from mmtool.methods.imputed_embeddings import Moments
-from mmtool.methods.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
-from mmtool.methods.labelled import GOALS
+from mmtool.training.labelled_task import TASKS
 from mmtool.training.loop import Window
 from mmtool.training.pretrain import pretrain
 
@@ -46,8 +46,8 @@ def encoders(world, names=NAMES):
 
 def trainer_of(world, samples, labels, names=NAMES, **options):
     config = AdaptConfig(**{**LABEL, "batch": len(samples), "method_options": options})
-    goal = GOALS["single"].of([0, 1, 2, 3], balanced=False)
-    trainer = AdaptTrainer(build(encoders(world, names), goal, config), goal, Labelled(names, samples, labels), config, CPU)
+    task = TASKS["single"].of([0, 1, 2, 3], balanced=False)
+    trainer = AdaptTrainer(build_model(encoders(world, names), task, config), task, LabelledSamples(names, samples, labels), config, CPU)
     trainer.fit_moments(first=True)
     return trainer
 
@@ -86,7 +86,7 @@ def test_the_gradient_reaches_prompts_predictor_fusion_and_biases_and_nothing_el
 def test_prompts_change_no_embedding_and_nothing_else_reads_them(world):
     trainer = trainer_of(world, *some(["abc"]))
     own = trainer.data.samples
-    alone = build(encoders(world), trainer.goal, AdaptConfig(**LABEL, method="zeros"))
+    alone = build_model(encoders(world), trainer.task, AdaptConfig(**LABEL, method="zeros"))
     alone.scales.load_state_dict(trainer.joint.scales.state_dict())
     plain = encode_all(alone, own, CPU)
     read = encode_all(trainer.joint, own, CPU)
@@ -199,7 +199,7 @@ def test_ridge_finds_a_linear_link_between_embeddings_without_a_complete_sample(
 
 def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders(world, tmp_path, monkeypatch):
     sources = {name: world / name for name in ("b", "a")}
-    config = AdaptConfig(**LABEL, steps=6, batch=16, eta=0.7)
+    config = AdaptConfig(**LABEL, steps=6, batch=16, missing_rate=0.7)
     trained = []
     train = AdaptTrainer.train
     monkeypatch.setattr(AdaptTrainer, "train", lambda self, *rest: (trained.append(self.joint), train(self, *rest))[1])
@@ -222,7 +222,7 @@ def test_an_adapter_gives_the_answers_it_was_saved_with_and_names_wrong_encoders
 @pytest.mark.parametrize("tune", ["lora", "adapter", "none"])
 def test_other_ways_of_tuning_train_what_they_name_and_are_stored(world, tmp_path, tune):
     sources = {name: world / name for name in ("a", "b")}
-    config = AdaptConfig(**LABEL, steps=3, batch=8, eta=0.5, method_options={"tune": tune})
+    config = AdaptConfig(**LABEL, steps=3, batch=8, missing_rate=0.5, method_options={"tune": tune})
     adapt(config, sources, world / "shards", tmp_path / "adapter")
     adapter = open_adapter(tmp_path / "adapter", tokenizers(world), CPU)
     inside = [name for name in adapter.model.trained() if name.startswith("encoders")]
@@ -248,9 +248,9 @@ def test_the_trained_share_is_small_at_the_base_preset():
         model = model.to_empty(device="cpu")
         method = Masked(layout, CoOccurrence({frozenset(name): 1}), MaskedOptions())
         made.append(RunEncoder(model, method, name, name * 64, None, "mean"))
-    goal = GOALS["single"].of(list(range(10)), balanced=False)
+    task = TASKS["single"].of(list(range(10)), balanced=False)
     for number in (2, 3):
-        counted = count(build(made[:number], goal, AdaptConfig(**LABEL)))
+        counted = count_parameters(build_model(made[:number], task, AdaptConfig(**LABEL)))
         parts = counted["parts"]
         assert sum(size for name, size in parts.items() if name != "fusion") < 0.02 * counted["frozen"], parts
         assert 4 * counted["trained"] < 5e6

@@ -242,7 +242,7 @@ def test_an_adapter_and_its_encoders_are_refused_on_what_they_were_trained_on(tm
     def measure(data: Path) -> Any:
         from mmtool.adapt.evaluate import evaluate_adapters
 
-        return evaluate_adapters([tmp_path / "adapter"], data, tmp_path / f"report-{data.name}", etas=[0.0])
+        return evaluate_adapters([tmp_path / "adapter"], data, tmp_path / f"report-{data.name}", missing_rates=[0.0])
 
     assert measure(held_out()).samples == 20
     with pytest.raises(UsageError, match=r"1 of 21 test samples.*1 by the adapter joint or its encoders \(for example 'ab-003'\)"):

@@ -156,7 +156,7 @@ def test_a_folder_of_somebody_else_is_kept(tmp_path: Path, files: dict[str, str]
     assert contents(tmp_path) == before
 
 
-def test_filled_holes_hold_what_their_list_names(tmp_path: Path) -> None:
+def test_imputed_files_are_those_that_their_list_names(tmp_path: Path) -> None:
     folder = tmp_path / "filled"
     (folder / "image").mkdir(parents=True)
     lines = [{"modality": "image", "key": key, "files": [f"image/{key}.png"]} for key in "ab"]

@@ -39,7 +39,7 @@ def test_several_are_named_at_once_and_a_default_that_is_given_counts(mmtool: Mm
     assert_refused(done, 2, "--preset, --draws and --top-k have no effect with --encoder. Leave them out.")
 
 
-@pytest.mark.parametrize("unused", [["--kind", "single"], ["--eta", 0.5], ["--missing", "a"], ["--lose", 2]])
+@pytest.mark.parametrize("unused", [["--kind", "single"], ["--missing-rate", 0.5], ["--missing", "a"], ["--num-missing", 2]])
 def test_compare_of_runs(mmtool: Mmtool, tmp_path: Path, unused: list[object]) -> None:
     command = ["compare", "shards", "--methods", "causal", "-o", tmp_path / "out"]
     assert_refused(mmtool(*command, *unused), 2, f"{unused[0]} has no effect without --encoder")
@@ -77,7 +77,7 @@ def test_impute_of_a_label(mmtool: Mmtool, project: Path, finetuned: Path, tmp_p
 
 
 @pytest.mark.parametrize(("asked", "unused", "reason"), [
-    ([], ["--eta", 0.5], "where no adapter is evaluated"),
+    ([], ["--missing-rate", 0.5], "where no adapter is evaluated"),
     ([], ["--encoder", "text=run"], "where no adapter is evaluated"),
     ([], ["--key-column", "id"], "without --raw"),
     ([], ["--mask-ratio", 0.5], "without --task reconstruct"),

@@ -2,14 +2,14 @@
 # Missing modalities by joint embedding of frozen unimodal encoders (Kim and Kim, arXiv 2407.12616). Encoders are pretrained here, each on one
 # modality alone, by masked modelling. On top of them `mmtool compare --encoder` trains the method and what it is compared with on samples of
 # which a share has lost a modality, and measures all of them while a growing share of held-out samples loses modalities. M3AE and LoReTTa,
-# pretrained on the same samples with the same holes, are asked through linear probes; every pair of modalities occurs, so LoReTTa has
+# pretrained on the same samples with the same modalities missing, are asked through linear probes; every pair of modalities occurs, so LoReTTa has
 # nothing to chain, and is the commutative method.
 #
 #   svl    images of MNIST, speech of the Free Spoken Digit Dataset and queries of CLINC150, aligned by digit -> the digit
 #   tcga   messenger RNA, micro RNA and proteins (RPPA) of patients who have all three -> the type of cancer
 #
-#   sh examples/joint_embedding/run.sh --data DIR --out DIR [--tasks svl,tcga] [--seeds 0,1,2,3,4] [--steps N] [--encoder-steps N] [--eta SHARE]
-#                                      [--lose N] [--methods NAME,...] [--split validation|test] [--ablation] [--smoke]
+#   sh examples/joint_embedding/run.sh --data DIR --out DIR [--tasks svl,tcga] [--seeds 0,1,2,3,4] [--steps N] [--encoder-steps N]
+#                                      [--missing-rate SHARE] [--num-missing N] [--methods NAME,...] [--split validation|test] [--ablation] [--smoke]
 #
 # --ablation: also what every choice of the method is worth, on validation samples with three seeds.
 #
@@ -17,7 +17,7 @@
 # a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' tasks=svl,tcga seeds=0,1,2,3,4 steps=600 encoder_steps=1500 generative_steps=750 eta=0.7 lose=1 split=validation smoke=
+data='' out='' tasks=svl,tcga seeds=0,1,2,3,4 steps=600 encoder_steps=1500 generative_steps=750 missing_rate=0.7 num_missing=1 split=validation smoke=
 methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='commutative m3ae' few_seeds=0,1,2 ablation=
 usage() { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -30,8 +30,8 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=$2 ;;
         --steps) steps=$2 ;;
         --encoder-steps) encoder_steps=$2 ;;
-        --eta) eta=$2 ;;
-        --lose) lose=$2 ;;
+        --missing-rate) missing_rate=$2 ;;
+        --num-missing) num_missing=$2 ;;
         --methods) methods=$2 alone= generative= ;;
         --split) split=$2 ;;
         *) usage ;;
@@ -60,7 +60,8 @@ curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders 
         options="$options --encoder $name=$folder/encoders/$name"
         [ -z "$alone" ] || columns=$columns,alone:$name
     done
-    options="$options --label $label --kind single --eta $eta --lose $lose --steps $steps --set batch=32 --set learning_rate=0.005 --limit $limit"
+    options="$options --label $label --kind single --missing-rate $missing_rate --num-missing $num_missing --limit $limit"
+    options="$options --steps $steps --set batch=32 --set learning_rate=0.005"
     say mmtool compare "$folder/shards" $options --methods "$columns" --seeds "$seeds" --split "$split" --json -o "$folder/curves" | tee "$folder/log"
     tail -n 1 "$folder/log" >"$folder/results.json"
     [ -z "$ablation" ] || ablate
@@ -75,11 +76,11 @@ ablate() { # ablate: the method with one choice changed at a time, with the fold
     say mmtool compare "$folder/shards" $options --methods joint,dropout,ridge "$@" --seeds "$few_seeds" --split validation -o "$folder/ablation"
 }
 
-generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
+generate() { # generate FOLDER LABEL TOKENS...: both methods on the same missing modalities
     folder=$1 label=$2 runs=
     shift 2
     [ -n "$generative" ] || return 0
-    make "$folder/shards-holes" mmtool shard "$@" --missing-rate "$eta" --num-missing "$lose" -o "$folder/shards-holes"
+    make "$folder/shards-holes" mmtool shard "$@" --missing-rate "$missing_rate" --num-missing "$num_missing" -o "$folder/shards-holes"
     for method in $generative; do
         for seed in $(echo "$few_seeds" | tr , ' '); do
             run=$folder/generative/$method-$seed runs="$runs --run $method=$folder/generative/$method-$seed"
@@ -87,7 +88,7 @@ generate() { # generate FOLDER LABEL TOKENS...: both methods on the same holes
                 --steps "$generative_steps" --batch-tokens 4096 --seed "$seed" $compile -o "$run"
         done
     done
-    say python3 "$(dirname "$0")/generative.py" "$folder/shards" $runs --label "$label" --eta "$eta" --lose "$lose" \
+    say python3 "$(dirname "$0")/generative.py" "$folder/shards" $runs --label "$label" --missing-rate "$missing_rate" --num-missing "$num_missing" \
         --split "$split" --limit "$limit" --out "$folder/generative.json"
 }
 

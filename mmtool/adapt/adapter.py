@@ -19,15 +19,15 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from mmtool.adapt.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.adapt.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file, write_bytes, write_json
 from mmtool.data.identity import TrainingItems
 from mmtool.encoders import open_encoder
-from mmtool.methods.joint_embedding import CHOICES, JointEmbedding, JointOptions
-from mmtool.methods.labelled import GOALS, Goal
 from mmtool.model.encoder import Encoder
 from mmtool.training.config import check_as, options_of
 from mmtool.training.hardware import pick_precision
+from mmtool.training.labelled_task import TASKS, LabelledTask
 
 RECORD, WEIGHTS, METRICS = "adapter.json", "adapter.safetensors", "metrics.jsonl"
 TRAINED_ON = "trained_on.safetensors"
@@ -38,14 +38,22 @@ class Adapter:
     """A model with its task. record: adapter.json."""
 
     model: JointEmbedding
-    goal: Goal
+    task: LabelledTask
     config: AdaptConfig
     record: dict[str, Any]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every modality that has an encoder, whether the method looks at it or not."""
+        """Every modality that has an encoder, whether the method uses it or not."""
         return tuple(sorted(self.record["encoders"]))
+
+    @property
+    def method(self) -> str:
+        return self.config.method
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
 
 
 def open_encoders(
@@ -77,29 +85,31 @@ def options_for(config: AdaptConfig) -> JointOptions:
     return options
 
 
-def build(encoders: list[Encoder], goal: Goal, config: AdaptConfig) -> JointEmbedding:
-    """The untrained model of a method on the encoders that it looks at."""
+def build_model(encoders: list[Encoder], task: LabelledTask, config: AdaptConfig) -> JointEmbedding:
+    """The untrained model of a method on the encoders that it uses."""
     names = config.modalities([encoder.modality for encoder in encoders])
-    own = [encoder for encoder in encoders if encoder.modality in names]
-    return JointEmbedding(own, goal.num_outputs, options_for(config), config.seed).to(next(own[0].parameters()).device)
+    used = [encoder for encoder in encoders if encoder.modality in names]
+    return JointEmbedding(used, task.num_outputs, options_for(config), config.seed).to(next(used[0].parameters()).device)
 
 
-def describe(config: AdaptConfig, goal: Goal, encoders: list[Encoder], sources: Mapping[str, Path], data: str) -> dict[str, Any]:
+def adapter_record(
+    config: AdaptConfig, task: LabelledTask, encoders: list[Encoder], sources: Mapping[str, Path], data: str
+) -> dict[str, Any]:
     """adapter.json as it is known before training."""
-    named = {
+    origins = {
         encoder.modality: {"source": str(Path(sources[encoder.modality]).absolute()), "fingerprint": encoder.fingerprint}
         for encoder in encoders
     }
     return {
         "format": ADAPTER_FORMAT,
         "config": config.to_json(),
-        "encoders": named,
-        "goal": {"kind": goal.kind, "state": goal.state},
+        "encoders": origins,
+        "task": {"kind": task.kind, "state": task.state},
         "data": data,
     }
 
 
-def count(model: JointEmbedding) -> dict[str, Any]:
+def count_parameters(model: JointEmbedding) -> dict[str, Any]:
     """How much is trained, in all and beside the parameters of the encoders."""
     trained = {name: parameter.numel() for name, parameter in model.trained().items()}
     frozen = model.num_frozen()
@@ -110,8 +120,8 @@ def count(model: JointEmbedding) -> dict[str, Any]:
     return {"trained": sum(trained.values()), "frozen": frozen, "share": sum(trained.values()) / max(1, frozen), "parts": parts}
 
 
-class Kept(nn.Module):
-    """What an adapter stores of a model, as a module of its own: its trained parameters and its buffers outside the encoders."""
+class TrainedParts(nn.Module):
+    """What an adapter stores of a model, as a module: its trained parameters and its buffers outside the encoders."""
 
     def __init__(self, model: JointEmbedding) -> None:
         super().__init__()
@@ -122,19 +132,21 @@ class Kept(nn.Module):
 
     def restore(self, tensors: Mapping[str, Tensor], where: object) -> None:
         """Put saved tensors back. Raises DataError where they are not those of this model."""
-        own = self.state_dict()
-        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in tensors.items()}:
+        if {name: value.shape for name, value in self.state_dict().items()} != {name: value.shape for name, value in tensors.items()}:
             fix = "Use the encoders it was trained on, or adapt again."
             raise DataError("the stored parameters do not fit the encoders.", where=where, fix=fix)
         self.load_state_dict(dict(tensors))
 
 
-def save(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
+def save_adapter(folder: Path, model: JointEmbedding, record: Mapping[str, Any]) -> int:
     """Write weights, then the record that names them; gives their size in bytes."""
     path = folder / WEIGHTS
-    write_bytes(path, safetensors_bytes({name: value.detach().cpu().contiguous() for name, value in Kept(model).state_dict().items()}))
-    write_json(folder / RECORD, {**record, **count(model), "bytes": path.stat().st_size, "sha256": sha256_file(path), "finished": True})
-    return path.stat().st_size
+    tensors = {name: value.detach().cpu().contiguous() for name, value in TrainedParts(model).state_dict().items()}
+    write_bytes(path, safetensors_bytes(tensors))
+    size = path.stat().st_size
+    stored = {"bytes": size, "sha256": sha256_file(path), "finished": True}
+    write_json(folder / RECORD, {**record, **count_parameters(model), **stored})
+    return size
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -144,8 +156,10 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads((Path(path) / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"this is no adapter ({error}).", where=path, fix=fix) from error
-    if not isinstance(record, dict) or record.get("format") != ADAPTER_FORMAT:
-        raise DataError(f"this is not an adapter this version can read (it reads {ADAPTER_FORMAT}).", where=path)
+    known = record.get("format") if isinstance(record, dict) else None
+    if known != ADAPTER_FORMAT:
+        what = f"this adapter has the format {known}, this version reads {ADAPTER_FORMAT} (whose settings have other names)."
+        raise DataError(what, where=path, fix="Adapt again: repeat its `mmtool adapt` command with --force.")
     return record
 
 
@@ -167,23 +181,24 @@ def open_adapter(path: Path, tokenizers: Mapping[str, bytes], device: torch.devi
     config = check_as(AdaptConfig, record["config"])
     if not record.get("finished"):
         raise DataError("this adapter is not trained to its end.", where=path, fix="Run the same `mmtool adapt` command again.")
-    places = {name: Path((sources or {}).get(name, own["source"])) for name, own in record["encoders"].items()}
-    for name, place in places.items():
-        if not place.is_dir():
-            raise DataError(f"the encoder of {name} is no longer here.", where=place, fix=f"Say where it is with --encoder {name}=PATH.")
-    encoders = open_encoders(places, tokenizers, device, config, needed=False)
+    paths = {name: Path((sources or {}).get(name, origin["source"])) for name, origin in record["encoders"].items()}
+    for name, encoder_path in paths.items():
+        if not encoder_path.is_dir():
+            fix = f"Give its path with --encoder {name}=PATH."
+            raise DataError(f"the encoder of {name} is no longer here.", where=encoder_path, fix=fix)
+    encoders = open_encoders(paths, tokenizers, device, config, needed=False)
     for encoder in encoders:
         wanted = record["encoders"][encoder.modality]["fingerprint"]
         if encoder.fingerprint != wanted:
             what = f"the encoder of {encoder.modality} is {encoder.fingerprint[:12]}, the adapter {path} was trained on {wanted[:12]}."
-            raise DataError(what, where=places[encoder.modality], fix=f"Give the right one with --encoder {encoder.modality}=PATH.")
-    goal = GOALS[record["goal"]["kind"]](record["goal"]["state"])
-    model = build(encoders, goal, config)
+            raise DataError(what, where=paths[encoder.modality], fix=f"Give the right one with --encoder {encoder.modality}=PATH.")
+    task = TASKS[record["task"]["kind"]](record["task"]["state"])
+    model = build_model(encoders, task, config)
     if sha256_file(Path(path) / WEIGHTS) != record["sha256"]:
         raise DataError("the file's sha256 is not the one recorded.", where=Path(path) / WEIGHTS, fix="Adapt again.")
     try:
         tensors = load_file(Path(path) / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise DataError(f"the adapter cannot be read ({error}).", where=Path(path) / WEIGHTS, fix="Adapt again.") from error
-    Kept(model).restore(tensors, path)
-    return Adapter(model.eval(), goal, config, record)
+    TrainedParts(model).restore(tensors, path)
+    return Adapter(model.eval(), task, config, record)

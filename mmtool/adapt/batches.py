@@ -1,4 +1,4 @@
-"""Labelled samples with holes, and batches of them as encoders take them."""
+"""Labelled samples some of whose modalities are missing, and batches of them as encoders take them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,25 +9,31 @@ import torch
 from torch import Tensor
 
 from mmtool.adapt.config import AdaptConfig
+from mmtool.adapt.joint_embedding import Encodings, JointEmbedding
 from mmtool.common.errors import DataError
 from mmtool.data.loader import drawn, sample_seed
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.data.shards import TokenSet
-from mmtool.methods.joint_embedding import Encodings, JointEmbedding
 from mmtool.metrics.survival import outcomes_of
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.protocol import MissingnessProtocol
 
-ENCODED_TOGETHER = 256
+ENCODE_BATCH = 256
 
 
-def holes(config: AdaptConfig, eta: float, missing: Sequence[str]) -> MissingnessProtocol:
-    """The protocol by which a share `eta` of samples loses modalities: a function of (seed, protocol, eta, key) alone."""
-    return MissingnessProtocol(missing_rate=eta, apply_to=SPLITS, seed=config.missing_seed, missing=tuple(missing), num_missing=config.lose)
+def missingness(config: AdaptConfig, missing_rate: float, missing: Sequence[str]) -> MissingnessProtocol:
+    """The protocol by which a share of samples loses modalities: a function of (seed, protocol, missing rate, key) alone."""
+    return MissingnessProtocol(
+        missing_rate=missing_rate,
+        apply_to=SPLITS,
+        seed=config.missing_seed,
+        missing=tuple(missing),
+        num_missing=config.num_missing,
+    )
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledSamples:
     """Samples that hold at least one of the modalities `names`: present (N, M), labels (N,), None where unknown."""
 
     names: tuple[str, ...]
@@ -38,9 +44,9 @@ class Labelled:
     def present(self) -> np.ndarray:
         return presence(self.samples, self.names)
 
-    def with_holes(self, protocol: MissingnessProtocol) -> "Labelled":
+    def remove_modalities(self, protocol: MissingnessProtocol) -> "LabelledSamples":
         """The same samples without what the protocol takes."""
-        return Labelled(self.names, [_without(sample, self.names, protocol) for sample in self.samples], self.labels)
+        return replace(self, samples=[_without(sample, self.names, protocol) for sample in self.samples])
 
 
 def presence(samples: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
@@ -48,17 +54,19 @@ def presence(samples: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
     return np.array([[name in sample.tokens for name in names] for sample in samples], dtype=bool).reshape(-1, len(names))
 
 
-def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int = 0, whole: bool = False) -> Labelled:
+def labelled_samples(
+    tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int = 0, complete_only: bool = False
+) -> LabelledSamples:
     """The samples of a token set that hold any of the modalities, with their labels; `limit` of them, chosen by hash (0: all).
 
-    whole: only those that hold all of the modalities.
+    complete_only: only those that hold all of the modalities.
     Raises DataError where none carries the label.
     """
-    least = len(names) if whole else 1
+    least = len(names) if complete_only else 1
     chosen = [i for i in range(len(tokens)) if len(set(tokens.present(i)) & set(names)) >= least]
     if not chosen:
-        fix = "Train on all samples (whole=false), or name fewer encoders."
-        raise DataError(f"no sample holds {' and '.join(names) if whole else ' or '.join(names)}.", where="--encoder", fix=fix)
+        what = f"no sample holds {' and '.join(names) if complete_only else ' or '.join(names)}."
+        raise DataError(what, where="--encoder", fix="Train on all samples (complete_only=false), or name fewer encoders.")
     if limit and len(chosen) > limit:
         order = sorted(chosen, key=lambda i: sample_seed(config.missing_seed, 0, f"limit/{tokens.keys[i]}"))
         chosen = sorted(order[:limit])
@@ -68,16 +76,16 @@ def labelled(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit:
         known = sorted({name for sample in samples[:100] for name in sample.labels})
         fix = f"Labels here: {', '.join(known) or 'none'}; `mmtool shard --labels FILE` adds more."
         raise DataError(f"no sample with {' or '.join(names)} carries the label {config.target!r}.", where="--label", fix=fix)
-    return Labelled(tuple(names), samples, labels)
+    return LabelledSamples(tuple(names), samples, labels)
 
 
 def labels_of(samples: Sequence[Sample], config: AdaptConfig) -> list[Any]:
-    """The label of each sample, (time, event) where survival is asked for; None where it is unknown."""
+    """The label of each sample, (time, event) where survival is predicted; None where it is unknown."""
     if not config.survival:
         return [sample.labels.get(config.label) for sample in samples]
     time, event = config.survival
-    found = outcomes_of([sample.labels for sample in samples], time, event)
-    return [None if np.isnan(row).any() else tuple(row.tolist()) for row in found]
+    outcomes = outcomes_of([sample.labels for sample in samples], time, event)
+    return [None if np.isnan(row).any() else tuple(row.tolist()) for row in outcomes]
 
 
 def _without(sample: Sample, names: tuple[str, ...], protocol: MissingnessProtocol) -> Sample:
@@ -86,24 +94,24 @@ def _without(sample: Sample, names: tuple[str, ...], protocol: MissingnessProtoc
 
 
 @dataclass
-class Shuffled:
+class ShuffledBatches:
     """An endless stream of batches: their order and randomness are functions of (seed, epoch, key), its state is `consumed`."""
 
-    data: Labelled
+    data: LabelledSamples
     size: int
     seed: int
     consumed: int = 0
 
     def next(self) -> tuple[np.ndarray, list[int]]:
         """(indices of the samples, one seed for each)."""
-        found = list(drawn(self.consumed, self.size, len(self.data.samples), self.seed))
+        pairs = list(drawn(self.consumed, self.size, len(self.data.samples), self.seed))
         self.consumed += self.size
-        seeds = [sample_seed(self.seed, epoch, self.data.samples[i].key) for epoch, i in found]
-        return np.array([i for _, i in found]), seeds
+        seeds = [sample_seed(self.seed, epoch, self.data.samples[i].key) for epoch, i in pairs]
+        return np.array([i for _, i in pairs]), seeds
 
 
 def encode(model: JointEmbedding, samples: Sequence[Sample], device: torch.device) -> Encodings:
-    """What the model's encoders say of whatever these samples hold."""
+    """The outputs of the model's encoders for whatever these samples hold."""
     present = torch.from_numpy(presence(samples, model.names)).to(device)
     inputs: list[Inputs] = []
     for encoder in model.encoders:
@@ -115,7 +123,7 @@ def encode(model: JointEmbedding, samples: Sequence[Sample], device: torch.devic
 @torch.no_grad()
 def encode_all(model: JointEmbedding, samples: Sequence[Sample], device: torch.device) -> Encodings:
     """The same for any number of samples, batch by batch, on the device and without gradients."""
-    parts = [encode(model, part, device) for part in _chunks(samples)]
+    parts = [encode(model, batch, device) for batch in _batches(samples)]
     columns = range(len(model.names))
     return Encodings(
         [torch.cat([part.embedding[m] for part in parts]) for m in columns],
@@ -124,8 +132,8 @@ def encode_all(model: JointEmbedding, samples: Sequence[Sample], device: torch.d
     )
 
 
-def _chunks(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-    return (samples[start : start + ENCODED_TOGETHER] for start in range(0, len(samples), ENCODED_TOGETHER))
+def _batches(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    return (samples[start : start + ENCODE_BATCH] for start in range(0, len(samples), ENCODE_BATCH))
 
 
 def as_tensor(values: np.ndarray, device: torch.device) -> Tensor:

@@ -8,8 +8,8 @@ from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Sh
 from mmtool.common.errors import UsageError
 from mmtool.training.config import Budget
 
-ADAPTER_FORMAT = "mmtool-adapter/1"
-ALONE = "alone:"  # followed by the name of the only modality that is looked at
+ADAPTER_FORMAT = "mmtool-adapter/2"
+ALONE = "alone:"  # followed by the name of the only modality that is used
 Pool = Literal["auto", "mean", "class"]
 POOLS = get_args(Pool)
 TASKS = ("auto", "single", "multilabel", "binary", "regression", "survival")
@@ -43,12 +43,13 @@ class AdaptConfig(Budget):
     """All that decides an adapter, given encoders and data.
 
     pool: how encoders pool their states: auto (as each is known for), mean or class.
-    method: one of the table, or alone:NAME. method_options: settings that differ from the method's own (`--set method.prompts=16`).
-    label: what is told. task: auto (by the label), single, multilabel, binary, regression or survival. survival: labels of a time and its
-    event. balanced: rare classes weigh as much as frequent ones.
-    eta: share of training samples that lose modalities, missing: which they may lose (none: any), lose: how many each loses, missing_seed:
-    of the holes; they are drawn once and are the same for every seed.
-    train_samples: samples trained on at most (0: all). whole: only on samples that held every modality before any was lost.
+    method: one of the table, or alone:NAME. method_options: settings that differ from the method's usual ones (`--set method.prompts=16`).
+    label: what is predicted. task: auto (by the label), single, multilabel, binary, regression or survival. survival: labels of a time and
+    its event. balanced: rare classes weigh as much as frequent ones.
+    missing_rate: share of training samples that lose modalities (eta in the paper). missing: which may be missing (none: any).
+    num_missing: how many each such sample loses. missing_seed: which samples lose which modalities is drawn once, from this seed, and is
+    the same for every seed of the training.
+    train_samples: samples trained on at most (0: all). complete_only: only on samples that held every modality before any was removed.
     batch: samples in one step.
     """
 
@@ -59,12 +60,12 @@ class AdaptConfig(Budget):
     task: str = "auto"
     survival: tuple[str, ...] = ()
     balanced: bool = False
-    eta: Share = 0.0
+    missing_rate: Share = 0.0
     missing: tuple[str, ...] = ()
-    lose: Count = 1
+    num_missing: Count = 1
     missing_seed: Seed = 0
     train_samples: Natural = 0
-    whole: bool = False
+    complete_only: bool = False
     steps: Natural = 1000
     batch: Count = 64
     learning_rate: Positive = 3e-3
@@ -90,11 +91,11 @@ class AdaptConfig(Budget):
 
     @property
     def target(self) -> str:
-        """What is told, as reports call it."""
+        """What is predicted, as reports call it."""
         return self.survival[0] if self.survival else self.label
 
     def modalities(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of `names` that the method looks at. Raises UsageError where it names none of them."""
+        """Those of `names` that the method uses. Raises UsageError where it names none of them."""
         if not self.method.startswith(ALONE):
             return tuple(names)
         only = self.method.removeprefix(ALONE)

@@ -17,13 +17,13 @@ import torch
 
 from mmtool.adapt.adapter import Adapter, open_adapter, read_record
 from mmtool.adapt.batches import encode_all
+from mmtool.adapt.joint_embedding import Encodings
 from mmtool.adapt.measure import predicted_embeddings
 from mmtool.common.errors import UsageError
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
-from mmtool.methods.joint_embedding import Encodings
 from mmtool.training.hardware import pick_device
 
 Format = Literal["npz", "parquet"]
@@ -69,20 +69,20 @@ def impute_embeddings(
             raise UsageError(f"the adapter has no encoder of {name!r}.", where="--have/--want", fix=fix)
     samples = [part[i] for part in parts for i in range(len(part)) if set(part.present(i)) & set(have or names)][:limit]
     encodings = encode_all(adapter.model, samples, device) if samples else None
-    rows = {target: _rows(adapter, samples, encodings, have, target) for target in want or names} if encodings else {}
-    made = {target: int(found["predicted"].sum()) for target, found in rows.items()}
-    if not any(made.values()):
+    tables = {target: _table(adapter, samples, encodings, have, target) for target in want or names} if encodings else {}
+    counts = {target: int(table["predicted"].sum()) for target, table in tables.items()}
+    if not any(counts.values()):
         held = ", ".join(sorted({name for sample in samples for name in sample.tokens})) or "nothing"
         raise UsageError("no sample lacks what is asked for and has what it takes.", where="--have/--want", fix=f"Samples hold {held}.")
     with place.directory() as partial:
-        files = {target: _write(partial / target, found, format) for target, found in rows.items() if made[target]}
-        lines = [line for target, name in files.items() for line in _lines(rows[target], target, name)]
+        files = {target: _write(partial / target, table, format) for target, table in tables.items() if counts[target]}
+        lines = [line for target, name in files.items() for line in _lines(tables[target], target, name)]
         write_bytes(partial / "imputed.jsonl", "".join(line + "\n" for line in lines).encode())
-    used = {key for target in files for key in rows[target]["key"][rows[target]["predicted"]]}
-    return EmbeddingSummary(str(output), len(used), len(samples) - len(used), {name: count for name, count in made.items() if count})
+    used = {key for target in files for key in tables[target]["key"][tables[target]["predicted"]]}
+    return EmbeddingSummary(str(output), len(used), len(samples) - len(used), {name: count for name, count in counts.items() if count})
 
 
-def _rows(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, have: Sequence[str], target: str) -> dict[str, Any]:
+def _table(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, have: Sequence[str], target: str) -> dict[str, Any]:
     """Key, embedding, predicted and given of every sample that holds `target` or has what it takes to predict it."""
     m, names = adapter.model.names.index(target), adapter.model.names
     given: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -98,8 +98,7 @@ def _rows(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, hav
     embedding[real] = encodings.embedding[m][real].cpu().numpy()
     for sources, chosen in given.items():
         at = torch.tensor(chosen, device=encodings.present.device)
-        own = Encodings([each[at] for each in encodings.embedding], [each[at] for each in encodings.reading], encodings.present[at])
-        embedding[chosen] = predicted_embeddings(adapter, own, sources, target)[1].cpu().numpy()
+        embedding[chosen] = predicted_embeddings(adapter, encodings.of(at), sources, target)[1].cpu().numpy()
         via[chosen] = "+".join(sources)
     rows = np.array(sorted([*real, *(i for chosen in given.values() for i in chosen)]), np.int64)
     key = np.array([samples[i].key for i in rows], dtype=str)
@@ -108,34 +107,34 @@ def _rows(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, hav
     return {"key": key, "embedding": restored, "predicted": via[rows] != "", "given": via[rows].astype(str)}
 
 
-def _write(stem: Path, found: Mapping[str, Any], format: Format) -> str:
+def _write(stem: Path, table: Mapping[str, Any], format: Format) -> str:
     """MODALITY.npz or MODALITY.parquet; gives its name."""
     file = BytesIO()
     if format == "npz":
-        np.savez_compressed(file, **found)
+        np.savez_compressed(file, **table)
     else:
-        _parquet(found, file)
+        _parquet(table, file)
     path = stem.with_name(f"{stem.name}.{format}")
     write_bytes(path, file.getvalue())
     return path.name
 
 
-def _parquet(found: Mapping[str, Any], file: BytesIO) -> None:
+def _parquet(table: Mapping[str, Any], file: BytesIO) -> None:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[parquet]'`, or write npz."
         raise UsageError("Parquet needs pyarrow.", where="--format", fix=fix) from error
-    width = found["embedding"].shape[1]
-    values = pa.FixedSizeListArray.from_arrays(pa.array(found["embedding"].reshape(-1)), width)
-    columns = {name: pa.array(found[name].tolist()) for name in ("key", "predicted", "given")}
+    width = table["embedding"].shape[1]
+    values = pa.FixedSizeListArray.from_arrays(pa.array(table["embedding"].reshape(-1)), width)
+    columns = {name: pa.array(table[name].tolist()) for name in ("key", "predicted", "given")}
     parquet.write_table(pa.table({**columns, "embedding": values}), file)
 
 
-def _lines(found: Mapping[str, Any], target: str, name: str) -> list[str]:
+def _lines(table: Mapping[str, Any], target: str, name: str) -> list[str]:
     return [
         canonical_json({"modality": target, "key": key, "given": given.split("+"), "files": [name]})
-        for key, given, predicted in zip(found["key"].tolist(), found["given"].tolist(), found["predicted"].tolist(), strict=True)
+        for key, given, predicted in zip(table["key"].tolist(), table["given"].tolist(), table["predicted"].tolist(), strict=True)
         if predicted
     ]

@@ -8,23 +8,25 @@ from typing import Any
 import torch
 
 from mmtool.adapt.adapter import open_adapter, read_record, training_items
-from mmtool.adapt.batches import Labelled, labelled
+from mmtool.adapt.batches import LabelledSamples, labelled_samples
 from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.measure import ETAS, Row, curve, retrieval
+from mmtool.adapt.measure import MISSING_RATES, MeasureOptions, retrieval_rows, robustness_rows
 from mmtool.adapt.report import write_report
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.data.held_out import open_held_out
+from mmtool.data.shards import TokenSet
 from mmtool.evaluation.leaks import OF_RUN, Learner, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import check_held_out
+from mmtool.evaluation.study import Row
 from mmtool.training.config import check_as
 from mmtool.training.hardware import pick_device
 
 
 @dataclass(frozen=True)
 class AdapterEvaluation:
-    """report: its directory; rows: one per adapter, share, kind of holes and metric; samples: held-out ones used."""
+    """report: its directory; rows: one per adapter, metric, missing modality and rate; samples: held-out ones used."""
 
     report: Path
     rows: list[Row]
@@ -38,14 +40,14 @@ def evaluate_adapters(
     *,
     names: Sequence[str] | None = None,
     sources: Mapping[str, Path] | None = None,
-    etas: Sequence[float] = (),
+    missing_rates: Sequence[float] = (),
     limit: int | None = None,
     candidates: int = 100,
     seed: int = 0,
     force: bool = False,
 ) -> AdapterEvaluation:
     """Measure adapters on held-out samples. data: a split, or a shards directory (its test split). names: of the adapters in the report
-    (default: their methods). etas: shares of samples that lose modalities (none: from 0 to 1). limit: samples used at most.
+    (default: their methods). missing_rates: shares of samples that lose modalities (none: from 0 to 1). limit: samples at most.
 
     Raises UsageError where adapters were made for different labels, or trained on these very samples.
     """
@@ -53,69 +55,52 @@ def evaluate_adapters(
     encoders = [Path(encoder["source"]) for record in records for encoder in record["encoders"].values()]
     place = OutputPath(output, force, [*adapters, data, *encoders, *(sources or {}).values()])
     place.check_directory()
-    tokens = held_out_set(data)
+    tokens = open_held_out(data)
     for record in records:
         check_held_out(tokens, record["data"], data)
     configs = [check_as(AdaptConfig, record["config"]) for record in records]
-    if len({(config.target, record["goal"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
-        raise UsageError("the adapters tell different labels.", where="RUN", fix="Evaluate adapters of one label together.")
-    called = list(names) if names else unique_names(configs)
-    rows, samples = rows_of(adapters, called, tokens, sources, etas or ETAS, limit, candidates, seed, data)
+    if len({(config.target, record["task"]["kind"]) for config, record in zip(configs, records, strict=True)}) > 1:
+        raise UsageError("the adapters predict different labels.", where="RUN", fix="Evaluate adapters of one label together.")
+    run_names = list(names) if names else unique_names(configs)
+    options = MeasureOptions(tuple(missing_rates) or MISSING_RATES, limit, candidates, seed)
+    rows, samples = measure_adapters(list(zip(run_names, adapters, strict=True)), tokens, options, data, sources)
     with place.directory() as folder:
-        runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(called, configs, strict=True)]
-        write_report(folder, rows, {**meta_of(configs[0], records[0], samples, tokens), "runs": runs})
+        runs = [{"name": name, "method": config.method, "seed": config.seed} for name, config in zip(run_names, configs, strict=True)]
+        write_report(folder, rows, {**report_meta(configs[0], records[0], samples, tokens), "runs": runs})
     return AdapterEvaluation(output, rows, samples)
 
 
-def rows_of(
-    adapters: Sequence[Path],
-    names: Sequence[str],
-    tokens: TokenSet,
-    sources: Mapping[str, Path] | None,
-    etas: Sequence[float],
-    limit: int | None,
-    candidates: int,
-    seed: int,
-    where: Path,
+def measure_adapters(
+    adapters: Sequence[tuple[str, Path]], tokens: TokenSet, options: MeasureOptions, where: Path, sources: Mapping[str, Path] | None
 ) -> tuple[list[Row], int]:
-    """Rows of all adapters on the same held-out samples, and how many of these there are. Raises UsageError where an adapter, one of its
-    encoders or a tokenizer was trained on any of them."""
+    """Rows of all adapters (name and path) on the same held-out samples, and how many of these there are.
+
+    where: the samples lie. Raises UsageError where an adapter, one of its encoders or a tokenizer was trained on any of them.
+    """
     device, samples = pick_device(), 0
     rows: list[Row] = []
-    for path, name in zip(adapters, names, strict=True):
+    for name, path in adapters:
         adapter = open_adapter(path, tokens.tokenizers, device, sources)
-        held_out = drawn_of(tokens, adapter.names, adapter.config, limit)
+        held_out = evaluated_samples(tokens, adapter.names, adapter.config, options.limit)
         learner = Learner(f"the adapter {name} or its encoders", training_items(path), OF_RUN)
         refuse_leaks(held_out.samples, [learner, *tokenizers_of(tokens)], where)
         samples = len(held_out.samples)
-        log(f"{name}: asking {samples} held-out samples")
-        rows += curve(adapter, held_out, device, name, seed, etas)
-        rows += retrieval(adapter, held_out, device, name, seed, candidates)
+        log(f"{name}: measuring on {samples} held-out samples")
+        rows += robustness_rows(adapter, name, held_out, device, options)
+        rows += retrieval_rows(adapter, name, held_out, device, options)
         del adapter
         if device.type == "cuda":
             torch.cuda.empty_cache()
     if not rows:
-        raise DataError("no held-out sample can be judged.", where="DATA", fix="Evaluate on samples that carry the label.")
+        raise DataError("no held-out sample can be scored.", where="DATA", fix="Evaluate on samples that carry the label.")
     return rows, samples
 
 
-def drawn_of(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int | None) -> Labelled:
-    """The samples that are measured: those that hold every modality, so that the share with holes is what it says; where there are
-    none, all samples."""
+def evaluated_samples(tokens: TokenSet, names: Sequence[str], config: AdaptConfig, limit: int | None) -> LabelledSamples:
+    """The samples that are measured on: those that hold every modality, so that the missing rate is what it says; where there are none,
+    all samples."""
     complete = any(set(names) <= set(tokens.present(i)) for i in range(len(tokens)))
-    return labelled(tokens, names, config, limit or 0, whole=complete)
-
-
-def held_out_set(data: Path, split: str | None = None) -> TokenSet:
-    """The held-out split of shards: the named one, else test, else validation; or the split that `data` is."""
-    data = Path(data)
-    for name in (split,) if split else ("test", "validation"):
-        if (data / name).is_dir():
-            return open_token_set(data, split=name)
-    if split or (data / "train").is_dir():
-        fix = "Give a directory that `mmtool shard` wrote with such a split."
-        raise DataError(f"there is no held-out split ({split or 'test or validation'}).", where=data, fix=fix)
-    return open_token_set(data)
+    return labelled_samples(tokens, names, config, limit or 0, complete_only=complete)
 
 
 def unique_names(configs: Sequence[AdaptConfig]) -> list[str]:
@@ -125,15 +110,15 @@ def unique_names(configs: Sequence[AdaptConfig]) -> list[str]:
     return [name if named.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(named, 1)]
 
 
-def meta_of(config: AdaptConfig, record: Mapping[str, Any], samples: int, tokens: TokenSet) -> dict[str, Any]:
+def report_meta(config: AdaptConfig, record: Mapping[str, Any], samples: int, tokens: TokenSet) -> dict[str, Any]:
     """What the rows of a report rest on."""
-    protocol = {"eta": config.eta, "missing": list(config.missing), "lose": config.lose, "missing_seed": config.missing_seed}
+    protocol = {name: getattr(config, name) for name in ("missing_rate", "num_missing", "missing_seed")}
     return {
         "label": config.target,
-        "kind": record["goal"]["kind"],
+        "kind": record["task"]["kind"],
         "modalities": list(record["encoders"]),
         "samples": {"test": samples},
-        "trained_with": protocol,
+        "trained_with": {**protocol, "missing": list(config.missing)},
         "data": {"test": tokens.fingerprint},
         "baselines": [],
     }

@@ -1,130 +1,104 @@
 """How an adapter does on held-out samples of which a growing share loses modalities, and how its predicted embeddings retrieve.
 
-Held-out samples are encoded once; holes are cut into the embeddings, for the encoders look at one modality at a time.
+Held-out samples are encoded once; what is missing is masked in the embeddings, for each encoder reads one modality alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 
 from mmtool.adapt.adapter import Adapter
-from mmtool.adapt.batches import Labelled, encode_all, holes, presence
+from mmtool.adapt.batches import LabelledSamples, encode_all, missingness, presence
+from mmtool.adapt.joint_embedding import Encodings, masks_of
+from mmtool.evaluation.study import Row, make_row
 from mmtool.evaluation.tasks.retrieval import estimates, ranks
-from mmtool.methods.joint_embedding import Encodings, masks_of
-from mmtool.metrics.intervals import Estimate, bootstrap, share
-from mmtool.metrics.survival import concordance
 
-ETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+MISSING_RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ANY = "any"
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """missing_rates: shares of held-out samples that lose modalities. limit: samples at most (None: all). candidates: of a retrieval.
+    seed: of what is drawn."""
+
+    missing_rates: tuple[float, ...] = MISSING_RATES
+    limit: int | None = None
+    candidates: int = 100
+    seed: int = 0
 
 
 @torch.no_grad()
-def curve(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, etas: Sequence[float] = ETAS) -> Iterator[Row]:
-    """One row per share and kind of holes: each modality missing, or any of them in equal parts."""
-    model, goal = adapter.model.eval(), adapter.goal
-    encodings = encode_all(model, held_out.samples, device)
-    targets, config = goal.targets(held_out.labels), adapter.config
-    kinds = [(name,) for name in adapter.names] + [()]
-    for missing in kinds if len(adapter.names) > 1 else [()]:
-        for eta in etas:
-            kept = held_out if config.recipe.complete else held_out.with_holes(holes(config, eta, missing))
+def robustness_rows(adapter: Adapter, run: str, held_out: LabelledSamples, device: torch.device, options: MeasureOptions) -> Iterator[Row]:
+    """One row for each missing rate and modality that is missing, and for any of them in equal parts. run: name of the adapter."""
+    model, task, config = adapter.model.eval(), adapter.task, adapter.config
+    encodings, targets = encode_all(model, held_out.samples, device), task.encode(held_out.labels)
+    removable = [(name,) for name in adapter.names] + [()]
+    for missing in removable if len(adapter.names) > 1 else [()]:
+        for missing_rate in options.missing_rates:
+            protocol = missingness(config, missing_rate, missing)
+            kept = held_out if config.recipe.complete else held_out.remove_modalities(protocol)
             present = torch.from_numpy(presence(kept.samples, model.names)).to(device)
-            answers = goal.answers(model(cut(encodings, present), masks_of(present))[0])
-            found = judge(goal.kind, answers, targets, seed)
-            if found is not None:
-                metric = f"{goal.metric}, {'+'.join(missing) or ANY} missing"
-                yield {**row(adapter, run, adapter.names, config.target, metric, found), "at": eta, "trained_at": config.eta}
+            outputs = model(masked(encodings, present), masks_of(present))[0].float().cpu().numpy()
+            for metric, estimate in task.measure(outputs, targets, options.seed, [task.metric]).items():
+                name = f"{metric}, {'+'.join(missing) or ANY} missing"
+                point = make_row(run, adapter, adapter.names, config.target, True, name, estimate, at=missing_rate)
+                yield {**point, "trained_at": config.missing_rate}
 
 
-def cut(encodings: Encodings, present: Tensor) -> Encodings:
+def masked(encodings: Encodings, present: Tensor) -> Encodings:
     """The same samples as if only `present` (N, M) were there."""
-    embedding = [own * present[:, m, None] for m, own in enumerate(encodings.embedding)]
-    return Encodings(embedding, [own * present[:, m, None, None] for m, own in enumerate(encodings.reading)], present)
-
-
-def row(adapter: Adapter, run: str, given: Sequence[str], target: str, metric: str, found: Estimate) -> Row:
-    who = {"method": adapter.config.method, "seed": adapter.config.seed, "run": run}
-    return {**who, "given": list(given), "target": target, "seen": True, "metric": metric, **asdict(found)}
-
-
-def judge(kind: str, answers: np.ndarray, targets: np.ndarray, seed: int) -> Estimate | None:
-    """The metric of a kind of task on the samples whose label is known; None where it cannot be told.
-
-    A class that training never saw has no target in `single` and is left out there.
-    """
-    known = ~np.isnan(targets[:, 0])
-    answers, targets = answers[known], targets[known]
-    if not len(targets):
-        return None
-    if kind == "single":
-        return share((answers.argmax(1) == targets[:, 0]).astype(float))
-    if kind == "survival":
-        return concordance(answers[:, 0], targets, seed)
-    statistic = {"multilabel": _macro_f1, "binary": _auroc, "regression": _r2}[kind]
-    found = bootstrap(lambda rows: statistic(answers[rows], targets[rows]), len(targets), seed)
-    return found if found.defined else None
-
-
-def _macro_f1(answers: np.ndarray, targets: np.ndarray) -> float:
-    return float(f1_score(targets > 0, answers > 0.5, average="macro", zero_division=0))
-
-
-def _auroc(answers: np.ndarray, targets: np.ndarray) -> float:
-    return float(roc_auc_score(targets[:, 0], answers[:, 0])) if len(np.unique(targets[:, 0])) == 2 else float("nan")
-
-
-def _r2(answers: np.ndarray, targets: np.ndarray) -> float:
-    spread = float(np.square(targets - targets.mean()).sum())
-    return 1 - float(np.square(answers - targets).sum()) / spread if spread else float("nan")
+    embedding = [rows * present[:, m, None] for m, rows in enumerate(encodings.embedding)]
+    return Encodings(embedding, [rows * present[:, m, None, None] for m, rows in enumerate(encodings.reading)], present)
 
 
 @torch.no_grad()
 def predicted_embeddings(adapter: Adapter, encodings: Encodings, given: Sequence[str], target: str) -> tuple[np.ndarray, Tensor]:
-    """(rows of the samples that hold all of `given`, their embeddings (N, W) of `target` predicted from these alone, in standard units)."""
+    """(indices of the samples that hold all of `given`, their embeddings (N, W) of `target` predicted from these alone, in standard
+    units)."""
     model, m = adapter.model.eval(), adapter.model.names.index(target)
     wanted = torch.tensor([name in given for name in model.names], device=encodings.present.device)
-    rows = (encodings.present[:, wanted].all(1)).nonzero()[:, 0]
-    only = Encodings([own[rows] for own in encodings.embedding], [own[rows] for own in encodings.reading], encodings.present[rows])
-    only = cut(only, wanted.expand(len(rows), -1))
-    masks = masks_of(only.present)
-    predicted = model.predictor(only.reading, masks.sources) if model.predictor is not None else []
-    return rows.cpu().numpy(), model.imputed_embeddings(only, masks, predicted)[m].float()
+    indices = encodings.present[:, wanted].all(1).nonzero()[:, 0]
+    given_only = masked(encodings.of(indices), wanted.expand(len(indices), -1))
+    masks = masks_of(given_only.present)
+    predicted = model.predictor(given_only.reading, masks.sources) if model.predictor is not None else []
+    return indices.cpu().numpy(), model.imputed_embeddings(given_only, masks, predicted)[m].float()
 
 
-def retrieval(adapter: Adapter, held_out: Labelled, device: torch.device, run: str, seed: int, candidates: int) -> Iterator[Row]:
-    """Predicted embeddings ask for real ones among as many candidates: the very sample, and where there are classes any of the same.
+def retrieval_rows(adapter: Adapter, run: str, held_out: LabelledSamples, device: torch.device, options: MeasureOptions) -> Iterator[Row]:
+    """Predicted embeddings as queries for real ones, among as many candidates: a hit is the very sample, and where there are classes any
+    sample of the same.
 
-    Similarity is the cosine in standard units. Only methods that predict from what is present are asked.
+    Similarity is the cosine in standard units. Only methods that predict from what is present are measured.
     """
     if adapter.model.options.absent not in ("predicted", "ridge"):
         return
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out.samples))[:candidates])
+    chosen = np.sort(np.random.default_rng(options.seed).permutation(len(held_out.samples))[: options.candidates])
     samples, labels = [held_out.samples[i] for i in chosen], [held_out.labels[i] for i in chosen]
     encodings = encode_all(adapter.model, samples, device)
     for given, target in permutations(adapter.model.names, 2):
         m = adapter.model.names.index(target)
-        asked, said = predicted_embeddings(adapter, encodings, [given], target)
-        both = encodings.present[asked, m].cpu().numpy()
-        rows = asked[both]
+        indices, predicted = predicted_embeddings(adapter, encodings, [given], target)
+        both = encodings.present[indices, m].cpu().numpy()
+        rows = indices[both]
         if len(rows) < 2:
             continue
-        queries, real = (F.normalize(own, dim=-1) for own in (said[torch.from_numpy(both)], encodings.embedding[m][rows]))
-        for prefix, wanted in _hits(adapter.goal.kind, [labels[i] for i in rows]).items():
-            for metric, found in estimates(ranks((queries @ real.T).cpu().numpy(), wanted), seed).items():
-                yield row(adapter, run, [given], target, prefix + metric, found)
+        queries, real = (F.normalize(side, dim=-1) for side in (predicted[torch.from_numpy(both)], encodings.embedding[m][rows]))
+        for prefix, hits in _hits(adapter.task.kind, [labels[i] for i in rows]).items():
+            for metric, estimate in estimates(ranks((queries @ real.T).cpu().numpy(), hits), options.seed).items():
+                yield make_row(run, adapter, [given], target, True, prefix + metric, estimate)
 
 
 def _hits(kind: str, labels: Sequence[Any]) -> Mapping[str, np.ndarray]:
-    found = {"": np.eye(len(labels), dtype=bool)}
+    """prefix of the metric -> (N, N) whether a candidate is a hit of a query."""
+    hits = {"": np.eye(len(labels), dtype=bool)}
     if kind in ("single", "binary"):
         names = np.array([f"\0{i}" if label is None else str(label) for i, label in enumerate(labels)], dtype=object)
-        found["class "] = names[:, None] == names[None]
-    return found
+        hits["class "] = names[:, None] == names[None]
+    return hits

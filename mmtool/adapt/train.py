@@ -1,9 +1,9 @@
-"""The stage `adapt`: frozen encoders and labelled shards with holes in, an adapter out; the same command continues an interrupted one."""
+"""The stage `adapt`: frozen encoders and labelled shards in, an adapter out; the same command continues an interrupted one."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.adapt.adapter import METRICS, RECORD, TRAINED_ON, Kept, build, count, describe, open_encoders, read_record, save
-from mmtool.adapt.batches import Labelled, Shuffled, as_tensor, encode, encode_all, holes, labelled
+from mmtool.adapt.adapter import (
+    METRICS,
+    RECORD,
+    TRAINED_ON,
+    TrainedParts,
+    adapter_record,
+    build_model,
+    count_parameters,
+    open_encoders,
+    read_record,
+    save_adapter,
+)
+from mmtool.adapt.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
 from mmtool.adapt.config import AdaptConfig
-from mmtool.common.errors import UsageError
+from mmtool.adapt.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
@@ -23,10 +34,9 @@ from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
 from mmtool.encoders import training_items_of
-from mmtool.methods.joint_embedding import JointEmbedding, Masks, draw_masks
-from mmtool.methods.labelled import GOALS, Goal, suited
-from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.hardware import be_deterministic, pick_device
+from mmtool.training.labelled_task import TASKS, LabelledTask, suited
+from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.loop import Loop, Window
 from mmtool.training.metrics import MetricsLog
 
@@ -61,91 +71,72 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     device = pick_device()
     be_deterministic(device)
     encoders = open_encoders(sources, tokens.tokenizers, device, config)
-    train = labelled(tokens, tuple(sorted(sources)), config, config.train_samples, config.whole)
-    goal = goal_of(train, config)
-    model = build(encoders, goal, config)
-    record = describe(config, goal, encoders, sources, tokens.fingerprint)
-    if _finished_before(place, begun, config, record, lambda: _training_items(train, sources)):
-        log(f"{output}: adapted to the end already, nothing to do")
-        done = read_record(output)
+    train = labelled_samples(tokens, tuple(sorted(sources)), config, config.train_samples, config.complete_only)
+    task = task_of(train, config)
+    model = build_model(encoders, task, config)
+    record = adapter_record(config, task, encoders, sources, tokens.fingerprint)
+    begin_or_check(place, begun, "adapter", partial(_begin, record, train, sources), partial(_changes, config, record, output))
+    done = read_record(output)
+    if done["finished"]:
+        log_finished(output, config.steps)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
-    counted = count(model)
+    counted = count_parameters(model)
     log(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
-    held = train if config.recipe.complete else train.with_holes(holes(config, config.eta, config.missing))
-    trainer = AdaptTrainer(model, goal, held, config, device)
-    trainer.resume(output / CHECKPOINTS)
+    seen = train if config.recipe.complete else train.remove_modalities(missingness(config, config.missing_rate, config.missing))
+    trainer = AdaptTrainer(model, task, seen, config, device)
+    if not resume(trainer, output / CHECKPOINTS):
+        trainer.fit_moments(first=True)
     trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
     trainer.fit_moments(first=False)
     model.eval()
-    size = save(output, model, {**record, "trained_on": read_record(output).get("trained_on")})
+    size = save_adapter(output, model, {**record, "trained_on": done["trained_on"]})
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     trained, share = counted["trained"], counted["share"]
     return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.last_losses)
 
 
-def goal_of(train: Labelled, config: AdaptConfig) -> Goal:
+def task_of(train: LabelledSamples, config: AdaptConfig) -> LabelledTask:
     """The task as the configuration names it, or as the labels call for it."""
     kind = "survival" if config.survival else suited(train.labels) if config.task == "auto" else config.task
-    return GOALS[kind].of(train.labels, config.balanced)
+    return TASKS[kind].of(train.labels, config.balanced)
 
 
 def _parts(counted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counted["parts"].items())
 
 
-def _training_items(train: Labelled, sources: Mapping[str, Path]) -> TrainingItems:
-    """Of the adapter and of its encoders."""
-    return reduce(or_, (training_items_of(source) for source in sources.values()), TrainingItems.of(train.samples))
+def _begin(record: Mapping[str, Any], train: LabelledSamples, sources: Mapping[str, Path], folder: Path) -> None:
+    """Fill a new adapter directory; it was trained on what the adapter and its encoders see."""
+    items = reduce(or_, (training_items_of(source) for source in sources.values()), TrainingItems.of(train.samples)).to_bytes()
+    write_bytes(folder / TRAINED_ON, items)
+    write_json(folder / RECORD, {**record, "trained_on": sha256_bytes(items), "finished": False})
 
 
-def _finished_before(
-    output: OutputPath, begun: bool, config: AdaptConfig, record: dict[str, Any], training_items: Callable[[], TrainingItems]
-) -> bool:
-    """Begin a new adapter, or find one that was begun in the same way; True where it is finished."""
-    if begun:
-        known = read_record(output.path)
-        changed = config.changes_from(known["config"])
-        changed += [f"other {name}" for name in ("encoders", "data", "goal") if _plain(known[name]) != _plain(record[name])]
-        if changed:
-            fix = "Continue with what it was begun with, choose another output, or pass --force to start anew."
-            raise UsageError(f"this adapter was begun with other settings: {'; '.join(changed)}.", where=output.path, fix=fix)
-        return bool(known.get("finished"))
-    with output.directory() as partial:
-        items = training_items().to_bytes()
-        write_bytes(partial / TRAINED_ON, items)
-        write_json(partial / RECORD, {**record, "trained_on": sha256_bytes(items), "finished": False})
-    return False
+def _changes(config: AdaptConfig, record: Mapping[str, Any], output: Path) -> list[str]:
+    """What differs from what the adapter was begun with; an encoder that was moved is the same."""
+    begun = read_record(output)
+    return config.changes_from(begun["config"]) + other_inputs(_inputs(begun), _inputs(record))
 
 
-def _plain(value: Any) -> Any:
-    """Settings without where encoders lie: one that was moved is the same."""
-    if not isinstance(value, Mapping):
-        return value
-    return {name: own["fingerprint"] if isinstance(own, Mapping) and "fingerprint" in own else own for name, own in value.items()}
+def _inputs(record: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprints = {name: encoder["fingerprint"] for name, encoder in record["encoders"].items()}
+    return {"encoders": fingerprints, "data": record["data"], "labels": record["task"]}
 
 
 class AdaptTrainer(Loop):
     """Steps on the trained parameters of a model, which are all that its checkpoints hold."""
 
-    loader: Shuffled
+    loader: ShuffledBatches
 
-    def __init__(self, model: JointEmbedding, goal: Goal, train: Labelled, config: AdaptConfig, device: torch.device) -> None:
-        loader = Shuffled(train, config.batch, config.seed)
-        super().__init__(Kept(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS)
-        self.joint, self.goal, self.data = model, goal, train
-        self.targets = goal.targets(train.labels)
-
-    def resume(self, folder: Path) -> None:
-        """Go on from the newest checkpoint under `folder`; without one, take the moments of the embeddings as they are."""
-        checkpoint = newest_checkpoint(folder)
-        if checkpoint is None:
-            self.fit_moments(first=True)
-            return
-        assert isinstance(self.model, Kept)
-        self.model.restore(checkpoint.model, checkpoint.path)
-        restore_optimizer(checkpoint.path, self.model, self.optimizer)
-        self.restore(checkpoint.state)
-        log(f"continuing from step {self.step}")
+    def __init__(
+        self, model: JointEmbedding, task: LabelledTask, train: LabelledSamples, config: AdaptConfig, device: torch.device
+    ) -> None:
+        loader = ShuffledBatches(train, config.batch, config.seed)
+        super().__init__(
+            TrainedParts(model), _optimizer(model, config), loader, config, device=device, max_lr=config.learning_rate, losses=PARTS
+        )
+        self.joint, self.task, self.data = model, task, train
+        self.targets = task.encode(train.labels)
 
     def losses_of(self, indices: np.ndarray, seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and its parts."""
@@ -153,9 +144,9 @@ class AdaptTrainer(Loop):
         masks = draw_masks(encodings.present.cpu().numpy(), seeds, self.joint.options.replace)
         masks = Masks(masks.visible.to(self.device), masks.sources.to(self.device))
         outputs, predicted = self.joint(encodings, masks)
-        task = self.goal.loss(outputs, as_tensor(self.targets[indices], self.device))
+        task_loss = self.task.loss(outputs, as_tensor(self.targets[indices], self.device))
         terms = self.joint.joint_loss(encodings, masks, predicted)
-        return task + self.joint.weigh(terms), {"task": task, **terms}
+        return task_loss + self.joint.weigh(terms), {"task": task_loss, **terms}
 
     def _one_step(self, window: Window) -> None:
         if self.step and self.step % REFIT_EVERY == 0:
@@ -165,21 +156,21 @@ class AdaptTrainer(Loop):
         indices, seeds = self.loader.next()
         loss, parts = self.losses_of(indices, seeds)
         loss.backward()
-        said = torch.stack([parts[name].detach() if name in parts else loss.new_zeros(()) for name in self.losses])
-        self._update(said, [self.data.samples[int(i)].key for i in indices])
-        window.loss, window.targets = window.loss + said.cpu().numpy(), window.targets + np.array([name in parts for name in self.losses])
+        values = torch.stack([parts[name].detach() if name in parts else loss.new_zeros(()) for name in self.losses])
+        self._update(values, [self.data.samples[int(i)].key for i in indices])
+        window.loss, window.targets = window.loss + values.cpu().numpy(), window.targets + np.array([name in parts for name in self.losses])
         window.samples += len(indices)
 
     def fit_moments(self, first: bool) -> None:
-        """Moments of the embeddings as they are now: at the start for every method, later for those that fill with them."""
+        """Moments of the embeddings as they are now: at the start for every method, later for those that impute by them."""
         if not first and self.joint.options.absent not in ("mean", "ridge"):
             return
         chosen = np.random.default_rng(self.config.seed).permutation(len(self.data.samples))[:TYPICAL_SAMPLES]
         samples = [self.data.samples[int(i)] for i in chosen]
         if first:
             self.joint.calibrate(encode_all(self.joint, samples, self.device))
-        said = encode_all(self.joint, samples, self.device)
-        self.joint.moments.fit(said.embedding, said.present)
+        encodings = encode_all(self.joint, samples, self.device)
+        self.joint.moments.fit(encodings.embedding, encodings.present)
 
 
 def _optimizer(model: JointEmbedding, config: AdaptConfig) -> torch.optim.AdamW:

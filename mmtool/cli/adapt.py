@@ -1,4 +1,4 @@
-"""`mmtool adapt`: frozen encoders of one modality each, and labels; an adapter that copes with whatever is missing."""
+"""`mmtool adapt`: frozen encoders of one modality each, and labels; an adapter that predicts from whatever is present."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,10 +23,10 @@ from mmtool.cli.options import (
 from mmtool.common.errors import UsageError
 from mmtool.training.config import resolve_as
 
-ENCODERS, TASK, MISSING = "Encoders and method", "What is told", "What is missing in training"
+ENCODERS, TASK, MISSING = "Encoders and method", "What is predicted", "What is missing in training"
 BOTH = ("both", "any")
 EXAMPLES = examples(
-    "mmtool adapt shards/ --encoder image=run-image/ --encoder text=bert/ --label digit --eta 0.7 --missing both -o adapter/",
+    "mmtool adapt shards/ --encoder image=run-image/ --encoder text=bert/ --label digit --missing-rate 0.7 --missing both -o adapter/",
     "mmtool adapt shards/ --encoder mrna=run-a/ --encoder mirna=run-b/ --survival time_days,event --set method.prompts=16 -o adapter/",
     "mmtool evaluate adapter/ shards/ -o report/",
 )
@@ -40,15 +40,23 @@ EncoderSources = Annotated[
         rich_help_panel=ENCODERS,
     ),
 ]
-Eta = Annotated[
+MissingRate = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Share of training samples that lose modalities.", show_default="0", rich_help_panel=MISSING),
+    typer.Option(
+        "--missing-rate",
+        "--eta",
+        min=0,
+        max=1,
+        help="Share of training samples that lose modalities (eta in the paper).",
+        show_default="0",
+        rich_help_panel=MISSING,
+    ),
 ]
 Missing = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Which they may lose; 'both': any, in equal parts.", show_default="any", rich_help_panel=MISSING),
+    typer.Option(metavar="NAME", help="Which may be missing; 'both': any, in equal parts.", show_default="any", rich_help_panel=MISSING),
 ]
-Lose = Annotated[int | None, typer.Option(min=1, help="How many each of them loses.", show_default="1", rich_help_panel=MISSING)]
+NumMissing = Annotated[int | None, typer.Option(min=1, help="How many each such sample loses.", show_default="1", rich_help_panel=MISSING)]
 TaskKind = Annotated[
     Literal["auto", "single", "multilabel", "binary", "regression", "survival"] | None,
     typer.Option("--kind", help="Kind of label.", show_default="auto", rich_help_panel=TASK),
@@ -67,17 +75,17 @@ def adapt(
             rich_help_panel=ENCODERS,
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label to tell.", rich_help_panel=TASK)] = None,
+    label: Annotated[str | None, typer.Option(help="Label to predict.", rich_help_panel=TASK)] = None,
     kind: TaskKind = None,
     survival: Annotated[
-        str | None, typer.Option(metavar="TIME,EVENT", help="Tell survival: labels of a time and its event.", rich_help_panel=TASK)
+        str | None, typer.Option(metavar="TIME,EVENT", help="Predict survival: labels of a time and its event.", rich_help_panel=TASK)
     ] = None,
     balanced: Annotated[
         bool | None, typer.Option("--balanced", help="Rare classes weigh as much as frequent ones.", rich_help_panel=TASK)
     ] = None,
-    eta: Eta = None,
+    missing_rate: MissingRate = None,
     missing: Missing = None,
-    lose: Lose = None,
+    num_missing: NumMissing = None,
     train_samples: Annotated[
         int | None, typer.Option(min=1, help="Train on so many samples at most.", show_default="all", rich_help_panel=BUDGET)
     ] = None,
@@ -100,7 +108,7 @@ def adapt(
     fingerprints of the encoders. The same command continues an interrupted training.
     """
     options = {
-        **shared_options(label, kind, survival, eta, missing, lose),
+        **shared_options(label, kind, survival, missing_rate, missing, num_missing),
         "method": method,
         "balanced": balanced,
         "train_samples": train_samples,
@@ -123,23 +131,28 @@ def adapt(
 
 
 def shared_options(
-    label: str | None, kind: str | None, survival: str | None, eta: float | None, missing: list[str] | None, lose: int | None
+    label: str | None,
+    kind: str | None,
+    survival: str | None,
+    missing_rate: float | None,
+    missing: list[str] | None,
+    num_missing: int | None,
 ) -> dict[str, Any]:
     """Settings of an adaptation that mean the same in every verb."""
-    lost = names(missing)
+    removable = names(missing)
     return {
         "label": label,
         "task": kind,
         "survival": survival_labels(survival),
-        "eta": eta,
-        "missing": None if not lost else () if set(lost) <= set(BOTH) else lost,
-        "lose": lose,
+        "missing_rate": missing_rate,
+        "missing": None if not removable else () if set(removable) <= set(BOTH) else removable,
+        "num_missing": num_missing,
     }
 
 
 def encoder_sources(values: list[str] | None) -> dict[str, Path]:
     """--encoder options as paths. Raises UsageError where there are none."""
-    found = {name: Path(path) for name, path in assignments(values, "--encoder").items()}
-    if not found:
+    sources = {name: Path(path) for name, path in assignments(values, "--encoder").items()}
+    if not sources:
         raise UsageError("there are no encoders to adapt.", where="--encoder", fix="Give one per modality, e.g. --encoder image=run/.")
-    return found
+    return sources

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmtool.adapt.config import AdaptConfig
-from mmtool.cli.adapt import EncoderSources, Eta, Lose, Missing, TaskKind, encoder_sources, shared_options
+from mmtool.cli.adapt import EncoderSources, Missing, MissingRate, NumMissing, TaskKind, encoder_sources, shared_options
 from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_evaluation_options, with_reconstructions
 from mmtool.cli.options import (
     BUDGET,
@@ -34,7 +34,7 @@ from mmtool.training.config import PretrainConfig, resolve, resolve_as
 GRID = "What is compared"
 EXAMPLES = examples(
     "mmtool compare shards/ --methods causal,commutative,loretta --seeds 0,1,2 --minutes 10 -o comparison/",
-    "mmtool compare shards/ --encoder image=run-a/ --encoder text=run-b/ --label digit --eta 0.7 --methods joint,zeros,ridge -o curves/",
+    "mmtool compare shards/ --encoder image=a/ --encoder text=b/ --label digit --missing-rate 0.7 --methods joint,zeros,ridge -o curves/",
     "mmtool compare shards/ --methods loretta --variant half:loretta:transitive_share=0.5 --steps 2000 -o ablation/",
 )
 
@@ -90,9 +90,9 @@ def compare(
     key_column: KeyColumn = None,
     encoders: EncoderSources = None,
     kind: TaskKind = None,
-    eta: Eta = None,
+    missing_rate: MissingRate = None,
     missing: Missing = None,
-    lose: Lose = None,
+    num_missing: NumMissing = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -108,7 +108,8 @@ def compare(
     """
     if encoders:
         refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
-        shared = {**shared_options(evaluation.label, kind, None, eta, missing, lose), "survival": evaluation.survival}
+        options = shared_options(evaluation.label, kind, None, missing_rate, missing, num_missing)
+        shared = {**options, "survival": evaluation.survival}
         wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
         from mmtool.compare.adapters import compare_adapters
 
@@ -119,7 +120,7 @@ def compare(
             )  # fmt: skip
         sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
-    refuse_unused(context, "without --encoder", "--kind", "--eta", "--missing", "--lose")
+    refuse_unused(context, "without --encoder", "--kind", "--missing-rate", "--missing", "--num-missing")
     refuse_unused(context, "without --raw", "--key-column", when=not raw)
     options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
     wanted = _configs(methods, variants, config, options, settings)

@@ -54,11 +54,12 @@ def evaluate(
     raw: Raw = None,
     key_column: KeyColumn = None,
     encoders: EncoderSources = None,
-    etas: Annotated[
+    missing_rates: Annotated[
         list[float] | None,
         typer.Option(
+            "--missing-rate",
             "--eta",
-            metavar="SHARE",
+            metavar="X",
             min=0,
             max=1,
             help="Of adapters: shares of samples that lose modalities. Repeatable.",
@@ -95,13 +96,13 @@ def evaluate(
         with quieted(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
             adapted = evaluate_adapters(
-                runs, data, output, sources=sources, etas=sorted(etas or ()), limit=evaluation.limit,
+                runs, data, output, sources=sources, missing_rates=sorted(missing_rates or ()), limit=evaluation.limit,
                 candidates=evaluation.retrieval.candidates, seed=evaluation.seed, force=force,
             )  # fmt: skip
         sentence = f"{adapted.report}: {len(adapted.rows)} results on {adapted.samples:,} held-out samples; read report.md in it"
         return finish({"results": adapted.rows, "samples": adapted.samples, "report": adapted.report}, sentence, as_json, quiet)
     evaluation = with_reconstructions(evaluation, reconstructions)
-    refuse_unused(context, "where no adapter is evaluated", "--encoder", "--eta")
+    refuse_unused(context, "where no adapter is evaluated", "--encoder", "--missing-rate")
     refuse_unused(context, "without --raw", "--key-column", when=not raw)
     refuse_options_of_other_tasks(context, evaluation)
     spare_inputs(output, force, *runs, data, train, raw=raw)

@@ -30,7 +30,7 @@ EXAMPLES = examples(
     "mmtool finetune run/ shards/ --label cancer --have mrna,rppa --class-weights balanced -o cancer/",
     "mmtool finetune run/ shards/ --label age --as number --layer-decay 0 -o age/",
     "mmtool evaluate digits/ shards/ -o report/",
-    "mmtool impute digits/ --raw image=new.png --want digit -o filled/",
+    "mmtool impute digits/ --raw image=new.png --want digit -o predicted/",
 )
 
 
@@ -122,6 +122,6 @@ def finetune(
 
     with quieted(quiet):
         done = train(resolved, run, data, output, force=force)
-    found = "; ".join(f"{row['metric']} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in done.results)
+    scores = "; ".join(f"{row['metric']} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in done.results)
     sentence = f"{done.run}: {done.label}, best at step {done.best_step} of {done.steps}, {done.seconds:.0f} s"
-    finish(done, f"{sentence}; on {done.results[0]['n']} validation samples: {found}" if done.results else sentence, as_json, quiet)
+    finish(done, f"{sentence}; on {done.results[0]['n']} validation samples: {scores}" if done.results else sentence, as_json, quiet)

@@ -16,11 +16,14 @@ FEW = 12  # values of a list that a person still reads
 def info(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A tokenizer, token set, run, checkpoint or report; '-' is a token tar on standard input."),
+        typer.Argument(
+            metavar="PATH",
+            help="A tokenizer, token set, run, adapter, checkpoint or report; '-' is a token tar on standard input.",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Describe any artefact: a tokenizer, a token set, a run, a checkpoint, filled holes or a report."""
+    """Describe any artefact: a tokenizer, a token set, a run, a checkpoint, imputed files or a report."""
     from mmtool.artefacts import describe
 
     description = describe(stdin_or(path))

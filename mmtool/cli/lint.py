@@ -20,11 +20,11 @@ def lint(
     """
     from mmtool.artefacts import lint as verify
 
-    found = {str(path): verify(path) for path in paths}
+    problems_of = {str(path): verify(path) for path in paths}
     if as_json:
-        print(json_line({path: [str(problem) for problem in problems] for path, problems in found.items()}), flush=True)
+        print(json_line({path: [str(problem) for problem in problems] for path, problems in problems_of.items()}), flush=True)
     else:
-        for path, problems in found.items():
+        for path, problems in problems_of.items():
             print("\n".join(f"problem: {problem}" for problem in problems) or f"ok: {path}", flush=True)
-    if any(found.values()):
+    if any(problems_of.values()):
         raise typer.Exit(1)

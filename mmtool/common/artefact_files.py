@@ -82,12 +82,12 @@ def is_rejects(path: Path) -> bool:
     return _object(_first_line(path)).keys() == {"file", "key", "reason"}
 
 
-def is_filled(path: Path) -> bool:
+def is_imputed(path: Path) -> bool:
     """Whether it is a list of imputed modalities and their files."""
     return {"modality", "key", "files"} <= _object(_first_line(path)).keys()
 
 
-def filled_files(path: Path) -> Iterator[str]:
+def imputed_files(path: Path) -> Iterator[str]:
     """What a list of imputed modalities names."""
     for line in path.read_text(errors="replace").splitlines():
         files = _object(line).get("files")
@@ -168,7 +168,7 @@ KINDS = (
     Kind("run", ("config.json",), of_format("mmtool-run"), RUN),
     Kind("adapter", ("adapter.json",), of_format("mmtool-adapter"), ADAPTER),
     Kind("report", ("report.json",), of_format("mmtool-report"), REPORT),
-    Kind("filled holes", ("imputed.jsonl",), is_filled, (r"imputed\.jsonl",), filled_files),
+    Kind("imputed files", ("imputed.jsonl",), is_imputed, (r"imputed\.jsonl",), imputed_files),
     Kind("shards", tuple(f"{split}/index.json" for split in SPLITS), of_format("mmtool-index"), _below(f"(?:{'|'.join(SPLITS)})", SPLIT)),
     Kind("split of shards", ("index.json",), of_format("mmtool-index"), SPLIT),
 )

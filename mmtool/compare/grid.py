@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.errors import DataError, UsageError
+from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.common.storage import atomic_directory, sha256_bytes, write_bytes, write_json
+from mmtool.data.held_out import held_out_path
 from mmtool.data.labels import choose_label, is_number
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
@@ -117,14 +118,7 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], config:
 
 def _held_out(data: Path, split: str | None, config: EvaluationConfig, variants: Mapping[str, PretrainConfig]) -> Path:
     """The split to evaluate on, after a check that the tasks are possible on it. A file holds all splits."""
-    held_out: Path | None = data
-    if data.is_dir():
-        names = [split] if split else ["test", "validation"]
-        held_out = next((data / name for name in names if (data / name).is_dir()), None)
-        if held_out is None:
-            fix = "Give a directory that `mmtool shard` wrote with such a split."
-            raise DataError(f"there is no held-out split ({' or '.join(names)}).", where=data, fix=fix)
-    assert held_out is not None
+    held_out = held_out_path(data, split)
     test_set, train_set = open_sides(held_out, _train_of(held_out))
     samples = draw_test(test_set, config.limit, config.seed)
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)

@@ -57,9 +57,9 @@ class HuggingFaceEncoder(Encoder):
 
     @property
     def layers(self) -> nn.ModuleList:
-        found = self.model.get_submodule(self._layers)
-        assert isinstance(found, nn.ModuleList)
-        return found
+        layers = self.model.get_submodule(self._layers)
+        assert isinstance(layers, nn.ModuleList)
+        return layers
 
     @property
     def final_norm(self) -> nn.Module | None:
@@ -88,8 +88,8 @@ class HuggingFaceEncoder(Encoder):
         autocast = torch.autocast(values.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32)
         with _joined(self.layers, deep, count), autocast:
             states = self.model(**arguments).last_hidden_state.float()
-        own = states[:, : states.shape[1] - count]
-        return Encoded(self._pooled(own, lengths), states[:, own.shape[1] :] if count else None)
+        of_sample, of_prompts = states.split((states.shape[1] - count, count), dim=1)
+        return Encoded(self._pooled(of_sample, lengths), of_prompts if count else None)
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
         codes = self.tokens(samples)
@@ -114,8 +114,8 @@ class HuggingFaceEncoder(Encoder):
         frames = lengths
         for kernel, stride in zip(*(getattr(self.model.config, name, ()) for name in ("conv_kernel", "conv_stride")), strict=True):
             frames = (frames - kernel) // stride + 1
-        filled = torch.arange(states_BLW.shape[1], device=frames.device) < frames[:, None]
-        return (states_BLW * filled[..., None]).sum(1) / frames[:, None]
+        valid = torch.arange(states_BLW.shape[1], device=frames.device) < frames[:, None]
+        return (states_BLW * valid[..., None]).sum(1) / frames[:, None]
 
     def length_of(self, inputs: Inputs) -> int:
         return inputs["values"].shape[1] if "length" in inputs else 0
@@ -142,18 +142,18 @@ def _joined(layers: nn.ModuleList, deep: Sequence[Tensor], count: int) -> Iterat
 def _join(prompts: Tensor, first: bool, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     states = arguments[0]
     prompts = prompts.to(states.dtype)
-    own = states.shape[1] - (0 if first else len(prompts))
-    behind = prompts.expand(len(states), -1, -1) if first else states[:, own:] + prompts
-    return (torch.cat((states[:, :own], behind), 1), *arguments[1:])
+    length = states.shape[1] - (0 if first else len(prompts))
+    behind = prompts.expand(len(states), -1, -1) if first else states[:, length:] + prompts
+    return (torch.cat((states[:, :length], behind), 1), *arguments[1:])
 
 
 def read_only_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
     """Attention (B, H, L + P, K) in which the keys of the last P = `module.num_prompts` tokens are left out; all see the same keys."""
-    own = key.shape[2] - module.num_prompts
-    mask = None if attention_mask is None else attention_mask[:, :, :1, :own]
-    out = F.scaled_dot_product_attention(query, key[:, :, :own], value[:, :, :own], attn_mask=mask, scale=scaling)
+    length = key.shape[2] - module.num_prompts
+    mask = None if attention_mask is None else attention_mask[:, :, :1, :length]
+    out = F.scaled_dot_product_attention(query, key[:, :, :length], value[:, :, :length], attn_mask=mask, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -104,7 +104,7 @@ def _load(path: Path, architecture: Architecture) -> Any:
 
 
 def _transformers(path: Path) -> Any:
-    """The library, told of our attention."""
+    """The library, with our attention registered."""
     try:
         import transformers
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface

@@ -22,7 +22,7 @@ AUDIO_STEP_S = 0.5
 
 
 class Reader(Protocol):
-    """masks: whether the model is to be told which inputs are padding."""
+    """masks: whether the model takes a mask of the inputs that are no padding."""
 
     masks: bool
 
@@ -80,30 +80,30 @@ class ImageReader:
             raise DataError(what, where=self.path, fix="Mend `size` in preprocessor_config.json.")
         return np.asarray(picture).reshape(self.height, self.width, self.channels)
 
-    def _size(self, own: tuple[int, int]) -> tuple[int, int]:
+    def _size(self, original: tuple[int, int]) -> tuple[int, int]:
         """(width, height) to resize to."""
         size = self.settings.get("size", {"height": self.height, "width": self.width})
         size = {"height": size, "width": size} if isinstance(size, int) else size
         if "shortest_edge" in size:
-            factor = size["shortest_edge"] / min(own)
-            return int(own[0] * factor), int(own[1] * factor)
+            factor = size["shortest_edge"] / min(original)
+            return int(original[0] * factor), int(original[1] * factor)
         return size["width"], size["height"]
 
 
 class TextReader:
-    """Texts -> token ids (B, L) and lengths, by the tokenizer files of the directory. Texts longer than the model reads are cut; it says
-    so once."""
+    """Texts -> token ids (B, L) and lengths, by the tokenizer files of the directory. Texts longer than the model reads are cut, with
+    one warning."""
 
     masks = True
 
     def __init__(self, tokenizer: Any, longest: int, padding: int) -> None:
-        self.tokenizer, self.longest, self.padding, self._said = tokenizer, longest, padding, False
+        self.tokenizer, self.longest, self.padding, self._warned = tokenizer, longest, padding, False
 
     def __call__(self, values: Sequence[str], least: int) -> Inputs:
         rows = self.tokenizer(list(values), truncation=True, max_length=self.longest)["input_ids"]
-        if not self._said and any(len(row) == self.longest for row in rows):
+        if not self._warned and any(len(row) == self.longest for row in rows):
             log(f"texts of more than {self.longest} tokens are cut: the encoder reads no more.")
-            self._said = True
+            self._warned = True
         length = np.array([len(row) for row in rows])
         size = min(self.longest, TEXT_STEP * -(-max(least, int(length.max())) // TEXT_STEP))
         ids = np.full((len(rows), size), self.padding)
@@ -158,17 +158,17 @@ class SpectrumReader:
     window = 400  # samples that one frame is taken from
 
     def __init__(self, extractor: Any, config: Any) -> None:
-        self.extractor, self._said = extractor, False
+        self.extractor, self._warned = extractor, False
         self.frames, self.mels = config.max_length, config.num_mel_bins
 
     def __call__(self, values: Sequence[tuple[np.ndarray, int]], least: int) -> Inputs:
         rate_hz = self.extractor.sampling_rate
-        waves = [resample(samples, own, rate_hz) for samples, own in values]
+        waves = [resample(samples, recorded_hz, rate_hz) for samples, recorded_hz in values]
         waves = [np.pad(wave, (0, max(0, self.window - len(wave)))) for wave in waves]
         longest = self.frames * rate_hz // 100
-        if not self._said and any(len(wave) > longest for wave in waves):
+        if not self._warned and any(len(wave) > longest for wave in waves):
             log(f"recordings of more than {longest / rate_hz:.1f} s are cut: the encoder hears no more.")
-            self._said = True
+            self._warned = True
         return {"values": torch.from_numpy(np.stack(self.extractor(waves, sampling_rate=rate_hz)["input_values"]))}
 
     def model_values(self, values: Tensor) -> Tensor:

@@ -67,13 +67,13 @@ class RunEncoder(Encoder):
         tokens, modality, slot, position, lengths = (inputs[name].long() for name in FIELDS)
         size = tokens.shape[1]
         model.compute_dtype = self.compute_dtype
-        filled = torch.arange(size, device=tokens.device) < lengths[:, None]
-        own_mask = mask = attention_mask(filled.long(), modality, self.view)
+        valid = torch.arange(size, device=tokens.device) < lengths[:, None]
+        sample_mask = mask = attention_mask(valid.long(), modality, self.view)
         x = model.embed(tokens, modality, slot, position, self._patches(inputs, tokens))
         deep: Sequence[Tensor] = ()
         if prompts is not None:
             first, *deep = prompts if prompts.ndim == 3 else prompts[None]
-            mask = read_only_mask(mask, filled, len(first))
+            mask = read_only_mask(mask, valid, len(first))
             x = torch.cat((x, first.to(x.dtype).expand(len(x), -1, -1)), 1)
             position = torch.cat((position, position.new_zeros(len(x), len(first), position.shape[2])), 1)
         cos_sin = model.shape.cos_sin(position, x.dtype)
@@ -84,10 +84,10 @@ class RunEncoder(Encoder):
         x = model.final_norm(x)
         states = x[:, :size]
         if model.ordinal is not None:
-            states = model.ordinal.read(states, slot, tokens, slot, own_mask)
+            states = model.ordinal.read(states, slot, tokens, slot, sample_mask)
         if "cls" in self.method.poolings:
-            filled = filled & (torch.arange(size, device=tokens.device) > 0)
-        pooled = states[:, 0].float() if self.by_class else (states.float() * filled[..., None]).sum(1) / filled.sum(1, keepdim=True)
+            valid = valid & (torch.arange(size, device=tokens.device) > 0)
+        pooled = states[:, 0].float() if self.by_class else (states.float() * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
         return Encoded(pooled, None if prompts is None else x[:, size:].float())
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
@@ -115,12 +115,12 @@ class RunEncoder(Encoder):
         return inputs["tokens"].shape[1]
 
     def _patches(self, inputs: Inputs, tokens_BL: Tensor) -> Sequence[Patches]:
-        """Those of all samples, without what fills the shorter ones up."""
+        """Those of all samples, without the padding of shorter ones."""
         if "patches" not in inputs:
             return ()
-        own = tokens_BL == self.model.layout.patch_id(self.index)
-        values = inputs["patches"][torch.arange(own.shape[1], device=own.device) < own.sum(1, keepdim=True)]
-        return (Patches(self.index, values, own.flatten().nonzero()[:, 0]),)
+        is_patch = tokens_BL == self.model.layout.patch_id(self.index)
+        values = inputs["patches"][torch.arange(is_patch.shape[1], device=is_patch.device) < is_patch.sum(1, keepdim=True)]
+        return (Patches(self.index, values, is_patch.flatten().nonzero()[:, 0]),)
 
     def _usual_length(self) -> int:
         """Tokens of the longest sample of the run's data: inputs of all batches have this length unless a sample is longer."""
@@ -141,14 +141,14 @@ def open_run_encoder(path: Path, modality: str | None, tokenizer: bytes | None, 
     run = open_run(path)
     names = run.layout.names
     if modality is None and len(names) > 1:
-        raise UsageError(f"the run has the modalities {', '.join(names)}.", where=path, fix="Say which one to encode.")
+        raise UsageError(f"the run has the modalities {', '.join(names)}.", where=path, fix="Name the one to encode.")
     name = names[0] if modality is None else modality
     if name not in names:
         fix = f"It knows {', '.join(names)}; name the modality so in `mmtool tokenize --name`."
         raise UsageError(f"the run knows no modality {name!r}.", where=path, fix=fix)
-    own = run.layout.modalities[run.layout.index(name)].tokenizer
-    if tokenizer is not None and sha256_bytes(tokenizer) != own:
-        what = f"the data's {name} was made by the tokenizer {sha256_bytes(tokenizer)[:12]}, but the run was trained with {own[:12]}."
+    expected = run.layout.modalities[run.layout.index(name)].tokenizer
+    if tokenizer is not None and sha256_bytes(tokenizer) != expected:
+        what = f"the data's {name} was made by the tokenizer {sha256_bytes(tokenizer)[:12]}, but the run was trained with {expected[:12]}."
         raise DataError(what, where=path, fix=f"Tokenize the raw files again with `mmtool tokenize KIND PATH... --tokenizer {path}`.")
     checkpoint = run.checkpoint()
     model = run.model(torch.device("cpu"))

@@ -25,7 +25,6 @@ FORMAT = "mmtool-report/2"
 def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
     """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
     report.json holds; `differences` of the last run from the others (see `against_others`) are shown as well."""
-    write_json(folder / "report.json", {"format": FORMAT, "meta": meta, "rows": rows, **more})
     parts = _introduction(meta)
     for task in meta["tasks"]:
         parts += open_task(task).section(folder, rows, meta)
@@ -33,6 +32,12 @@ def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **m
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
         parts += ["Texts are in `texts.tsv`, recordings in `audio/` and `video/`, where there are any."]
+    write_document(folder, rows, meta, parts, **more)
+
+
+def write_document(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], parts: Sequence[str], **more: Sequence[Row]) -> None:
+    """report.json of rows, and report.md of paragraphs: the same two files for every report. more: what else report.json holds."""
+    write_json(folder / "report.json", {"format": FORMAT, "meta": dict(meta), "rows": list(rows), **more})
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 

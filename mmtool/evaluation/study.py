@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,16 @@ from mmtool.metrics.intervals import Estimate
 
 Row = dict[str, Any]
 Side = Literal["train", "test"]
+
+
+class Trained(Protocol):
+    """What a row names of a run or an adapter: by which method it was trained, and from which seed."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 class Study:
@@ -67,7 +77,7 @@ class Study:
 
 def make_row(
     run: str,
-    imputer: Imputer | None,
+    trained: Trained | None,
     given: Sequence[str],
     target: str,
     seen: bool,
@@ -75,7 +85,7 @@ def make_row(
     estimate: Estimate,
     at: float | None = None,
 ) -> Row:
-    """One row of report.json; imputer None: a baseline. at: the place on the x-axis, where the metric is a curve."""
-    method = {"method": imputer.method, "seed": imputer.seed} if imputer else {"method": run, "seed": None}
+    """One row of report.json; trained: None for a baseline. at: the place on the x-axis, where the metric is a curve."""
+    method = {"method": trained.method, "seed": trained.seed} if trained else {"method": run, "seed": None}
     where = {"run": run, "given": list(given), "target": target, "seen": seen, "metric": metric}
     return {**method, **where, **asdict(estimate), **({} if at is None else {"at": at})}

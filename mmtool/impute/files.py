@@ -23,10 +23,10 @@ from mmtool.training.target import Target
 
 @dataclass(frozen=True)
 class ImputeOptions:
-    """have: given modalities (empty: all that each sample holds). want: modalities to fill (empty: all that each sample lacks).
-    draws: imputations per hole. params: how they are drawn.
-    consistency: rank draws by how well the given modalities can be told from them. limit: at most so many samples. seed: of the draws.
-    donors: real samples; holes are filled with data of the most probable ones (see `Imputer.choose`) instead of generated data.
+    """have: given modalities (empty: all that each sample holds). want: modalities to impute (empty: all that each sample lacks).
+    draws: imputations of each missing modality. params: how they are drawn.
+    consistency: rank draws by how well the given modalities are predicted from them. limit: at most so many samples. seed: of the draws.
+    donors: real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data.
     max_donors: at most so many that hold what is wanted, at random."""
 
     have: tuple[str, ...] = ()
@@ -51,15 +51,16 @@ class ImputeSummary:
 def impute_files(
     run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False, inputs: Sequence[Path | None] = ()
 ) -> ImputeSummary:
-    """Fill holes and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
+    """Impute missing modalities and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
     below which a value lies with that probability.
 
-    Of a finetuned run, what may also be wanted is its label: `LABEL.csv` tells it for every sample, with the probability of each class.
+    Of a finetuned run, what may also be wanted is its label: `LABEL.csv` holds the prediction for every sample, with the probability of
+    each class.
 
-    Each line of imputed.jsonl names key, modality, what it was made from, file, and per draw the log-likelihood and consistency (mean
-    nats per token), the best draw first; where donors filled the hole, their keys and how probable each is among all of them.
+    Each line of imputed.jsonl names key, modality, what it was imputed from, file, and per draw the log-likelihood and consistency (mean
+    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them.
     inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
     """
     place = OutputPath(output, force, [run, *inputs])
@@ -84,21 +85,20 @@ def impute_files(
             where="--have/--want",
             fix=f"Samples hold {', '.join(sorted({name for sample in chosen for name in sample.tokens})) or 'nothing'}.",
         )
-    filled: dict[str, list[Filled]] = defaultdict(list)
+    imputed: dict[str, list[Imputed]] = defaultdict(list)
     for (have, want), samples in track(sorted(jobs.items()), "imputing"):
-        made = _fill(imputer, samples, have, want, options)
-        filled[want] += [Filled(sample.key, have, imputation) for sample, imputation in zip(samples, made, strict=True)]
+        imputations = _impute(imputer, samples, have, want, options)
+        imputed[want] += [Imputed(sample.key, have, imputation) for sample, imputation in zip(samples, imputations, strict=True)]
     with place.directory() as partial, open(partial / "imputed.jsonl", "w") as lines:
-        for want, holes in filled.items():
-            for hole, files in zip(
-                holes, track(_write_values(imputer.tokenizers[want], partial, want, holes), want, len(holes)), strict=True
-            ):
-                lines.write(canonical_json({"modality": want, **hole.to_json(), "files": files}) + "\n")
-    used = {hole.key for holes in filled.values() for hole in holes}
-    return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(holes) for want, holes in filled.items()})
+        for want, values in imputed.items():
+            written = track(_write_values(imputer.tokenizers[want], partial, want, values), want, len(values))
+            for value, files in zip(values, written, strict=True):
+                lines.write(canonical_json({"modality": want, **value.to_json(), "files": files}) + "\n")
+    used = {value.key for values in imputed.values() for value in values}
+    return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(values) for want, values in imputed.items()})
 
 
-def _fill(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
+def _impute(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
     if options.donors is not None:
         return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
     return imputer.impute(
@@ -131,8 +131,8 @@ def _predict_label(
 
 
 @dataclass(frozen=True)
-class Filled:
-    """One hole, filled: the sample's key, what it was filled from, and the draws."""
+class Imputed:
+    """One imputed modality of a sample: the sample's key, the modalities it was imputed from, and the draws."""
 
     key: str
     given: tuple[str, ...]
@@ -150,13 +150,14 @@ class Filled:
             "given": list(self.given),
             "log_likelihood": likely,
             "consistency": [back[draw] for draw in order] if back else None,
-            **({"donors": [own[draw] for draw in order]} if (own := self.imputation.donors) else {}),
+            **({"donors": [donors[draw] for draw in order]} if (donors := self.imputation.donors) else {}),
         }
 
 
 def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[tuple[tuple[str, ...], str], list[Sample]]:
-    """(have, want) -> samples: one decode for all samples with the same holes. Where nothing is wanted by name, holes that nothing
-    links with what is there stay, unless that is all of them: then UsageError is raised, as it is for what is wanted by name."""
+    """(have, want) -> samples: one decode for all samples that hold and lack the same. Where nothing is wanted by name, modalities that
+    nothing links with what is present stay missing, unless that is all of them: then UsageError is raised, as it is for what is wanted by
+    name."""
     for want in options.want:
         imputer.check(options.have, want)
     names = [modality.name for modality in imputer.modalities]
@@ -169,7 +170,7 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
             given = tuple(name for name in have if name != want)
             if given:
                 jobs[given, want].append(sample)
-    linked = {job: own for job, own in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
+    linked = {job: members for job, members in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
     for have, want in linked or jobs:
         imputer.check(have, want)
     for have, want in sorted(jobs.keys() - linked.keys()):
@@ -177,29 +178,28 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
     return linked
 
 
-def _write_values(tokenizer: Tokenizer, folder: Path, want: str, holes: Sequence[Filled]) -> Iterator[list[str]]:
-    """Decode and write all draws, batch by batch; gives the files of each hole, the most trusted draw first.
+def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequence[Imputed]) -> Iterator[list[str]]:
+    """Decode and write all draws, batch by batch; gives the files of each imputed modality, the most trusted draw first.
 
     Tables go into one CSV of means (and some of quantiles), rows of donors into one of each rank, everything else into one file per draw.
     """
-    if not holes[0].imputation.donors and isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
-        draws, means = [hole.imputation.tokens for hole in holes], [hole.imputation.expected for hole in holes]
-        paths = write_table(tokenizer, [hole.key for hole in holes], draws, means, folder / want)
-        yield from ([path.name for path in paths] for _ in holes)
+    keys = [value.key for value in imputed]
+    if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
+        draws, means = [value.imputation.tokens for value in imputed], [value.imputation.expected for value in imputed]
+        paths = write_table(tokenizer, keys, draws, means, folder / want)
+        yield from ([path.name for path in paths] for _ in imputed)
         return
     if isinstance(tokenizer, RowWriter):
-        ranks = zip(*(tokenizer.decode(hole.ranked()) for hole in holes), strict=True)
-        paths = [
-            tokenizer.write_rows([hole.key for hole in holes], rows, folder / _named(want, rank, ".csv")) for rank, rows in enumerate(ranks)
-        ]
-        yield from ([path.name for path in paths] for _ in holes)
+        ranks = zip(*(tokenizer.decode(value.ranked()) for value in imputed), strict=True)
+        paths = [tokenizer.write_rows(keys, rows, folder / _named(want, rank, ".csv")) for rank, rows in enumerate(ranks)]
+        yield from ([path.name for path in paths] for _ in imputed)
         return
-    for start in range(0, len(holes), BATCH_ROWS):
-        batch = holes[start : start + BATCH_ROWS]
-        values = iter(tokenizer.decode([codes for hole in batch for codes in hole.ranked()]))
-        for hole in batch:
-            stems = [folder / want / _named(file_stem(hole.key), rank) for rank in range(len(hole.imputation.tokens))]
-            yield [str(tokenizer.write(next(values), stem).relative_to(folder)) for stem in stems]
+    for start in range(0, len(imputed), BATCH_ROWS):
+        batch = imputed[start : start + BATCH_ROWS]
+        decoded = iter(tokenizer.decode([codes for value in batch for codes in value.ranked()]))
+        for value in batch:
+            stems = [folder / want / _named(file_stem(value.key), rank) for rank in range(len(value.imputation.tokens))]
+            yield [str(tokenizer.write(next(decoded), stem).relative_to(folder)) for stem in stems]
 
 
 def _named(stem: str, rank: int, suffix: str = "") -> str:

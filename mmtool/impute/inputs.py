@@ -1,4 +1,4 @@
-"""What `impute` fills: samples of a token set, or raw files, in the tokens of a run."""
+"""What `impute` reads: samples of a token set, or raw files, in the tokens of a run."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -20,16 +20,16 @@ def stored_samples(run: Path, data: Path | None, split: str | None = None) -> li
     Raises DataError where the set was made by other tokenizers than the run's, naming both.
     """
     opened = open_run(run)
-    found: list[Sample] = []
+    samples: list[Sample] = []
     for name in [split] if split or not data else split_directories(data):
         part = open_token_set(data, name)
         same_tokenizers(opened, part, data or "standard input")
-        found += part
-    return found
+        samples += part
+    return samples
 
 
 def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | None = None, *, by_row: bool = False) -> list[Sample]:
-    """Raw files, modality -> path, encoded by the run's own tokenizers and joined by key; what is empty is absent.
+    """Raw files, modality -> path, encoded by the run's tokenizers and joined by key; what is empty is absent.
 
     by_row: row numbers of files may be joined, if these have equally many rows. Raises UsageError for a modality the run does not know,
     DataError for files that cannot be read.

@@ -1,4 +1,4 @@
-"""Imputed rows of tables: the mean of what may stand in a hole, and the bounds it lies between."""
+"""Imputed rows of tables: the mean of each missing value, and the bounds it lies between."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,23 +11,23 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NOISE_LEVELS = tuple(NormalDist().inv_cdf((i + 0.5) / 25) for i in range(25))  # stand for the noise that codes do not hold
 CHUNK_CELLS = 1 << 25  # numbers held at once (128 MiB)
 
-Draws = Sequence[Sequence[np.ndarray]]  # per hole, the codes of each draw
+Draws = Sequence[Sequence[np.ndarray]]  # per imputed row, the codes of each draw
 
 
 def mean_rows(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> np.ndarray:
     """(N, F) float32: rows of the expected code values, where they are known, else of the mean over draws."""
-    values = [_mean_values(tokenizer, own) if known is None else known for own, known in zip(draws, expected, strict=True)]
+    values = [_mean_values(tokenizer, of_row) if known is None else known for of_row, known in zip(draws, expected, strict=True)]
     return np.asarray(tokenizer.from_code_values(np.stack(values)), np.float32)
 
 
 def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTILES) -> np.ndarray:
-    """(len(shares), N, F) float32: what each value stays below with these probabilities, NaN where all draws say missing.
+    """(len(shares), N, F) float32: what each value stays below with these probabilities, NaN where every draw is missing.
 
     Draws carry what the model does not know, the tokenizer's residual adds what its codes do not hold. With D draws
     a share below 1 / D rests on the residual alone: 50 draws or more make good bounds.
     """
-    found = [np.nanquantile(part, shares, axis=1, method="weibull") for part in _predictive(tokenizer, draws)]  # right in the mean
-    return np.concatenate(found, axis=1).astype(np.float32)
+    parts = [np.nanquantile(part, shares, axis=1, method="weibull") for part in _predictive(tokenizer, draws)]  # right in the mean
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def write_table(tokenizer: Any, keys: Sequence[str], draws: Draws, expected: Sequence[np.ndarray | None], stem: Path) -> list[Path]:
@@ -49,11 +49,11 @@ def _mean_values(tokenizer: Any, draws: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:
-    """(n, D x noise levels, F) values as they may be, a few holes at a time."""
+    """(n, D x noise levels, F) values as they may be, a few rows at a time."""
     residual = np.asarray(tokenizer.residual(), np.float32)
     offsets = np.outer(NOISE_LEVELS, residual).astype(np.float32) if residual.any() else np.zeros((1, len(residual)), np.float32)
     size = max(1, CHUNK_CELLS // (len(draws[0]) * offsets.size))
     for start in range(0, len(draws), size):
         part = draws[start : start + size]
-        rows = np.stack(tokenizer.decode([codes for own in part for codes in own])).reshape(len(part), len(part[0]), 1, -1)
+        rows = np.stack(tokenizer.decode([codes for of_row in part for codes in of_row])).reshape(len(part), len(part[0]), 1, -1)
         yield (rows + offsets).reshape(len(part), -1, rows.shape[-1])

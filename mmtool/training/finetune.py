@@ -1,12 +1,13 @@
 """The finetune stage: a pretrained run and labelled samples in, a run of its own with a head out; the same command continues it.
 
-The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also classifiers its predictions), `impute`,
+The new run holds all that a run holds, so that whatever reads runs reads it: `evaluate` (which also scores its predictions), `impute`,
 `info`, and `finetune` again, for another label. See training/run.py for its files.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.data.held_out import TRAIN, VALIDATION, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.labels import choose_label, is_number
 from mmtool.data.loader import SampleLoader
@@ -26,16 +28,14 @@ from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Retrieving, representing
 from mmtool.model.transformer import Transformer
-from mmtool.training.checkpoint import Checkpoint, newest_checkpoint, restore_optimizer
+from mmtool.training.checkpoint import Checkpoint
 from mmtool.training.config import FinetuneConfig
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
+from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, make_method, open_run, same_tokenizers
-from mmtool.training.score_head import score_head
 from mmtool.training.target import Target, predict
-
-TRAIN, HELD_OUT = "train", "validation"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,13 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     same_tokenizers(pretrained, train, data)
     weights = pretrained.checkpoint()
     config = replace(config, label=config.label or _only_label(train))
-    run, target = _begin_or_continue(config, pretrained, weights, train, place, begun)
+    inputs = {"data": train.fingerprint, "base": {"path": str(pretrained.path), **weights.state["sha256"]}}
+    begin_or_check(
+        place, begun, "finetuned run", partial(_begin, config, pretrained, inputs, train), partial(_changes, config, inputs, output)
+    )
+    run = open_run(output)
+    target = run.target
+    assert target is not None
     device = pick_device()
     be_deterministic(device)
     model = _model(run, weights, config.seed)
@@ -73,61 +79,44 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     loader = SampleLoader(train, _members(train, target), config.batch_samples, config.seed)
     held_out = _held_out(data, target)
     trainer = Finetuner(model, representing(run.method()), target, loader, held_out, config)
-    if checkpoint := newest_checkpoint(run.checkpoints):
-        model.load_state_dict(checkpoint.model)
-        restore_optimizer(checkpoint.path, model, trainer.optimizer)
-        trainer.restore(checkpoint.state)
-        log(f"continuing {run.path} from step {trainer.step}")
+    resume(trainer, run.checkpoints)
     if trainer.progress >= 1.0:
-        log(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+        log_finished(output, trainer.step)
     trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
     model.load_state_dict(run.checkpoint().model)
-    results = score_head(target, predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
-    rows = [{"metric": metric, "split": HELD_OUT, **asdict(estimate)} for metric, estimate in results.items() if estimate.defined]
+    results = target.measure(predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
+    rows = [{"metric": metric, "split": VALIDATION, **asdict(estimate)} for metric, estimate in results.items()]
     best = trainer.best[1] if trainer.best else trainer.step
     return FinetuneSummary(str(output), target.label, trainer.step, best, trainer.elapsed_s, model.num_parameters(), rows)
 
 
 def _only_label(train: TokenSet) -> str:
     """The only label that could be meant. Raises UsageError where there is none or more than one."""
-    found = choose_label([train[i] for i in range(len(train))], None)
-    if found is None:
+    label = choose_label([train[i] for i in range(len(train))], None)
+    if label is None:
         raise UsageError("no label was named.", where="--label", fix="Choose what shall be predicted, e.g. --label digit.")
-    return found
+    return label
 
 
-def _begin_or_continue(
-    config: FinetuneConfig, base: Run, weights: Checkpoint, train: TokenSet, output: OutputPath, begun: bool
-) -> tuple[Run, Target]:
-    """A new run directory, or the one that is there if it was begun with the same settings, data and weights."""
-    settings = {"config": config.to_json(), "data": train.fingerprint, "base": {"path": str(base.path), **weights.state["sha256"]}}
-    if begun:
-        run = open_run(output.path)
-        _refuse_changes(run, config, settings)
-        assert run.target is not None
-        return run, run.target
+def _begin(config: FinetuneConfig, base: Run, inputs: Mapping[str, Any], train: TokenSet, folder: Path) -> None:
+    """Fill a new run directory."""
     target = _target(config, base, train)
-    with output.directory() as partial:
-        shutil.copytree(base.path / TOKENIZERS, partial / TOKENIZERS)
-        if issubclass(METHODS[base.config.method], Retrieving):
-            shutil.copytree(base.path / GALLERY, partial / GALLERY)
-        items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
-        write_bytes(partial / TRAINED_ON, items)
-        more = {"version": __version__, "trained_on": sha256_bytes(items), "finetune": {**settings, "target": target.to_json()}}
-        write_json(partial / CONFIG, {**base.record, **more})
-    return open_run(output.path), target
+    shutil.copytree(base.path / TOKENIZERS, folder / TOKENIZERS)
+    if issubclass(METHODS[base.config.method], Retrieving):
+        shutil.copytree(base.path / GALLERY, folder / GALLERY)
+    items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
+    write_bytes(folder / TRAINED_ON, items)
+    finetuned = {"config": config.to_json(), **inputs, "target": target.to_json()}
+    write_json(folder / CONFIG, {**base.record, "version": __version__, "trained_on": sha256_bytes(items), "finetune": finetuned})
 
 
-def _refuse_changes(run: Run, config: FinetuneConfig, settings: dict[str, Any]) -> None:
-    advice = "Continue with what it was begun with, choose another output, or pass --force to start anew."
-    begun = run.record.get("finetune")
+def _changes(config: FinetuneConfig, inputs: Mapping[str, Any], output: Path) -> list[str]:
+    """What differs from what the run was begun with. Raises UsageError for a pretrained one."""
+    begun = open_run(output).record.get("finetune")
     if begun is None:
-        raise UsageError("there is a pretrained run already.", where=run.path, fix="Choose another output, or pass --force to replace it.")
-    changed = config.changes_from(begun["config"])
-    changed += ["the data differs"] if begun["data"] != settings["data"] else []
-    changed += ["the pretrained weights differ"] if begun["base"] != settings["base"] else []
-    if changed:
-        raise UsageError(f"this finetuning was begun otherwise: {'; '.join(changed)}.", where=run.path, fix=advice)
+        raise UsageError("there is a pretrained run already.", where=output, fix="Choose another output, or pass --force to replace it.")
+    named = ({"data": record["data"], "pretrained weights": record["base"]} for record in (begun, inputs))
+    return config.changes_from(begun["config"]) + other_inputs(*named)
 
 
 def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:
@@ -140,7 +129,7 @@ def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:
     if pooling not in poolings:
         fix = f"Choose from: {', '.join(poolings)}."
         raise UsageError(f"the method {base.config.method} has no pooling {pooling!r}.", where="--pooling", fix=fix)
-    bare = [Sample(each["key"], {}, each["labels"]) for each in map(train.record, range(len(train)))]
+    bare = [Sample(record["key"], {}, record["labels"]) for record in map(train.record, range(len(train)))]
     choose_label(bare, config.label)
     values = [bare[i].labels[config.label] for i in _labelled(train, config.label, have)]
     if len({str(value) for value in values}) < 2:
@@ -163,13 +152,12 @@ def _members(train: TokenSet, target: Target) -> np.ndarray:
 
 
 def _held_out(data: Path, target: Target) -> list[Sample]:
-    """The validation samples that can be judged; none where the data has no such split."""
-    if data.is_dir() and not (data / HELD_OUT).is_dir():
+    """The validation samples that can be scored; none where the data has no such split."""
+    held_out = open_validation(data)
+    if held_out is None:
         log("there is no validation split: training ends after its steps, and the last one counts as the best.")
         return []
-    held_out = open_token_set(data / HELD_OUT if data.is_dir() else data)
-    chosen = [i for i in _labelled(held_out, target.label, target.have) if held_out.splits[i] == HELD_OUT]
-    return [held_out[i] for i in chosen]
+    return [held_out[i] for i in _labelled(held_out, target.label, target.have)]
 
 
 def _model(run: Run, weights: Checkpoint, seed: int) -> Transformer:
@@ -177,6 +165,6 @@ def _model(run: Run, weights: Checkpoint, seed: int) -> Transformer:
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(seed))
     assert model.task_head is not None
-    own = {f"task_head.{name}": tensor for name, tensor in model.task_head.state_dict().items()}
-    model.load_state_dict({**weights.model, **own})
+    head = {f"task_head.{name}": tensor for name, tensor in model.task_head.state_dict().items()}
+    model.load_state_dict({**weights.model, **head})
     return model

@@ -15,6 +15,7 @@ from mmtool.data.sample import Sample
 from mmtool.methods.protocols import Representing
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import FinetuneConfig
+from mmtool.training.labelled_task import ACCURACY, R2, balanced_weights
 from mmtool.training.loop import TransformerLoop, Window
 from mmtool.training.optimizer import max_lr
 from mmtool.training.target import Target, head_outputs, predict
@@ -25,7 +26,7 @@ RATE_SHARE = 0.5  # of the rate of pretraining at the same width
 class Finetuner(TransformerLoop):
     """Steps on labelled samples; validates on held-out ones, keeps the best step in mind and stops when there is no progress.
 
-    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were asked last.
+    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were scored last.
     """
 
     loader: SampleLoader
@@ -44,7 +45,7 @@ class Finetuner(TransformerLoop):
         super().__init__(model, optimizer, loader, config, max_lr=rate, losses=(target.label,))
         self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
         self._patience_steps = config.patience * config.checkpoint_every
-        self.weights = torch.from_numpy(class_weights(config, loader, target)).to(self.device)
+        self.task = target.task.weighted(class_weights(config, loader, target))
         self.best: tuple[float, int] | None = None
         self.judged = 0
 
@@ -60,12 +61,11 @@ class Finetuner(TransformerLoop):
     def _one_step(self, window: Window) -> None:
         samples = self.loader.next()
         targets = torch.from_numpy(self.target.encode(samples)).to(self.device)
-        weights = self.weights[targets] if len(self.weights) else torch.ones(len(samples), device=self.device)
-        losses = self.target.losses(head_outputs(self.model, self.method, self.target, samples, self._dropped(len(samples))), targets)
-        total = (losses * weights).sum() / weights.sum()
-        total.backward()
-        self._update(total.detach()[None], [sample.key for sample in samples])
-        window.loss, window.targets = window.loss + total.detach()[None].cpu().numpy(), window.targets + np.ones(1)
+        outputs = head_outputs(self.model, self.method, self.target, samples, self._dropped(len(samples)))
+        loss = self.task.loss(outputs, targets)
+        loss.backward()
+        self._update(loss.detach()[None], [sample.key for sample in samples])
+        window.loss, window.targets = window.loss + loss.detach()[None].cpu().numpy(), window.targets + np.ones(1)
         sizes = [sum(len(sample.tokens[name]) for name in self.target.have if name in sample.tokens) for sample in samples]
         window.tokens += sum(sizes)
         window.flops += sum(sizes) * self.model.flops_per_token(max(sizes))
@@ -87,15 +87,15 @@ class Finetuner(TransformerLoop):
 
     def _judge(self, measured: Mapping[str, float]) -> None:
         """Remember the step where it is the best so far."""
-        score, self.judged = measured["r2" if self.target.is_number else "accuracy"], self.step
+        score, self.judged = measured[self.task.metric], self.step
         if self.best is None or score > self.best[0]:
             self.best = score, self.step
         elif self.exhausted:
             log(f"no progress since step {self.best[1]}: stopping early")
 
     def state(self) -> dict[str, Any]:
-        found = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
-        return {**super().state(), **found}
+        best = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
+        return {**super().state(), **best}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
@@ -104,15 +104,13 @@ class Finetuner(TransformerLoop):
 
 
 def scores(target: Target, outputs: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
-    """Loss, and accuracy or R2 (of samples that are all alike by the variance in training); a class that training has not is always wrong
+    """Loss, and accuracy or R2 (of samples that are all alike by the variance in training); a class that training never saw is always wrong
     and has no loss."""
-    truth = target.encode(samples)
+    targets = target.encode(samples)
+    loss = float(target.task.loss(torch.from_numpy(outputs), torch.from_numpy(targets)))
     if target.is_number:
-        error, spread = float(np.square(outputs[:, 0] - truth).mean()), float(truth.var())
-        return {"loss": error, "r2": 1 - error / (spread or 1.0)}
-    known = truth >= 0
-    losses = target.losses(torch.from_numpy(outputs[known]), torch.from_numpy(truth[known]))
-    return {"loss": float(losses.mean()) if known.any() else 0.0, "accuracy": float((outputs.argmax(1) == truth).mean())}
+        return {"loss": loss, R2: 1 - loss / (float(targets.var()) or 1.0)}
+    return {"loss": loss, ACCURACY: float((outputs.argmax(1) == targets[:, 0]).mean())}
 
 
 def make_optimizer(model: Transformer, config: FinetuneConfig, rate: float) -> torch.optim.AdamW:
@@ -126,8 +124,8 @@ def make_optimizer(model: Transformer, config: FinetuneConfig, rate: float) -> t
         else:
             parameter.requires_grad_(False)
     listed = [
-        {"params": found, "share": share, "weight_decay": config.weight_decay if decays else 0.0}
-        for (share, decays), found in groups.items()
+        {"params": parameters, "share": share, "weight_decay": config.weight_decay if decays else 0.0}
+        for (share, decays), parameters in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=rate, betas=config.betas, eps=1e-8, fused=True)
 
@@ -142,17 +140,16 @@ def layer_of(name: str, depth: int) -> int:
     return depth if "final_norm" in name else 0
 
 
-def class_weights(config: FinetuneConfig, loader: SampleLoader, target: Target) -> np.ndarray:
-    """(classes,) fp32 weights of the loss, empty where all are alike. Raises UsageError for classes that are not there."""
+def class_weights(config: FinetuneConfig, loader: SampleLoader, target: Target) -> list[float]:
+    """One weight in the loss for each class, none where all are alike. Raises UsageError for classes that are not there."""
     if config.class_weights == "none":
-        return np.zeros(0, np.float32)
+        return []
     where = "--class-weights"
     if target.is_number:
         raise UsageError(f"{target.label} is a number, which has no classes.", where=where, fix="Leave it out.")
     if config.class_weights == "balanced":
         names = [str(loader.data.record(int(i))["labels"][target.label]) for i in loader.members]
-        counts = np.array([names.count(name) for name in target.classes])
-        return (len(names) / (len(counts) * counts)).astype(np.float32)
+        return balanced_weights(np.array([names.count(name) for name in target.classes])).tolist()
     weights = dict.fromkeys(target.classes, 1.0)
     for pair in config.class_weights.split(","):
         name, equals, text = pair.partition("=")
@@ -164,4 +161,4 @@ def class_weights(config: FinetuneConfig, loader: SampleLoader, target: Target) 
             fix = f"Write balanced, or NAME=WEIGHT,... with classes among {', '.join(target.classes[:10])}."
             raise UsageError(f"{pair!r} is no class and its weight.", where=where, fix=fix)
         weights[name] = value
-    return np.array(list(weights.values()), np.float32)
+    return list(weights.values())

@@ -21,6 +21,7 @@ from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.held_out import TRAIN, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture
@@ -28,13 +29,12 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
-from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import PRESETS, Shape
-from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
 from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
+from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
@@ -62,9 +62,10 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     place = OutputPath(output, force, [data])
     begun = place.continues(CONFIG)
     with _spooled(data) as path:
-        train = open_token_set(path, split="train").only(config.only, config.least_modalities)
+        train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
         config = _with_method(config, train)
-        run = _continue(config, train, output) if begun else _begin(config, train, place)
+        begin_or_check(place, begun, "run", partial(_begin, config, train), partial(_changes, config, train, output))
+        run = open_run(output)
         held_out = _validation_samples(path, config)
     device = pick_device()
     be_deterministic(device)
@@ -76,9 +77,9 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
         model.ordinal.smoothing = config.smoothing
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
-    _resume(trainer, run)
+    resume(trainer, run.checkpoints)
     if trainer.progress >= 1.0:
-        log(f"{output}: trained to the end already (step {trainer.step}), nothing to do")
+        log_finished(output, trainer.step)
     elif pick_compile(config.compile, device):
         trainer.compile()
         trainer.warm_up()
@@ -117,28 +118,26 @@ def _spooled(data: Path | None) -> Iterator[Path]:
             raise DataError(error.what, where="standard input", fix=fix) from error
 
 
-def _continue(config: PretrainConfig, train: TokenSet, output: Path) -> Run:
-    """The run that is there, if it was begun with the same settings and data."""
+def _begin(config: PretrainConfig, train: TokenSet, folder: Path) -> None:
+    """Fill a new run directory."""
+    record = _record(config, train)
+    (folder / TOKENIZERS).mkdir()
+    for modality in train.modalities:
+        write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
+    if issubclass(METHODS[config.method], Retrieving):
+        write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split=TRAIN)
+    items = TrainingItems.of(train).to_bytes()
+    write_bytes(folder / TRAINED_ON, items)
+    write_json(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
+
+
+def _changes(config: PretrainConfig, train: TokenSet, output: Path) -> list[str]:
+    """What differs from what the run was begun with. Raises UsageError for a finetuned one."""
     run = open_run(output)
     if run.target is not None:
         raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
-    _refuse_changes(run, config, train)
-    return run
-
-
-def _begin(config: PretrainConfig, train: TokenSet, output: OutputPath) -> Run:
-    """A new run directory."""
-    record = _record(config, train)
-    with output.directory() as folder:
-        (folder / TOKENIZERS).mkdir()
-        for modality in train.modalities:
-            write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
-        if issubclass(METHODS[config.method], Retrieving):
-            write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split="train")
-        items = TrainingItems.of(train).to_bytes()
-        write_bytes(folder / TRAINED_ON, items)
-        write_json(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
-    return open_run(output.path)
+    other_data = other_inputs({"data": run.record["data"]}, {"data": train.fingerprint})
+    return other_data or config.changes_from(run.record["config"]) or run.outdated()
 
 
 def _gallery(train: TokenSet, seed: int) -> list[Sample]:
@@ -150,17 +149,6 @@ def _gallery(train: TokenSet, seed: int) -> list[Sample]:
         if found[tuple(train.present(int(i)))] <= GALLERY_SIZE:
             chosen.append(train[int(i)])
     return chosen
-
-
-def _refuse_changes(run: Run, config: PretrainConfig, train: TokenSet) -> None:
-    advice = "Continue with what the run was begun with, choose another output, or pass --force to start anew."
-    if run.record["data"] != train.fingerprint:
-        raise UsageError(
-            f"this run was begun on other data ({run.record['data'][:12]}, now {train.fingerprint[:12]}).", where=run.path, fix=advice
-        )
-    changed = config.changes_from(run.record["config"]) or run.outdated()
-    if changed:
-        raise UsageError(f"this run was begun with other settings: {'; '.join(changed)}.", where=run.path, fix=advice)
 
 
 def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
@@ -207,24 +195,13 @@ def _members(config: PretrainConfig, train: TokenSet) -> np.ndarray:
     return mixture(np.array([len(train.present(i)) > 1 for i in range(len(train))]), config.paired_share)
 
 
-def _resume(trainer: Trainer, run: Run) -> None:
-    """Continue from the newest checkpoint that verifies, if there is one."""
-    checkpoint = newest_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        return
-    trainer.model.load_state_dict(checkpoint.model)
-    restore_optimizer(checkpoint.path, trainer.model, trainer.optimizer)
-    trainer.restore(checkpoint.state)
-    log(f"continuing {run.path} from step {trainer.step}")
-
-
 def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
     """A fixed, seeded choice of held-out samples; none where the data has no validation split."""
-    if data.is_dir() and not (data / "validation").is_dir():
+    held_out = open_validation(data)
+    if held_out is None:
         return []
-    held_out = open_token_set(data / "validation" if data.is_dir() else data).only(config.only)
-    members = [i for i, split in enumerate(held_out.splits) if split == "validation"]
-    return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(members)[: config.validation_samples]]
+    held_out = held_out.only(config.only)
+    return [held_out[int(i)] for i in np.random.default_rng(config.seed).permutation(len(held_out))[: config.validation_samples]]
 
 
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.graph import CoOccurrence
+from mmtool.data.held_out import open_held_out
 from mmtool.data.labels import is_number
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
@@ -163,11 +164,6 @@ def check_held_out(test: TokenSet, trained_on: str, where: Path) -> None:
     if test.fingerprint == trained_on:
         fix = "Give another split, such as shards/test, or the shards directory."
         raise UsageError("these are the training samples, not held-out ones.", where=where, fix=fix)
-
-
-def open_held_out(data: Path) -> TokenSet:
-    """A split such as `shards/test`, or of shards holding splits the test split, or the validation split where there is no other."""
-    return _open_split(data, "validation" if (data / "validation").is_dir() and not (data / "test").is_dir() else "test")
 
 
 def _open_split(path: Path, split: str) -> TokenSet:

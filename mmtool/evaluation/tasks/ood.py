@@ -23,11 +23,12 @@ from sklearn.covariance import ledoit_wolf
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import track
+from mmtool.data.held_out import open_held_out
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.data.shards import TokenSet
 from mmtool.evaluation.figures.markdown import by_direction, subset_of
 from mmtool.evaluation.figures.plots import draw_bars
-from mmtool.evaluation.reference.data import Reference, draw_test, open_held_out
+from mmtool.evaluation.reference.data import Reference, draw_test
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.study import Row, Side, Study, make_row
 from mmtool.evaluation.tasks import Task

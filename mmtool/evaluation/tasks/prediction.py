@@ -1,6 +1,6 @@
 """The task `predict`: labels of held-out samples by the heads of finetuned runs, from every subset of their modalities.
 
-Beside the metrics of `training/score_head.py` stands the most frequent class of the training samples. Of a sample the head
+Beside the metrics of `training/target.py` stands the most frequent class of the training samples. Of a sample the head
 sees the modalities of the subset alone; subsets that its training never showed included.
 """
 
@@ -20,12 +20,12 @@ from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.tasks.probe import MAJORITY, most_frequent, subsets
 from mmtool.impute.imputer import Imputer
 from mmtool.metrics.intervals import share
-from mmtool.training.score_head import ACCURACY, MACRO_F1, R2, score_head
+from mmtool.training.target import PREDICTION_ACCURACY, PREDICTION_MACRO_F1, PREDICTION_R2
 
 TITLES = {
-    ACCURACY: "accuracy of predicted classes",
-    MACRO_F1: "macro F1 of predicted classes",
-    R2: "R² of predicted numbers",
+    PREDICTION_ACCURACY: "accuracy of predicted classes",
+    PREDICTION_MACRO_F1: "macro F1 of predicted classes",
+    PREDICTION_R2: "R² of predicted numbers",
 }
 
 
@@ -39,13 +39,13 @@ def measure(study: Study) -> Iterator[Row]:
         samples = _labelled(study.reference.test.samples, label, given)
         if not samples:
             continue
-        for metric, estimate in score_head(imputer.target, imputer.predict(samples, given), samples, study.config.seed).items():
+        for metric, estimate in imputer.target.measure(imputer.predict(samples, given), samples, study.config.seed).items():
             yield make_row(name, imputer, given, label, seen, metric, estimate)
         known = [str(sample.labels[label]) for sample in _labelled(study.reference.train.samples, label, ())]
         if not imputer.target.is_number and (label, given) not in done and known:
             done.add((label, given))
             right = np.array([str(sample.labels[label]) for sample in samples]) == most_frequent(np.array(known))
-            yield make_row(MAJORITY, None, given, label, seen, ACCURACY, share(right))
+            yield make_row(MAJORITY, None, given, label, seen, PREDICTION_ACCURACY, share(right))
 
 
 def _subsets(imputer: Imputer) -> list[tuple[str, ...]]:

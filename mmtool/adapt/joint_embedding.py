@@ -1,11 +1,11 @@
 """Missing-modality prediction by joint embedding of unimodal encoders (Kim and Kim, ECCV 2024, arXiv 2407.12616).
 
 Encoders that were pretrained one modality at a time stay frozen but for their biases. Learned prompts read each sample without being read
-(RPO, Lee et al., ICCV 2023), so the embeddings keep what they say. A predictor turns the prompts' outputs of whatever is present into the
+(RPO, Lee et al., ICCV 2023), so the embeddings stay as they are. A predictor turns the prompts' outputs of whatever is present into the
 embeddings of what is absent; it learns from samples that hold both, by VICReg (Bardes et al., ICLR 2022, arXiv 2105.04906), together with
 the task. A late fusion classifies real and predicted embeddings alike. No code of the authors was found: this follows the description.
 
-The same module with other stand-ins (zeros, the training mean, ridge regression, nothing) is what the method is compared with.
+The same module with other imputed embeddings (zeros, the training mean, ridge regression, none) is what the method is compared with.
 
 B batch rows, M modalities, W width of an embedding (each modality has its own), P prompts, K outputs.
 """
@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtool.adapt.imputed_embeddings import Moments, Scale
+from mmtool.adapt.predictors import PREDICTORS
 from mmtool.common.bounds import Count, Natural, NotNegative, Share
-from mmtool.methods.imputed_embeddings import Moments, Scale
-from mmtool.methods.predictors import PREDICTORS
 from mmtool.model.encoder import Encoder, Inputs, Tuning
 
 
@@ -29,11 +29,11 @@ from mmtool.model.encoder import Encoder, Inputs, Tuning
 class JointOptions:
     """tune: bitfit, lora, adapter or none: what is trained in the encoders. prompts: read-only prompts of each encoder (0: the predictor
     reads the embeddings), deep: with new ones in every layer. predictor: mlp, linear or transformer, predictor_width its inner width.
-    absent: what stands in for an absent embedding: predicted, zeros, mean, ridge, or left_out (of the mean of logits; zeros otherwise).
+    absent: how an absent embedding is imputed: predicted, zeros, mean, ridge, or left_out (of the mean of logits; zeros otherwise).
     objective: vicreg, mse, cosine or none, joint_weight: its weight beside the task loss; invariance, variance, covariance, gamma,
     stop_gradient (through the embedding that is predicted): settings of VICReg.
-    replace: share of samples whose modalities are hidden at random in training, so that the fusion has met stand-ins.
-    incomplete: fused or left_out: whether stand-ins of truly absent modalities enter the task loss, or zeros.
+    replace: share of samples whose modalities are hidden at random in training, so that the fusion has met imputed embeddings.
+    incomplete: fused or left_out: whether imputed embeddings of truly absent modalities enter the task loss, or zeros.
     fusion: concat (an MLP on all embeddings) or logits (mean over one linear head per modality), hidden: width of the MLP, dropout: in it.
     """
 
@@ -69,7 +69,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Encodings:
-    """What encoders said of B samples, modality by modality, in standard units; rows of absent modalities are zeros.
+    """Outputs of the encoders for B samples, modality by modality, in standard units; rows of absent modalities are zeros.
 
     embedding: (B, W) each. reading: (B, P, W) each, what the predictor reads. present: (B, M).
     """
@@ -78,10 +78,14 @@ class Encodings:
     reading: list[Tensor]
     present: Tensor
 
+    def of(self, indices: Tensor) -> "Encodings":
+        """Those of some of the samples."""
+        return Encodings([rows[indices] for rows in self.embedding], [rows[indices] for rows in self.reading], self.present[indices])
+
 
 @dataclass(frozen=True)
 class Masks:
-    """visible (B, M): modalities that are fused as they are. sources (B, M, M): from which others (last axis) each one is predicted."""
+    """visible (B, M): modalities that are fused as they are. sources (B, M, M): from which ones (last axis) each modality is predicted."""
 
     visible: Tensor
     sources: Tensor
@@ -103,7 +107,7 @@ class JointEmbedding(nn.Module):
             predicts = options.absent == "predicted" and len(encoders) > 1
             count = options.prompts if predicts else 0
             prompts = [encoder.prompt_init(count, generator, options.deep) for encoder in encoders if count]
-            self.prompts = nn.ParameterList(nn.Parameter(own) for own in prompts)
+            self.prompts = nn.ParameterList(nn.Parameter(prompt) for prompt in prompts)
             build = PREDICTORS[options.predictor]
             self.predictor = build(self.widths, max(1, count), options.predictor_width) if predicts else None
             self.fusion: nn.Module = FUSIONS[options.fusion](self.widths, num_outputs, options)
@@ -113,24 +117,24 @@ class JointEmbedding(nn.Module):
 
     def encode(self, inputs: Sequence[Inputs], present: Tensor) -> Encodings:
         """inputs[m]: what encoder m prepared of the samples that hold its modality, in their order; not looked at where none does."""
-        embedding, reading = [], []
-        for place, (encoder, own) in enumerate(zip(self.encoders, inputs, strict=True)):
-            prompts = self.prompts[place] if len(self.prompts) else None
-            rows = present[:, place].nonzero()[:, 0]
-            read = torch.zeros(len(present), 1 if prompts is None else prompts.shape[-2], self.widths[place], device=present.device)
-            said = read.new_zeros(len(present), self.widths[place])
+        embeddings, readings = [], []
+        for m, (encoder, inputs_of_m) in enumerate(zip(self.encoders, inputs, strict=True)):
+            prompts = self.prompts[m] if len(self.prompts) else None
+            rows = present[:, m].nonzero()[:, 0]
+            reading = torch.zeros(len(present), 1 if prompts is None else prompts.shape[-2], self.widths[m], device=present.device)
+            embedding = reading.new_zeros(len(present), self.widths[m])
             if len(rows):
-                found = encoder(own, prompts)
-                standard = self.scales[place](found.embedding)
-                said = said.index_copy(0, rows, standard)
-                reading_of = standard if prompts is None else self.reading_scales[place](found.prompts.flatten(1))
-                read = read.index_copy(0, rows, reading_of.view(len(rows), *read.shape[1:]))
-            embedding.append(said)
-            reading.append(read)
-        return Encodings(embedding, reading, present)
+                encoded = encoder(inputs_of_m, prompts)
+                standard = self.scales[m](encoded.embedding)
+                embedding = embedding.index_copy(0, rows, standard)
+                read = standard if prompts is None else self.reading_scales[m](encoded.prompts.flatten(1))
+                reading = reading.index_copy(0, rows, read.view(len(rows), *reading.shape[1:]))
+            embeddings.append(embedding)
+            readings.append(reading)
+        return Encodings(embeddings, readings, present)
 
     def calibrate(self, encodings: Encodings) -> None:
-        """Fix the standard units, from what the encoders say of training samples before any training."""
+        """Fix the standard units, from the embeddings of training samples before any training."""
         for m in range(len(self.names)):
             held = encodings.present[:, m]
             self.scale(m).calibrate(encodings.embedding[m][held])
@@ -141,9 +145,9 @@ class JointEmbedding(nn.Module):
 
     def scale(self, m: int) -> Scale:
         """The standard units of one modality's embeddings."""
-        found = self.scales[m]
-        assert isinstance(found, Scale)
-        return found
+        scale = self.scales[m]
+        assert isinstance(scale, Scale)
+        return scale
 
     def forward(self, encodings: Encodings, masks: Masks) -> tuple[Tensor, list[Tensor]]:
         """Outputs (B, K) of the fusion, and the predictions (B, W) of every modality (none: an empty list)."""
@@ -152,15 +156,15 @@ class JointEmbedding(nn.Module):
         if self.training and self.options.incomplete == "left_out":
             present = encodings.present
             imputed_embeddings = [torch.where(present[:, m, None], imputed, 0.0) for m, imputed in enumerate(imputed_embeddings)]
-        filled = [
-            torch.where(masks.visible[:, m, None], real, imputed_embedding)
-            for m, (real, imputed_embedding) in enumerate(zip(encodings.embedding, imputed_embeddings, strict=True))
+        completed = [
+            torch.where(masks.visible[:, m, None], real, imputed)
+            for m, (real, imputed) in enumerate(zip(encodings.embedding, imputed_embeddings, strict=True))
         ]
         counted = masks.visible if self.options.absent == "left_out" else torch.ones_like(masks.visible)
-        return self.fusion(filled, counted), predicted
+        return self.fusion(completed, counted), predicted
 
     def imputed_embeddings(self, encodings: Encodings, masks: Masks, predicted: Sequence[Tensor]) -> list[Tensor]:
-        """(B, W) embeddings to use where a modality is not visible; the training mean where nothing is there to predict from."""
+        """(B, W) embeddings to use where a modality is not visible; the training mean where there is nothing to predict from."""
         if predicted:
             known = masks.sources.any(-1)
             return [torch.where(known[:, m, None], z, self.moments.mean(m)) for m, z in enumerate(predicted)]
@@ -178,7 +182,7 @@ class JointEmbedding(nn.Module):
         """
         if not predicted or self.options.objective == "none":
             return {}
-        found: dict[str, list[Tensor]] = {}
+        terms_of: dict[str, list[Tensor]] = {}
         for m, z in enumerate(predicted):
             known, present = masks.sources[:, m].any(-1), encodings.present[:, m]
             if not (known & present).any():
@@ -191,8 +195,8 @@ class JointEmbedding(nn.Module):
                 terms["variance"] = torch.stack([variance_hinge(branch, self.options.gamma) for branch in branches]).mean()
                 terms["covariance"] = torch.stack([off_diagonal(branch) for branch in branches]).sum()
             for name, term in terms.items():
-                found.setdefault(name, []).append(term)
-        return {name: torch.stack(terms).mean() for name, terms in found.items()}
+                terms_of.setdefault(name, []).append(term)
+        return {name: torch.stack(parts).mean() for name, parts in terms_of.items()}
 
     def weigh(self, terms: dict[str, Tensor]) -> Tensor | float:
         """The joint objective as it enters the loss."""
@@ -233,14 +237,14 @@ def off_diagonal(rows: Tensor) -> Tensor:
 
 
 def masks_of(present: Tensor) -> Masks:
-    """At inference: all that is there is visible and a source of all the others."""
+    """At inference: all that is present is visible and a source of everything else."""
     sources = present[:, None, :] & ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
     return Masks(present, sources)
 
 
 def draw_masks(present: np.ndarray, seeds: Sequence[int], replace: float) -> Masks:
-    """In training: a share of the samples hides some of their modalities (never all), and visible ones are predicted from a random part
-    of the other visible ones. present (B, M); seeds: one per sample, all that the draws depend on."""
+    """In training: some modalities (never all) of a share of the samples are hidden, and visible ones are predicted from a random part of
+    the other visible ones. present (B, M); seeds: one per sample, all that the draws depend on."""
     visible = present.copy()
     sources = np.zeros((*present.shape, present.shape[1]), dtype=bool)
     for row, seed in enumerate(seeds):
@@ -274,8 +278,8 @@ class LogitFusion(nn.Module):
         self.heads, self.dropout = nn.ModuleList(nn.Linear(width, num_outputs) for width in widths), nn.Dropout(options.dropout)
 
     def forward(self, embeddings: Sequence[Tensor], counted: Tensor) -> Tensor:
-        votes = torch.stack([head(self.dropout(own)) for head, own in zip(self.heads, embeddings, strict=True)], dim=1)
-        return (votes * counted[..., None]).sum(1) / counted.sum(1, keepdim=True).clamp(min=1)
+        logits = torch.stack([head(self.dropout(embedding)) for head, embedding in zip(self.heads, embeddings, strict=True)], dim=1)
+        return (logits * counted[..., None]).sum(1) / counted.sum(1, keepdim=True).clamp(min=1)
 
 
 FUSIONS: dict[str, type[nn.Module]] = {"concat": ConcatFusion, "logits": LogitFusion}

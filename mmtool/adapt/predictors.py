@@ -23,11 +23,11 @@ class MLPPredictor(nn.Module):
 
     def __init__(self, widths: Sequence[int], num_prompts: int, width: int) -> None:
         super().__init__()
-        self.read = nn.ModuleList(nn.Linear(num_prompts * own, width) for own in widths)
-        self.write = nn.ModuleList(nn.Linear(width, own) for own in widths)
+        self.read = nn.ModuleList(nn.Linear(num_prompts * outer, width) for outer in widths)
+        self.write = nn.ModuleList(nn.Linear(width, outer) for outer in widths)
 
     def forward(self, reading: Sequence[Tensor], sources: Tensor) -> list[Tensor]:
-        inner = torch.stack([read(own.flatten(1)) for read, own in zip(self.read, reading, strict=True)], dim=1)
+        inner = torch.stack([read(states.flatten(1)) for read, states in zip(self.read, reading, strict=True)], dim=1)
         share = sources / sources.sum(-1, keepdim=True).clamp(min=1)
         hidden = self.between(share @ inner)
         return [write(hidden[:, m]) for m, write in enumerate(self.write)]
@@ -48,15 +48,15 @@ class TransformerPredictor(nn.Module):
 
     def __init__(self, widths: Sequence[int], num_prompts: int, width: int) -> None:
         super().__init__()
-        self.read = nn.ModuleList(nn.Linear(own, width) for own in widths)
-        self.write = nn.ModuleList(nn.Linear(width, own) for own in widths)
+        self.read = nn.ModuleList(nn.Linear(outer, width) for outer in widths)
+        self.write = nn.ModuleList(nn.Linear(width, outer) for outer in widths)
         self.kind = nn.Parameter(0.02 * torch.randn(len(widths), width))
         self.query = nn.Parameter(0.02 * torch.randn(len(widths), width))
         block = nn.TransformerEncoderLayer(width, HEADS, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(block, LAYERS, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, reading: Sequence[Tensor], sources: Tensor) -> list[Tensor]:
-        parts = [read(own) + kind for read, own, kind in zip(self.read, reading, self.kind, strict=True)]
+        parts = [read(states) + kind for read, states, kind in zip(self.read, reading, self.kind, strict=True)]
         tokens, length = torch.cat(parts, dim=1), parts[0].shape[1]
         predicted = []
         for m, write in enumerate(self.write):
