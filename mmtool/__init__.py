@@ -1,9 +1,61 @@
-"""mmtool: tokenize, pretrain on and impute incomplete multimodal data."""
+"""mmtool: tokenize, pretrain on and impute incomplete multimodal data.
+
+    import mmtool
+
+    mmtool.pretrain("shards/", "run/", steps=500)
+    run = mmtool.load("run/")
+    imputed = run.impute(mmtool.open_shards("shards/", split="test"), have="text", want="image")
+
+Importing it is cheap: PyTorch and all else is loaded when one of these names is first used.
+"""
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from mmtool.common.threads import affinity_cpus, set_thread_defaults
 
+if TYPE_CHECKING:
+    from mmtool.api import Imputed, Run, load, open_shards
+    from mmtool.common.errors import DataError, MmtoolError, UsageError
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize
+
 __version__ = "0.1.0"
+__all__ = [
+    "DataError",
+    "Imputed",
+    "MmtoolError",
+    "Run",
+    "UsageError",
+    "__version__",
+    "adapt",
+    "compare",
+    "evaluate",
+    "finetune",
+    "impute",
+    "load",
+    "open_shards",
+    "pretrain",
+    "shard",
+    "tokenize",
+]
+
+_ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api"}
+_ROOMS |= dict.fromkeys(("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"), "verbs")
+_ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())
+
+
+def __getattr__(name: str) -> Any:
+    """The names of the front door, imported when they are first used."""
+    from importlib import import_module
+
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,6 +29,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
+from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of

@@ -1,0 +1,171 @@
+"""The Python front door: what `import mmtool` offers, each loaded when it is first used.
+
+The verbs are functions of the same names as on the command line; `load` opens what they trained, to impute, score and represent samples
+in memory:
+
+    run = mmtool.load("run/")
+    samples = mmtool.open_shards("shards/", split="test")
+    for imputed in run.impute(samples, have="text", want="image"):
+        imputed.values[0]  # (H, W, C) uint8, the most consistent draw
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.data.sample import Sample
+from mmtool.data.shards import TokenSet, open_token_set, split_directories
+from mmtool.impute.imputer import Imputer
+from mmtool.impute.sampling_params import SamplingParams
+from mmtool.preprocessing.encode import Encoder
+from mmtool.preprocessing.sources import Item
+
+Names = str | Sequence[str]
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """Draws of one missing modality of one sample, the best first.
+
+    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32,
+    trajectories as streams by name. log_likelihood: mean nats per token of each draw. consistency: mean nats per token of the given
+    modalities under each draw, None where it was not asked for or nothing given has a likelihood.
+    """
+
+    key: str
+    values: list[Any]
+    log_likelihood: list[float]
+    consistency: list[float] | None
+
+
+class Run:
+    """A trained run, opened: `mmtool.load("run/")`.
+
+    modalities: names of all that it knows. imputer: what it is underneath, in tokens.
+    """
+
+    def __init__(self, imputer: Imputer) -> None:
+        self.imputer = imputer
+        self.modalities: tuple[str, ...] = tuple(modality.name for modality in imputer.modalities)
+
+    def encode(self, values: Mapping[str, Sequence[Any]], keys: Sequence[str] | None = None) -> list[Sample]:
+        """Raw values by modality -> samples: the i-th value of each modality belongs to the i-th sample; None is a missing modality.
+
+        Values: images (H, W, C) uint8, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature: number},
+        trajectories as {stream: (steps, ...)}. keys: of the samples (default: 0, 1, ...).
+        Raises UsageError for a modality that the run does not know, DataError for lists of different lengths and values that the
+        modality's tokenizer cannot read.
+        """
+        lengths = {name: len(column) for name, column in values.items()}
+        count = len(keys) if keys is not None else max(lengths.values(), default=0)
+        wrong = sorted(name for name, length in lengths.items() if length != count)
+        if wrong:
+            what = f"{wrong[0]} has {lengths[wrong[0]]} values for {count} samples."
+            raise DataError(what, where="encode", fix="Give None where a sample lacks the modality.")
+        samples = [Sample(key, {}) for key in keys or map(str, range(count))]
+        for name, column in values.items():
+            self._known(name)
+            holding = [(sample, value) for sample, value in zip(samples, column, strict=True) if value is not None]
+            items = [Item(sample.key, _raw(value), {}, sample.key, where=sample.key) for sample, value in holding]
+            for (sample, _), tokens in zip(holding, Encoder(self.imputer.tokenizers[name], name)(items), strict=True):
+                if tokens is not None:
+                    sample.tokens[name] = tokens
+        return samples
+
+    def impute(
+        self,
+        samples: Sequence[Sample] | TokenSet,
+        have: Names,
+        want: str,
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance: float = 0.0,
+    ) -> list[Imputed]:
+        """Draw the modality `want` of every sample from its modalities `have`; several draws come ranked by consistency.
+
+        Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
+        """
+        given, chosen = _names(have), self._holding(samples, have)
+        params = SamplingParams(temperature, top_k, guidance)
+        imputations = self.imputer.impute(chosen, given, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
+        imputed = []
+        for sample, imputation in zip(chosen, imputations, strict=True):
+            order = imputation.best_first()
+            values = self.imputer.tokenizers[want].decode([imputation.tokens[i] for i in order])
+            log_likelihood = [imputation.log_likelihood[i] for i in order]
+            consistency = None if imputation.consistency is None else [imputation.consistency[i] for i in order]
+            imputed.append(Imputed(sample.key, list(values), log_likelihood, consistency))
+        return imputed
+
+    def score(self, samples: Sequence[Sample] | TokenSet, have: Names, target: str) -> np.ndarray:
+        """(N,) negative log-likelihood of `target` given `have`, in nats per token; the exponential of its mean over tokens is the
+        perplexity. Raises UsageError where the method has none, DataError for a sample that lacks any of these."""
+        self._known(target)
+        if not self.imputer.can_score(target):
+            fix = "Ask a run of a generative method."
+            raise UsageError(f"{target} has no likelihood under the method {self.imputer.method}.", where=self.imputer.run.path, fix=fix)
+        scored = self.imputer.score(self._holding(samples, [*_names(have), target]), _names(have), target)
+        return np.array([nll / max(1, count) for nll, count in scored])
+
+    def features(self, samples: Sequence[Sample] | TokenSet, have: Names) -> np.ndarray:
+        """(N, D) float32 representations of the samples from their modalities `have` alone. Raises DataError for a sample that lacks
+        any of them."""
+        return self.imputer.features(self._holding(samples, have), _names(have))
+
+    def predict(self, samples: Sequence[Sample] | TokenSet, have: Names | None = None) -> np.ndarray:
+        """(N,) labels as text, or numbers, that a finetuned run predicts from `have` (None: all that a sample holds and the run knows).
+        Raises UsageError for a run without a head."""
+        outputs = self.imputer.predict(list(samples), None if have is None else _names(have))
+        assert self.imputer.target is not None
+        return self.imputer.target.said(outputs)
+
+    def _known(self, name: str) -> None:
+        if name not in self.modalities:
+            fix = f"It knows {', '.join(self.modalities)}."
+            raise UsageError(f"the run has no modality {name!r}.", where=self.imputer.run.path, fix=fix)
+
+    def _holding(self, samples: Sequence[Sample] | TokenSet, have: Names) -> list[Sample]:
+        """The samples, all of which hold these modalities."""
+        for name in _names(have):
+            self._known(name)
+        chosen = list(samples)
+        for sample in chosen:
+            lacking = [name for name in _names(have) if name not in sample.tokens]
+            if lacking:
+                fix = f"Leave out samples without it: [sample for sample in samples if {lacking[0]!r} in sample.tokens]."
+                raise DataError(f"the sample has no {lacking[0]}.", where=sample.key, fix=fix)
+        return chosen
+
+
+def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None) -> Run:
+    """Open what `pretrain` or `finetune` wrote, on a device (None: a GPU where there is one). checkpoint: the name of one (None: the
+    newest). Raises DataError where there is no run."""
+    return Run(Imputer.open(Path(path), checkpoint=checkpoint, device=device))
+
+
+def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sample]:
+    """The samples of a token set: of one split, in which they are read when they are needed, or of all its splits, as a list. Raises
+    DataError where the shards are not whole."""
+    parts = split_directories(Path(path))
+    if split is not None or len(parts) == 1:
+        return open_token_set(Path(path), split or parts[0])
+    return [sample for part in parts for sample in open_token_set(Path(path), part)]
+
+
+def _names(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _raw(value: Any) -> Any:
+    """A row {feature: number} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
+    if isinstance(value, Mapping) and all(np.ndim(number) == 0 for number in value.values()):
+        return np.array(list(value.values()), np.float32), tuple(value)
+    return value

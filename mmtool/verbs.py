@@ -1,0 +1,234 @@
+"""The verbs of the command line as functions: plain values in, a summary of what was written out.
+
+Paths may be strings. Settings that the command line takes with `--set` are keyword arguments here (`shape={"depth": 6}`,
+`method_options={"warmup": 0.3}`). Everything is imported when a verb is called, for some need PyTorch and others do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmtool.adapt.evaluate import AdapterEvaluation
+    from mmtool.adapt.train import AdaptSummary
+    from mmtool.compare.adapters import AdapterComparison
+    from mmtool.compare.grid import Comparison
+    from mmtool.evaluation.evaluate import EvaluationSummary
+    from mmtool.impute.files import ImputeSummary
+    from mmtool.preprocessing.shard import ShardSummary
+    from mmtool.preprocessing.tokenize import TokenizeSummary
+    from mmtool.training.finetune import FinetuneSummary
+    from mmtool.training.pretrain import PretrainSummary
+
+PathLike = str | Path
+Paths = PathLike | Iterable[PathLike]
+Names = str | Sequence[str]
+
+
+def tokenize(
+    kind: str,
+    paths: Paths,
+    output: PathLike,
+    *,
+    name: str | None = None,
+    tokenizer: PathLike | None = None,
+    scheme: str | None = None,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    split_label: str | None = None,
+    augment: int = 0,
+    guide: PathLike | None = None,
+    source: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    **settings: Any,
+) -> TokenizeSummary:
+    """Turn raw files of one kind into tokens of one modality.
+
+    name: of the modality (default: the kind). tokenizer: one fitted before, or what holds one; None fits one to the training samples with
+    these settings (`size=64`). source: how raw files are read, by the fields of `SourceOptions` (`{"key_column": "patient"}`). Raises
+    DataError for files that cannot be read, UsageError for settings that do not exist.
+
+        mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
+    """
+    from mmtool.preprocessing.sources import SourceOptions
+    from mmtool.preprocessing.splits import Split
+    from mmtool.preprocessing.tokenize import tokenize as write_tokens
+
+    return write_tokens(
+        kind,
+        _paths(paths),
+        Path(output),
+        name=name or kind,
+        tokenizer=_optional(tokenizer),
+        scheme=scheme,
+        settings=settings,
+        options=SourceOptions(**(source or {})),
+        split=Split(fractions, seed),
+        split_label=split_label,
+        augment=augment,
+        guide=_optional(guide),
+        seed=seed,
+        force=force,
+    )
+
+
+def shard(inputs: Paths, output: PathLike, *, labels: PathLike | None = None, force: bool = False, **options: Any) -> ShardSummary:
+    """Join token sets on keys into one set of train, validation and test shards.
+
+    labels: CSV or TSV of further labels by key. options: those of `mmtool.preprocessing.shard.shard` (`protocol`, `split`, `alignment`,
+    `unpaired` ...). Raises DataError where no keys meet.
+
+        mmtool.shard(["tokens/image.tar", "tokens/text.tar"], "shards/")
+    """
+    from mmtool.preprocessing.shard import shard as write_shards
+
+    return write_shards(_paths(inputs), Path(output), labels=_optional(labels), force=force, **options)
+
+
+def pretrain(data: PathLike, output: PathLike, *, force: bool = False, **settings: Any) -> PretrainSummary:
+    """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run.
+
+    settings: the fields of `PretrainConfig`. Raises UsageError for settings that do not exist or do not suit the data.
+
+        mmtool.pretrain("shards/", "run/", method="loretta", preset="tiny", steps=500)
+    """
+    from mmtool.training.config import resolve
+    from mmtool.training.pretrain import pretrain as train
+
+    return train(resolve(None, settings), Path(data), Path(output), force=force)
+
+
+def finetune(run: PathLike, data: PathLike, output: PathLike, *, force: bool = False, **settings: Any) -> FinetuneSummary:
+    """Train a pretrained run further under a head that predicts a label.
+
+    settings: the fields of `FinetuneConfig`. Raises UsageError for a label that the data does not have.
+
+        mmtool.finetune("run/", "shards/", "digits/", label="digit")
+    """
+    from mmtool.training.config import FinetuneConfig, resolve_as
+    from mmtool.training.finetune import finetune as train
+
+    return train(resolve_as(FinetuneConfig, None, settings), Path(run), Path(data), Path(output), force=force)
+
+
+def adapt(
+    data: PathLike, output: PathLike, *, encoders: Mapping[str, PathLike], label: str, force: bool = False, **settings: Any
+) -> AdaptSummary:
+    """Adapt frozen encoders of one modality each to a labelled task in which modalities are missing.
+
+    encoders: modality -> a run, or a local Hugging Face directory. settings: the fields of `AdaptConfig`.
+
+        mmtool.adapt("shards/", "adapter/", encoders={"image": "run-image/", "text": "run-text/"}, label="digit")
+    """
+    from mmtool.adapt.config import AdaptConfig
+    from mmtool.adapt.train import adapt as train
+    from mmtool.training.config import resolve_as
+
+    config = resolve_as(AdaptConfig, None, {"label": label, **settings})
+    return train(config, _sources(encoders), Path(data), Path(output), force=force)
+
+
+def impute(
+    run: PathLike,
+    data: PathLike,
+    output: PathLike,
+    *,
+    have: Names = (),
+    want: Names = (),
+    split: str | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    guidance: float = 0.0,
+    force: bool = False,
+    **options: Any,
+) -> ImputeSummary:
+    """Impute what samples of a token set lack, into real files.
+
+    have, want: modalities (none named: all that a sample holds; all that it lacks). options: the fields of `ImputeOptions` (`draws`,
+    `seed`, `limit` ...). Raises UsageError where nothing can be imputed.
+
+        mmtool.impute("run/", "shards/", "imputed/", split="test", have="text", want="image", draws=4)
+    """
+    from mmtool.impute.files import ImputeOptions, impute_files
+    from mmtool.impute.inputs import stored_samples
+    from mmtool.impute.sampling_params import SamplingParams
+
+    params = SamplingParams(temperature, top_k, guidance)
+    chosen = ImputeOptions(have=_names(have), want=_names(want), params=params, **options)
+    return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
+
+
+def evaluate(
+    trained: Paths, data: PathLike, output: PathLike, *, force: bool = False, **options: Any
+) -> EvaluationSummary | AdapterEvaluation:
+    """Measure runs, or adapters, on held-out samples, and write one report that compares them.
+
+    options: those of `mmtool.evaluation.evaluate.evaluate`, or of `mmtool.adapt.evaluate.evaluate_adapters`. Raises UsageError for
+    samples that any of these was trained on.
+
+        mmtool.evaluate(["run-a/", "run-b/"], "shards/test", "report/", label="digit")
+    """
+    from mmtool.adapt.adapter import is_adapter
+
+    paths = _paths(trained)
+    if paths and all(map(is_adapter, paths)):
+        from mmtool.adapt.evaluate import evaluate_adapters
+
+        return evaluate_adapters(paths, Path(data), Path(output), force=force, **options)
+    from mmtool.evaluation.evaluate import evaluate as measure
+
+    return measure(paths, Path(data), Path(output), force=force, **options)
+
+
+def compare(
+    data: PathLike,
+    output: PathLike,
+    methods: Names | Mapping[str, Mapping[str, Any]],
+    *,
+    seeds: Sequence[int] = (0,),
+    encoders: Mapping[str, PathLike] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    force: bool = False,
+    **settings: Any,
+) -> Comparison | AdapterComparison:
+    """Train methods with several seeds and compare them on held-out samples; the same call continues an interrupted comparison.
+
+    methods: names, or {column: settings}, of pretraining, or with encoders of adaptation. evaluation: its options. settings: of every
+    training.
+
+        mmtool.compare("shards/", "comparison/", ["masked", "commutative"], seeds=[0, 1, 2], steps=500)
+    """
+    columns = {name: {"method": name} for name in _names(methods)} if not isinstance(methods, Mapping) else methods
+    if encoders:
+        from mmtool.adapt.config import AdaptConfig
+        from mmtool.compare.adapters import compare_adapters
+        from mmtool.training.config import resolve_as
+
+        adapters = {name: resolve_as(AdaptConfig, None, {**settings, **own}) for name, own in columns.items()}
+        options = evaluation or {}
+        return compare_adapters(adapters, seeds, _sources(encoders), Path(data), Path(output), jobs=jobs, force=force, **options)
+    from mmtool.compare.grid import Judging
+    from mmtool.compare.grid import compare as train_and_evaluate
+    from mmtool.training.config import resolve
+
+    variants = {name: resolve(None, {**settings, **own}) for name, own in columns.items()}
+    return train_and_evaluate(variants, seeds, Path(data), Path(output), Judging(**(evaluation or {})), jobs=jobs, force=force)
+
+
+def _paths(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+
+
+def _optional(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _names(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _sources(encoders: Mapping[str, PathLike]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in encoders.items()}
