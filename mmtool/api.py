@@ -19,8 +19,8 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
-from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import SamplingParams
+from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.sources import Item
 
@@ -125,7 +125,7 @@ class Run:
         Raises UsageError for a run without a head."""
         outputs = self.imputer.predict(list(samples), None if have is None else _names(have))
         assert self.imputer.target is not None
-        return self.imputer.target.said(outputs)
+        return self.imputer.target.decode(outputs)
 
     def _known(self, name: str) -> None:
         if name not in self.modalities:

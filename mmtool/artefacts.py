@@ -176,14 +176,14 @@ def _check_run(path: Path) -> Iterator[str]:
 
 
 def _describe_adapter(path: Path) -> dict[str, Any]:
-    from mmtool.adapt.adapter import read_record
+    from mmtool.adaptation.adapter import read_record
 
     record = read_record(path)
     return {name: value for name, value in record.items() if name != "format"}
 
 
 def _check_adapter(path: Path) -> Iterator[str]:
-    from mmtool.adapt.adapter import WEIGHTS, read_record, training_items
+    from mmtool.adaptation.adapter import WEIGHTS, read_record, training_items
 
     record = read_record(path)
     training_items(path)

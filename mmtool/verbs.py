@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmtool.adapt.evaluate import AdapterEvaluation
-    from mmtool.adapt.train import AdaptSummary
-    from mmtool.compare.adapters import AdapterComparison
-    from mmtool.compare.grid import Comparison
+    from mmtool.adaptation.evaluate import AdapterEvaluation
+    from mmtool.adaptation.train import AdaptSummary
+    from mmtool.comparison.adapters import AdapterComparison
+    from mmtool.comparison.grid import Comparison
     from mmtool.evaluation.evaluate import EvaluationSummary
-    from mmtool.impute.files import ImputeSummary
+    from mmtool.imputation.files import ImputeSummary
     from mmtool.preprocessing.shard import ShardSummary
     from mmtool.preprocessing.tokenize import TokenizeSummary
     from mmtool.training.finetune import FinetuneSummary
@@ -122,8 +122,8 @@ def adapt(
 
         mmtool.adapt("shards/", "adapter/", encoders={"image": "run-image/", "text": "run-text/"}, label="digit")
     """
-    from mmtool.adapt.config import AdaptConfig
-    from mmtool.adapt.train import adapt as train
+    from mmtool.adaptation.config import AdaptConfig
+    from mmtool.adaptation.train import adapt as train
     from mmtool.training.config import resolve_as
 
     config = resolve_as(AdaptConfig, None, {"label": label, **settings})
@@ -151,9 +151,9 @@ def impute(
 
         mmtool.impute("run/", "shards/", "imputed/", split="test", have="text", want="image", draws=4)
     """
-    from mmtool.impute.files import ImputeOptions, impute_files
-    from mmtool.impute.inputs import stored_samples
-    from mmtool.impute.sampling_params import SamplingParams
+    from mmtool.imputation.files import ImputeOptions, impute_files
+    from mmtool.imputation.inputs import stored_samples
+    from mmtool.imputation.sampling_params import SamplingParams
 
     params = SamplingParams(temperature, top_k, guidance)
     chosen = ImputeOptions(have=_names(have), want=_names(want), params=params, **options)
@@ -161,25 +161,27 @@ def impute(
 
 
 def evaluate(
-    trained: Paths, data: PathLike, output: PathLike, *, force: bool = False, **options: Any
+    trained: Paths, data: PathLike, output: PathLike, *, train: PathLike | None = None, force: bool = False, **options: Any
 ) -> EvaluationSummary | AdapterEvaluation:
     """Measure runs, or adapters, on held-out samples, and write one report that compares them.
 
-    options: those of `mmtool.evaluation.evaluate.evaluate`, or of `mmtool.adapt.evaluate.evaluate_adapters`. Raises UsageError for
-    samples that any of these was trained on.
+    train: the training samples (default: beside the data). options: the fields of `EvaluationConfig` and of its tasks' options
+    (`label`, `tasks`, `draws`, `candidates` ...); of adapters those of `mmtool.adaptation.evaluate.evaluate_adapters`. Raises
+    UsageError for samples that any of these was trained on.
 
         mmtool.evaluate(["run-a/", "run-b/"], "shards/test", "report/", label="digit")
     """
-    from mmtool.adapt.adapter import is_adapter
+    from mmtool.adaptation.adapter import is_adapter
 
     paths = _paths(trained)
     if paths and all(map(is_adapter, paths)):
-        from mmtool.adapt.evaluate import evaluate_adapters
+        from mmtool.adaptation.evaluate import evaluate_adapters
 
         return evaluate_adapters(paths, Path(data), Path(output), force=force, **options)
+    from mmtool.evaluation.config import EvaluationConfig
     from mmtool.evaluation.evaluate import evaluate as measure
 
-    return measure(paths, Path(data), Path(output), force=force, **options)
+    return measure(paths, Path(data), Path(output), EvaluationConfig.of(**options), train=_optional(train), force=force)
 
 
 def compare(
@@ -203,19 +205,20 @@ def compare(
     """
     columns = {name: {"method": name} for name in _names(methods)} if not isinstance(methods, Mapping) else methods
     if encoders:
-        from mmtool.adapt.config import AdaptConfig
-        from mmtool.compare.adapters import compare_adapters
+        from mmtool.adaptation.config import AdaptConfig
+        from mmtool.comparison.adapters import compare_adapters
         from mmtool.training.config import resolve_as
 
         adapters = {name: resolve_as(AdaptConfig, None, {**settings, **own}) for name, own in columns.items()}
         options = evaluation or {}
         return compare_adapters(adapters, seeds, _sources(encoders), Path(data), Path(output), jobs=jobs, force=force, **options)
-    from mmtool.compare.grid import Judging
-    from mmtool.compare.grid import compare as train_and_evaluate
+    from mmtool.comparison.grid import compare as train_and_evaluate
+    from mmtool.evaluation.config import EvaluationConfig
     from mmtool.training.config import resolve
 
     variants = {name: resolve(None, {**settings, **own}) for name, own in columns.items()}
-    return train_and_evaluate(variants, seeds, Path(data), Path(output), Judging(**(evaluation or {})), jobs=jobs, force=force)
+    config = EvaluationConfig.of(**(evaluation or {}))
+    return train_and_evaluate(variants, seeds, Path(data), Path(output), config, jobs=jobs, force=force)
 
 
 def _paths(paths: Paths) -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 
 from mmtool.common.errors import DataError
 from mmtool.data.shards import TokenSet, open_token_set
-from mmtool.impute.inputs import raw_samples
+from mmtool.imputation.inputs import raw_samples
 from mmtool.preprocessing.raw_rows import raw_rows
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize

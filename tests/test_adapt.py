@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_training import make_shards, sample, settings
 
-from mmtool.adapt.adapter import open_adapter, read_record
-from mmtool.adapt.batches import labelled_samples, missingness
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.train import AdaptTrainer, adapt
+from mmtool.adaptation.adapter import open_adapter, read_record
+from mmtool.adaptation.batches import labelled_samples, missingness
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.train import AdaptTrainer, adapt
 from mmtool.common.errors import DataError
 from mmtool.common.output import OutputPath
 from mmtool.data.shards import open_token_set

@@ -22,15 +22,16 @@ BELOW = {
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers", "metrics"},
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
-    "impute": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
-    "evaluation": {"impute", "training", "methods", "model", "data", "tokenizers", "metrics"},
-    "adapt": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
-    "compare": {"adapt", "encoders", "evaluation", "impute", "training", "methods", "model", "data", "metrics"},
-    "artefacts": {"adapt", "training", "data", "tokenizers"},
+    "imputation": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
+    "evaluation": {"imputation", "training", "methods", "model", "data", "tokenizers", "metrics"},
+    "adaptation": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
+    "comparison": {"adaptation", "encoders", "evaluation", "imputation", "training", "methods", "model", "data", "metrics"},
+    "artefacts": {"adaptation", "training", "data", "tokenizers"},
 }
-BELOW["cli"] = {"artefacts"} | BELOW.keys()
+BELOW["api"] = BELOW["verbs"] = {*BELOW}
+BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli"}
-BELOW["__init__"] = {"common"}
+BELOW["__init__"] = {"common", "api", "verbs"}
 VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.joint_embedding import JointOptions
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.joint_embedding import JointOptions
 from mmtool.common.bounds import Bounds
 from mmtool.common.errors import UsageError
 from mmtool.methods import METHODS

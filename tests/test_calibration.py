@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmtool.evaluation.outcomes import calibration
-from mmtool.impute.tables import mean_rows, quantile_rows, write_table
+from mmtool.imputation.tables import mean_rows, quantile_rows, write_table
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.table_codec import TableCodecTokenizer

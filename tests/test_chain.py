@@ -9,12 +9,12 @@ import pytest
 from test_training import CLASSES, make_shards, sample, settings
 
 from mmtool.common.errors import UsageError
-from mmtool.compare.grid import compare
+from mmtool.comparison.grid import compare
 from mmtool.data.sample import Sample
 from mmtool.evaluation.config import EvaluationConfig, ImputeOptions
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.impute.chain import ChainedImputer, chained
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.chain import ChainedImputer, chained
+from mmtool.imputation.imputer import Imputer
 from mmtool.training.pretrain import pretrain
 
 NAME = chained("commutative")

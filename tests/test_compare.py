@@ -10,8 +10,8 @@ from test_training import make_shards, settings
 from mmtool.cli.compare import read_seeds, read_variant
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
-from mmtool.compare import grid as stage
-from mmtool.compare.grid import compare
+from mmtool.comparison import grid as stage
+from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.metrics.seeds import against_others, mean_of_seeds, over_seeds
 

@@ -6,7 +6,7 @@ from test_training import CLASSES, sample
 from toy_study import CodesAsFeatures, found, toy_study
 
 from mmtool.evaluation.tasks import confidence
-from mmtool.impute.imputer import Imputation
+from mmtool.imputation.imputer import Imputation
 
 
 class KnowsWhenRight(CodesAsFeatures):

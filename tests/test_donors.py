@@ -16,9 +16,9 @@ from mmtool.data.shards import open_token_set
 from mmtool.evaluation.config import DonorOptions, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.tasks import donors as task
-from mmtool.impute.files import ImputeOptions, impute_files
-from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import SamplingParams
+from mmtool.imputation.files import ImputeOptions, impute_files
+from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.methods import METHODS
 
 DONORS = EvaluationConfig(tasks=("donors",), donors=DonorOptions(max_donors=40))

@@ -13,7 +13,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.encoders import Encoder, open_encoder
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.training.config import resolve

@@ -23,7 +23,7 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
-from mmtool.impute.imputer import Imputation
+from mmtool.imputation.imputer import Imputation
 from mmtool.kinds import KINDS
 from mmtool.metrics.intervals import perplexity, share
 from mmtool.metrics.regression import compare_tables, r2_of, spearman_of

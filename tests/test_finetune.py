@@ -15,7 +15,7 @@ from test_training import CLASSES, make_shards, same, sample, settings, weights
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
 from mmtool.data.shards import write_split
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.training import finetuner
 from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.config import FinetuneConfig, resolve_as

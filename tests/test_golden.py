@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_training import CLASSES, make_shards, sample, settings
 
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.methods import METHODS
 from mmtool.training.pretrain import pretrain
 

@@ -8,13 +8,13 @@ import torch
 from test_training import make_shards, sample, settings
 from torch import nn
 
-from mmtool.adapt.adapter import build_model, count_parameters, open_adapter, open_encoders
-from mmtool.adapt.batches import LabelledSamples, encode, encode_all
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.imputed_embeddings import Moments
-from mmtool.adapt.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
-from mmtool.adapt.measure import predicted_embeddings
-from mmtool.adapt.train import AdaptTrainer, adapt
+from mmtool.adaptation.adapter import build_model, count_parameters, open_adapter, open_encoders
+from mmtool.adaptation.batches import LabelledSamples, encode, encode_all
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.imputed_embeddings import Moments
+from mmtool.adaptation.joint_embedding import CHOICES, Masks, draw_masks, masks_of, off_diagonal, variance_hinge
+from mmtool.adaptation.measure import predicted_embeddings
+from mmtool.adaptation.train import AdaptTrainer, adapt
 from mmtool.data.shards import open_token_set
 from mmtool.training.labelled_task import TASKS
 from mmtool.training.loop import Window

@@ -13,11 +13,11 @@ import pytest
 from conftest import SMALL, Raw
 from test_training import CLASSES, TOKENIZER, make_shards, modality, sample, settings
 
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.train import adapt
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.train import adapt
 from mmtool.artefacts import describe, lint
 from mmtool.common.errors import DataError, UsageError
-from mmtool.compare.grid import compare
+from mmtool.comparison.grid import compare
 from mmtool.data.identity import TrainingItems, identities, identity
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
@@ -240,7 +240,7 @@ def test_an_adapter_and_its_encoders_are_refused_on_what_they_were_trained_on(tm
         return folder
 
     def measure(data: Path) -> Any:
-        from mmtool.adapt.evaluate import evaluate_adapters
+        from mmtool.adaptation.evaluate import evaluate_adapters
 
         return evaluate_adapters([tmp_path / "adapter"], data, tmp_path / f"report-{data.name}", missing_rates=[0.0])
 

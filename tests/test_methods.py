@@ -13,8 +13,8 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET
-from mmtool.impute.imputer import Imputer
-from mmtool.impute.sampling_params import SamplingParams
+from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.methods import METHODS
 from mmtool.methods.base import Step
 from mmtool.methods.contrastive import Contrastive, ContrastiveOptions

@@ -10,8 +10,8 @@ from PIL import Image
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
-from mmtool.impute.files import ImputeOptions, impute_files
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.files import ImputeOptions, impute_files
+from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions

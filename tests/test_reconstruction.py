@@ -13,7 +13,7 @@ from mmtool.common.output import OutputPath
 from mmtool.evaluation.figures.reconstruction_sheet import pieces
 from mmtool.evaluation.figures.thumbnails import font
 from mmtool.evaluation.tasks.reconstruction import score
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.tokenizers.text import TextTokenizer
 from mmtool.training.pretrain import pretrain
 

@@ -17,7 +17,7 @@ import torch
 from test_training import make_shards, settings
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.compare.grid import compare
+from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.training.checkpoint import newest_checkpoint
 from mmtool.training.pretrain import pretrain

@@ -11,7 +11,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.thumbnails import Thumbnails
-from mmtool.impute.files import ImputeOptions, impute_files
+from mmtool.imputation.files import ImputeOptions, impute_files
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.readers.signals import Signal, SignalPreparer, prepared

@@ -21,7 +21,7 @@ from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture, sample_seed
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_split
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.methods.base import Step
 from mmtool.methods.causal import Causal, CausalOptions
 from mmtool.methods.cm3 import CM3, CM3Options

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.adapt.batches import LabelledSamples, labelled_samples, missingness
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.measure import MISSING_RATES
+from mmtool.adaptation.batches import LabelledSamples, labelled_samples, missingness
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.measure import MISSING_RATES
 from mmtool.common.storage import write_json
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.tasks.probe import fit_classifier
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import share
 
 

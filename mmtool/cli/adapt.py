@@ -117,10 +117,10 @@ def adapt(
         "learning_rate": learning_rate,
         "seed": seed,
     }
-    from mmtool.adapt.config import AdaptConfig
+    from mmtool.adaptation.config import AdaptConfig
 
     resolved, sources = resolve_as(AdaptConfig, config, options, settings or ()), encoder_sources(encoders)
-    from mmtool.adapt.train import adapt as train
+    from mmtool.adaptation.train import adapt as train
 
     with quieted(quiet):
         done = train(resolved, sources, data, output, force=force)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmtool.adapt.config import AdaptConfig
+from mmtool.adaptation.config import AdaptConfig
 from mmtool.cli.adapt import EncoderSources, Missing, MissingRate, NumMissing, TaskKind, encoder_sources, shared_options
 from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_evaluation_options, with_reconstructions
 from mmtool.cli.options import (
@@ -111,7 +111,7 @@ def compare(
         options = shared_options(evaluation.label, kind, None, missing_rate, missing, num_missing)
         shared = {**options, "survival": evaluation.survival}
         wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
-        from mmtool.compare.adapters import compare_adapters
+        from mmtool.comparison.adapters import compare_adapters
 
         with quieted(quiet):
             curves = compare_adapters(
@@ -127,7 +127,7 @@ def compare(
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
     spare_inputs(output, force, data, raw=raw)
-    from mmtool.compare.grid import compare as train_and_evaluate
+    from mmtool.comparison.grid import compare as train_and_evaluate
 
     evaluation = with_reconstructions(evaluation, reconstructions)
     with quieted(quiet):

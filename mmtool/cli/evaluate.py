@@ -91,7 +91,7 @@ def evaluate(
     """
     if any((run / "adapter.json").exists() for run in runs):
         refuse_unused(context, "where adapters are evaluated", "--train", "--label", "--survival", *OF_RUNS)
-        from mmtool.adapt.evaluate import evaluate_adapters
+        from mmtool.adaptation.evaluate import evaluate_adapters
 
         with quieted(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}

@@ -116,7 +116,7 @@ def impute(
         refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
         if data is None:
             raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
-        from mmtool.adapt.embeddings import impute_embeddings
+        from mmtool.adaptation.embeddings import impute_embeddings
 
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
         with quieted(quiet):
@@ -132,8 +132,8 @@ def impute(
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     inputs = [None if data == STREAM else data, donors, *files.values()]
     spare_inputs(output, force, run, *inputs)
-    from mmtool.impute.files import ImputeOptions, impute_files
-    from mmtool.impute.inputs import raw_samples, stored_samples
+    from mmtool.imputation.files import ImputeOptions, impute_files
+    from mmtool.imputation.inputs import raw_samples, stored_samples
 
     options = ImputeOptions(
         have=names(have),

@@ -149,7 +149,7 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
 
 def sampling_params(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
     """The `SamplingParams` that --temperature, --top-k and --guidance ask for."""
-    from mmtool.impute.sampling_params import SamplingParams
+    from mmtool.imputation.sampling_params import SamplingParams
 
     return SamplingParams(by_modality(temperature, "--temperature", 1.0), top_k, by_modality(guidance, "--guidance", 0.0))
 

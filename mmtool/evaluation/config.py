@@ -13,7 +13,7 @@ from mmtool.common.bounds import Bounds, Count, Natural, NotNegative, Seed, Shar
 from mmtool.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmtool.impute.sampling_params import SamplingParams
+    from mmtool.imputation.sampling_params import SamplingParams
 
 SAMPLING, TABLES = "Sampling", "Tables"  # panels of the help
 ByModality = NotNegative | Mapping[str, NotNegative]  # of all modalities, or by name, where * stands for those not named
@@ -131,7 +131,7 @@ class EvaluationConfig:
     @property
     def params(self) -> "SamplingParams":
         """How the draws are drawn."""
-        from mmtool.impute.sampling_params import SamplingParams
+        from mmtool.imputation.sampling_params import SamplingParams
 
         return SamplingParams(self.temperature, self.top_k, self.guidance)
 

@@ -35,8 +35,8 @@ from mmtool.evaluation.report import write_report
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import USUAL, check_tasks, open_task, possible_tasks
 from mmtool.evaluation.tasks.ood import ood_label, ood_shards, read_ood
-from mmtool.impute.chain import ChainedImputer, check_chained
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.chain import ChainedImputer, check_chained
+from mmtool.imputation.imputer import Imputer
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 

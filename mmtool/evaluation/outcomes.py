@@ -15,9 +15,9 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
-from mmtool.impute.chain import ChainedImputer, chained
-from mmtool.impute.imputer import Imputation, Imputer
-from mmtool.impute.tables import Draws, mean_rows, quantile_rows
+from mmtool.imputation.chain import ChainedImputer, chained
+from mmtool.imputation.imputer import Imputation, Imputer
+from mmtool.imputation.tables import Draws, mean_rows, quantile_rows
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.metrics.intervals import Estimate, perplexity, share
 from mmtool.metrics.regression import compare_tables

@@ -17,7 +17,7 @@ from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.figures.samples import CONTACT_SHEET
 from mmtool.evaluation.study import Row
 from mmtool.evaluation.tasks import open_task
-from mmtool.impute.chain import NUM_LINKS, chained
+from mmtool.imputation.chain import NUM_LINKS, chained
 
 FORMAT = "mmtool-report/2"
 

@@ -12,7 +12,7 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.outcomes import Outcome, all_outcomes
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import DecodedSamples
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import Estimate
 
 Row = dict[str, Any]

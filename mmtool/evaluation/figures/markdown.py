@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmtool.impute.chain import chained
+from mmtool.imputation.chain import chained
 from mmtool.metrics.units import is_share
 
 

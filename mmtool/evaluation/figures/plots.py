@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.markdown import run_names
-from mmtool.impute.chain import chained
+from mmtool.imputation.chain import chained
 from mmtool.metrics.units import is_share
 
 RUN_COLOURS = (

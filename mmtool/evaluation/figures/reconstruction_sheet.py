@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from mmtool.data.sample import Modality, Sample
 from mmtool.evaluation.figures.thumbnails import Thumbnails, font
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.kinds import kind_named
 from mmtool.tokenizers.base import Tokenizer
 

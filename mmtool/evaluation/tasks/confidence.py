@@ -22,7 +22,7 @@ from mmtool.evaluation.figures.plots import colours, draw_bars
 from mmtool.evaluation.reference.decoded import decode_all
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
-from mmtool.impute.imputer import Imputation, Imputer
+from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 
 DRAWS, MAX_SAMPLES = 8, 200

@@ -20,7 +20,7 @@ from mmtool.evaluation.figures.plots import draw_bars
 from mmtool.evaluation.outcomes import NEAREST, Trial
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import Task
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 
 PREFIX = "donor "
 TITLES = {

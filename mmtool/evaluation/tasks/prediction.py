@@ -18,7 +18,7 @@ from mmtool.evaluation.figures.plots import draw_bars
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.tasks.probe import MAJORITY, most_frequent, subsets
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import share
 from mmtool.training.target import PREDICTION_ACCURACY, PREDICTION_MACRO_F1, PREDICTION_R2
 

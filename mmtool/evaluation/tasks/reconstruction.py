@@ -24,7 +24,7 @@ from mmtool.evaluation.figures.plots import draw_bars
 from mmtool.evaluation.figures.reconstruction_sheet import draw_sheet
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 
 ACCURACY, R2, FREQUENT = "masked accuracy", "masked r2", "most frequent code"

@@ -21,7 +21,7 @@ from mmtool.evaluation.figures.markdown import direction_of, table
 from mmtool.evaluation.figures.plots import colours, draw_bars, paler
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 
 TOP = (1, 5, 10)

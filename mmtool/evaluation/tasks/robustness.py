@@ -30,7 +30,7 @@ from mmtool.evaluation.figures.plots import colours
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.tasks.probe import fit_classifier, most_frequent, subsets
-from mmtool.impute.imputer import Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import Estimate, share
 
 RATES = tuple(round(0.1 * step, 1) for step in range(10))

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from mmtool.adapt.adapter import options_for, read_record
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.evaluate import evaluated_samples, measure_adapters, report_meta
-from mmtool.adapt.measure import MISSING_RATES, MeasureOptions
-from mmtool.adapt.report import write_report
-from mmtool.adapt.train import adapt
+from mmtool.adaptation.adapter import options_for, read_record
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.evaluate import evaluated_samples, measure_adapters, report_meta
+from mmtool.adaptation.measure import MISSING_RATES, MeasureOptions
+from mmtool.adaptation.report import write_report
+from mmtool.adaptation.train import adapt
 from mmtool.common.errors import UsageError
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.data.held_out import open_held_out

@@ -12,7 +12,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.sample import Modality, Sample
-from mmtool.impute.sampling_params import PLAIN, SamplingParams
+from mmtool.imputation.sampling_params import PLAIN, SamplingParams
 from mmtool.methods.protocols import (
     ImputationRequest,
     Matching,

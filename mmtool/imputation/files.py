@@ -14,9 +14,9 @@ from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
-from mmtool.impute.imputer import BATCH_ROWS, Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, SamplingParams
-from mmtool.impute.tables import write_table
+from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
+from mmtool.imputation.sampling_params import PLAIN, SamplingParams
+from mmtool.imputation.tables import write_table
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 

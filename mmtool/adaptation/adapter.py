@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from mmtool.adapt.config import ADAPTER_FORMAT, AdaptConfig
-from mmtool.adapt.joint_embedding import CHOICES, JointEmbedding, JointOptions
+from mmtool.adaptation.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.adaptation.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file, write_bytes, write_json
 from mmtool.data.identity import TrainingItems

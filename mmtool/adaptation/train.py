@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.adapt.adapter import (
+from mmtool.adaptation.adapter import (
     METRICS,
     RECORD,
     TRAINED_ON,
@@ -24,9 +24,9 @@ from mmtool.adapt.adapter import (
     read_record,
     save_adapter,
 )
-from mmtool.adapt.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.joint_embedding import JointEmbedding, Masks, draw_masks
+from mmtool.adaptation.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.joint_embedding import JointEmbedding, Masks, draw_masks
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes, write_bytes, write_json

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.joint_embedding import Encodings, JointEmbedding
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.joint_embedding import Encodings, JointEmbedding
 from mmtool.common.errors import DataError
 from mmtool.data.loader import drawn, sample_seed
 from mmtool.data.sample import SPLITS, Sample

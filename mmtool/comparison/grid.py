@@ -33,7 +33,7 @@ from mmtool.evaluation.report import FORMAT, write_report
 from mmtool.evaluation.tasks import USUAL, check_tasks, possible_tasks
 from mmtool.evaluation.tasks.ood import ood_label
 from mmtool.evaluation.tasks.reconstruction import SHEETS
-from mmtool.impute.chain import check_chained
+from mmtool.imputation.chain import check_chained
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Reconstructing, Retrieving
 from mmtool.metrics.seeds import against_others, over_seeds

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmtool.adapt.adapter import Adapter, open_adapter, read_record
-from mmtool.adapt.batches import encode_all
-from mmtool.adapt.joint_embedding import Encodings
-from mmtool.adapt.measure import predicted_embeddings
+from mmtool.adaptation.adapter import Adapter, open_adapter, read_record
+from mmtool.adaptation.batches import encode_all
+from mmtool.adaptation.joint_embedding import Encodings
+from mmtool.adaptation.measure import predicted_embeddings
 from mmtool.common.errors import UsageError
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtool.adapt.imputed_embeddings import Moments, Scale
-from mmtool.adapt.predictors import PREDICTORS
+from mmtool.adaptation.imputed_embeddings import Moments, Scale
+from mmtool.adaptation.predictors import PREDICTORS
 from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.model.encoder import Encoder, Inputs, Tuning
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.adapt.adapter import Adapter
-from mmtool.adapt.batches import LabelledSamples, encode_all, missingness, presence
-from mmtool.adapt.joint_embedding import Encodings, masks_of
+from mmtool.adaptation.adapter import Adapter
+from mmtool.adaptation.batches import LabelledSamples, encode_all, missingness, presence
+from mmtool.adaptation.joint_embedding import Encodings, masks_of
 from mmtool.evaluation.study import Row, make_row
 from mmtool.evaluation.tasks.retrieval import estimates, ranks
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtool.adapt.config import ALONE, RECIPES
+from mmtool.adaptation.config import ALONE, RECIPES
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import direction_of, table
 from mmtool.evaluation.figures.plots import colours

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from mmtool.adapt.adapter import open_adapter, read_record, training_items
-from mmtool.adapt.batches import LabelledSamples, labelled_samples
-from mmtool.adapt.config import AdaptConfig
-from mmtool.adapt.measure import MISSING_RATES, MeasureOptions, retrieval_rows, robustness_rows
-from mmtool.adapt.report import write_report
+from mmtool.adaptation.adapter import open_adapter, read_record, training_items
+from mmtool.adaptation.batches import LabelledSamples, labelled_samples
+from mmtool.adaptation.config import AdaptConfig
+from mmtool.adaptation.measure import MISSING_RATES, MeasureOptions, retrieval_rows, robustness_rows
+from mmtool.adaptation.report import write_report
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath

@@ -11,8 +11,8 @@ import numpy as np
 
 from mmtool.common.errors import UsageError
 from mmtool.data.sample import Sample
-from mmtool.impute.imputer import Imputation, Imputer
-from mmtool.impute.sampling_params import PLAIN, SamplingParams
+from mmtool.imputation.imputer import Imputation, Imputer
+from mmtool.imputation.sampling_params import PLAIN, SamplingParams
 from mmtool.tokenizers.base import ValueCodes
 
 NUM_LINKS = 8  # draws of the link for each sample
