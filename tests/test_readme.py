@@ -26,6 +26,12 @@ def example() -> list[str]:
     return next(block for block in blocks if block.startswith("mmtool tokenize image scans/")).splitlines()
 
 
+def python_example() -> str:
+    """README's lines of Python."""
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    return block
+
+
 def shortened(command: str) -> str:
     """The command with the options of SHORT behind each verb, by this Python's mmtool."""
     for verb, options in SHORT.items():
@@ -60,6 +66,8 @@ def test_the_example_runs_on_two_modalities(folder: Path) -> None:
         if "mmtool pretrain" in command:
             assert "method: commutative, because" in done.stderr
     assert list((folder / "imputed").glob("image/*.png"))
+    done = subprocess.run([sys.executable, "-c", python_example()], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert (folder / "report" / "report.md").exists() and (folder / "comparison" / "report.md").exists()
 
 

@@ -1,0 +1,67 @@
+"""The Python front door: `import mmtool` is light, a run imputes, scores and represents samples in memory, verbs are functions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmtool
+from mmtool import DataError, UsageError
+
+
+def test_importing_is_light_and_every_name_is_there() -> None:
+    code = "import sys, mmtool; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(*mmtool.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(getattr(mmtool, name) is not None for name in done.stdout.split())
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mmtool.nonsense  # noqa: B018
+
+
+def test_names_of_verbs_stay_functions_whatever_is_imported() -> None:
+    code = "import mmtool, mmtool.cli.main, mmtool.verbs; print(*(callable(getattr(mmtool, name)) for name in mmtool.__all__[6:]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"True"}
+
+
+def test_a_run_imputes_scores_and_represents(project: Path) -> None:
+    run = mmtool.load(project / "run")
+    samples = [sample for sample in mmtool.open_shards(project / "shards", split="test") if {"text", "lab"} <= set(sample.tokens)]
+    imputed = run.impute(samples, have="text", want="lab", draws=3)
+    assert [each.key for each in imputed] == [sample.key for sample in samples]
+    assert all(len(each.values) == 3 and each.values[0].shape == (3,) and each.consistency is not None for each in imputed)
+    assert all(each.consistency == sorted(each.consistency, reverse=True) for each in imputed if each.consistency)
+    assert run.impute(samples, have=["text"], want="lab", draws=3)[0].log_likelihood == imputed[0].log_likelihood, "the same seed"
+    nats = run.score(samples, have="text", target="lab")
+    assert nats.shape == (len(samples),) and (nats > 0).all()
+    assert run.features(samples, have="text").shape[0] == len(samples)
+    assert len(mmtool.open_shards(project / "shards")) > len(mmtool.open_shards(project / "shards", split="test"))
+
+
+def test_raw_values_need_no_files(project: Path) -> None:
+    run = mmtool.load(project / "run")
+    samples = run.encode({"text": ["a red thing", None], "lab": [None, {"a": 1.0, "b": 2.0, "c": 0.5}]}, keys=["p1", "p2"])
+    assert [sample.present for sample in samples] == [("text",), ("lab",)]
+    (row,) = run.impute(samples[:1], have="text", want="lab")
+    assert row.key == "p1" and row.values[0].dtype == np.float32
+    with pytest.raises(DataError, match=r"p2.*no text"):
+        run.impute(samples, have="text", want="lab")
+    with pytest.raises(UsageError, match="no modality 'image'"):
+        run.encode({"image": [np.zeros((8, 8, 3), np.uint8)]})
+    with pytest.raises(DataError, match="text has 1 values for 2 samples"):
+        run.encode({"text": ["one"]}, keys=["a", "b"])
+
+
+def test_verbs_are_functions(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("id,note\n" + "".join(f"p{i},note number {i % 7}\n" for i in range(60)))
+    (tmp_path / "lab.csv").write_text("id,a,b\n" + "".join(f"p{i},{i % 7},{i % 5}\n" for i in range(60)))
+    mmtool.tokenize("text", tmp_path / "notes.csv", tmp_path / "text.tar", source={"text_column": "note"})
+    mmtool.tokenize("table", str(tmp_path / "lab.csv"), tmp_path / "lab.tar", name="lab", n_bins=4)
+    mmtool.shard([tmp_path / "text.tar", tmp_path / "lab.tar"], tmp_path / "shards")
+    tiny = {"preset": "tiny", "batch_tokens": 256, "compile": "off", "shape": {"depth": 1, "width": 32}}
+    mmtool.pretrain(tmp_path / "shards", tmp_path / "run", steps=2, **tiny)
+    summary = mmtool.impute(tmp_path / "run", tmp_path / "shards", tmp_path / "imputed", split="test", have="text", want="lab", draws=2)
+    assert summary.imputed["lab"] > 0 and (tmp_path / "imputed/lab.csv").exists()
+    report = mmtool.evaluate(tmp_path / "run", tmp_path / "shards/test", tmp_path / "report", tasks=("retrieval",), candidates=4)
+    assert report.rows and (tmp_path / "report/report.md").exists()
