@@ -105,6 +105,13 @@ def test_only_samples_that_are_drawn_count(world: World, tmp_path: Path) -> None
         evaluated(world.run, world.shards[1] / "test", tmp_path / "report", limit=5, tasks=("impute",), contact_samples=0)
 
 
+def test_samples_that_a_run_was_trained_on_are_not_out_of_distribution(world: World, tmp_path: Path) -> None:
+    config = EvaluationConfig.of(label="class", tasks=("ood",), ood=str(world.shards[1] / "test"))
+    with pytest.raises(UsageError, match="not held out, they were trained on"):
+        evaluate([world.run], world.shards[0] / "test", tmp_path / "report", config)
+    assert not (tmp_path / "report").exists()
+
+
 def test_what_is_held_out_is_evaluated(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated(world.run, world.shards[0] / "test", tmp_path / "test").rows
     assert evaluated(world.run, world.shards[0] / "validation", tmp_path / "validation").rows

@@ -102,12 +102,13 @@ def impute(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fill holes: any modalities from any others, pairs never seen together included.
+    """Impute missing modalities: any from any others, pairs never seen together included.
 
-    Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each hole its files and how much to trust them.
+    Writes real files (PNG, WAV, TXT, CSV, NPZ) and imputed.jsonl, which names for each imputed modality its files and how likely they
+    are. What is missing inside a table row that is there is not imputed.
 
-    With --donors, holes are filled with real data of other samples: of those that fit what is given best, by the run's own measure.
-    It is written as its tokens decode; imputed.jsonl says whose it is.
+    With --donors, real data of other samples is taken: of those that fit what is given best, by the run's own measure. It is written as
+    its tokens decode; imputed.jsonl names the donors.
 
     With --space embedding, RUN is an adapter and each modality becomes one table of embeddings, real and predicted ones; --encoder says
     where its encoders lie if they were moved.
@@ -126,8 +127,10 @@ def impute(
             )  # fmt: skip
         made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
         return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
+    if (run / "adapter.json").is_file():
+        raise UsageError("this is an adapter, which predicts embeddings.", where=run, fix="Add --space embedding.")
     if (data is None) == (not raw):
-        raise UsageError("what shall be filled?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
+        raise UsageError("what is to be imputed?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
     _refuse_unused(context, run, names(want), bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     inputs = [None if data == STREAM else data, donors, *files.values()]
@@ -149,12 +152,15 @@ def impute(
     with quieted(quiet):
         if data is None:
             options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip)
-            holed = raw_samples(run, files, options_of_raw, by_row=by_row)
+            samples_in = raw_samples(run, files, options_of_raw, by_row=by_row)
         else:
-            holed = stored_samples(run, stdin_or(data), split)
-        done = impute_files(run, holed, output, options, force=force, inputs=inputs)
+            samples_in = stored_samples(run, stdin_or(data), split)
+        done = impute_files(run, samples_in, output, options, force=force, inputs=inputs)
     made = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
-    finish(done, f"{done.output}: {made} from {done.samples:,} samples ({done.skipped:,} without what it takes)", as_json, quiet)
+    left = [f"{done.complete:,} with nothing to impute"] if done.complete else []
+    left += [f"{done.skipped - done.complete:,} without what it takes"] if done.skipped > done.complete else []
+    sentence = f"{done.output}: {made} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
+    finish(done, sentence, as_json, quiet)
 
 
 def _refuse_unused(context: typer.Context, run: Path, wanted: tuple[str, ...], raw: bool, donors: bool) -> None:

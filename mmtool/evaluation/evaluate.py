@@ -90,14 +90,13 @@ def evaluate(
     config = _resolved(config, imputers)
     _check_chain(config, imputers)
     test = draw_test(test_set, config.limit, config.seed)
-    learners = [Learner(f"the run {name}", imputer.training_items, OF_RUN) for name, imputer in imputers.items()]
-    refuse_leaks(test, [*learners, *tokenizers_of(test_set), reference_of(train_set, test)], data)
+    refuse_leaks(test, [*_learners(imputers), *tokenizers_of(test_set), reference_of(train_set, test)], data)
     reference = _reference(test, test_set, train_set, config, raw)
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
     study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None)
     rows = list(_defined(row for name in tasks for row in open_task(name).measure(study)))
     if not rows:
-        fix = "Evaluate on samples that have several modalities or a label."
+        fix = "Evaluate on samples that have several modalities, or measure what one can show: --task probe, --task ood."
         raise DataError("no held-out sample can be evaluated in any direction.", where=data, fix=fix)
     meta = _meta(study, tasks, {"test": test_set, "train": train_set})
     with place.directory() as folder:
@@ -113,6 +112,10 @@ def _open(runs: Sequence[Path], names: Sequence[str] | None, device: str | None)
     """The runs by their names in the report."""
     opened = [(path, Imputer.open(path, device=device)) for path in runs]
     return dict(zip(names, (imputer for _, imputer in opened), strict=True)) if names else dict(_named(opened))
+
+
+def _learners(imputers: Mapping[str, Imputer]) -> list[Learner]:
+    return [Learner(f"the run {name}", imputer.training_items, OF_RUN) for name, imputer in imputers.items()]
 
 
 def _resolved(config: EvaluationConfig, imputers: Mapping[str, Imputer]) -> EvaluationConfig:
@@ -175,6 +178,7 @@ def _ood_samples(config: EvaluationConfig, imputers: Mapping[str, Imputer], refe
     if shards:
         for imputer in imputers.values():
             same_tokenizers(imputer.run, shards[0], f"--ood {named}")
+        refuse_leaks(shards[1], [*_learners(imputers), *tokenizers_of(shards[0])], Path(str(named)))
     read_ood(named, reference, shards[1] if shards else None)
     return shards[1] if shards else None
 

@@ -42,10 +42,13 @@ class ImputeOptions:
 
 @dataclass(frozen=True)
 class ImputeSummary:
+    """samples: with an imputed modality; skipped: the others, of which `complete` lack nothing. imputed: modality -> how many."""
+
     output: str
     samples: int
     skipped: int
     imputed: dict[str, int]
+    complete: int = 0
 
 
 def impute_files(
@@ -81,7 +84,9 @@ def impute_files(
     jobs = _jobs(imputer, chosen, options)
     if not jobs:
         raise UsageError(
-            f"none of the {len(chosen)} samples has what is asked for.",
+            f"none of the {len(chosen)} samples has what is asked for."
+            if options.have or options.want
+            else f"none of the {len(chosen)} samples lacks a modality that the run knows.",
             where="--have/--want",
             fix=f"Samples hold {', '.join(sorted({name for sample in chosen for name in sample.tokens})) or 'nothing'}.",
         )
@@ -95,7 +100,14 @@ def impute_files(
             for value, files in zip(values, written, strict=True):
                 lines.write(canonical_json({"modality": want, **value.to_json(), "files": files}) + "\n")
     used = {value.key for values in imputed.values() for value in values}
-    return ImputeSummary(str(output), len(used), len(chosen) - len(used), {want: len(values) for want, values in imputed.items()})
+    counts = {want: len(values) for want, values in imputed.items()}
+    return ImputeSummary(str(output), len(used), len(chosen) - len(used), counts, _num_complete(imputer, chosen, options))
+
+
+def _num_complete(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> int:
+    """How many samples lack nothing that could be imputed; none where modalities are wanted by name, which real ones may stand beside."""
+    names = {modality.name for modality in imputer.modalities}
+    return 0 if options.want else sum(names <= set(sample.tokens) for sample in samples)
 
 
 def _impute(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
