@@ -41,11 +41,11 @@ OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
 OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip")
 EXAMPLES = examples(
-    "mmtool impute run/ shards/ --have text --want image -o filled/",
-    "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o filled/",
-    "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o filled/",
+    "mmtool impute run/ shards/ --have text --want image -o imputed/",
+    "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o imputed/",
+    "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o imputed/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
-    "mmtool impute run/ --raw text=notes.csv --want image,speech -o filled/",
+    "mmtool impute run/ --raw text=notes.csv --want image,speech -o imputed/",
 )
 
 

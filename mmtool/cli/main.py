@@ -25,7 +25,7 @@ app = typer.Typer(
         "mmtool tokenize image scans/ --fit -o tokens/image.tar",
         "mmtool tokenize text notes.csv --fit -o - | mmtool shard tokens/image.tar - -o shards/",
         "mmtool pretrain --method loretta shards/ -o run/",
-        "mmtool impute run/ shards/ --have text --want image -o filled/",
+        "mmtool impute run/ shards/ --have text --want image -o imputed/",
         "mmtool evaluate run/ shards/ -o report/",
     ),
 )
