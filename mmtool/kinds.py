@@ -115,6 +115,18 @@ KINDS: dict[str, Kind] = {
         schemes={"codec": "mmtool.tokenizers.signal:SignalCodecTokenizer", "patches": "mmtool.tokenizers.signal:SignalPatchTokenizer"},
         writes=("npz", "csv"),
     ),
+    "video": Kind(
+        suffixes=("gif", "npz", "npy", "mp4", "mov", "mkv", "webm", "avi"),
+        reader="mmtool.preprocessing.readers.videos:read_videos",
+        preparer="mmtool.preprocessing.readers.videos:VideoPreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:film_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:FilmDrawer",
+        player="video",
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.video:VideoCodecTokenizer", "patches": "mmtool.tokenizers.video:VideoPatchTokenizer"},
+        writes=("gif", "npz"),
+    ),
 }
 
 

@@ -383,8 +383,8 @@ def test_nothing_to_read_is_an_error_that_names_what_would_be(tmp_path: Path) ->
         read("audio", tmp_path / "absent")
     with pytest.raises(DataError, match=r"not a text file by its name.*\.jsonl"):
         read("text", text(tmp_path / "a.docx", ""))
-    with pytest.raises(UsageError, match="unknown kind 'video'"):
-        read("video", tmp_path)
+    with pytest.raises(UsageError, match="unknown kind 'smell'"):
+        read("smell", tmp_path)
 
 
 # bad samples

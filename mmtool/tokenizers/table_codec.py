@@ -2,8 +2,8 @@
 
 Hundreds or thousands of correlated features become 16 to 64 tokens, ordered by the variance they explain. Features are clipped
 and standardised, components follow from the training rows in closed form (nothing is random, nothing is trained), and each
-component has the levels of least squared error for its own distribution (Lloyd 1982, doi 10.1109/TIT.1982.1056489). Rows with holes
-are encoded from the values they have.
+component has the levels of least squared error for its own distribution (Lloyd 1982, doi 10.1109/TIT.1982.1056489). Rows with missing
+values are encoded from the values they have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ SETTINGS = {
     **SELECTION_SETTINGS,
 }
 HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
-FILLS = 6  # rounds of filling holes by reconstruction (Josse and Husson 2012)
+IMPUTATIONS = 6  # rounds of imputing missing values by reconstruction (Josse and Husson 2012)
 LLOYD_ROUNDS = 30
 GUIDED_SHARE = 0.5  # of the components, where there are guides; the rest follow the variance that is left
 GUIDED_AMONG = 256  # principal components within which directions that tell a guide are sought
@@ -98,11 +98,11 @@ class TableCodecTokenizer(TableRows):
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Rows in the order of `features` -> (K,) codes each, whatever their holes."""
+        """Rows in the order of `features` -> (K,) codes each, whatever values they lack."""
         return list(self._quantize(self._project(self._stacked(values)))) if len(values) else []
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes -> rows (F,) float32 without holes."""
+        """Codes -> rows (F,) float32 without missing values."""
         if not len(tokens):
             return []
         codes = np.stack(tokens).astype(np.int64)
@@ -136,16 +136,16 @@ class TableCodecTokenizer(TableRows):
         return self.low, self.high
 
     def _project(self, rows: np.ndarray) -> np.ndarray:
-        """(N, F) rows -> (N, K) components; those of rows with holes are the most likely ones given the values that are there."""
+        """(N, F) rows -> (N, K) components; those of rows with missing values are the most likely ones given the values that are there."""
         standard = (np.clip(rows, self.low, self.high).astype(np.float64) - self.centre) / self.scale
-        holes = np.isnan(standard)
-        filled = np.where(holes, 0, standard)
-        scores = np.einsum("nf,kf->nk", filled, self.loadings.astype(np.float64))  # einsum: a row's sum never depends on its neighbours
+        missing = np.isnan(standard)
+        complete = np.where(missing, 0, standard)
+        scores = np.einsum("nf,kf->nk", complete, self.loadings.astype(np.float64))  # einsum: a row's sum never depends on its neighbours
         noise = float(np.mean((self.noise / self.scale) ** 2)) + 1e-6
-        for row in np.flatnonzero(holes.any(1)):
-            seen = self.loadings[:, ~holes[row]].astype(np.float64)
+        for row in np.flatnonzero(missing.any(1)):
+            seen = self.loadings[:, ~missing[row]].astype(np.float64)
             scores[row] = np.linalg.solve(
-                seen @ seen.T + np.diag(noise / np.maximum(self.variance, 1e-6)), seen @ standard[row, ~holes[row]]
+                seen @ seen.T + np.diag(noise / np.maximum(self.variance, 1e-6)), seen @ standard[row, ~missing[row]]
             )
         return scores
 
@@ -174,8 +174,8 @@ def _learn(rows: np.ndarray, components: int, n_bins: int, clip: float, guides: 
     scale = np.where(scale > 1e-12, scale, 1.0)
     standard = (clipped - centre) / scale
     loadings = _components(standard, components, guides)
-    holes = np.isnan(standard)
-    scores = np.where(holes, _reconstruct(np.where(holes, 0, standard), loadings), standard) @ loadings.T
+    missing = np.isnan(standard)
+    scores = np.where(missing, _reconstruct(np.where(missing, 0, standard), loadings), standard) @ loadings.T
     levels = [_levels(column, n_bins) for column in scores.T]
     edges, centres = (np.stack(part).astype(np.float32) for part in zip(*levels, strict=True))
     variance = (scores**2).mean(0)
@@ -185,15 +185,15 @@ def _learn(rows: np.ndarray, components: int, n_bins: int, clip: float, guides: 
 
 
 def _components(standard: np.ndarray, wanted: int, guides: Sequence[np.ndarray]) -> np.ndarray:
-    """(K, F) directions of (N, F) standardised rows: principal ones, or first those that tell the guides. Holes are filled by what
-    principal components say of them."""
-    holes = np.isnan(standard)
-    filled = np.where(holes, 0, standard)
-    loadings = _principal(filled, wanted)
-    for _ in range(FILLS if holes.any() else 0):
-        filled = np.where(holes, _reconstruct(filled, loadings), filled)
-        loadings = _principal(filled, wanted)
-    return _guided(filled, guides, len(loadings)) if guides else loadings
+    """(K, F) directions of (N, F) standardised rows: principal ones, or first those that tell the guides. Missing values are imputed by
+    what principal components say of them."""
+    missing = np.isnan(standard)
+    complete = np.where(missing, 0, standard)
+    loadings = _principal(complete, wanted)
+    for _ in range(IMPUTATIONS if missing.any() else 0):
+        complete = np.where(missing, _reconstruct(complete, loadings), complete)
+        loadings = _principal(complete, wanted)
+    return _guided(complete, guides, len(loadings)) if guides else loadings
 
 
 def _guided(rows: np.ndarray, guides: Sequence[np.ndarray], wanted: int) -> np.ndarray:
@@ -218,8 +218,8 @@ def _telling(scores: np.ndarray, guide: np.ndarray, count: int) -> np.ndarray:
     return weights @ np.linalg.svd(x @ weights, full_matrices=False)[2][:count].T
 
 
-def _reconstruct(filled: np.ndarray, loadings: np.ndarray) -> np.ndarray:
-    return (filled @ loadings.T) @ loadings
+def _reconstruct(complete: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+    return (complete @ loadings.T) @ loadings
 
 
 def _principal(rows: np.ndarray, wanted: int) -> np.ndarray:
@@ -255,5 +255,5 @@ def _levels(values: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
 def _explained(tokenizer: TableCodecTokenizer, rows: np.ndarray) -> float:
     """Share of the standardised training rows' variance that lies in the components."""
     standard = (np.clip(rows, tokenizer.low, tokenizer.high) - tokenizer.centre) / tokenizer.scale
-    filled = np.where(np.isnan(standard), 0, standard).astype(np.float64)
-    return float(((filled @ tokenizer.loadings.T.astype(np.float64)) ** 2).sum() / max((filled**2).sum(), 1e-12))
+    complete = np.where(np.isnan(standard), 0, standard).astype(np.float64)
+    return float(((complete @ tokenizer.loadings.T.astype(np.float64)) ** 2).sum() / max((complete**2).sum(), 1e-12))

@@ -1,4 +1,4 @@
-"""What all table tokenizers share: named features, matching of columns, rows as CSV, and statistics of columns with holes."""
+"""What all table tokenizers share: named features, matching of columns, rows as CSV, and statistics of columns with missing values."""
 
 import csv
 import io

@@ -1,12 +1,16 @@
 """Recordings of one length of steps: whole, or cut into clips that stay together."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions, row_entry
+from mmtool.preprocessing.readers.raw_files import RawFile
 
 
 class Recording(Protocol):
@@ -43,6 +47,27 @@ def clip_entries(
         yield replace(entry, group=group, metadata={"episode": name, "start": start})
     if recording.steps % options.clip:
         yield LeftOut(recording.steps % options.clip)
+
+
+def stacked_entries(
+    file: RawFile,
+    stack: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+    load: Callable[[np.ndarray, str], Recording],
+    options: SourceOptions,
+) -> Iterator[Entry | Broken | LeftOut | Keys]:
+    """The entries of recordings that lie behind each other in one array; arrays of one value for each are keys and labels."""
+    columns = {name: array for name, array in arrays.items() if array.shape == stack.shape[:1]}
+
+    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
+        return ([columns[name][number] for name in names] for number in range(len(stack)))
+
+    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
+    yield replace(keys, ids={})  # ids are labels here
+    options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
+    for number, part in enumerate(stack):
+        where, row = f"{file.where}, {number}", {name: column[number] for name, column in columns.items()}
+        yield from clip_entries(keys.of(row, number), where, partial(load, part, where), options, row, keys.rows)
 
 
 def _whole(load: Callable[[], Recording], where: str, options: SourceOptions) -> Recording:

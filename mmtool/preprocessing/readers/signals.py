@@ -5,7 +5,6 @@ They are read whole, or cut into clips of one length; and brought to the channel
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,11 +13,11 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.audio import decode_recording
-from mmtool.preprocessing.readers.clips import clip_entries, rate_stated
+from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
@@ -112,17 +111,7 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
         row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
         yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
         return
-    columns = {name: array for name, array in arrays.items() if array.shape == samples.shape[:1]}
-
-    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
-        return ([columns[name][number] for name in names] for number in range(len(samples)))
-
-    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
-    yield replace(keys, ids={})  # ids are labels here
-    options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
-    for number, part in enumerate(samples):
-        where, row = f"{file.where}, signal {number}", {name: column[number] for name, column in columns.items()}
-        yield from clip_entries(keys.of(row, number), where, partial(_signal, part, rate_hz, channels, where), options, row, keys.rows)
+    yield from stacked_entries(file, samples, arrays, lambda array, where: _signal(array, rate_hz, channels, where), options)
 
 
 def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:
