@@ -172,11 +172,11 @@ def test_a_modality_never_seen_in_a_batch_changes_nothing_for_the_others():
 def test_two_axes_have_half_of_the_frequencies_each_and_a_line_is_a_line_on_any_number_of_axes():
     position = torch.randint(0, 9, (2, 5, 2))
     frequency = 1000.0 ** (-torch.arange(8, dtype=torch.float32) / 8)
-    cos, sin = attention.rotation(position, 32, 1000.0, torch.float32)
+    cos, sin = attention.rope(position, 32, 1000.0, torch.float32)
     angle = (position.float()[..., None] * frequency).flatten(-2)[:, None]
     assert torch.equal(cos, angle.cos()) and torch.equal(sin, angle.sin())
     assert attention.axis_shares(16, 3) == [6, 5, 5]
-    three = attention.rotation(torch.arange(5)[None, :, None].expand(1, 5, 3), 32, 1000.0, torch.float32)
+    three = attention.rope(torch.arange(5)[None, :, None].expand(1, 5, 3), 32, 1000.0, torch.float32)
     assert three[0].shape == (1, 1, 5, 16)
     q, k = torch.randn(2, 1, 1, 1, 32).expand(2, 1, 1, 5, 32)
     scores = attention.rotate(q, three) @ attention.rotate(k, three).transpose(-2, -1)
