@@ -179,7 +179,7 @@ def test_two_axes_have_half_of_the_frequencies_each_and_a_line_is_a_line_on_any_
     three = attention.rope(torch.arange(5)[None, :, None].expand(1, 5, 3), 32, 1000.0, torch.float32)
     assert three[0].shape == (1, 1, 5, 16)
     q, k = torch.randn(2, 1, 1, 1, 32).expand(2, 1, 1, 5, 32)
-    scores = attention.rotate(q, three) @ attention.rotate(k, three).transpose(-2, -1)
+    scores = attention.apply_rope(q, *three) @ attention.apply_rope(k, *three).transpose(-2, -1)
     assert torch.allclose(scores[0, 0, 0, 1], scores[0, 0, 3, 4], atol=1e-5), "distances decide"
 
 

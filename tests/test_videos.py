@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmtool.impute.files import ImputeOptions, impute_files
 
 from mmtool.common.artefact_files import REPORT
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.thumbnails import Thumbnails
+from mmtool.imputation.files import ImputeOptions, impute_files
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.readers.videos import Video, VideoPreparer, at_rate

@@ -111,7 +111,8 @@ def tokenize(
         bool, typer.Option("--keep-empty", help="Empty texts are texts; else such samples have none.", rich_help_panel=READING)
     ] = False,
     columns: Annotated[
-        list[str] | None, typer.Option(help="Names of the columns of a file without header, a,b,c.", rich_help_panel=READING)
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Names of the columns of a file without header.", rich_help_panel=READING),
     ] = None,
     clip: Clip = None,
     source_rate_hz: Annotated[
