@@ -37,25 +37,25 @@ def _verb(name: str, verb: Any) -> str:
     panels: dict[str, list[str]] = {}
     for parameter in verb.params:
         panel = getattr(parameter, "rich_help_panel", None) or ("Arguments" if parameter.param_type_name == "argument" else "Options")
-        panels.setdefault(panel, []).append(_parameter(parameter))
+        panels.setdefault(panel, []).append(_parameter(parameter, typer.Context(verb)))
     for panel, rows in panels.items():
         lines += [f"**{panel}**\n", "| option | |", "|---|---|", *rows, ""]
     return "\n".join(lines)
 
 
-def _parameter(parameter: Any) -> str:
+def _parameter(parameter: Any, context: typer.Context) -> str:
     flag = getattr(parameter, "is_flag", False)
     names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
     if parameter.param_type_name == "argument":
         names = f"`{parameter.metavar or parameter.name.upper()}`"
-    metavar = "" if flag or parameter.param_type_name == "argument" else f" {_cell(_metavar(parameter))}"
+    metavar = "" if flag or parameter.param_type_name == "argument" else f" {_cell(_metavar(parameter, context))}"
     default = getattr(parameter, "show_default", None)
     usual = f" Default: {default}." if isinstance(default, str) else f" Default: {parameter.default}." if _has_default(parameter) else ""
     return f"| {names}{metavar} | {_cell(_plain(getattr(parameter, 'help', None) or ''))}{_cell(usual)} |"
 
 
-def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.display_type).strip("<>")
+def _metavar(parameter: Any, context: typer.Context) -> str:
+    return str(parameter.metavar or parameter.display_type(context)).strip("<>")
 
 
 def _has_default(parameter: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`mmtool impute`: samples with holes in, real files for the holes out."""
+"""`mmtool impute`: samples in which modalities are missing in, real files of these out."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,14 +53,14 @@ def impute(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or `adapt`) wrote.")],
     output: OutputDirectory,
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set with holes; '-' is standard input.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set in which modalities are missing; '-' is standard input.")] = None,
     have: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Given modalities; repeatable, or a,b.", show_default="all a sample holds"),
     ] = None,
     want: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Modalities to fill; repeatable, or a,b.", show_default="all a sample lacks"),
+        typer.Option(metavar="NAME", help="Modalities to impute; repeatable, or a,b.", show_default="all a sample lacks"),
     ] = None,
     raw: Annotated[
         list[str] | None,
@@ -86,7 +86,7 @@ def impute(
         Path | None,
         typer.Option(
             metavar="DATA",
-            help="Fill holes with real data of this token set (of its train split, if any).",
+            help="Impute with real data of this token set (of its train split, if any).",
             rich_help_panel=REAL,
         ),
     ] = None,
