@@ -53,7 +53,7 @@ def impute(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or `adapt`) wrote.")],
     output: OutputDirectory,
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set in which modalities are missing; '-' is standard input.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set with missing modalities; '-' is standard input.")] = None,
     have: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Given modalities; repeatable, or a,b.", show_default="all a sample holds"),
