@@ -240,7 +240,7 @@ def test_series_go_through_every_stage(scheme: str, method: str, tmp_path: Path,
     assert len(found) == len(lines) == len(test) and all(item.value.channels == ("ecg", "slope") for item in found)
     evaluate([tmp_path / "run"], tmp_path / "shards/test", tmp_path / "report")
     report = json.loads((tmp_path / "report/report.json").read_text())
-    assert report["meta"]["classifiers"]["ecg"]["value"] > 0.8, "four rhythms are told apart"
+    assert report["meta"]["upper_bounds"]["accuracy"]["ecg"]["value"] > 0.8, "four rhythms are told apart"
     assert any(row["target"] == "ecg" and row["metric"] == "accuracy" for row in report["rows"])
     assert (tmp_path / "report/contact_sheet.png").exists() and not (tmp_path / "report/audio").exists()
     done = mmtool("tokenize", "signal", folder, "--tokenizer", tmp_path / "run", "--name", "ecg", "-o", tmp_path / "again.tar", "--json")
