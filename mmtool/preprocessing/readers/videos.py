@@ -134,7 +134,7 @@ def _of_container(file: RawFile, options: SourceOptions) -> Video:
         raise UsageError(f"reading .{file.format} needs PyAV.", where=file.where, fix=fix) from error
     frames: list[np.ndarray] = []
     try:
-        with av.open(io.BytesIO(file.read())) as container:
+        with av.open(io.BytesIO(file.read()), mode="r") as container:
             if not container.streams.video:
                 raise DataError("the file holds no pictures.", where=file.where, fix="Leave it out.")
             stream = container.streams.video[0]
