@@ -8,6 +8,7 @@ import numpy as np
 
 Z = 1.959964  # 97.5 % quantile of the normal distribution
 RESAMPLES = 1000
+RESAMPLED = 200  # resamples of statistics that take longer
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,29 @@ def perplexity(nll: np.ndarray, num_tokens: np.ndarray, seed: int) -> Estimate:
     return Estimate.around(np.exp(nll.sum() / num_tokens.sum()), np.exp(low), np.exp(high), n)
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, resamples: int = 200) -> Estimate:
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, resamples: int = RESAMPLED) -> Estimate:
     """`statistic(rows)` on all of n samples, with the spread over resamples. NaN resamples do not count; it is undefined where the
     statistic is NaN of all samples, or of more than half of the resamples."""
     random = np.random.default_rng(seed)
     drawn = np.array([statistic(random.integers(0, n, n)) for _ in range(resamples)])
-    drawn, value = drawn[np.isfinite(drawn)], statistic(np.arange(n))
-    if not np.isfinite(value) or 2 * len(drawn) < resamples:
+    return _spread(statistic(np.arange(n)), drawn, n)
+
+
+def bootstrap_counts(statistic: Callable[[np.ndarray], np.ndarray], n: int, seed: int, together: int = RESAMPLED) -> Estimate:
+    """`bootstrap` of a statistic that takes counts (R, n), how often each sample occurs in each of R resamples, and gives (R,) values.
+    together: how many resamples it is given at once."""
+    random = np.random.default_rng(seed)
+    counts = np.stack([np.bincount(random.integers(0, n, n), minlength=n) for _ in range(RESAMPLED)]).astype(float)
+    drawn = np.concatenate([statistic(counts[start : start + together]) for start in range(0, RESAMPLED, together)])
+    return _spread(float(statistic(np.ones((1, n)))[0]), drawn, n)
+
+
+def _spread(value: float, drawn: np.ndarray, n: int) -> Estimate:
+    """The estimate whose values on resamples are `drawn`."""
+    finite = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or 2 * len(finite) < len(drawn):
         return Estimate(math.nan, math.nan, math.nan, n)
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    low, high = np.quantile(finite, (0.025, 0.975))
     return Estimate.around(value, low, high, n)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mmtool.metrics.intervals import Estimate, bootstrap
+from mmtool.metrics.intervals import Estimate, bootstrap_counts
 
-Statistic = Callable[[np.ndarray], float]  # of the rows of a resample
+CELLS_AT_ONCE = 1 << 15  # numbers held for the resamples that are taken together: what a core's cache holds
+Statistic = Callable[[np.ndarray], np.ndarray]  # (R, N) how often each sample occurs in each resample -> (R,) values
 
 
 def compare_tables(true: np.ndarray, imputed: np.ndarray, seed: int) -> dict[str, Estimate]:
@@ -18,43 +19,50 @@ def compare_tables(true: np.ndarray, imputed: np.ndarray, seed: int) -> dict[str
     An imputed NaN stands for the mean of what was imputed for that feature.
     """
     imputed = _without_nan(imputed)
-    r2, spearman = (bootstrap(statistic(true, imputed), len(true), seed) for statistic in (r2_of, spearman_of))
+    together = max(1, CELLS_AT_ONCE // max(1, true.size))
+    r2, spearman = (bootstrap_counts(statistic(true, imputed), len(true), seed, together) for statistic in (r2_of, spearman_of))
     return {"r2": r2, "spearman": spearman} if r2.defined else {}
 
 
 def r2_of(true: np.ndarray, imputed: np.ndarray) -> Statistic:
-    """Of rows: the mean over features of 1 - squared error / squared distance from their mean."""
+    """Of resamples: the mean over features of 1 - squared error / squared distance from their mean."""
     known = ~np.isnan(true)
     values = np.where(known, true - _column_mean(true), 0)  # from the mean of all, so that the sums stay small
     squares, errors = values**2, np.where(known, true - imputed, 0) ** 2
 
-    def r2(rows: np.ndarray) -> float:
-        weight = np.bincount(rows, minlength=len(true)).astype(float)
-        spread = weight @ squares - (weight @ values) ** 2 / np.maximum(weight @ known, 1)
-        varying = spread > 1e-12 * np.maximum(weight @ squares, 1e-300)
-        return float(np.mean(1 - (weight @ errors)[varying] / spread[varying])) if varying.any() else float("nan")
+    def r2(counts: np.ndarray) -> np.ndarray:
+        total = counts @ squares
+        spread = total - (counts @ values) ** 2 / np.maximum(counts @ known, 1)
+        varying = spread > 1e-12 * np.maximum(total, 1e-300)
+        return _mean_where(varying, 1 - (counts @ errors) / np.where(varying, spread, 1))
 
     return r2
 
 
 def spearman_of(true: np.ndarray, imputed: np.ndarray) -> Statistic:
-    """Of rows: the mean over features of the correlation of ranks; a feature imputed as a constant counts as uncorrelated."""
+    """Of resamples: the mean over features of the correlation of ranks; a feature imputed as a constant counts as uncorrelated."""
     known = np.ascontiguousarray(~np.isnan(true).T)
-    ranks_of, imputed_ranks_of = _ranks_of(true.T, known), _ranks_of(imputed.T, known)
+    true_ranks, imputed_ranks = _ranks_of(true.T, known), _ranks_of(imputed.T, known)
 
-    def spearman(rows: np.ndarray) -> float:
-        weight = np.bincount(rows, minlength=len(true)) * known.astype(float)
-        ranks, imputed_ranks = _centred(ranks_of(weight), weight), _centred(imputed_ranks_of(weight), weight)
-        true_spread, imputed_spread = (weight * ranks**2).sum(1), (weight * imputed_ranks**2).sum(1)
-        spread, varying = np.sqrt(true_spread * imputed_spread), true_spread > 0
-        correlation = (weight * ranks * imputed_ranks).sum(1) / np.where(spread > 0, spread, np.inf)
-        return float(np.mean(correlation[varying])) if varying.any() else float("nan")
+    def spearman(counts: np.ndarray) -> np.ndarray:
+        weight = counts[:, None] * known.astype(float)
+        of_true, of_imputed = _centred(true_ranks(weight), weight), _centred(imputed_ranks(weight), weight)
+        true_spread, imputed_spread = (weight * of_true**2).sum(-1), (weight * of_imputed**2).sum(-1)
+        spread = np.sqrt(true_spread * imputed_spread)
+        correlation = (weight * of_true * of_imputed).sum(-1) / np.where(spread > 0, spread, np.inf)
+        return _mean_where(true_spread > 0, correlation)
 
     return spearman
 
 
+def _mean_where(counted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(R,) means of (R, F) values over the features that count, NaN where none does."""
+    number = counted.sum(-1)
+    return np.where(number > 0, np.where(counted, values, 0).sum(-1) / np.maximum(number, 1), np.nan)
+
+
 def _ranks_of(values: np.ndarray, known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """(F, N) values, of which some are known -> weights (F, N), 0 where unknown, to the mean ranks of equal values."""
+    """(F, N) values, of which some are known -> weights (R, F, N), 0 where unknown, to the mean ranks of equal values."""
     values = np.where(known, values, np.inf)
     order = np.argsort(values, axis=1, kind="stable")
     ordered, number = np.take_along_axis(values, order, 1), np.arange(values.shape[1])
@@ -62,20 +70,20 @@ def _ranks_of(values: np.ndarray, known: np.ndarray) -> Callable[[np.ndarray], n
     ends = np.concatenate((begins[:, 1:], np.ones((len(values), 1), bool)), 1)
     first = np.maximum.accumulate(np.where(begins, number, 0), 1)
     last = np.minimum.accumulate(np.where(ends, number, len(number))[:, ::-1], 1)[:, ::-1]
-    place = np.argsort(order, axis=1)
-    before, upto = (np.take_along_axis(ends_of_ties, place, 1) for ends_of_ties in (first, last + 1))
+    position = np.argsort(order, axis=1)
+    before, upto = (np.take_along_axis(index, position, 1)[None] for index in (first, last + 1))
 
     def ranks(weight: np.ndarray) -> np.ndarray:
-        sums = np.zeros((len(values), len(number) + 1))
-        np.cumsum(np.take_along_axis(weight, order, 1), axis=1, out=sums[:, 1:])
-        return (np.take_along_axis(sums, before, 1) + np.take_along_axis(sums, upto, 1) + 1) / 2
+        sums = np.zeros((*weight.shape[:2], len(number) + 1))
+        np.cumsum(np.take_along_axis(weight, order[None], 2), axis=2, out=sums[..., 1:])
+        return (np.take_along_axis(sums, before, 2) + np.take_along_axis(sums, upto, 2) + 1) / 2
 
     return ranks
 
 
 def _centred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(F, N) values less the weighted mean of their row."""
-    return values - ((weight * values).sum(1) / np.maximum(weight.sum(1), 1))[:, None]
+    """(R, F, N) values less the weighted mean of their row."""
+    return values - ((weight * values).sum(-1) / np.maximum(weight.sum(-1), 1))[..., None]
 
 
 def _without_nan(values: np.ndarray) -> np.ndarray:
