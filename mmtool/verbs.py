@@ -209,14 +209,14 @@ def compare(
         from mmtool.comparison.adapters import compare_adapters
         from mmtool.training.config import resolve_as
 
-        adapters = {name: resolve_as(AdaptConfig, None, {**settings, **own}) for name, own in columns.items()}
+        adapters = {name: resolve_as(AdaptConfig, None, {**settings, **column}) for name, column in columns.items()}
         options = evaluation or {}
         return compare_adapters(adapters, seeds, _sources(encoders), Path(data), Path(output), jobs=jobs, force=force, **options)
     from mmtool.comparison.grid import compare as train_and_evaluate
     from mmtool.evaluation.config import EvaluationConfig
     from mmtool.training.config import resolve
 
-    variants = {name: resolve(None, {**settings, **own}) for name, own in columns.items()}
+    variants = {name: resolve(None, {**settings, **column}) for name, column in columns.items()}
     config = EvaluationConfig.of(**(evaluation or {}))
     return train_and_evaluate(variants, seeds, Path(data), Path(output), config, jobs=jobs, force=force)
 

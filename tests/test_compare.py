@@ -13,7 +13,7 @@ from mmtool.common.output import OutputPath
 from mmtool.comparison import grid as stage
 from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
-from mmtool.metrics.seeds import against_others, mean_of_seeds, over_seeds
+from mmtool.metrics.seeds import mean_of_seeds, over_seeds, paired_differences
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -155,12 +155,12 @@ def test_runs_of_the_same_seed_are_compared_with_each_other() -> None:
     results = [row(run, seed, "accuracy", value) for run, values in shares.items() for seed, value in enumerate(values)]
     results += [row(run, seed, "perplexity", value) for run, value in (("ours", 2.0), ("theirs", 8.0)) for seed in (0, 1)]
     results.append(row("nearest neighbour", None, "accuracy", 0.9))
-    found = {(each["run"], each["metric"]): each for each in against_others(results, "ours")}
+    found = {(each["run"], each["metric"]): each for each in paired_differences(results, "ours")}
     assert set(found) == {("theirs", "accuracy, difference"), ("theirs", "perplexity, ratio")}
     difference, ratio = found["theirs", "accuracy, difference"], found["theirs", "perplexity, ratio"]
     assert (difference["value"], difference["low"], difference["high"]) == pytest.approx((-0.1, -0.1, -0.1))
     assert (ratio["value"], ratio["low"], ratio["high"], ratio["seeds"]) == pytest.approx((0.25, 0.25, 0.25, 2))
-    uneven = against_others([row("ours", seed, "accuracy", value) for seed, value in enumerate((0.2, 0.7))] + results[3:6], "ours")
+    uneven = paired_differences([row("ours", seed, "accuracy", value) for seed, value in enumerate((0.2, 0.7))] + results[3:6], "ours")
     assert uneven[0]["low"] < -1 < uneven[0]["high"]  # -0.25 ± 12.7 standard errors: not cut at 0 or 1
 
 

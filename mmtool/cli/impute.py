@@ -125,8 +125,8 @@ def impute(
                 run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources, format=format,
                 force=force,
             )  # fmt: skip
-        made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
-        return finish(filled, f"{filled.output}: embeddings of {made} from {filled.samples:,} samples", as_json, quiet)
+        counts = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
+        return finish(filled, f"{filled.output}: embeddings of {counts} from {filled.samples:,} samples", as_json, quiet)
     if (run / "adapter.json").is_file():
         raise UsageError("this is an adapter, which predicts embeddings.", where=run, fix="Add --space embedding.")
     if (data is None) == (not raw):
@@ -156,10 +156,10 @@ def impute(
         else:
             samples_in = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, samples_in, output, options, force=force, inputs=inputs)
-    made = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
+    counts = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     left = [f"{done.complete:,} with nothing to impute"] if done.complete else []
     left += [f"{done.skipped - done.complete:,} without what it takes"] if done.skipped > done.complete else []
-    sentence = f"{done.output}: {made} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
+    sentence = f"{done.output}: {counts} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
     finish(done, sentence, as_json, quiet)
 
 

@@ -136,15 +136,15 @@ def names(values: Sequence[str] | None) -> tuple[str, ...]:
 
 def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
     """`KEY=VALUE` options as a dict. Raises UsageError where a value has no '=' or a key is given twice."""
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for text in values or ():
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UsageError(f"{text!r} is not KEY=VALUE.", where=option, fix=f"Write {option} KEY=VALUE.")
-        if key in found:
+        if key in assigned:
             raise UsageError(f"{key!r} is given twice.", where=option, fix="Give each key once.")
-        found[key] = value
-    return found
+        assigned[key] = value
+    return assigned
 
 
 def sampling_params(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
@@ -157,8 +157,8 @@ def sampling_params(temperature: Sequence[str] | None, top_k: int | None, guidan
 def by_modality(values: Sequence[str] | None, option: str, usual: float) -> float | dict[str, float]:
     """`X` or `NAME=X`, repeatable or comma separated; a bare X is that of modalities not named, which else have the usual one. Raises
     UsageError where X is not a number of at least 0."""
-    found = assignments([text if "=" in text else f"*={text}" for text in names(values)], option)
-    read = {name: _not_negative(text, option) for name, text in found.items()}
+    assigned = assignments([text if "=" in text else f"*={text}" for text in names(values)], option)
+    read = {name: _not_negative(text, option) for name, text in assigned.items()}
     return read.get("*", usual) if set(read) <= {"*"} else read
 
 
@@ -191,10 +191,10 @@ def survival_labels(text: str | None) -> tuple[str, str] | None:
     """`TIME,EVENT` as two names. Raises UsageError for anything else."""
     if text is None:
         return None
-    found = names([text])
-    if len(found) != 2:
+    labels = names([text])
+    if len(labels) != 2:
         raise UsageError(f"{text!r} is not TIME,EVENT.", where="--survival", fix="Name two labels, e.g. time_days,event.")
-    return found[0], found[1]
+    return labels[0], labels[1]
 
 
 def json_value(text: str) -> Any:

@@ -49,21 +49,21 @@ def check_range(name: str, value: Any, hint: Any, where: object) -> None:
     if value is None:
         return
     if isinstance(value, Mapping):
-        for key, each in value.items():
-            check_range(f"{name}.{key}", each, _inner(hint), where)
+        for key, item in value.items():
+            check_range(f"{name}.{key}", item, _inner(hint), where)
         return
     if get_origin(hint) is tuple and ... not in get_args(hint):
         if len(value) != len(get_args(hint)):
             raise UsageError(f"{name} is {value!r}.", where=where, fix=f"Give {len(get_args(hint))} numbers.")
-        for each, inner in zip(value, get_args(hint), strict=True):
-            check_range(name, each, inner, where)
+        for item, inner in zip(value, get_args(hint), strict=True):
+            check_range(name, item, inner, where)
         return
-    stated = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Bounds)]
+    stated = [entry for entry in getattr(hint, "__metadata__", ()) if isinstance(entry, Bounds)]
     bounds = stated or ([Bounds()] if isinstance(value, float) else [])
     whole = bool(stated) and hint.__origin__ is int
-    for each in bounds:
-        if not each.hold(value, whole):
-            raise UsageError(f"{name} is {value!r}.", where=where, fix=f"Give a {'whole ' if whole else ''}number {each}.")
+    for bound in bounds:
+        if not bound.hold(value, whole):
+            raise UsageError(f"{name} is {value!r}.", where=where, fix=f"Give a {'whole ' if whole else ''}number {bound}.")
 
 
 def _inner(hint: Any) -> Any:

@@ -36,7 +36,7 @@ from mmtool.evaluation.tasks.reconstruction import SHEETS
 from mmtool.imputation.chain import check_chained
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Reconstructing, Retrieving
-from mmtool.metrics.seeds import against_others, over_seeds
+from mmtool.metrics.seeds import over_seeds, paired_differences
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
@@ -183,4 +183,4 @@ def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[
                 shutil.copytree(report / player, folder, dirs_exist_ok=True)
         else:
             shutil.rmtree(output / player, ignore_errors=True)
-    write_report(output, list(rows), meta, results=list(results), differences=against_others(results, meta["runs"][-1]["name"]))
+    write_report(output, list(rows), meta, results=list(results), differences=paired_differences(results, meta["runs"][-1]["name"]))

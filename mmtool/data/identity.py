@@ -40,15 +40,15 @@ def source_keys(key: str, metadata: Mapping[str, Any], name: str) -> set[str]:
     """Keys that a sample's item of modality `name` may have had as raw data: an augmented sample takes what was not augmented from its
     original."""
     sources = metadata.get(SOURCES)
-    own = str(sources[name]) if isinstance(sources, Mapping) and name in sources else key
-    return {own, str(metadata.get(VARIANT_OF, own))}
+    source = str(sources[name]) if isinstance(sources, Mapping) and name in sources else key
+    return {source, str(metadata.get(VARIANT_OF, source))}
 
 
 def identities(sample: Sample, name: str) -> set[int]:
     """Of a sample's item of modality `name`, and of the one that it is an augmented variant of."""
-    found = {identity(key, sample.tokens[name]) for key in source_keys(sample.key, sample.metadata, name)}
+    items = {identity(key, sample.tokens[name]) for key in source_keys(sample.key, sample.metadata, name)}
     original = sample.metadata.get(original_field(name))
-    return found if original is None else found | {int(original, 16)}
+    return items if original is None else items | {int(original, 16)}
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,24 @@ class TrainingItems:
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "TrainingItems":
         """Every item of the samples."""
-        found: dict[str, set[int]] = defaultdict(set)
+        by_modality: dict[str, set[int]] = defaultdict(set)
         for sample in samples:
             for name in sample.tokens:
-                found[name] |= identities(sample, name)
-        return cls({name: _sorted(values) for name, values in sorted(found.items())})
+                by_modality[name] |= identities(sample, name)
+        return cls({name: _sorted(values) for name, values in sorted(by_modality.items())})
 
     @classmethod
     def among(cls, tokens: TokenSet, keys: Collection[str]) -> "TrainingItems":
         """Those items of a token set that may be items with these source keys; reads the tokens of no others."""
-        wanted, found = set(keys), []
+        wanted, samples = set(keys), []
         for i in range(len(tokens)):
             record, names = tokens.record(i), tokens.present(i)
             if any(
                 original_field(name) in record["metadata"] or wanted & source_keys(record["key"], record["metadata"], name)
                 for name in names
             ):
-                found.append(tokens[i])
-        return cls.of(found)
+                samples.append(tokens[i])
+        return cls.of(samples)
 
     def __or__(self, other: "TrainingItems") -> "TrainingItems":
         names = sorted({*self.identities, *other.identities})

@@ -52,10 +52,10 @@ class Loader:
 
 def mixture(paired: np.ndarray, share: float) -> np.ndarray:
     """Indices of samples, some of them several times, among which the `paired` ones (N,) make up `share`; each once if all are alike."""
-    count, others = int(paired.sum()), int((~paired).sum())
-    if not count or not others:
+    count, unpaired = int(paired.sum()), int((~paired).sum())
+    if not count or not unpaired:
         return np.arange(len(paired))
-    more = share / (1 - share) * others / count  # repetitions of paired samples for one of each other
+    more = share / (1 - share) * unpaired / count  # repetitions of paired samples for one of each other
     times = np.empty(len(paired), np.int64)
     for kind, often in ((paired, max(1.0, more)), (~paired, max(1.0, 1 / more))):
         times[kind] = np.diff(np.floor(np.arange(kind.sum() + 1) * often + 1e-9))

@@ -207,11 +207,11 @@ def _open_split(path: Path, split: str | None) -> TokenSet:
     try:
         index = json.loads(stored)
         names = {shard["name"]: shard["sha256"] for shard in index["shards"]}
-        own_split = index["split"]
+        indexed_split = index["split"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("the index is damaged.", where=path / INDEX, fix=REBUILD) from error
-    if split not in (None, own_split):
-        raise DataError(f"this directory holds the split {own_split!r}, not {split!r}.", where=path)
+    if split not in (None, indexed_split):
+        raise DataError(f"this directory holds the split {indexed_split!r}, not {split!r}.", where=path)
     on_disk = sorted(file.name for file in path.glob("*.tar"))
     if on_disk != sorted(names) or not names:
         raise DataError(f"the index lists {sorted(names)}, the directory holds {on_disk}.", where=path, fix="Restore what is missing.")
@@ -219,8 +219,8 @@ def _open_split(path: Path, split: str | None) -> TokenSet:
     opened = {name: _open_shard(path / name, sha256, total_bytes) for name, sha256 in names.items()}
     shards = list(opened.values())
     _check_tokenizers(shards[0][1], path)
-    _check_same_set([shard for _, shard in shards], own_split, path)
-    token_set = TokenSet(shards, own_split, path)
+    _check_same_set([shard for _, shard in shards], indexed_split, path)
+    token_set = TokenSet(shards, indexed_split, path)
     if stored != _index_bytes(_index({name: shard for name, (_, shard) in opened.items()}, token_set)):
         raise DataError("the index does not match its shards.", where=path / INDEX, fix=REBUILD)
     return token_set

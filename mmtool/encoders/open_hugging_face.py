@@ -43,9 +43,9 @@ def open_hugging_face(path: Path, modality: str | None, tokenizer: bytes | None,
     architecture = _architecture(path, record)
     if pool == "class" and not architecture.class_tokens:
         raise UsageError(f"a {record['model_type']} has no class token.", where=path, fix="Pool by the mean.")
-    made_by = None if tokenizer is None else from_bytes(tokenizer)
-    if made_by is not None and made_by.kind != architecture.kind:
-        what = f"a {record['model_type']} reads {architecture.kind}, but {modality or 'the data'} is {made_by.kind}."
+    token_source = None if tokenizer is None else from_bytes(tokenizer)
+    if token_source is not None and token_source.kind != architecture.kind:
+        what = f"a {record['model_type']} reads {architecture.kind}, but {modality or 'the data'} is {token_source.kind}."
         raise DataError(what, where=path, fix="Give an encoder of that kind.")
     _refuse_pickles(path)
     model = _load(path, architecture)
@@ -53,7 +53,7 @@ def open_hugging_face(path: Path, modality: str | None, tokenizer: bytes | None,
         reader = _reader(path, architecture, model.config)
     name = modality or architecture.kind
     encoder = HuggingFaceEncoder(model, architecture, reader, name, _fingerprint(path, name, pool), pool)
-    encoder.tokenizer = made_by
+    encoder.tokenizer = token_source
     encoder.eval().tune("none")
     return encoder
 

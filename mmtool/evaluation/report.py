@@ -24,7 +24,7 @@ FORMAT = "mmtool-report/2"
 
 def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
     """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
-    report.json holds; `differences` of the last run from the others (see `against_others`) are shown as well."""
+    report.json holds; `differences` of the last run from the others (see `paired_differences`) are shown as well."""
     parts = _introduction(meta)
     for task in meta["tasks"]:
         parts += open_task(task).section(folder, rows, meta)

@@ -23,7 +23,7 @@ class SamplingParams:
 
     def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
         """How modality `name` is drawn."""
-        return Sampling(_own(self.temperature, name, 1.0), self.top_k, _own(self.guidance, name, 0.0), code_values)
+        return Sampling(_setting(self.temperature, name, 1.0), self.top_k, _setting(self.guidance, name, 0.0), code_values)
 
     def check(self, names: Iterable[str]) -> None:
         """Raise UsageError where something is said of a modality that is not among `names`, or is not a number of 0 or more."""
@@ -41,5 +41,5 @@ class SamplingParams:
 PLAIN = SamplingParams()
 
 
-def _own(asked: ByModality, name: str, usual: float) -> float:
+def _setting(asked: ByModality, name: str, usual: float) -> float:
     return asked.get(name, asked.get(OTHERS, usual)) if isinstance(asked, Mapping) else asked

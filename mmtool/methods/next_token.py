@@ -10,7 +10,7 @@ from mmtool.data.sequence import conditional_document
 from mmtool.methods.likelihood import Likelihood
 from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
-from mmtool.model.decode import Generated, generate, score, score_after_each
+from mmtool.model.decode import Generated, generate, score, score_pairs
 from mmtool.model.transformer import Transformer
 
 
@@ -33,4 +33,4 @@ class NextToken(PooledStates, Likelihood):
     ) -> np.ndarray:
         """As of every likelihood; each of the given samples is read once, and each target after it."""
         prompts = [self.segments(sample, have, loss=()) for sample in given]
-        return score_after_each(model, prompts, [self.segments(target, [name], loss=[name]) for target in targets])
+        return score_pairs(model, prompts, [self.segments(target, [name], loss=[name]) for target in targets])

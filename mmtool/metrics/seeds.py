@@ -25,7 +25,7 @@ def over_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [_averaged(rows) for rows in groups.values()]
 
 
-def against_others(results: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+def paired_differences(results: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
     """Run `name` against every other run that was trained with the same seeds: the difference of each metric (of perplexities the ratio)
     averaged over seeds; none where there are fewer than two. `run` is the other one."""
     by_seed: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)

@@ -160,15 +160,15 @@ def _score(model: Transformer, documents: Sequence[Document], view: View) -> tup
 
 
 @torch.no_grad()
-def score_after_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+def score_pairs(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
     """(prompts, targets) log-likelihood in nats of every target, a segment, after every prompt; each prompt is read once."""
     log_p, longest = np.zeros((len(prompts), len(targets))), max(map(len, targets), default=0)
     for rows in passes(model, [len(prompt) + longest for prompt in prompts]):
-        log_p[rows] = _score_after_each(model, [prompts[i] for i in rows], targets)
+        log_p[rows] = _score_pairs(model, [prompts[i] for i in rows], targets)
     return log_p
 
 
-def _score_after_each(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
+def _score_pairs(model: Transformer, prompts: Sequence[Document], targets: Sequence[Document]) -> np.ndarray:
     """The same for as many prompts as one pass holds."""
     cache, filled_NP = _prefill(model, prompts, 1)
     device, (batch, start) = filled_NP.device, filled_NP.shape

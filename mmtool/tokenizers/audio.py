@@ -160,8 +160,8 @@ class AudioCodecTokenizer(AudioTokenizer):
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("mel.")}
-        codec = Codec.from_tensors(CodecShape.from_json(settings["codec"]), own)
+        codec_tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mel.")}
+        codec = Codec.from_tensors(CodecShape.from_json(settings["codec"]), codec_tensors)
         mean, scale = (np.array(tensors[name]) for name in ("mel.mean", "mel.scale"))
         return cls(MelFrames(**settings["frames"]), codec, mean, scale, settings["trim_db"], settings["normalise"])
 

@@ -46,11 +46,11 @@ class AudioPatchTokenizer(AudioTokenizer):
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Patches (L, patch * mels) of each recording; at least one. Raises DataError for a recording without samples."""
-        found = []
+        tokens = []
         for value in values:
             levels = (self.log_mel(value).numpy() - np.log(self.frames.floor)) / self.step
-            found.append(levels.round().clip(0, LEVELS).astype(np.uint8).T.reshape(-1, self.patch_width))
-        return found
+            tokens.append(levels.round().clip(0, LEVELS).astype(np.uint8).T.reshape(-1, self.patch_width))
+        return tokens
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Sound (L * patch * hop,) float32 in [-1, 1]; no tokens are no sound."""

@@ -248,8 +248,8 @@ def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[T
     results = [torch.zeros(0)] * len(rows)
     for length in sorted({row.shape[-1] for row in rows} - {0}):
         places = [i for i, row in enumerate(rows) if row.shape[-1] == length]
-        made = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
-        for i, result in zip(places, made, strict=True):
+        outputs = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
+        for i, result in zip(places, outputs, strict=True):
             results[i] = result
     return results
 

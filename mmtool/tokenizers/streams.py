@@ -173,8 +173,8 @@ class Quantiles(Stream):
         return (rows < self.low) | (rows > self.high)
 
     def tensors(self) -> Tensors:
-        found = {"edges": self.edges, "centres": self.centres, "low": self.low, "high": self.high}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
+        tensors = {"edges": self.edges, "centres": self.centres, "low": self.low, "high": self.high}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 BINNINGS: dict[str, type[WholeNumbers] | type[MuLaw] | type[Quantiles]] = {
@@ -211,4 +211,4 @@ def stream_from(record: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
 
 def _place(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The bin of each value: that of the first edge that is not below it."""
-    return np.stack([np.searchsorted(own, column) for own, column in zip(edges, rows.T, strict=True)], axis=1).reshape(rows.shape)
+    return np.stack([np.searchsorted(edge, column) for edge, column in zip(edges, rows.T, strict=True)], axis=1).reshape(rows.shape)

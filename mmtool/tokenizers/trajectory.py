@@ -91,13 +91,13 @@ class TrajectoryTokenizer:
         if not len(tokens):
             return []
         codes = np.stack([np.asarray(row, np.int64) for row in tokens]).reshape(len(tokens) * self.steps, self.slots)
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         first = slot = 0
         for stream in self.streams:
-            own = np.clip(codes[:, slot : slot + stream.width] - first, 0, stream.size - 1)
-            found[stream.name] = stream.decode(own).reshape(len(tokens), self.steps, *stream.shape)
+            stream_codes = np.clip(codes[:, slot : slot + stream.width] - first, 0, stream.size - 1)
+            arrays[stream.name] = stream.decode(stream_codes).reshape(len(tokens), self.steps, *stream.shape)
             first, slot = first + stream.size, slot + stream.width
-        return [{name: array[i] for name, array in found.items()} for i in range(len(tokens))]
+        return [{name: array[i] for name, array in arrays.items()} for i in range(len(tokens))]
 
     def check(self, value: Clip, where: object = None) -> None:
         """Raise DataError where a clip has another length than the ones of fitting, lacks a stream, or has one of another shape."""
@@ -108,7 +108,7 @@ class TrajectoryTokenizer:
 
     def beyond(self, value: Clip) -> dict[str, int]:
         """How many numbers of each stream of a clip lie beyond the range of its codes, which are encoded as if they lay at its ends."""
-        counts = {own.name: int(own.beyond(_rows(value, own.name, own.shape)).sum()) for own in self.streams}
+        counts = {stream.name: int(stream.beyond(_rows(value, stream.name, stream.shape)).sum()) for stream in self.streams}
         return {name: count for name, count in counts.items() if count}
 
     def write(self, value: Clip, stem: Path) -> Path:
@@ -127,20 +127,25 @@ class TrajectoryTokenizer:
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TrajectoryTokenizer":
         streams = []
         for record in settings["streams"]:
-            own = f"{record['name']}."
-            streams.append(stream_from(record, {name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)}))
+            prefix = f"{record['name']}."
+            streams.append(stream_from(record, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}))
         return cls(settings["steps"], streams)
 
     def _measure(self, values: Sequence[Clip]) -> dict[str, Any]:
         """Per stream, and over all: the mean and the worst R2."""
-        streams = {own.name: own.measure(np.concatenate([_rows(value, own.name, own.shape) for value in values])) for own in self.streams}
-        means = [own["r2"] for own in streams.values() if own["r2"] is not None]
+        streams = {
+            stream.name: stream.measure(np.concatenate([_rows(value, stream.name, stream.shape) for value in values]))
+            for stream in self.streams
+        }
+        means = [stream["r2"] for stream in streams.values() if stream["r2"] is not None]
         return {
             "samples": len(values),
             "steps": self.steps,
             "tokens_per_step": self.slots,
             "reconstruction_r2": round(float(np.mean(means)), 5) if means else None,
-            "reconstruction_r2_worst": min((own["r2_worst"] for own in streams.values() if own["r2_worst"] is not None), default=None),
+            "reconstruction_r2_worst": min(
+                (stream["r2_worst"] for stream in streams.values() if stream["r2_worst"] is not None), default=None
+            ),
             "streams": streams,
         }
 

@@ -86,8 +86,8 @@ class LabelledTask:
         known = self._known(targets)
         if not known.any():
             return {}
-        found = {name: self._estimate(name, outputs[known], targets[known], seed) for name in metrics or self.metrics}
-        return {name: estimate for name, estimate in found.items() if estimate is not None and estimate.defined}
+        estimates = {name: self._estimate(name, outputs[known], targets[known], seed) for name in metrics or self.metrics}
+        return {name: estimate for name, estimate in estimates.items() if estimate is not None and estimate.defined}
 
     def _estimate(self, metric: str, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Estimate | None:
         raise NotImplementedError

@@ -143,11 +143,11 @@ def _changes(config: PretrainConfig, train: TokenSet, output: Path) -> list[str]
 
 def _gallery(train: TokenSet, seed: int) -> list[Sample]:
     """Random training samples, up to `GALLERY_SIZE` of each combination of modalities."""
-    found: Counter[tuple[str, ...]] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
     chosen = []
     for i in np.random.default_rng(seed).permutation(len(train)):
-        found[tuple(train.present(int(i)))] += 1
-        if found[tuple(train.present(int(i)))] <= GALLERY_SIZE:
+        counts[tuple(train.present(int(i)))] += 1
+        if counts[tuple(train.present(int(i)))] <= GALLERY_SIZE:
             chosen.append(train[int(i)])
     return chosen
 
