@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from mmtool.common.threads import affinity_cpus, set_thread_defaults
 
 if TYPE_CHECKING:
-    from mmtool.api import Imputed, Run, load, open_shards
+    from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize
 
 __version__ = "0.1.0"
 __all__ = [
+    "Adapter",
     "DataError",
     "Imputed",
     "MmtoolError",
@@ -39,7 +40,7 @@ __all__ = [
     "tokenize",
 ]
 
-_ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api"}
+_ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= dict.fromkeys(("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"), "verbs")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 

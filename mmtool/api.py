@@ -12,9 +12,10 @@ in memory:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
@@ -23,6 +24,11 @@ from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.sources import Item
+from mmtool.training.hardware import pick_device
+
+if TYPE_CHECKING:
+    from mmtool.adaptation.adapter import Adapter as OpenedAdapter
+    from mmtool.adaptation.joint_embedding import Encodings
 
 Names = str | Sequence[str]
 PathLike = str | Path
@@ -145,10 +151,70 @@ class Run:
         return chosen
 
 
-def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None) -> Run:
-    """Open what `pretrain` or `finetune` wrote, on a device (None: a GPU where there is one). checkpoint: the name of one (None: the
-    newest). Raises DataError where there is no run."""
-    return Run(Imputer.open(Path(path), checkpoint=checkpoint, device=device))
+class Adapter:
+    """An adapter with its frozen encoders, opened: `mmtool.load("adapter/")`.
+
+    modalities: names of those that the method uses. model: what it is underneath.
+    """
+
+    def __init__(self, opened: "OpenedAdapter") -> None:
+        self._opened, self.model = opened, opened.model
+        self.modalities: tuple[str, ...] = tuple(opened.model.names)
+
+    def predict(self, samples: Sequence[Sample] | TokenSet) -> np.ndarray:
+        """(N,) labels as text, or numbers, from whatever the samples hold. Raises DataError for one without any modality."""
+        from mmtool.adaptation.joint_embedding import masks_of
+
+        encodings = self._encodings(list(samples))
+        with torch.no_grad():
+            outputs = self.model(encodings, masks_of(encodings.present))[0]
+        return self._opened.task.decode(outputs.float().cpu().numpy())
+
+    def embeddings(self, samples: Sequence[Sample] | TokenSet, want: str, have: Names = ()) -> np.ndarray:
+        """(N, W) float32 embeddings of the modality `want`: the encoder's where a sample holds it, else predicted from its modalities
+        `have` (none named: all it holds). What `have` leaves out counts as absent. Raises DataError for a sample without any of these."""
+        from mmtool.adaptation.embeddings import embedding_table
+
+        self._known([want, *_names(have)])
+        chosen = list(samples)
+        table = embedding_table(self._opened, chosen, self._encodings(chosen), _names(have), want)
+        if len(table["key"]) < len(chosen):
+            known = set(table["key"].tolist())
+            lacking = next(sample.key for sample in chosen if sample.key not in known)
+            raise DataError(
+                f"the sample holds nothing to predict {want} from.", where=lacking, fix="Leave it out, or name others in have=."
+            )
+        embedding: np.ndarray = table["embedding"]
+        return embedding
+
+    def _encodings(self, samples: Sequence[Sample]) -> "Encodings":
+        from mmtool.adaptation.batches import encode_all
+
+        for sample in samples:
+            if not set(sample.tokens) & set(self.modalities):
+                what = f"the sample holds none of {', '.join(self.modalities)}."
+                raise DataError(what, where=sample.key, fix="Leave it out.")
+        return encode_all(self.model, samples, next(self.model.parameters()).device)
+
+    def _known(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.modalities:
+                fix = f"It knows {', '.join(self.modalities)}."
+                raise UsageError(f"the adapter has no encoder of {name!r}.", where="adapter", fix=fix)
+
+
+def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None, shards: PathLike | None = None) -> "Run | Adapter":
+    """Open what `pretrain` or `finetune` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
+
+    device: None is a GPU where there is one. checkpoint: the name of one of a run's (None: the newest). shards: the token set that an adapter's samples come from, whose tokenizers
+    Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one that the adapter was trained on.
+    """
+    from mmtool.adaptation.adapter import is_adapter, open_adapter
+
+    if not is_adapter(Path(path)):
+        return Run(Imputer.open(Path(path), checkpoint=checkpoint, device=device))
+    tokenizers = {} if shards is None else open_token_set(Path(shards), split_directories(Path(shards))[0]).tokenizers
+    return Adapter(open_adapter(Path(path), tokenizers, torch.device(device) if device else pick_device()))
 
 
 def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sample]:

@@ -46,6 +46,21 @@ class Result:
     err: str
 
 
+@pytest.fixture(autouse=True)
+def quick_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are put together but not rendered, which takes a second or two each, except in tests marked `figures`."""
+    if "figures" in request.keywords:
+        return
+    from mmtool.evaluation.figures import curves, plots
+
+    def save(figure: object, stem: Path) -> None:
+        for suffix in ("png", "svg"):
+            stem.with_suffix(f".{suffix}").write_bytes(b"not rendered")
+
+    for module in (plots, curves):
+        monkeypatch.setattr(module, "save", save)
+
+
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Raw:
     folder = tmp_path_factory.mktemp("raw")

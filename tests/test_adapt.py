@@ -7,12 +7,14 @@ import pytest
 import torch
 from test_training import make_shards, sample, settings
 
+import mmtool as mmtool_package
 from mmtool.adaptation.adapter import open_adapter, read_record
 from mmtool.adaptation.batches import labelled_samples, missingness
 from mmtool.adaptation.config import AdaptConfig
 from mmtool.adaptation.train import AdaptTrainer, adapt
 from mmtool.common.errors import DataError
 from mmtool.common.output import OutputPath
+from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.training.pretrain import pretrain
 
@@ -36,6 +38,7 @@ def common(world):
     return [world / "shards", *encoders(world), "--label", "class", "--missing-rate", "0.7", "--missing", "both"]
 
 
+@pytest.mark.figures
 def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, mmtool):
     out = tmp_path / "adapter"
     done = mmtool("adapt", *common(world), "--steps", 150, "--set", "batch=32", "--set", "learning_rate=0.01", "--json", "-o", out)
@@ -65,6 +68,16 @@ def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, 
     assert found["embedding"].shape == (48, 32) and found["predicted"].all() and set(found["given"]) == {"a"}
     for folder in (filled, tmp_path / "report"):
         OutputPath(folder, force=True).check_directory()  # nothing in it is foreign
+    adapter = mmtool_package.load(out)
+    samples = mmtool_package.open_shards(world / "shards", split="validation")
+    predicted = adapter.embeddings([Sample(each.key, {"a": each.tokens["a"]}) for each in samples], want="b")
+    np.testing.assert_allclose(
+        predicted[np.argsort([each.key for each in samples])], found["embedding"][np.argsort(found["key"])], atol=1e-5
+    )
+    right = adapter.predict(samples) == np.array([str(each.labels["class"]) for each in samples])
+    assert right.mean() == pytest.approx(values["accuracy, any missing", 0.0])
+    with pytest.raises(DataError, match="none of a, b"):
+        adapter.predict([Sample("empty", {})])
     lines = [json.loads(line) for line in (filled / "imputed.jsonl").read_text().splitlines()]
     assert len(lines) == 48 and lines[0]["files"] == ["b.npz"] and mmtool("lint", filled).code == 0
 

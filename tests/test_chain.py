@@ -63,6 +63,7 @@ def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, An
         assert value(rows["chain"], NAME, given, target, "perplexity") < value(rows["chain"], "commutative", given, target, "perplexity")
 
 
+@pytest.mark.figures
 def test_the_report_shows_the_chain_beside_its_run(toy: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(label="class", limit=12, impute=CHAINED)
     done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", config)

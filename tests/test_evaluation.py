@@ -183,6 +183,7 @@ def test_every_direction_is_evaluated_and_marked(world: Path) -> None:
     assert done.contact_sheet is None
 
 
+@pytest.mark.figures
 def test_the_report_can_be_read_looked_at_and_listened_to(world: Path) -> None:
     done = evaluate_both(world, contact_samples=5, draws=2)
     report = json.loads((done.report / "report.json").read_text())

@@ -1,5 +1,6 @@
 """A Cox model fitted on real tables orders patients by risk, tells imputed tables that keep it from those that do not."""
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmtool.data.sample import Sample
 from mmtool.evaluation.reference.cox import CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
+from mmtool.metrics.intervals import bootstrap
 from mmtool.metrics.survival import concordance, outcomes_of
 from mmtool.tokenizers.table import TableTokenizer
 
@@ -65,6 +67,20 @@ def test_concordance_of_a_perfect_order() -> None:
     assert concordance(np.array([4.0, 3, 2, 1]), outcomes, 0).value == 1
     assert concordance(np.array([1.0, 2, 3, 4]), outcomes, 0).value == 0
     assert concordance(np.zeros(2), np.array([[1, 0], [2, 0]], float), 0) is None
+
+
+def test_concordance_is_that_of_scikit_survival_on_every_resample() -> None:
+    from sksurv.metrics import concordance_index_censored
+
+    random = np.random.default_rng(0)
+    times, events = random.exponential(size=70).round(1) + 0.1, random.random(70) < 0.6
+    risk = (random.normal(size=70) - times).round(1)  # ties among times and among risks
+
+    def expected(rows: np.ndarray) -> float:
+        return float(concordance_index_censored(events[rows], times[rows], risk[rows])[0])
+
+    ours, theirs = concordance(risk, np.stack([times, events], 1), 0), bootstrap(expected, 70, 0)
+    assert ours is not None and astuple(ours) == pytest.approx(astuple(theirs), abs=1e-9)
 
 
 def test_outcomes_come_from_labels() -> None:

@@ -15,6 +15,7 @@ def test_help_names_every_task(mmtool) -> None:
     assert f"{', '.join(TASKS)}, or all" in shown
 
 
+@pytest.mark.figures
 def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     runs = [toy / "commutative", toy / "contrastive"]
     command = ["evaluate", *runs, toy / "shards", "--task", "all", "--candidates", 20, "--contact-samples", 2, "--label", "class"]

@@ -69,7 +69,7 @@ def impute_embeddings(
             raise UsageError(f"the adapter has no encoder of {name!r}.", where="--have/--want", fix=fix)
     samples = [part[i] for part in parts for i in range(len(part)) if set(part.present(i)) & set(have or names)][:limit]
     encodings = encode_all(adapter.model, samples, device) if samples else None
-    tables = {target: _table(adapter, samples, encodings, have, target) for target in want or names} if encodings else {}
+    tables = {target: embedding_table(adapter, samples, encodings, have, target) for target in want or names} if encodings else {}
     counts = {target: int(table["predicted"].sum()) for target, table in tables.items()}
     if not any(counts.values()):
         held = ", ".join(sorted({name for sample in samples for name in sample.tokens})) or "nothing"
@@ -82,8 +82,11 @@ def impute_embeddings(
     return EmbeddingSummary(str(output), len(used), len(samples) - len(used), {name: count for name, count in counts.items() if count})
 
 
-def _table(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, have: Sequence[str], target: str) -> dict[str, Any]:
-    """Key, embedding, predicted and given of every sample that holds `target` or has what it takes to predict it."""
+def embedding_table(adapter: Adapter, samples: Sequence[Sample], encodings: Encodings, have: Sequence[str], target: str) -> dict[str, Any]:
+    """Key, embedding, predicted and given (see above) of every sample that holds `target` or has what it takes to predict it.
+
+    encodings: of the samples. have: what counts as present (nothing named: all that a sample holds).
+    """
     m, names = adapter.model.names.index(target), adapter.model.names
     given: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):

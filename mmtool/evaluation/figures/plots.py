@@ -160,6 +160,8 @@ def _direction(row: Mapping[str, Any]) -> str:
 
 def save(figure: Figure, stem: Path) -> None:
     """Write STEM.png and STEM.svg; the same figure gives the same bytes."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for both files
     for suffix, options in (("png", {"dpi": 144}), ("svg", {"metadata": {"Date": None}})):
         file = BytesIO()
         with rc_context({"svg.hashsalt": "mmtool"}):
