@@ -206,8 +206,8 @@ class Adapter:
 def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None, shards: PathLike | None = None) -> "Run | Adapter":
     """Open what `pretrain` or `finetune` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
 
-    device: None is a GPU where there is one. checkpoint: the name of one of a run's (None: the newest). shards: the token set that an adapter's samples come from, whose tokenizers
-    Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one that the adapter was trained on.
+    device: None is a GPU where there is one. checkpoint: of a run, None is the newest. shards: the token set of an adapter's samples, whose
+    tokenizers Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one of the training.
     """
     from mmtool.adaptation.adapter import is_adapter, open_adapter
 
