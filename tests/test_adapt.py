@@ -108,6 +108,7 @@ def test_a_comparison_may_be_given_minutes(world, tmp_path, mmtool):
     assert 0.6 <= elapsed[-1] < 6, "not as long as 1,000 steps take"
 
 
+@pytest.mark.thorough
 def test_a_comparison_averages_seeds_and_continues(world, tmp_path, mmtool):
     columns = ["--methods", "joint,zeros,ridge,mean,dropout,late,mse,complete,alone:a", "--variant", "few:joint:prompts=2"]
     arguments = ["compare", *common(world), *columns, "--seeds", "0,1", "--steps", 4, "--set", "batch=16", "--limit", 20, "--json"]

@@ -155,6 +155,7 @@ def test_a_run_that_needs_no_link_is_said_to_need_none(tmp_path: Path, capsys: p
     assert NAME not in {row["run"] for row in done.rows}
 
 
+@pytest.mark.thorough
 def test_a_comparison_asks_its_columns_link_by_link(tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     variants = {name: settings(method=name, steps=2, checkpoint_every=0) for name in ("causal", "commutative")}

@@ -36,6 +36,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
+@pytest.mark.thorough
 def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
@@ -128,6 +129,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
     assert trained == [] and not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
     shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     compare(variants("causal"), [0], shards, tmp_path / "out", config)

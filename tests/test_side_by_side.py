@@ -130,6 +130,7 @@ def wait_for(arrived: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_a_grid_side_by_side_is_the_grid(tmp_path: Path) -> None:
     shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     variants = {method: settings(method=method, steps=4, checkpoint_every=0) for method in ("causal", "contrastive", "commutative")}

@@ -31,6 +31,7 @@ def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
         csv.writer(file).writerows([header, *([f"p{i:03d}", *row] for i, row in enumerate(rows))])
 
 
+@pytest.mark.thorough
 def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Path, mmtool: Callable[..., Any]) -> None:
     pytest.importorskip("sksurv", reason="needs the extra [survival]")
     for name in SIZES:
