@@ -1,7 +1,7 @@
 """`mmtool impute`: samples in which modalities are missing in, real files of these out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +35,9 @@ from mmtool.cli.options import (
 from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.entries import SourceOptions
 
+if TYPE_CHECKING:
+    from mmtool.imputation.files import ImputeSummary
+
 REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
@@ -45,6 +48,7 @@ EXAMPLES = examples(
     "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o imputed/",
     "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o imputed/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
+    "mmtool impute run/ shards/ --draws 16 --format h5mu -o imputed/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o imputed/",
 )
 
@@ -95,7 +99,10 @@ def impute(
         Literal["raw", "embedding"],
         typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
     ] = "raw",
-    format: Annotated[Literal["npz", "parquet"], typer.Option(help="Of embeddings.", rich_help_panel=EMBEDDINGS)] = "npz",
+    format: Annotated[
+        Literal["csv", "h5ad", "h5mu", "npz", "parquet"] | None,
+        typer.Option(help="Of tables: csv, h5ad, h5mu; of embeddings: npz, parquet.", show_default="csv, npz"),
+    ] = None,
     encoders: EncoderSources = None,
     seed: Seed = 0,
     force: Force = False,
@@ -115,6 +122,7 @@ def impute(
     """
     if space == "embedding":
         refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
+        refuse_unused(context, f"as {format} with --space embedding", "--format", when=format not in (None, "npz", "parquet"))
         if data is None:
             raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
         from mmtool.adaptation.embeddings import impute_embeddings
@@ -122,7 +130,8 @@ def impute(
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
         with quieted(quiet):
             filled = impute_embeddings(
-                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources, format=format,
+                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources,
+                format="parquet" if format == "parquet" else "npz",
                 force=force,
             )  # fmt: skip
         made = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
@@ -131,6 +140,7 @@ def impute(
         raise UsageError("this is an adapter, which predicts embeddings.", where=run, fix="Add --space embedding.")
     if (data is None) == (not raw):
         raise UsageError("what is to be imputed?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
+    refuse_unused(context, "without --space embedding", "--format", when=format in ("npz", "parquet"))
     _refuse_unused(context, run, names(want), bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     inputs = [None if data == STREAM else data, donors, *files.values()]
@@ -148,6 +158,7 @@ def impute(
         seed=seed,
         donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else None,
         max_donors=max_donors,
+        format=format if format in ("h5ad", "h5mu") else "csv",
     )
     with quieted(quiet):
         if data is None:
@@ -156,18 +167,21 @@ def impute(
         else:
             samples_in = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, samples_in, output, options, force=force, inputs=inputs)
+    finish(done, _sentence(done), as_json, quiet)
+
+
+def _sentence(done: "ImputeSummary") -> str:
     made = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     left = [f"{done.complete:,} with nothing to impute"] if done.complete else []
     left += [f"{done.skipped - done.complete:,} without what it takes"] if done.skipped > done.complete else []
-    sentence = f"{done.output}: {made} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
-    finish(done, sentence, as_json, quiet)
+    return f"{done.output}: {made} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
 
 
 def _refuse_unused(context: typer.Context, run: Path, wanted: tuple[str, ...], raw: bool, donors: bool) -> None:
     """Refuse options that have no effect on files made by a run."""
     from mmtool.training.run import open_run
 
-    refuse_unused(context, "without --space embedding", "--format", "--encoder")
+    refuse_unused(context, "without --space embedding", "--encoder")
     refuse_unused(context, "with --raw", "--split", when=raw)
     refuse_unused(context, "without --raw", *OF_RAW, when=not raw)
     target = open_run(run).target

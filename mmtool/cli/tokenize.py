@@ -50,6 +50,7 @@ EXAMPLES = examples(
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
+    "mmtool tokenize table cells.h5mu --fit --name rna --layer counts --label cell_type -o tokens/rna.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
 )
 
@@ -122,6 +123,10 @@ def tokenize(
             metavar="NAME,...", help="Arrays that mark the ends of episodes.", show_default="usual names", rich_help_panel=READING
         ),
     ] = None,
+    layer: Annotated[str | None, typer.Option(help="Of AnnData (raw: its .raw).", show_default="X", rich_help_panel=READING)] = None,
+    mod: Annotated[
+        str | None, typer.Option(help="Modality to read of a MuData file.", show_default="--name, or the only one", rich_help_panel=READING)
+    ] = None,
     source_rate_hz: Annotated[
         float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
     ] = None,
@@ -185,6 +190,8 @@ def tokenize(
         clip=clip,
         split_within=fractions if split_within else None,
         ends=names(ends),
+        layer=layer,
+        mod=mod,
         source_rate_hz=source_rate_hz,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
@@ -222,6 +229,7 @@ def _check(context: typer.Context, kind: str, fit: bool, tokenizer: Path | None)
         raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
     refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
     refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
+    refuse_unused(context, f"on {kind}", "--layer", "--mod", when=kind != "table")
 
 
 def _settings(common: Mapping[str, Any], others: Sequence[str] | None) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def tokenize(
     in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
-    options, placement = options or SourceOptions(), Placement(split or Split(), split_label)
+    options, placement = replace(options or SourceOptions(), name=name), Placement(split or Split(), split_label)
     if split_label is not None and options.split_within is not None:
         raise UsageError("a label names the split of each sample.", where="--split-within", fix="Leave it or --split-label out.")
     outputs = _outputs(output, save_tokenizer, force, [*paths, tokenizer, guide, options.labels_path])

@@ -40,6 +40,9 @@ class SourceOptions:
     split_within: fractions of train, validation and test; the clips of each episode are dealt to them one behind the other, with a clip
         left out in between. Default: an episode lies in one split.
     ends: arrays that mark the ends of episodes where a file holds all steps one after another. Default: those of the usual names.
+    layer: of an AnnData file (or of a modality of MuData), `raw` for its `.raw`. Default: X.
+    mod: modality to read of a MuData file. Default: the one called `name`, or the only one.
+    name: of the modality that is read.
     source_rate_hz: sample rate of time series whose files state none.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
@@ -59,6 +62,9 @@ class SourceOptions:
     clip: int | None = None
     split_within: tuple[float, float, float] | None = None
     ends: tuple[str, ...] = ()
+    layer: str | None = None
+    mod: str | None = None
+    name: str | None = None
     source_rate_hz: float | None = None
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
