@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,11 @@ def test_raw_cells_and_donors_as_anndata(study: Path, run: Callable[..., Any]) -
     assert done.code == 0, done.err
     new = anndata.read_h5ad(study / "new/adt.h5ad")
     assert new.shape == (40, PROTEINS) and not new.layers and set(new.obs_names) == {f"cell{i:03d}" for i in range(40)}
+    layered = anndata.AnnData(np.full((3, GENES), np.nan), layers={"counts": mudata.read_h5mu(study / "cells.h5mu")["rna"].X[:3]})
+    layered.var_names = pd.Index([f"g{i}" for i in range(GENES)], dtype=object)
+    command = ("impute", study / "run", "--raw", f"rna={write(study / 'layered.h5ad', layered)}", "--want", "adt")
+    done = run(*command, "--layer", "counts", "-o", study / "layered")
+    assert done.code == 0 and len((study / "layered/adt.csv").read_text().splitlines()) == 4, done.err
     command = ("impute", study / "run", study / "shards", "--want", "adt", "--donors", study / "shards", "--draws", 2)
     assert run(*command, "--format", "h5ad", "-o", study / "donated").code == 0
     donated = anndata.read_h5ad(study / "donated/adt.h5ad")
@@ -259,3 +265,20 @@ def test_formats_that_do_not_suit_are_refused(project: Path, study: Path, run: C
     done = run("impute", project / "run", project / "shards", "--want", "text", "--format", "h5ad", "-o", tmp_path / "a")
     assert done.code == 2 and "nothing that is imputed is a table" in done.err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.data
+def test_a_real_mosaic_of_cells(tmp_path: Path) -> None:
+    data = Path(os.environ.get("MMTOOL_DATA", Path(__file__).parents[2] / "shared/data"))
+    path = data / "pbmc/quickstart_pbmc_mosaic.h5mu"
+    if not path.is_file():
+        pytest.skip(f"the mosaic is not at {path}; set MMTOOL_DATA")
+    options = {"label_columns": ("celltype", "batch")}
+    parts = {name: mmtool.tokenize("table", path, tmp_path / f"{name}.tar", name=name, source=options) for name in ("rna", "adt")}
+    assert {name: part.samples for name, part in parts.items()} == {"rna": 1200, "adt": 1200}
+    summary = mmtool.shard([tmp_path / "rna.tar", tmp_path / "adt.tar"], tmp_path / "shards")
+    assert sum(summary.samples.values()) == 1600
+    held: dict[str, set[str]] = {}
+    for sample in (sample for split in ("train", "validation", "test") for sample in open_token_set(tmp_path / "shards", split)):
+        held.setdefault(sample.labels["batch"][:2], set()).add("+".join(sorted(sample.tokens)))
+    assert held == {"p1": {"rna"}, "p2": {"adt"}, "p3": {"adt+rna"}, "p4": {"adt+rna"}}

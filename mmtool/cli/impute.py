@@ -16,6 +16,7 @@ from mmtool.cli.options import (
     Guidance,
     Json,
     KeyColumn,
+    Layer,
     OutputDirectory,
     Quiet,
     Seed,
@@ -42,7 +43,7 @@ REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
-OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip")
+OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip", "--layer")
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o imputed/",
     "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o imputed/",
@@ -78,6 +79,7 @@ def impute(
     by_row: ByRow = False,
     text_column: TextColumn = None,
     clip: Clip = None,
+    layer: Layer = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws per missing modality, the best first.", rich_help_panel=DRAWING)] = 1,
     temperature: Temperature = None,
@@ -162,7 +164,7 @@ def impute(
     )
     with quieted(quiet):
         if data is None:
-            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip)
+            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip, layer=layer)
             samples_in = raw_samples(run, files, options_of_raw, by_row=by_row)
         else:
             samples_in = stored_samples(run, stdin_or(data), split)

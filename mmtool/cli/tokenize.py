@@ -15,6 +15,7 @@ from mmtool.cli.options import (
     Fractions,
     Json,
     KeyColumn,
+    Layer,
     Output,
     Quiet,
     Seed,
@@ -123,7 +124,7 @@ def tokenize(
             metavar="NAME,...", help="Arrays that mark the ends of episodes.", show_default="usual names", rich_help_panel=READING
         ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Of AnnData (raw: its .raw).", show_default="X", rich_help_panel=READING)] = None,
+    layer: Layer = None,
     mod: Annotated[
         str | None, typer.Option(help="Modality to read of a MuData file.", show_default="--name, or the only one", rich_help_panel=READING)
     ] = None,
