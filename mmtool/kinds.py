@@ -80,7 +80,7 @@ KINDS: dict[str, Kind] = {
         writes=("txt",),
     ),
     "table": Kind(
-        suffixes=("csv", "tsv", "parquet"),
+        suffixes=("csv", "tsv", "parquet", "h5ad", "h5mu"),
         reader="mmtool.preprocessing.readers.tables:read_tables",
         preparer="mmtool.preprocessing.prepare:TablePreparer",
         augmentation=None,
@@ -89,7 +89,7 @@ KINDS: dict[str, Kind] = {
         player=None,
         is_text=False,
         schemes={"bins": "mmtool.tokenizers.table:TableTokenizer", "codec": "mmtool.tokenizers.table_codec:TableCodecTokenizer"},
-        writes=("csv",),
+        writes=("csv", "h5ad", "h5mu"),
     ),
     "trajectory": Kind(
         suffixes=("npz", "hdf5", "h5", "parquet"),

@@ -34,7 +34,7 @@ BELOW["__main__"] = {"cli"}
 BELOW["__init__"] = {"common", "api", "verbs"}
 VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py", "transformers")
+HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
 
 
 def modules() -> list[Path]:

@@ -1,13 +1,10 @@
 """Imputed tables are means, their bounds hold the truth as often as they say, and files say the same."""
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from mmtool.evaluation.outcomes import calibration
-from mmtool.imputation.tables import mean_rows, quantile_rows, write_table
+from mmtool.imputation.tables import mean_rows, quantile_rows, table_layers
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
@@ -83,11 +80,10 @@ def test_a_draw_that_says_missing_is_left_out_of_means_and_bounds() -> None:
     assert np.isfinite(quantile_rows(tokenizer, draws[:1])).all()
 
 
-def test_files_hold_means_and_bounds(tmp_path: Path) -> None:
+def test_layers_are_means_and_bounds() -> None:
     tokenizer, _, draws = encoded(1.0)
-    paths = write_table(tokenizer, ["p1", "p2"], draws[:2], [None, None], tmp_path / "genes")
-    assert [path.name for path in paths] == ["genes.csv", *(f"genes.q{share}.csv" for share in ("05", "25", "50", "75", "95"))]
-    tables = [[list(map(float, row[1:])) for row in list(csv.reader(path.open()))[1:]] for path in paths[1:]]
-    assert (np.diff(np.array(tables), axis=0) >= 0).all()
-    assert [row[0] for row in csv.reader(paths[0].open())] == ["key", "p1", "p2"]
-    assert [path.name for path in write_table(tokenizer, ["p1"], [draws[0][:1]], [None], tmp_path / "one")] == ["one.csv"]
+    layers = table_layers(tokenizer, draws[:2], [None, None])
+    assert list(layers) == ["", *(f"q{share}" for share in ("05", "25", "50", "75", "95"))]
+    bounds = np.stack([layers[name] for name in layers if name])
+    assert bounds.shape == (5, *layers[""].shape) and (np.diff(bounds, axis=0) >= 0).all()
+    assert list(table_layers(tokenizer, [draws[0][:1]], [None])) == [""]

@@ -103,9 +103,9 @@ def test_groups_that_are_not_read_are_named(tmp_path: Path, capfd: pytest.Captur
 @pytest.mark.parametrize(
     ("arrays", "listed"),
     [
-        (("data/demo_0/actions", "data/demo_1/actions"), "only data/demo_N"),
-        (("traj_0/obs", "traj_0/actions", "traj_1/obs"), "only traj_N/actions, traj_N/obs"),
-        (("observations_0", "observations_1", "actions_0", "actions_1"), "only actions_N, observations_N"),
+        (("runs/day_0/actions", "runs/day_1/actions"), "only runs/day_N"),
+        (("day_0/obs", "day_0/actions", "day_1/obs"), "only day_N/actions, day_N/obs"),
+        (("states_0", "states_1", "controls_0", "controls_1"), "only controls_N, states_N"),
     ],
 )
 def test_an_unknown_layout_is_refused_by_what_is_there(

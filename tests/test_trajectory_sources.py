@@ -48,7 +48,7 @@ def test_episodes_are_cut_into_clips_and_the_rest_is_reported(tmp_path: Path, ca
     np.testing.assert_array_equal(items["a-000004"].value["rewards"], [4, 5, 6, 7])
     np.testing.assert_array_equal(items["a-000004"].value["returns_to_go"], [49, 45, 40, 34])  # to the end of the episode
     assert "3 steps at the ends of episodes are left out" in capfd.readouterr().err
-    with pytest.raises(DataError, match=r"no episode is as long as a clip.*--clip than 12"):
+    with pytest.raises(DataError, match=r"no episode is as long as a clip.*--clip than 12: the longest has 11 steps"):
         read(tmp_path, clip=12)
     with pytest.raises(UsageError, match="clip of 0 steps"):
         read(tmp_path, clip=0)

@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused() -> None:
         tokenizer.encode([{**clip, "actions": np.full(STEPS, 9)}])
     with pytest.raises(DataError, match="rewards hold values that are no finite numbers"):
         tokenizer.encode([{**clip, "rewards": np.full(STEPS, np.nan)}])
-    with pytest.raises(DataError, match=r"from 5 to 8 steps.*--clip 32"):
+    with pytest.raises(DataError, match=r"from 5 to 8 steps.*--clip 4, which leaves out 8% of the steps"):
         fit([clip, {name: array[:5] for name, array in clip.items()}])
     assert fit(clips(), num_actions=18).encode([{**clip, "actions": np.full(STEPS, 9)}])
 

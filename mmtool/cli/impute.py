@@ -1,7 +1,7 @@
 """`mmtool impute`: samples in which modalities are missing in, real files of these out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from mmtool.cli.options import (
     Guidance,
     Json,
     KeyColumn,
+    Layer,
     OutputDirectory,
     Quiet,
     Seed,
@@ -35,16 +36,20 @@ from mmtool.cli.options import (
 from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.entries import SourceOptions
 
+if TYPE_CHECKING:
+    from mmtool.imputation.files import ImputeSummary
+
 REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
-OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip")
+OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip", "--layer")
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o imputed/",
     "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o imputed/",
     "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o imputed/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
+    "mmtool impute run/ shards/ --draws 16 --format h5mu -o imputed/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o imputed/",
 )
 
@@ -74,6 +79,7 @@ def impute(
     by_row: ByRow = False,
     text_column: TextColumn = None,
     clip: Clip = None,
+    layer: Layer = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws per missing modality, the best first.", rich_help_panel=DRAWING)] = 1,
     temperature: Temperature = None,
@@ -95,7 +101,10 @@ def impute(
         Literal["raw", "embedding"],
         typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
     ] = "raw",
-    format: Annotated[Literal["npz", "parquet"], typer.Option(help="Of embeddings.", rich_help_panel=EMBEDDINGS)] = "npz",
+    format: Annotated[
+        Literal["csv", "h5ad", "h5mu", "npz", "parquet"] | None,
+        typer.Option(help="Of tables: csv, h5ad, h5mu; of embeddings: npz, parquet.", show_default="csv, npz"),
+    ] = None,
     encoders: EncoderSources = None,
     seed: Seed = 0,
     force: Force = False,
@@ -115,6 +124,7 @@ def impute(
     """
     if space == "embedding":
         refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
+        refuse_unused(context, f"as {format} with --space embedding", "--format", when=format not in (None, "npz", "parquet"))
         if data is None:
             raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
         from mmtool.adaptation.embeddings import impute_embeddings
@@ -122,7 +132,8 @@ def impute(
         sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
         with quieted(quiet):
             filled = impute_embeddings(
-                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources, format=format,
+                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources,
+                format="parquet" if format == "parquet" else "npz",
                 force=force,
             )  # fmt: skip
         counts = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
@@ -131,6 +142,7 @@ def impute(
         raise UsageError("this is an adapter, which predicts embeddings.", where=run, fix="Add --space embedding.")
     if (data is None) == (not raw):
         raise UsageError("what is to be imputed?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
+    refuse_unused(context, "without --space embedding", "--format", when=format in ("npz", "parquet"))
     _refuse_unused(context, run, names(want), bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
     inputs = [None if data == STREAM else data, donors, *files.values()]
@@ -148,26 +160,30 @@ def impute(
         seed=seed,
         donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else None,
         max_donors=max_donors,
+        format=format if format in ("h5ad", "h5mu") else "csv",
     )
     with quieted(quiet):
         if data is None:
-            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip)
+            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip, layer=layer)
             samples_in = raw_samples(run, files, options_of_raw, by_row=by_row)
         else:
             samples_in = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, samples_in, output, options, force=force, inputs=inputs)
+    finish(done, _sentence(done), as_json, quiet)
+
+
+def _sentence(done: "ImputeSummary") -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     left = [f"{done.complete:,} with nothing to impute"] if done.complete else []
     left += [f"{done.skipped - done.complete:,} without what it takes"] if done.skipped > done.complete else []
-    sentence = f"{done.output}: {counts} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
-    finish(done, sentence, as_json, quiet)
+    return f"{done.output}: {counts} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
 
 
 def _refuse_unused(context: typer.Context, run: Path, wanted: tuple[str, ...], raw: bool, donors: bool) -> None:
     """Refuse options that have no effect on files made by a run."""
     from mmtool.training.run import open_run
 
-    refuse_unused(context, "without --space embedding", "--format", "--encoder")
+    refuse_unused(context, "without --space embedding", "--encoder")
     refuse_unused(context, "with --raw", "--split", when=raw)
     refuse_unused(context, "without --raw", *OF_RAW, when=not raw)
     target = open_run(run).target

@@ -48,6 +48,7 @@ ByRow = Annotated[
     typer.Option("--by-row", help="Join files without keys by row, if they have equally many rows.", rich_help_panel=LABELS),
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text.", rich_help_panel=READING)]
+Layer = Annotated[str | None, typer.Option(help="Of AnnData (raw: its .raw).", show_default="X", rich_help_panel=READING)]
 Clip = Annotated[
     int | None,
     typer.Option(min=1, help="Steps of the clips that episodes are cut into.", show_default="whole episodes", rich_help_panel=READING),

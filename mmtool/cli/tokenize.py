@@ -1,7 +1,8 @@
 """`mmtool tokenize`: raw files of one kind in, a token set of one modality out."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +15,7 @@ from mmtool.cli.options import (
     Fractions,
     Json,
     KeyColumn,
+    Layer,
     Output,
     Quiet,
     Seed,
@@ -49,6 +51,7 @@ EXAMPLES = examples(
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
+    "mmtool tokenize table cells.h5mu --fit --name rna --layer counts --label cell_type -o tokens/rna.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
 )
 
@@ -115,6 +118,16 @@ def tokenize(
         typer.Option(metavar="NAME,...", help="Names of the columns of a file without header.", rich_help_panel=READING),
     ] = None,
     clip: Clip = None,
+    ends: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...", help="Arrays that mark the ends of episodes.", show_default="usual names", rich_help_panel=READING
+        ),
+    ] = None,
+    layer: Layer = None,
+    mod: Annotated[
+        str | None, typer.Option(help="Modality to read of a MuData file.", show_default="--name, or the only one", rich_help_panel=READING)
+    ] = None,
     source_rate_hz: Annotated[
         float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
     ] = None,
@@ -149,6 +162,9 @@ def tokenize(
     ] = None,
     fractions: Fractions = (0.8, 0.1, 0.1),
     split_label: SplitLabel = None,
+    split_within: Annotated[
+        bool, typer.Option("--split-within", help="Divide episodes: clips of each in all splits, with gaps.", rich_help_panel=SPLITTING)
+    ] = False,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -158,10 +174,7 @@ def tokenize(
 
     Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
     """
-    if fit == (tokenizer is not None):
-        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
-        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
-    refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
+    _check(context, kind, fit, tokenizer)
     options = SourceOptions(
         key_column=key_column,
         text_column=text_column,
@@ -176,14 +189,16 @@ def tokenize(
         on_error=on_error,
         value_range=value_range,
         clip=clip,
+        split_within=fractions if split_within else None,
+        ends=names(ends),
+        layer=layer,
+        mod=mod,
         source_rate_hz=source_rate_hz,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
     )
     common = {"size": size, "patch": patch, "codebook": codebook, "n_bins": n_bins}
     common |= {"sample_rate_hz": sample_rate_hz, "vocabulary_size": vocabulary_size}
-    chosen = {name: value for name, value in common.items() if value is not None}
-    chosen |= {name: json_value(value) for name, value in assignments(settings, "--set").items()}
     target = stdout_or(output)
     from mmtool.preprocessing.splits import Split
     from mmtool.preprocessing.tokenize import tokenize as encode
@@ -196,7 +211,7 @@ def tokenize(
             name=name or kind,
             tokenizer=tokenizer,
             scheme=scheme,
-            settings=chosen,
+            settings=_settings(common, settings),
             options=options,
             split=Split(fractions, seed),
             split_label=split_label,
@@ -207,6 +222,21 @@ def tokenize(
             save_tokenizer=save_tokenizer,
         )
     finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
+
+
+def _check(context: typer.Context, kind: str, fit: bool, tokenizer: Path | None) -> None:
+    if fit == (tokenizer is not None):
+        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
+        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
+    refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
+    refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
+    refuse_unused(context, f"on {kind}", "--layer", "--mod", when=kind != "table")
+
+
+def _settings(common: Mapping[str, Any], others: Sequence[str] | None) -> dict[str, Any]:
+    """The settings that were given: those with options of their own, and those of --set."""
+    given = {name: value for name, value in common.items() if value is not None}
+    return given | {name: json_value(value) for name, value in assignments(others, "--set").items()}
 
 
 def _sentence(done: "TokenizeSummary") -> str:

@@ -1,22 +1,24 @@
 """Imputation into files: what samples lack, written as what it is (PNG, WAV, TXT, CSV, NPZ), and how much to trust it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmtool import __version__
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
+from mmtool.imputation.annotated import TableFormat, annotated, file_of, require_library, write_annotated
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
 from mmtool.imputation.sampling_params import PLAIN, SamplingParams
-from mmtool.imputation.tables import write_table
+from mmtool.imputation.tables import table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
@@ -27,7 +29,7 @@ class ImputeOptions:
     draws: imputations of each missing modality. params: how they are drawn.
     consistency: rank draws by how well the given modalities are predicted from them. limit: at most so many samples. seed: of the draws.
     donors: real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data.
-    max_donors: at most so many that hold what is wanted, at random."""
+    max_donors: at most so many that hold what is wanted, at random. format: of tables."""
 
     have: tuple[str, ...] = ()
     want: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class ImputeOptions:
     seed: int = 0
     donors: Sequence[Sample] | None = None
     max_donors: int = 1000
+    format: TableFormat = "csv"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def impute_files(
     """Impute missing modalities and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
-    below which a value lies with that probability.
+    below which a value lies with that probability. With `options.format` they are one `MODALITY.h5ad` each, or all one `imputed.h5mu`,
+    the bounds in layers and the run in `uns`.
 
     Of a finetuned run, what may also be wanted is its label: `LABEL.csv` holds the prediction for every sample, with the probability of
     each class.
@@ -68,6 +72,7 @@ def impute_files(
     """
     place = OutputPath(output, force, [run, *inputs])
     place.check_directory()
+    require_library(options.format)
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--draws/--max-donors", fix="Ask for fewer draws than donors.")
@@ -78,10 +83,14 @@ def impute_files(
     options.params.check(imputer.tokenizers)
     chosen = data[: options.limit] if options.limit else data
     if imputer.target and options.want == (imputer.target.label,):
+        if options.format != "csv":
+            raise UsageError("predicted labels are written as CSV.", where="--format", fix="Leave it out.")
         if options.donors is not None:
             raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
         return _predict_label(imputer, imputer.target, chosen, place, options)
     jobs = _jobs(imputer, chosen, options)
+    if options.format != "csv" and jobs and not any(isinstance(imputer.tokenizers[want], RowWriter) for _, want in jobs):
+        raise UsageError("nothing that is imputed is a table.", where="--format", fix="Leave it out.")
     if not jobs:
         raise UsageError(
             f"none of the {len(chosen)} samples has what is asked for."
@@ -94,11 +103,8 @@ def impute_files(
     for (have, want), samples in track(sorted(jobs.items()), "imputing"):
         imputations = _impute(imputer, samples, have, want, options)
         imputed[want] += [Imputed(sample.key, have, imputation) for sample, imputation in zip(samples, imputations, strict=True)]
-    with place.directory() as partial, open(partial / "imputed.jsonl", "w") as lines:
-        for want, values in imputed.items():
-            written = track(_write_values(imputer.tokenizers[want], partial, want, values), want, len(values))
-            for value, files in zip(values, written, strict=True):
-                lines.write(canonical_json({"modality": want, **value.to_json(), "files": files}) + "\n")
+    with place.directory() as partial:
+        _write(imputer, imputed, partial, options)
     used = {value.key for values in imputed.values() for value in values}
     counts = {want: len(values) for want, values in imputed.items()}
     return ImputeSummary(str(output), len(used), len(chosen) - len(used), counts, _num_complete(imputer, chosen, options))
@@ -190,20 +196,54 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
     return linked
 
 
+def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions) -> None:
+    """All files: values, and what is known of them."""
+    tables = {}
+    with open(folder / "imputed.jsonl", "w") as lines:
+        for want, values in imputed.items():
+            tokenizer = imputer.tokenizers[want]
+            if options.format != "csv" and isinstance(tokenizer, RowWriter):
+                tables[want] = _annotated(imputer, want, values, options)
+                written: Iterator[list[str]] = iter([[file_of(want, options.format)]] * len(values))
+            else:
+                written = track(_write_values(tokenizer, folder, want, values), want, len(values))
+            for value, files in zip(values, written, strict=True):
+                lines.write(canonical_json({"modality": want, **value.to_json(), "files": files}) + "\n")
+    if tables and options.format != "csv":
+        write_annotated(tables, folder, options.format)
+
+
+def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions) -> Any:
+    """An imputed table with its layers; the columns of its observations tell what imputed.jsonl does of the best draw."""
+    tokenizer: Any = imputer.tokenizers[want]
+    layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, imputed).items()}
+    known = [value.to_json() for value in imputed]
+    columns = {
+        "imputed_from": ["+".join(value.given) for value in imputed],
+        **{name: [record[name] and record[name][0] for record in known] for name in ("log_likelihood", "consistency")},
+        **({"donor": [record["donors"][0] for record in known]} if "donors" in known[0] else {}),
+    }
+    run = {"run": str(imputer.run.path), "method": imputer.method, "trained_on": imputer.trained_on, "version": __version__}
+    record = {**run, "modality": want, "draws": options.draws, "seed": options.seed}
+    return annotated(layers.pop(""), layers, [value.key for value in imputed], tokenizer.features, columns, record)
+
+
+def _layers(tokenizer: Any, imputed: Sequence[Imputed]) -> dict[str, np.ndarray]:
+    """Rows of a table: means under the name "" and quantiles, or of donors those of each rank, the best under the name ""."""
+    if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes):
+        return table_layers(tokenizer, [value.imputation.tokens for value in imputed], [value.imputation.expected for value in imputed])
+    ranks = zip(*(tokenizer.decode(value.ranked()) for value in imputed), strict=True)
+    return {str(rank) if rank else "": np.stack(rows) for rank, rows in enumerate(ranks)}
+
+
 def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequence[Imputed]) -> Iterator[list[str]]:
     """Decode and write all draws, batch by batch; gives the files of each imputed modality, the most trusted draw first.
 
-    Tables go into one CSV of means (and some of quantiles), rows of donors into one of each rank, everything else into one file per draw.
+    Tables go into one CSV for each of their layers, everything else into one file per draw.
     """
-    keys = [value.key for value in imputed]
-    if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes) and isinstance(tokenizer, RowWriter):
-        draws, means = [value.imputation.tokens for value in imputed], [value.imputation.expected for value in imputed]
-        paths = write_table(tokenizer, keys, draws, means, folder / want)
-        yield from ([path.name for path in paths] for _ in imputed)
-        return
     if isinstance(tokenizer, RowWriter):
-        ranks = zip(*(tokenizer.decode(value.ranked()) for value in imputed), strict=True)
-        paths = [tokenizer.write_rows(keys, rows, folder / _named(want, rank, ".csv")) for rank, rows in enumerate(ranks)]
+        keys, layers = [value.key for value in imputed], _layers(tokenizer, imputed)
+        paths = [tokenizer.write_rows(keys, list(rows), folder / f"{want}{'.' * bool(name)}{name}.csv") for name, rows in layers.items()]
         yield from ([path.name for path in paths] for _ in imputed)
         return
     for start in range(0, len(imputed), BATCH_ROWS):
@@ -214,6 +254,6 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequen
             yield [str(tokenizer.write(next(decoded), stem).relative_to(folder)) for stem in stems]
 
 
-def _named(stem: str, rank: int, suffix: str = "") -> str:
+def _named(stem: str, rank: int) -> str:
     """The best draw has the plain name, the others carry their rank."""
-    return f"{stem}.{rank}{suffix}" if rank else f"{stem}{suffix}"
+    return f"{stem}.{rank}" if rank else stem

@@ -1,6 +1,7 @@
 """What `impute` reads: samples of a token set, or raw files, in the tokens of a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
     tokenizers = opened.tokenizers()
     samples: dict[str, Sample] = {}
     for name, path in files.items():
-        _encode(tokenizers[name], name, path, options or SourceOptions(), samples)
+        _encode(tokenizers[name], name, path, replace(options or SourceOptions(), name=name), samples)
     for key, sample in samples.items():
         check_rows(key, sample.metadata.get(NUMBERED_ROWS, {}), by_row)
     return [samples[key] for key in sorted(samples)]

@@ -1,7 +1,6 @@
 """Imputed rows of tables: the mean of each missing value, and the bounds it lies between."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -30,13 +29,12 @@ def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTI
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def write_table(tokenizer: Any, keys: Sequence[str], draws: Draws, expected: Sequence[np.ndarray | None], stem: Path) -> list[Path]:
-    """Write `stem`.csv (means) and, with several draws, `stem`.q05.csv ... `stem`.q95.csv; give the paths, means first."""
-    paths = [tokenizer.write_rows(keys, mean_rows(tokenizer, draws, expected), stem.with_name(f"{stem.name}.csv"))]
+def table_layers(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """(N, F) means under the name "", and with several draws their quantiles q05 ... q95."""
+    layers = {"": mean_rows(tokenizer, draws, expected)}
     if len(draws[0]) > 1:
-        for share, rows in zip(QUANTILES, quantile_rows(tokenizer, draws), strict=True):
-            paths.append(tokenizer.write_rows(keys, rows, stem.with_name(f"{stem.name}.q{round(100 * share):02d}.csv")))
-    return paths
+        layers |= {f"q{round(100 * share):02d}": rows for share, rows in zip(QUANTILES, quantile_rows(tokenizer, draws), strict=True)}
+    return layers
 
 
 def _mean_values(tokenizer: Any, draws: Sequence[np.ndarray]) -> np.ndarray:

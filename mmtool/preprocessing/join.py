@@ -9,6 +9,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
+from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
@@ -56,18 +57,19 @@ class Collection:
 
 @dataclass(frozen=True)
 class Placement:
-    """Which split an item belongs to: by the label `split_label` where it is given, else by the hash of its group."""
+    """Which split an item belongs to: by the label `split_label` where it is given, else the one that its episode was divided to, else by
+    the hash of its group."""
 
     split: Split
     split_label: str | None = None
 
     def of(self, sample: Sample) -> str:
-        return self.place(sample.key, group_of(sample), sample.labels)
+        return self.place(sample.key, group_of(sample), sample.labels, sample.metadata)
 
-    def place(self, key: str, group: str, labels: Mapping[str, Any]) -> str:
+    def place(self, key: str, group: str, labels: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
         """Raises DataError for a label that names no split."""
         if self.split_label is None:
-            return self.split.of(group)
+            return str(metadata.get(SPLIT_WITHIN) or self.split.of(group))
         stated = labels.get(self.split_label)
         if str(stated) not in SPLIT_NAMES:
             what = f"the label {self.split_label!r} is {stated!r}, which is no split."

@@ -1,6 +1,7 @@
 """Raw tables by key, in the order of a tokenizer's features: the truth that imputed tables are compared with."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ def raw_rows(files: Mapping[str, Path], run: Path, options: SourceOptions | None
 
     Raises UsageError where a modality is no table, DataError where a file cannot be read or has other columns.
     """
-    return {name: _rows(name, path, run, options or SourceOptions()) for name, path in files.items()}
+    return {name: _rows(name, path, run, replace(options or SourceOptions(), name=name)) for name, path in files.items()}
 
 
 def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,18 @@ from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
-from mmtool.preprocessing.readers.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
+from mmtool.preprocessing.readers.entries import (
+    KEY,
+    Broken,
+    Entry,
+    LeftOut,
+    Note,
+    SourceOptions,
+    UnreadArrays,
+    is_unicode,
+    label_value,
+    name_of,
+)
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 
@@ -107,17 +119,19 @@ class _Gate:
         self.said: set[str] = set()
         self.unread: set[str] = set()
         self.quiet = quiet
-        self.in_a_row = self.left_out = 0
+        self.left_out, self.longest_left_out = Counter[str](), 0
+        self.in_a_row = 0
 
-    def admit(self, entry: Entry | Broken | LeftOut | Keys | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
-            self.left_out += entry.steps
+            self.left_out[entry.why] += entry.steps
+            self.longest_left_out = max(self.longest_left_out, entry.steps)
             return
         if isinstance(entry, Broken):
             self.reject(entry.where, entry.key, entry.error)
             return
-        if isinstance(entry, Keys):
+        if isinstance(entry, Keys | Note):
             if entry.kind not in self.said:
                 self.said.add(entry.kind)
                 self._say(str(entry))
@@ -157,9 +171,10 @@ class _Gate:
         good = len(self.seen)
         refuse_many(self.rejects, good, where)
         if self.left_out and not good:
-            raise DataError("no episode is as long as a clip.", where=where, fix=f"Give a smaller --clip than {self.options.clip}.")
-        if self.left_out:
-            self._say(f"{self.left_out:,} steps at the ends of episodes are left out: they are shorter than a clip.")
+            fix = f"Give a smaller --clip than {self.options.clip}: the longest has {self.longest_left_out} steps."
+            raise DataError("no episode is as long as a clip.", where=where, fix=fix)
+        for why, steps in self.left_out.items():
+            self._say(f"{steps:,} {why}")
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
         if len(self.absent) == good:

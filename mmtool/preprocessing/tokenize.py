@@ -26,11 +26,12 @@ from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items, refuse_many
+from mmtool.preprocessing.sources import EPISODE, Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
 
 MAX_FITTING_SAMPLES = 20_000
+EPISODES = "trajectory"  # the kind whose files often hold a single long one
 TRAIN = SPLITS[0]
 
 
@@ -89,7 +90,9 @@ def tokenize(
     in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
-    options, placement = options or SourceOptions(), Placement(split or Split(), split_label)
+    options, placement = replace(options or SourceOptions(), name=name), Placement(split or Split(), split_label)
+    if split_label is not None and options.split_within is not None:
+        raise UsageError("a label names the split of each sample.", where="--split-within", fix="Leave it or --split-label out.")
     outputs = _outputs(output, save_tokenizer, force, [*paths, tokenizer, guide, options.labels_path])
     _check(kind, name, augment, outputs)
     if tokenizer is None:
@@ -120,6 +123,7 @@ def tokenize(
             file.write(data)
     _write(outputs.tokens, modality, data, samples)
     _list_rejects(rejects, outputs.rejects)
+    _say_undivided(samples, options)
     encoder.report()
     counts = {"rejected": len(rejects), "absent": len(absent) + len(encoder.absent), "left_out": others.total}
     return _summary(modality, encoder, samples, counts, time.monotonic() - started)
@@ -194,7 +198,7 @@ def _fit(
     if options.on_error == "skip":  # what cannot be fitted to is rejected when it is encoded
         items = [item for item in items if preparer.can_fit(item.value, settings)] or items
     if not items:
-        raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix="Give more samples, or raise its fraction.")
+        raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix=_more_training_samples(kind, options))
     values, complete = preparer.for_fitting([item.value for item in items], settings)
     if guide is not None:
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
@@ -203,11 +207,26 @@ def _fit(
     return fitted, {item.key for item in items}
 
 
+def _more_training_samples(kind: str, options: SourceOptions) -> str:
+    fix = "Give more samples, or raise its fraction"
+    if kind == EPISODES and options.clip is None:
+        return f"{fix}, or divide long episodes between the splits, e.g. with --clip 32 --split-within."
+    return f"{fix}." if options.clip is None else f"{fix}, or divide each episode between the splits with --split-within."
+
+
+def _say_undivided(samples: Sequence[Sample], options: SourceOptions) -> None:
+    """Say so where all clips are of one episode and hence lie in one split: nothing is held out."""
+    episodes = {sample.metadata.get(EPISODE) for sample in samples}
+    if options.clip is not None and len(episodes) == 1 and len(samples) > 1 and options.split_within is None:
+        what = f"all {len(samples):,} clips are of one episode, so all lie in the {samples[0].split} split"
+        log(f"{what}; --split-within divides it between train, validation and test.")
+
+
 def _fitting_items(items: Iterator[Item], placement: Placement) -> list[Item]:
     """Training items in order of their keys: all, or the ones with the lowest hashes, so that file order does not matter."""
     chosen: list[tuple[int, str, Item]] = []
     for item in items:
-        if placement.place(item.key, item.group, item.labels) == TRAIN:
+        if placement.place(item.key, item.group, item.labels, item.metadata) == TRAIN:
             rank = -int.from_bytes(hashlib.sha256(item.key.encode()).digest()[:8], "big")
             push = heapq.heappush if len(chosen) < MAX_FITTING_SAMPLES else heapq.heappushpop
             push(chosen, (rank, item.key, item))
@@ -229,7 +248,7 @@ def _with_variants(kind: str, items: Iterator[Item], placement: Placement, augme
     vary = load(entry.augmentation) if entry.augmentation else None
     for item in items:
         yield item, None
-        if vary is None or placement.place(item.key, item.group, item.labels) != TRAIN:
+        if vary is None or placement.place(item.key, item.group, item.labels, item.metadata) != TRAIN:
             continue
         for number in range(1, augment + 1):
             key = f"{item.key}~{number}"
@@ -248,7 +267,8 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
             variant = {} if original is None else {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
             rows = {} if item.rows is None else {NUMBERED_ROWS: {encoder.name: item.rows}}
             metadata = {"group": item.group} | item.metadata | variant | rows
-            yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, placement.place(item.key, item.group, item.labels))
+            split = placement.place(item.key, item.group, item.labels, item.metadata)
+            yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split)
 
 
 def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:

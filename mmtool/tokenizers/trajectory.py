@@ -21,6 +21,7 @@ ORDER = ("returns_to_go", OBSERVATIONS, ACTIONS, "rewards")  # of the streams wi
 USUAL = (OBSERVATIONS, ACTIONS, "rewards")
 CHOICES = ("mu-law", "quantile")
 MAX_TOKENS_PER_STEP = 1024
+CLIP_LENGTHS, MAX_SHARE_LOST = (32, 16, 8, 4, 2), 0.25  # of clips that are proposed
 SETTINGS = {
     "streams": str | list | tuple,
     "binning": str | dict,
@@ -188,11 +189,22 @@ def _streams(settings: Mapping[str, Any], values: Sequence[Clip]) -> list[str]:
 
 def _steps(values: Sequence[Clip]) -> int:
     """The one length of all clips."""
-    lengths = {len(array) for value in values for array in value.values()}
-    if len(lengths) > 1:
-        fix = "Cut episodes into clips of one length, e.g. --clip 32."
+    lengths = [len(array) for value in values for array in list(value.values())[:1]]
+    if len(set(lengths)) > 1:
+        clip, lost = _fitting_clip(lengths)
+        fix = f"Cut episodes into clips of one length, e.g. --clip {clip}, which leaves out {lost:.0%} of the steps."
         raise DataError(f"the episodes have from {min(lengths)} to {max(lengths)} steps.", where="trajectory", fix=fix)
-    return lengths.pop()
+    return lengths[0]
+
+
+def _fitting_clip(lengths: Sequence[int]) -> tuple[int, float]:
+    """A length of clips for episodes of these lengths, and the share of steps that no such clip holds: the longest power of 2 up to 32 that
+    loses at most a quarter of the steps, else the one that loses least."""
+    total = sum(lengths)
+    lost = {clip: sum(length % clip for length in lengths) / total for clip in CLIP_LENGTHS}
+    good = [clip for clip, share in lost.items() if share <= MAX_SHARE_LOST]
+    clip = good[0] if good else min(lost, key=lost.__getitem__)
+    return clip, lost[clip]
 
 
 def _binning(settings: Mapping[str, Any], name: str) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", 
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
 KEY, NUMBERED = "key", "none"
+SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 
 
@@ -36,6 +37,12 @@ class SourceOptions:
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
     clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
         out. Default: whole episodes.
+    split_within: fractions of train, validation and test; the clips of each episode are dealt to them one behind the other, with a clip
+        left out in between. Default: an episode lies in one split.
+    ends: arrays that mark the ends of episodes where a file holds all steps one after another. Default: those of the usual names.
+    layer: of an AnnData file (or of a modality of MuData), `raw` for its `.raw`. Default: X.
+    mod: modality to read of a MuData file. Default: the one called `name`, or the only one.
+    name: of the modality that is read.
     source_rate_hz: sample rate of time series whose files state none.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
@@ -53,6 +60,11 @@ class SourceOptions:
     on_error: Literal["raise", "skip"] = "raise"
     value_range: tuple[float, float] | None = None
     clip: int | None = None
+    split_within: tuple[float, float, float] | None = None
+    ends: tuple[str, ...] = ()
+    layer: str | None = None
+    mod: str | None = None
+    name: str | None = None
     source_rate_hz: float | None = None
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
@@ -63,6 +75,11 @@ class SourceOptions:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
         if self.source_rate_hz is not None and not 0 < self.source_rate_hz < math.inf:
             raise UsageError(f"{self.source_rate_hz} Hz is no sample rate.", where="--source-rate-hz", fix="Give a number above 0.")
+        if self.split_within is not None and self.clip is None:
+            raise UsageError("episodes are divided between clips.", where="--split-within", fix="Say how long these are, e.g. --clip 32.")
+        if self.split_within is not None and self.group_column is not None:
+            fix = "Leave one of --split-within and --group-column out."
+            raise UsageError("samples of one group share a split.", where="--split-within", fix=fix)
 
     @property
     def label_names(self) -> dict[str, str]:
@@ -99,9 +116,21 @@ class Broken:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Steps of an episode that no clip holds: not an error, but counted and reported."""
+    """Steps of an episode that no clip holds: not an error, but counted and reported. why: what is said of all such steps."""
 
     steps: int
+    why: str = "steps at the ends of episodes are left out: they are shorter than a clip."
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is to be said of a file: once, for the first file of which something of this kind is."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.preprocessing.readers.raw_files import MAX_FILE_BYTES, RawFile
+from mmtool.tokenizers.trajectory import MAX_TOKENS_PER_STEP
 
 MAX_NESTING = 4
 NUMBERED = re.compile(r"(.*_)\d+")
@@ -39,20 +41,36 @@ def damage_named(where: str) -> Iterator[None]:
         raise DataError(f"the HDF5 file is damaged ({error}).", where=where, fix="Get it again.") from error
 
 
-def read_array(group: Any, name: str, where: str, depth: int = 0) -> np.ndarray:
+def read_array(group: Any, name: str, where: str, left_out: list[str]) -> np.ndarray:
     """One array; a group of arrays (an observation of several parts) is flattened into (steps, numbers), parts in order of their names.
 
+    Parts of a group that hold text, or pictures (more than 1,024 numbers in a step), are left out; their names are appended to `left_out`.
     Raises DataError for links to other files, objects, sizes beyond 4 GiB and parts that differ in length.
     """
     item = member(group, name, where)
     if not hasattr(item, "keys"):
         return _checked(item, name, where)
-    if depth == MAX_NESTING or not len(item):
-        raise DataError(f"the group {name!r} is empty or nested too deeply.", where=where, fix="Store plain arrays.")
-    parts = [read_array(item, part, where, depth + 1) for part in sorted(item)]
+    parts = list(_parts(item, name, where, left_out, 1))
+    if not parts:
+        raise DataError(f"the group {name!r} holds no arrays of numbers.", where=where, fix="Store plain arrays.")
     if len({len(part) if part.ndim else 0 for part in parts}) > 1:
         raise DataError(f"the parts of {name!r} differ in length.", where=where, fix="Store one value per step in each.")
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def _parts(group: Any, path: str, where: str, left_out: list[str], depth: int) -> Iterator[np.ndarray]:
+    for name in sorted(group):
+        item, inner = member(group, name, where), f"{path}/{name}"
+        if hasattr(item, "keys"):
+            if depth == MAX_NESTING:
+                raise DataError(f"the group {inner!r} is nested too deeply.", where=where, fix="Store plain arrays.")
+            yield from _parts(item, inner, where, left_out, depth + 1)
+        elif item.dtype.kind not in "buif":
+            left_out.append(f"{inner} (no numbers)")
+        elif (width := prod(item.shape[1:])) > MAX_TOKENS_PER_STEP:
+            left_out.append(f"{inner} ({width:,} numbers in each step)")
+        else:
+            yield _checked(item, name, where)
 
 
 def contents(group: Any, depth: int = 1) -> list[str]:

@@ -19,7 +19,7 @@ from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.audio import decode_recording
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.edf import read_edf
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
 from mmtool.tokenizers.base import PositiveNumber, check_settings
@@ -83,7 +83,7 @@ def prepared(signal: Signal, channels: Sequence[str], rate_hz: float, where: obj
     return resample_poly(samples, ratio.numerator, ratio.denominator, axis=0, padtype="line").astype(np.float32)
 
 
-def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     """Entries of one file; their values are `Signal`. With `options.clip` they are cut into clips `NAME-STEP` of so many samples, which
     never part between splits, and the rest at the end is left out.
 
@@ -98,7 +98,7 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
         yield from clip_entries(file.stem, file.where, load, options, {})
 
 
-def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     arrays = load_arrays(file)
     name = next((name for name in ARRAYS if name in arrays), None)
     if name is None:

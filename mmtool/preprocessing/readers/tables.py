@@ -10,7 +10,8 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, SourceOptions, row_entry
+from mmtool.preprocessing.readers import annotated
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, UnreadArrays, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, check_header, picked, read_cells
 from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
@@ -19,8 +20,12 @@ Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with Na
 Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
 
 
-def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note | UnreadArrays]:
     """Entries of one table; their values are ((F,) float32, feature names): every column but ids, labels and group is a feature."""
+    if file.format in annotated.FORMATS:
+        yield from annotated.read_annotated(file, options)
+        return
+    annotated.refuse_options(file, options)
     file = file.held()
     source, rows = _parquet_source(file) if file.format == "parquet" else _text_source(file, options)
     header = list(source.header)

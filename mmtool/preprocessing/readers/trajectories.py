@@ -1,20 +1,24 @@
-"""Trajectories: episodes of npz, HDF5 (D4RL, Minari) and Parquet files, whole or cut into clips of one length."""
+"""Trajectories: episodes of npz, HDF5 and Parquet files, whole or cut into clips of one length."""
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions, UnreadArrays, row_entry
-from mmtool.preprocessing.readers.episodes import Episode, read_episodes
+from mmtool.preprocessing.readers.clips import cut
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays, row_entry
+from mmtool.preprocessing.readers.episode_files import read_episodes
+from mmtool.preprocessing.readers.episodes import Episode
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 Clip = dict[str, np.ndarray]
 
 
-def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | UnreadArrays]:
-    """Entries of one file; their values are {stream: (steps, ...)}, their group is the episode, which never parts between splits.
+def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | UnreadArrays]:
+    """Entries of one file; their values are {stream: (steps, ...)}, their group is the episode, which never parts between splits unless
+    `options.split_within` divides it.
 
     With `options.clip` an episode is cut from its start into clips `EPISODE-STEP`, and the rest at its end is left out; else it is
     one sample `EPISODE`.
@@ -22,22 +26,28 @@ def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry |
     if options.clip is not None and options.clip < 1:
         raise UsageError(f"a clip of {options.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
     for episode in read_episodes(file, options):
-        if isinstance(episode, Broken | UnreadArrays):
+        if not isinstance(episode, Episode):
             yield episode
-            continue
-        length = options.clip or episode.steps
-        for start in range(0, episode.steps - length + 1, length):
-            key = f"{episode.name}-{start:06d}" if options.clip else episode.name
-            yield _entry(episode, key, start, start + length, options)
-        if episode.steps % length:
-            yield LeftOut(episode.steps % length)
+        elif options.clip is None:
+            yield _entry(episode, episode.name, 0, episode.steps, {}, options)
+        else:
+            yield from _clips(episode, options.clip, options)
 
 
-def _entry(episode: Episode, key: str, start: int, stop: int, options: SourceOptions) -> Entry:
+def _clips(episode: Episode, length: int, options: SourceOptions) -> Iterator[Entry | LeftOut | Note]:
+    for part in cut(episode.steps, length, episode.where, options):
+        if isinstance(part, LeftOut | Note):
+            yield part
+        else:
+            start, dealt = part
+            yield _entry(episode, f"{episode.name}-{start:06d}", start, start + length, dealt, options)
+
+
+def _entry(episode: Episode, key: str, start: int, stop: int, dealt: dict[str, Any], options: SourceOptions) -> Entry:
     load = partial(_clip, episode, start, stop)
-    found = row_entry(episode.row, key, episode.where, load, options)
-    group = found.group or (None if options.group_column and found.group is None else episode.name)
-    return Entry(key, episode.where, load, found.labels, group, {"episode": episode.name, "start": start}, episode.count)
+    entry = row_entry(episode.row, key, episode.where, load, options)
+    group = entry.group or (None if options.group_column and entry.group is None else episode.name)
+    return Entry(key, episode.where, load, entry.labels, group, {"episode": episode.name, "start": start, **dealt}, episode.count)
 
 
 def _clip(episode: Episode, start: int, stop: int) -> Clip:

@@ -18,7 +18,7 @@ from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, SourceOptions
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.images import BROKEN, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.tokenizers.base import PositiveNumber, check_settings
@@ -67,7 +67,7 @@ def at_rate(video: Video, rate_hz: float) -> np.ndarray:
     return video.frames[np.minimum((moments + 1e-6).astype(np.int64), len(video.frames) - 1)]
 
 
-def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     """Entries of one file; their values are `Video`. With `options.clip` they are cut into clips `NAME-FRAME` of so many frames, which
     never part between splits, and the rest at the end is left out.
 
@@ -81,7 +81,7 @@ def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         yield from clip_entries(file.stem, file.where, load, options, {})
 
 
-def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Keys]:
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     arrays = load_arrays(file)
     name = next((name for name in ARRAYS if name in arrays), None)
     if name is None:
