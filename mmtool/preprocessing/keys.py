@@ -172,9 +172,9 @@ class _Facts:
 
 
 def _look_at(source: RowSource, names: Sequence[str]) -> dict[str, _Facts]:
-    facts = {name: _Facts() for name in names}
+    facts = {name: _Facts() for name in names}  # in which a name that stands twice does once
     if facts:
-        for number, cells in enumerate(source.cells(names)):
+        for number, cells in enumerate(source.cells(list(facts))):
             for fact, value in zip(facts.values(), cells or (), strict=cells is not None):
                 fact.add(number, value)
     return facts

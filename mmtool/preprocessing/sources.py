@@ -12,7 +12,18 @@ from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
-from mmtool.preprocessing.readers.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
+from mmtool.preprocessing.readers.entries import (
+    KEY,
+    Broken,
+    Entry,
+    LeftOut,
+    Remark,
+    SourceOptions,
+    UnreadArrays,
+    is_unicode,
+    label_value,
+    name_of,
+)
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 
@@ -109,7 +120,7 @@ class _Gate:
         self.quiet = quiet
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | Broken | LeftOut | Keys | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Keys | Remark | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
@@ -117,7 +128,7 @@ class _Gate:
         if isinstance(entry, Broken):
             self.reject(entry.where, entry.key, entry.error)
             return
-        if isinstance(entry, Keys):
+        if isinstance(entry, Keys | Remark):
             if entry.kind not in self.said:
                 self.said.add(entry.kind)
                 self._say(str(entry))

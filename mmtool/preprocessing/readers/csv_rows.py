@@ -8,22 +8,24 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.entries import Broken
 
 Cells = Iterator[tuple[int, list[str]] | Broken]  # line number and cells of each row
 DAMAGE = re.compile("[\0\udc80-\udcff]")  # `decode("utf-8", "surrogateescape")` makes the latter of bytes that are not UTF-8
+csv.field_size_limit((1 << 31) - 1)  # characters of a cell, for which Python has 131,072
 SEPARATORS_OF_CHANCE = 8  # so many in the lines of one cell, as many in each as in the header, and the lines are taken for rows
 
 
 class Lines:
     """Lines of a text that remember those of the current row, and take back all but its first."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, number: int) -> None:
+        """number: of the line before the first one."""
         self._source, self._returned = io.StringIO(text, newline=""), deque[str]()
-        self.number, self.row = 0, list[str]()
+        self.number, self.row = number, list[str]()
 
     def __iter__(self) -> "Lines":
         return self
@@ -48,11 +50,11 @@ class Lines:
 class CsvRows:
     """Rows of a CSV text, blank lines left out. `expect` says what every row must be like; before, the first one is the header."""
 
-    def __init__(self, text: str, where: str, damaged: bool) -> None:
-        """damaged: the text may hold bytes that are not UTF-8, or null bytes."""
-        self._where, self._damaged = where, damaged
-        self._lines = Lines(text)
-        self._reader = csv.reader(self._lines, strict=True)
+    def __init__(self, text: str, where: str, damaged: bool, delimiter: str = ",", lines: int = 0) -> None:
+        """damaged: the text may hold bytes that are not UTF-8, or null bytes. lines: of the file before the text."""
+        self._where, self._damaged, self._delimiter = where, damaged, delimiter
+        self._lines = Lines(text, lines)
+        self._reader = self._read(self._lines)
         self._header: list[str] | None = None
         self._one_line: list[int] = []
 
@@ -89,7 +91,7 @@ class CsvRows:
         where = f"{self._where}:{self._lines.first}"
         if not all_lines:
             self._lines.take_back()
-            self._reader = csv.reader(self._lines, strict=True)
+            self._reader = self._read(self._lines)
         return Broken(where, DataError(what, where=where, fix=fix))
 
     def _swallowed(self, cells: list[str]) -> bool:
@@ -109,9 +111,12 @@ class CsvRows:
     def _is_row(self, line: str) -> bool:
         assert self._header is not None
         try:
-            return len(next(csv.reader([line], strict=True), [])) == len(self._header)
+            return len(next(self._read([line]), [])) == len(self._header)
         except csv.Error:
             return False
+
+    def _read(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, strict=True, delimiter=self._delimiter)
 
 
 def damage(lines: Collection[str], where: str, first: int) -> Broken | None:

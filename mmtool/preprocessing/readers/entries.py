@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.preprocessing.readers.table_options import TableOptions
 
 INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
+AS_USUAL = TableOptions()
 KEY, NUMBERED = "key", "none"
-MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
+SPELLINGS = "|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null"  # pandas, R, Excel
+CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pending]|[Discrepancy]"
+MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` may be names or classes: they are missing in numbers alone
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class SourceOptions:
     clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
         out. Default: whole episodes.
     source_rate_hz: sample rate of time series whose files state none.
+    table: how tables are read.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
 
@@ -54,6 +59,7 @@ class SourceOptions:
     value_range: tuple[float, float] | None = None
     clip: int | None = None
     source_rate_hz: float | None = None
+    table: TableOptions = AS_USUAL
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
 
@@ -113,11 +119,23 @@ class UnreadArrays:
     known: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Remark:
+    """Something that was decided for the user, and is said once for all files of one `kind`."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def row_entry(
     row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions, rows: int | None = None
 ) -> Entry:
     """The entry of one row of a table: labels and group taken from its columns, where it has them."""
-    labels = {name: label_value(row[column]) for name, column in options.label_names.items() if column in row}
+    columns = {name: row[column] for name, column in options.label_names.items() if column in row}
+    labels = {name: None if name_of(cell) in options.table.na else label_value(cell) for name, cell in columns.items()}
     column = options.group_column
     group = name_of(row[column]) if column is not None and column in row else None
     return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
