@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,14 +151,20 @@ def name_of(value: Any) -> str:
     """A cell as a name (a key or a group), without blanks around it, empty where there is none.
 
     Whole numbers are written as integers, so that 10001.0, as pandas writes it beside missing values, is 10001; leading zeros stay.
+    Characters are in Unicode's normal form, whatever the system composed them by.
     """
     value = value.item() if hasattr(value, "item") else value
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value).strip()
+    text = normal_form(str(value).strip())
     return text.removesuffix(".0") if WHOLE.fullmatch(text) else text
+
+
+def normal_form(text: str) -> str:
+    """The text with composed characters (NFC): macOS takes those of file names apart."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def label_value(value: Any) -> Any:
