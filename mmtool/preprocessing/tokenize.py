@@ -202,6 +202,8 @@ def _fit(
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     log(f"fitting a tokenizer to {len(values)} {kind} samples")
     fitted: Tokenizer = load(schemes[scheme]).fit(values, complete, seed)
+    if advice := getattr(fitted, "advice", None):
+        log(f"warning: {advice}")
     return fitted, {item.key for item in items}
 
 
