@@ -201,3 +201,12 @@ def test_gct_of_the_broad_institute(tmp_path: Path) -> None:
     assert {key: item.value[0].tolist() for key, item in items.items()} == {"s1": [1, 3], "s2": [2, 4]}
     with pytest.raises(DataError, match=r"rows are called 'ENSG00000000001\.2' and the like"):
         read(tmp_path / "m.gct")
+
+
+def test_a_delimiter_at_the_ends_of_lines_makes_no_feature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("".join(f"{line},,\n" for line in joined(",").splitlines()))
+    assert is_right(read(tmp_path / "t.csv"))
+    assert f"left out of {tmp_path}/t.csv: 2 columns without a name or any value" in capsys.readouterr().err
+    (tmp_path / "t.csv").write_text(joined(",").replace("\n", ",\n").replace("S3,3.5,-3,", "S3,3.5,-3,8"))
+    with pytest.raises(DataError, match=r"a column without a name holds values \(row 5\)"):
+        read(tmp_path / "t.csv")

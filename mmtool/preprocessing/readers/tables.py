@@ -1,7 +1,7 @@
 """Tables of numbers: text in columns of any delimiter, and Parquet. Samples lie in rows, or in columns where features lie in rows."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -40,7 +40,7 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         yield from _row_entries(file, source, rows, options)
 
 
-def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Remark]:
     header = list(source.header)
     first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
     if first is None:
@@ -50,7 +50,10 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
     keys = choose_keys(source, options, fallback=_first_text(source, first, options, numbers))
     yield keys
     others = {keys.column, *keys.ids, options.group_column, *options.label_names.values()}
-    places = [i for i, name in enumerate(header) if name not in others]
+    nameless = _empty_columns(header, others, rows, file.where)
+    if nameless:
+        yield Remark("nameless columns", f"left out of {file.where}: {len(nameless)} columns without a name or any value")
+    places = [i for i, name in enumerate(header) if name not in others and i not in nameless]
     if not places:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
@@ -76,6 +79,16 @@ def _values(cells: Sequence[Any], places: Sequence[int], header: Sequence[str], 
         what, fix = numbers.problem(chosen[place])
         raise DataError(f"the column {header[places[place]]!r} holds {chosen[place]!r}, {what}", where=where, fix=fix)
     return in_single_precision(features.merged(np.array(values, np.float64)), features.names, where)
+
+
+def _empty_columns(header: Sequence[str], others: Collection[str | None], rows: Rows, where: str) -> list[int]:
+    """The places of columns without a name, which a delimiter at the ends of lines makes. Raises KeyColumnError where one holds a value."""
+    places = [place for place, name in enumerate(header) if not name.strip() and name not in others]
+    for read in rows() if places else ():
+        if not isinstance(read, Broken) and any(name_of(read[1][place]) for place in places):
+            fix = "Name it, or remove it."
+            raise KeyColumnError(f"a column without a name holds values (row {read[0]}).", where=where, fix=fix)
+    return places
 
 
 def _check_once(header: Sequence[str], names: Sequence[str], where: str) -> None:
