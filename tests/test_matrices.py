@@ -163,7 +163,9 @@ def star_counts(folder: Path) -> list[str]:
 def test_star_counts_of_the_gdc_are_one_row_per_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     star_counts(tmp_path / "gdc")
     for options in ({}, {"transpose": True}):
-        with pytest.raises(DataError, match=r"'unstranded', 'tpm_unstranded'\. Name that of the values \(--value-column unstranded\)"):
+        with pytest.raises(
+            DataError, match=r"'unstranded', 'tpm_unstranded'\. Name that of the values to `mmtool tokenize` \(--value-column unstranded\)"
+        ):
             read(tmp_path / "gdc", **options)
     with pytest.raises(DataError, match=r"no column 'tpm'; the columns are: 'gene_id', .*--value-column"):
         read(tmp_path / "gdc", value_column="tpm")

@@ -59,7 +59,8 @@ def check_one_sample(header: Sequence[str], place: int, options: TableOptions, w
     measured = [name for name in header if _plain(name) in MEASUREMENTS]
     if options.transpose is not False and options.value_column is None and measured and _plain(header[place]) in {*FEATURE_HEADERS, "name"}:
         what = f"the file seems to hold one sample, in a row for each feature; its columns are: {', '.join(map(repr, header))}."
-        fix = f"Name that of the values (--value-column {measured[0]}), or add --no-transpose where each row is a sample."
+        to_say = f"Name that of the values to `mmtool tokenize` (--value-column {measured[0]})"
+        fix = f"{to_say}, or add --no-transpose where each row is a sample."
         raise KeyColumnError(what, where=where, fix=fix)
 
 
