@@ -169,6 +169,27 @@ def test_no_table_is_refused_with_a_way_on(tmp_path: Path) -> None:
     assert not looks_delimited(b"\x89PNG\r\n\x1a\n" + bytes(20), named=True)
 
 
+def test_blanks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
+    for delimiter in (" | ", ", ", "; "):
+        (tmp_path / "t.txt").write_text(joined(delimiter))
+        assert is_right(read(tmp_path / "t.txt"))
+
+
+def test_a_file_without_header_is_seen_by_its_first_row(tmp_path: Path) -> None:
+    counts = "ENSG00000000003.15\t5\nENSG00000000005.6\t7\n__no_feature\t9\n"  # of HTSeq
+    (tmp_path / "S1.counts.txt").write_text(counts)
+    with pytest.raises(DataError, match=r"seems to be a row and no header: it begins with 'ENSG00000000003\.15' and '5'\. .*--columns"):
+        read(tmp_path / "S1.counts.txt")
+    items = read(tmp_path / "S1.counts.txt", columns=("gene", "count"), value_column="count")
+    assert {key: item.value[0].tolist() for key, item in items.items()} == {"S1.counts": [5, 7]}
+
+
+def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("")
+    with pytest.raises(DataError, match=r"t\.txt: the file is empty"):
+        read(tmp_path / "t.txt")
+
+
 def test_parquet_without_extension(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -85,7 +85,7 @@ def looks_delimited(head: bytes, named: bool) -> bool:
         return False
     text = head.decode(encoding or "utf-8-sig", "replace")
     if named or SERIES_BEGIN.search(text):
-        return bool(text.strip())
+        return True
     lines = _first_lines(text[layout_of(text, "").start :])
     even = [mark for mark in DELIMITERS.values() if _is_even(row_widths(lines, mark))]
     return bool(even) and (even != [BLANKS] or _has_number(lines[1], BLANKS))

@@ -28,6 +28,7 @@ GENES = (
     "b2m hbb alb ins a1bg a2m"
 )
 KNOWN_GENES = frozenset(GENES.split())  # in nearly every panel and matrix of genes
+PLAIN_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 ENOUGH_GENES = 3
 VALUES = (
     "unstranded strandedfirst strandedsecond tpmunstranded fpkmunstranded fpkmuqunstranded tpm fpkm fpkmuq rpkm expectedcount estcounts "
@@ -52,6 +53,15 @@ def features_in_rows(header: Sequence[str], place: int, rows: Sequence[str], opt
         fix = "Add --transpose if so, or --no-transpose where each row is a sample."
         raise KeyColumnError(what, where=where, fix=fix)
     return False
+
+
+def check_header_row(header: Sequence[str], where: str) -> None:
+    """Raise KeyColumnError where the header is a row by its name, such as `ENSG00000141510`, and its numbers."""
+    first, *others = header
+    is_name = FEATURE_NAME.fullmatch(first) or SAMPLE_NAME.fullmatch(first) or first.casefold() in KNOWN_GENES
+    if is_name and others and all(PLAIN_NUMBER.fullmatch(name) for name in others):
+        what = f"the first line seems to be a row and no header: it begins with {first!r} and {others[0]!r}."
+        raise KeyColumnError(what, where=where, fix="Name the columns with --columns, or write a header.")
 
 
 def check_one_sample(header: Sequence[str], place: int, options: TableOptions, where: str) -> None:

@@ -71,6 +71,8 @@ def read_cells(
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
     if table is None:
         check_header(header, file.where)
+    else:
+        header = [name.strip() for name in header]
     if not columns:
         _check_separator(header, file)
     if table is not None and not columns:

@@ -14,7 +14,7 @@ from mmtool.preprocessing.readers.entries import Broken, Entry, Remark, SourceOp
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
-from mmtool.preprocessing.readers.orientation import check_one_sample, features_in_rows
+from mmtool.preprocessing.readers.orientation import check_header_row, check_one_sample, features_in_rows
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, picked, read_cells
 from mmtool.preprocessing.readers.table_values import Row, in_single_precision
@@ -31,6 +31,8 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
     source, rows = _parquet_source(file) if is_parquet else _text_source(file, options)
     place, names = _row_names(source, rows, options)
+    if not options.columns:
+        check_header_row(source.header, file.where)
     check_one_sample(source.header, place, options.table, file.where)
     if options.table.value_column is not None:
         yield from sample_entry(file, source.header, rows, place, options)
