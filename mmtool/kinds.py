@@ -18,7 +18,8 @@ Reference = str  # "module:name"
 class Kind:
     """What handles the values of one kind, stage by stage. Every field is stated for every kind; None says that there is no such thing.
 
-    suffixes: of the files that are read, in lower case, without `.gz` (`idx` for MNIST's).
+    suffixes: of the files that are read, in lower case, without `.gz` and the like (`idx` for MNIST's).
+    recognizer: (first bytes of a file, whether it was given by its name) -> whether it is of the kind, where its suffix does not say so.
     reader: (RawFile, SourceOptions) -> entries (`preprocessing/readers/`).
     preparer: class between raw values and the tokenizer's, also when it is fitted (`preprocessing.prepare.Preparer`).
     augmentation: (value of an item, key of the variant, seed) -> value of the variant.
@@ -31,6 +32,7 @@ class Kind:
     """
 
     suffixes: tuple[str, ...]
+    recognizer: Reference | None
     reader: Reference
     preparer: Reference
     augmentation: Reference | None
@@ -45,6 +47,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "image": Kind(
         suffixes=("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "idx", "npz", "npy"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.images:read_images",
         preparer="mmtool.preprocessing.prepare:Preparer",
         augmentation="mmtool.preprocessing.augment:image_variant",
@@ -57,6 +60,7 @@ KINDS: dict[str, Kind] = {
     ),
     "audio": Kind(
         suffixes=("wav", "flac", "ogg", "mp3"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.audio:read_audio",
         preparer="mmtool.preprocessing.prepare:RecordingPreparer",
         augmentation="mmtool.preprocessing.augment:recording_variant",
@@ -69,6 +73,7 @@ KINDS: dict[str, Kind] = {
     ),
     "text": Kind(
         suffixes=("txt", "csv", "tsv", "jsonl", "npz"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.text:read_text",
         preparer="mmtool.preprocessing.prepare:TextPreparer",
         augmentation=None,
@@ -80,7 +85,8 @@ KINDS: dict[str, Kind] = {
         writes=("txt",),
     ),
     "table": Kind(
-        suffixes=("csv", "tsv", "parquet", "h5ad", "h5mu"),
+        suffixes=("csv", "tsv", "tab", "parquet", "h5ad", "h5mu"),
+        recognizer="mmtool.preprocessing.readers.delimited:looks_delimited",
         reader="mmtool.preprocessing.readers.tables:read_tables",
         preparer="mmtool.preprocessing.prepare:TablePreparer",
         augmentation=None,
@@ -93,6 +99,7 @@ KINDS: dict[str, Kind] = {
     ),
     "trajectory": Kind(
         suffixes=("npz", "hdf5", "h5", "parquet"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.trajectories:read_trajectories",
         preparer="mmtool.preprocessing.prepare:TrajectoryPreparer",
         augmentation=None,
@@ -105,6 +112,7 @@ KINDS: dict[str, Kind] = {
     ),
     "signal": Kind(
         suffixes=("npz", "npy", "csv", "tsv", "wav", "edf"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.signals:read_signals",
         preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
         augmentation=None,
@@ -117,6 +125,7 @@ KINDS: dict[str, Kind] = {
     ),
     "video": Kind(
         suffixes=("gif", "npz", "npy", "mp4", "mov", "mkv", "webm", "avi"),
+        recognizer=None,
         reader="mmtool.preprocessing.readers.videos:read_videos",
         preparer="mmtool.preprocessing.readers.videos:VideoPreparer",
         augmentation=None,

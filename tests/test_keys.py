@@ -138,6 +138,18 @@ def test_parquet_knows_integers_floats_and_the_index_of_pandas(tmp_path: Path) -
         read("table", tmp_path / "plain.parquet")
 
 
+def test_names_of_files_are_keys_without_their_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("cat.png", "caf\u0065\u0301.png"):  # the accent apart from its letter, as macOS stores it
+        Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / name)
+    captions = text(tmp_path / "captions.csv", "file_name,text\ncat.png,a cat\ncaf\u00e9.png,a coffee\n")
+    assert set(read("image", tmp_path / "pictures")) == set(read("text", captions)) == {"cat", "caf\u00e9"}
+    assert f"keys: column 'file_name' of {captions}, without the extensions of file names" in capsys.readouterr().err
+    assert read_labels(captions).rows == {"cat": {"text": "a cat"}, "caf\u00e9": {"text": "a coffee"}}
+    for rows in ("cat.png,1\ncat.jpg,2\n", "cat.png,1\ndog,2\n", "v1.5,1\nv1.6,2\n"):  # different samples, or no names of files
+        assert list(read("table", text(tmp_path / "t.csv", f"file,a\n{rows}"))) == [row.split(",")[0] for row in rows.split()]
+
+
 def test_leading_zeros_are_part_of_a_key(tmp_path: Path) -> None:
     assert list(read("table", text(tmp_path / "t.csv", "id,a\n007,1\n7,2\n7.5x,3\n"))) == ["007", "7", "7.5x"]
 

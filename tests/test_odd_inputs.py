@@ -12,6 +12,7 @@ from mmtool.preprocessing.labels import read_labels
 from mmtool.preprocessing.readers.entries import label_value
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files
+from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
@@ -67,11 +68,13 @@ def test_numbers_that_are_no_numbers_stay_text() -> None:
 
 
 @pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("|", "bars"), ("\t", "tabs")])
-def test_other_separators_are_named(tmp_path: Path, separator: str, word: str) -> None:
-    table = tmp_path / "t.csv"
-    table.write_text("\n".join(separator.join(row) for row in (["id", "x"], *([f"a{i}", str(i)] for i in range(9)))) + "\n")
-    with pytest.raises(DataError, match=f"separated by {word}"):
-        list(read_items("table", [table], SourceOptions()))
+def test_other_separators_of_texts_are_named(tmp_path: Path, separator: str, word: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(separator.join(row) for row in (["id", "text"], *([f"a{i}", str(i)] for i in range(9)))) + "\n")
+    with pytest.raises(DataError, match=rf"separated by {word}.*--delimiter"):
+        list(read_items("text", [path], SourceOptions()))
+    items = list(read_items("text", [path], SourceOptions(table=TableOptions(delimiter=separator))))
+    assert [item.key for item in items] == [f"a{i}" for i in range(9)]
 
 
 def test_tokens_beside_raw_files_are_left_out(tmp_path: Path) -> None:

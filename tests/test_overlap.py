@@ -11,6 +11,7 @@ from mmtool.common.errors import DataError
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.shard import shard
+from mmtool.preprocessing.tokenize import tokenize
 
 
 def tokens(folder: Path, name: str, keys: Sequence[str], file: str | None = None) -> Path:
@@ -31,6 +32,10 @@ PLAIN = [f"case{number}" for number in range(60)]
         ("{:03d}", "{:03d}.jpg", "without file extensions (--label-pattern"),
         ("scans/{:03d}", "{:03d}", "without folders (--label-pattern"),
         ("{}", "{:012d}", "without leading zeros (--label-pattern"),
+        ("{}", "sample_{}", "reading sample_KEY as KEY (--label-pattern '^sample_(?P<key>.+)$')"),
+        ("P{:03d}_rna", "P{:03d}_protein", "reading PKEY_rna and PKEY_protein as KEY"),
+        ("TCGA-A1-{:04d}-01A-11R-A115-07", "TCGA-A1-{:04d}-01A-21-A13A-20", "cut to 16 characters (--label-pattern '^(?P<key>.{16})')"),
+        ("TCGA-A1-{:04d}-01A-11R-A115-07", "TCGA-A1-{:04d}-10B-01D-A110-09", "cut to 12 characters (--label-pattern '^(?P<key>.{12})')"),
     ],
 )
 def test_modalities_that_never_meet_are_refused_with_what_would_help(tmp_path: Path, here: str, there: str, hint: str | None) -> None:
@@ -91,3 +96,15 @@ def test_a_label_that_is_missing_in_one_input_is_taken_from_another(tmp_path: Pa
     shard([image], tmp_path / "out", labels=tmp_path / "ages.csv")
     assert {sample.labels["age"] for sample in open_token_set(tmp_path / "out")} == {61}
     assert np.isfinite([sample.number("age") for sample in open_token_set(tmp_path / "out")]).all()
+
+
+def test_a_table_that_lies_the_wrong_way_is_seen_by_the_columns_of_others(tmp_path: Path) -> None:
+    genes, patients = [f"gene{number}" for number in range(20)], [f"P{number}" for number in range(30)]
+    for name, keys, columns in (("mrna", genes, patients), ("rppa", patients, genes)):
+        rows = "".join(f"{key},{','.join(str(place * len(key) % 7) for place in range(len(columns)))}\n" for key in keys)
+        (tmp_path / f"{name}.csv").write_text(f"x,{','.join(columns)}\n{rows}")
+        tokenize("table", [tmp_path / f"{name}.csv"], tmp_path / f"{name}.tar", name=name)
+    with pytest.raises(
+        DataError, match=r"They are features of rppa: one of both has its features in rows \(tokenize it with --transpose\)"
+    ):
+        shard([tmp_path / "mrna.tar", tmp_path / "rppa.tar"], tmp_path / "out")

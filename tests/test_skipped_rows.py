@@ -122,6 +122,39 @@ def test_texts_and_labels_of_several_lines_are_no_stray_quotes(tmp_path: Path) -
     assert [item.labels["note"] for item in items.values()] == [letter, letter] and not rejects
 
 
+KEYS: dict[str, Callable[[int], str]] = {
+    "numbers": lambda row: str(row + 1),
+    "codes": lambda row: f"k{row:02d}",
+    "barcodes": lambda row: f"TCGA-A{row % 9}-{row:04d}-01A",
+    "file names": lambda row: f"images/cat_{row}.png",
+    "random": lambda row: f"{random.Random(row).getrandbits(64):016x}",
+}
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("layout", ["{key},{text}", "{text},{key}", "{key},{text},dog"])
+@pytest.mark.parametrize("apart", [1, 2, 5])
+def test_two_stray_quotes_among_short_texts_swallow_no_rows(tmp_path: Path, keys: str, layout: str, apart: int) -> None:
+    for first in (0, 30):
+        texts = [f"number {row}" for row in range(ROWS)]
+        texts[first], texts[first + apart] = f'"number {first}', f'number {first + apart}"'
+        rows = [layout.format(key=KEYS[keys](row), text=text).encode() for row, text in enumerate(texts)]
+        header = layout.format(key="key", text="text").replace("dog", "kind").encode()
+        items, rejects = read("text", write(tmp_path / "t.csv", [header, *rows]))
+        assert set(items) >= {KEYS[keys](row) for row in range(ROWS)} - {KEYS[keys](first), KEYS[keys](first + apart)}
+        assert KEYS[keys](first) not in items and lines_of(rejects)[0] == first + 2
+        assert all(item.value.startswith("number") and "\n" not in item.value for item in items.values())
+        refused_as_raised("text", tmp_path / "t.csv", first + 2)
+
+
+def test_poems_with_commas_stay_whole(tmp_path: Path) -> None:
+    poem = "the woods are lovely, dark and deep\nbut I have promises, to keep\nand miles to go, before I sleep"
+    rows = "".join(f'p{row:03d},"{poem}"\n' for row in range(20)) + "p100,a line\n"
+    (tmp_path / "t.csv").write_text("key,text\n" + rows)
+    items, rejects = read("text", tmp_path / "t.csv")
+    assert not rejects and len(items) == 21 and items["p007"].value == poem
+
+
 def test_a_broken_row_of_several_lines_is_one(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('key,text\na,one\nb,"two\nlines without end\nor sense",more\nc,three\n')

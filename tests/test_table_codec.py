@@ -12,6 +12,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import ValueCodes, fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
+from mmtool.tokenizers.table_rows import centre_and_scale
 
 NAN = np.nan
 
@@ -143,3 +144,20 @@ def test_the_stage_makes_ordered_sets_of_tokens(tmp_path: Path) -> None:
     assert done.scheme == "codec" and done.mean_length == 4
     modality = open_token_set(tmp_path / "t.tar").modalities[0]
     assert (modality.shape, modality.positions, modality.ordered) == ((4,), "set", 32)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e-6, 1e12])
+def test_units_do_not_matter(unit: float) -> None:
+    random = np.random.default_rng(0)
+    rows = np.exp(0.5 * random.normal(size=(80, 1)) + 0.1 * random.normal(size=(80, 5)))
+    tokenizer = fit((rows * unit).astype(np.float32), components=2)
+    assert tokenizer.report["reconstruction_r2"] == pytest.approx(
+        fit(rows.astype(np.float32), components=2).report["reconstruction_r2"], abs=0.01
+    )
+    assert r2(rows, np.stack(tokenizer.decode(tokenizer.encode(list((rows * unit).astype(np.float32))))) / unit) > 0.9
+
+
+def test_equal_numbers_are_constant_whatever_they_are() -> None:
+    rows = np.tile(np.array([[0.1, 1e-12, 1e12, 0, -7]]), (50, 1))
+    centre, scale = centre_and_scale(rows)
+    assert scale.tolist() == [1] * 5 and np.allclose(centre, rows[0])

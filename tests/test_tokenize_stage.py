@@ -258,3 +258,12 @@ def test_image_variants_are_light_and_decided_by_seed_and_key() -> None:
         assert other.shape == image.shape and not np.array_equal(other, variant)
         centre = np.argwhere(other[..., 0] > 50).mean(0)
         assert np.abs(centre - 7.5).max() < 2 and 0.6 < other.sum() / image.sum() < 1.5
+
+
+def test_a_wide_table_is_pointed_to_fewer_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for count, scheme in ((2001, "bins"), (2000, "bins"), (2001, "codec")):
+        rows = "".join(f"S{row},{','.join(str((row * place) % 7) for place in range(count))}\n" for row in range(12))
+        (tmp_path / "t.csv").write_text(f"sample,{','.join(f'g{place}' for place in range(count))}\n{rows}")
+        tokenize("table", [tmp_path / "t.csv"], tmp_path / "t.tar", name="rna", scheme=scheme, settings={"n_bins": 4}, force=True)
+        advice = "2,001 features are 2,001 tokens of each sample, too many to train on within reason: --scheme codec"
+        assert (advice in capsys.readouterr().err) is (count > 2000 and scheme == "bins")

@@ -21,6 +21,7 @@ from mmtool.common.output import OutputPath
 
 STREAM = Path("-")
 READING, LABELS = "Reading raw files", "Keys and labels"
+TABLES = "Tables"
 SPLITTING, DRAWING = "Train, validation, test", "Sampling"
 BUDGET, CONFIG = "Budget and optimiser", "Configuration"
 

@@ -10,6 +10,7 @@ from mmtool.cli.options import (
     LABELS,
     READING,
     SPLITTING,
+    TABLES,
     Clip,
     Force,
     Fractions,
@@ -33,6 +34,7 @@ from mmtool.cli.options import (
 from mmtool.common.errors import UsageError
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.preprocessing.readers.entries import SourceOptions
+from mmtool.preprocessing.readers.table_options import TableOptions
 
 if TYPE_CHECKING:
     from mmtool.preprocessing.tokenize import TokenizeSummary
@@ -43,6 +45,8 @@ else:
 
 TOKENIZER = "Tokenizer"
 USUAL = SourceOptions()
+OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
+OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands")
 EXAMPLES = examples(
     "mmtool tokenize image scans/ --fit --size 32 -o tokens/image.tar",
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
@@ -140,6 +144,46 @@ def tokenize(
     on_error: Annotated[
         Literal["raise", "skip"], typer.Option(help="At a bad sample: stop, or list it in OUTPUT.rejects.jsonl.", rich_help_panel=READING)
     ] = USUAL.on_error,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="Between columns; or tab, comma, semicolon, bar, blanks.",
+            show_default="recognised in tables",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    transpose: Annotated[
+        bool | None,
+        typer.Option("--transpose/--no-transpose", help="Features are in rows, samples in columns.", rich_help_panel=TABLES),
+    ] = None,
+    feature_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where features are in rows: their names.", show_default="the first column", rich_help_panel=TABLES
+        ),
+    ] = None,
+    value_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Each file is one sample: its values, a row per feature.", rich_help_panel=TABLES),
+    ] = None,
+    sample_sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names of such files and keys of their samples.", rich_help_panel=TABLES)
+    ] = None,
+    duplicates: Annotated[
+        Literal["error", "first", "mean"], typer.Option(help="What becomes of features of one name.", rich_help_panel=TABLES)
+    ] = "error",
+    na: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Also means a missing value. Repeatable.", rich_help_panel=TABLES)
+    ] = None,
+    censored: Annotated[
+        Literal["missing", "bound"] | None,
+        typer.Option(help="What <0.5 and >100 count as.", show_default="an error", rich_help_panel=TABLES),
+    ] = None,
+    decimal: Annotated[Literal[".", ","], typer.Option(help="Mark within numbers.", rich_help_panel=TABLES)] = ".",
+    thousands: Annotated[
+        bool, typer.Option("--thousands", help="Numbers are written as 1,234.5 (or 1.234,5).", rich_help_panel=TABLES)
+    ] = False,
     key_column: KeyColumn = None,
     label: Annotated[
         list[str] | None,
@@ -174,7 +218,10 @@ def tokenize(
 
     Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
     """
-    _check(context, kind, fit, tokenizer)
+    _check(context, kind, fit == (tokenizer is not None))
+    table = TableOptions(
+        delimiter, transpose, feature_column, value_column, sample_sheet, duplicates, tuple(na or ()), censored, decimal, thousands
+    )
     options = SourceOptions(
         key_column=key_column,
         text_column=text_column,
@@ -194,6 +241,7 @@ def tokenize(
         layer=layer,
         mod=mod,
         source_rate_hz=source_rate_hz,
+        table=table,
         max_pixels=max_pixels,
         max_duration_s=max_duration_s,
     )
@@ -224,19 +272,21 @@ def tokenize(
     finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
 
 
-def _check(context: typer.Context, kind: str, fit: bool, tokenizer: Path | None) -> None:
-    if fit == (tokenizer is not None):
+def _settings(common: Mapping[str, int | None], others: Sequence[str] | None) -> dict[str, Any]:
+    """What was given of the common settings, and all of --set."""
+    chosen = {name: value for name, value in common.items() if value is not None}
+    return chosen | {name: json_value(value) for name, value in assignments(others, "--set").items()}
+
+
+def _check(context: typer.Context, kind: "KindName", unclear: bool) -> None:
+    """Refuse options that have no effect on a kind, and where it is unclear which tokenizer is meant."""
+    if unclear:
         fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
         raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
     refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
     refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
-    refuse_unused(context, f"on {kind}", "--layer", "--mod", when=kind != "table")
-
-
-def _settings(common: Mapping[str, Any], others: Sequence[str] | None) -> dict[str, Any]:
-    """The settings that were given: those with options of their own, and those of --set."""
-    given = {name: value for name, value in common.items() if value is not None}
-    return given | {name: json_value(value) for name, value in assignments(others, "--set").items()}
+    refuse_unused(context, f"on {kind}", "--layer", "--mod", *OF_MATRICES, *OF_NUMBERS, when=KINDS[kind].recognizer is None)
+    refuse_unused(context, f"on {kind}", "--delimiter", when="csv" not in KINDS[kind].suffixes)
 
 
 def _sentence(done: "TokenizeSummary") -> str:

@@ -10,6 +10,7 @@ from mmtool.data.shards import open_token_set, split_directories
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.join import NUMBERED_ROWS
 from mmtool.preprocessing.overlap import check_rows
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.training.run import open_run, same_tokenizers
@@ -49,7 +50,7 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
 
 def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions, samples: dict[str, Sample]) -> None:
     """Add the modality to `samples`, batch by batch."""
-    encoder, items = Encoder(tokenizer, name), read_items(tokenizer.kind, [path], options)
+    encoder, items = Encoder(tokenizer, name), read_items(tokenizer.kind, [path], preparer_of(tokenizer).reading(options))
     while batch := list(islice(items, BATCH)):
         for item, tokens in zip(batch, encoder(batch), strict=True):
             if tokens is None:

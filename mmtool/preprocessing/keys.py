@@ -8,6 +8,8 @@
 4. Else, in tables, the first column where it is not numeric, and in labels files the first one.
 5. Else an error; images in arrays, which nothing else names, are numbered.
 
+Keys that are all names of files with an extension of data (`cat.png`) lose it, as the keys of the files themselves do.
+
 In tables, an index and a column with the name of an id that holds text or integers are no features, whether they are keys or not.
 """
 
@@ -17,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmtool.common.errors import DataError
+from mmtool.kinds import KINDS
 from mmtool.preprocessing.readers.entries import MISSING, NUMBERED, SourceOptions, key_of, name_of, require_column
+from mmtool.preprocessing.readers.raw_files import split_name
 
 FILLING = re.compile(r"[_\-. ]")
 ID_ENDING = re.compile(r".*([_\-. ][iI][dD]|[a-z]I[dD])", re.DOTALL)
@@ -29,6 +33,7 @@ ID_NAMES = frozenset(
     + [f"{entity}{ending}" for entity in ENTITIES for ending in ("id", "name")]
 )
 EXAMPLE_COLUMNS = 20
+FILE_FORMATS = frozenset(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix) | {"txt"}
 
 
 class KeyColumnError(DataError):
@@ -50,20 +55,21 @@ class RowSource:
 @dataclass(frozen=True)
 class Keys:
     """What was chosen. column: None where rows are numbered, of which the file has `rows`. ids: other columns that hold ids or an index,
-    and why they are no keys."""
+    and why they are no keys. are_files: the keys are names of files, whose extensions are dropped."""
 
     where: str
     stem: str
     column: str | None
     rows: int | None = None
     ids: Mapping[str, str] = field(default_factory=dict)
+    are_files: bool = False
 
     def of(self, row: Mapping[str, Any], number: int) -> str:
         """The key of a row, empty where its cell is, or says that it is missing (NA): no two such rows are one sample."""
         if self.column is None:
             return key_of(self.stem, number)
         name = name_of(row[self.column])
-        return "" if name in MISSING else name
+        return "" if name in MISSING else split_name(name)[0] if self.are_files else name
 
     @property
     def kind(self) -> str:
@@ -71,8 +77,9 @@ class Keys:
         return " ".join(("row numbers" if self.column is None else _called(self.column), *self.ids))
 
     def __str__(self) -> str:
+        files = ", without the extensions of file names" if self.are_files else ""
         others = f"; left out: {_listed(self.ids)}" if self.ids else ""
-        return f"keys: {'row numbers' if self.column is None else _called(self.column)} of {self.where}{others}"
+        return f"keys: {'row numbers' if self.column is None else _called(self.column)} of {self.where}{files}{others}"
 
 
 def nameless_columns(header: Sequence[str]) -> tuple[str, ...]:
@@ -107,8 +114,10 @@ def choose_keys(
         what = f"no column is known to hold the keys; the columns are: {columns}{why}."
         fix = "Name the one that does with --key-column NAME, or number the rows with --key-column none."
         raise KeyColumnError(what, where=source.where, fix=fix)
-    rows = sum(1 for _ in source.cells(())) if column is None else None
-    return Keys(source.where, source.stem, column, rows, ids)
+    if column is None:
+        return Keys(source.where, source.stem, None, sum(1 for _ in source.cells(())), ids)
+    fact = facts[column] if column in facts else _look_at(source, [column])[column]
+    return Keys(source.where, source.stem, column, None, ids, fact.are_files)
 
 
 def has_row_names(header: Sequence[str], cells: Sequence[str]) -> bool:
@@ -132,6 +141,7 @@ class _Facts:
         self.empty = False
         self.all_numbers = self.all_integers = True
         self.starts: tuple[int, ...] = (0, 1)  # of the counting that the column may be
+        self.stems: set[str] | None = set()  # of file names; None where not all cells are some, or two differ in the extension alone
 
     def add(self, number: int, value: Any) -> None:
         name = name_of(value)
@@ -144,10 +154,24 @@ class _Facts:
             self.seen.clear()
         elif self.repeated is None:
             self.seen.add(name)
+        self._add_stem(name)
         if self.all_integers and not name.lstrip("-").isdigit():
             self.all_integers = False
         if self.all_numbers and not self.all_integers:
             self.all_numbers = _is_number(name)
+
+    def _add_stem(self, name: str) -> None:
+        if self.stems is not None:
+            stem, file_format = split_name(name)
+            if file_format in FILE_FORMATS and stem not in self.stems:
+                self.stems.add(stem)
+            else:
+                self.stems = None
+
+    @property
+    def are_files(self) -> bool:
+        """Whether the cells are names of different files of data."""
+        return bool(self.stems)
 
     @property
     def counts_rows(self) -> bool:
@@ -172,9 +196,9 @@ class _Facts:
 
 
 def _look_at(source: RowSource, names: Sequence[str]) -> dict[str, _Facts]:
-    facts = {name: _Facts() for name in names}
+    facts = {name: _Facts() for name in names}  # in which a name that stands twice does once
     if facts:
-        for number, cells in enumerate(source.cells(names)):
+        for number, cells in enumerate(source.cells(list(facts))):
             for fact, value in zip(facts.values(), cells or (), strict=cells is not None):
                 fact.add(number, value)
     return facts

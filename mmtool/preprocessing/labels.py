@@ -1,4 +1,4 @@
-"""Labels of samples in a file of their own: a CSV or TSV with one row per key."""
+"""Labels of samples in a file of their own: a text in columns, such as CSV or TSV, with one row per key."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,13 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.readers.delimited import looks_delimited
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions, label_value
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
-from mmtool.preprocessing.readers.records import picked, read_cells
+from mmtool.preprocessing.readers.records import check_header, picked, read_cells
+from mmtool.preprocessing.readers.table_options import TableOptions
+
+LOOKED_AT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ def read_labels(
     if not path.is_file():
         raise DataError("there is no such labels file.", where=path, fix="Check the path.")
     file = raw_file(path).held()
-    if file.format not in ("csv", "tsv"):
+    if file.format not in ("csv", "tsv") and not looks_delimited(file.read()[:LOOKED_AT_BYTES], named=True):
         raise DataError("a labels file is a CSV or TSV with a key column.", where=path, fix="Convert it.")
-    header, rows = read_cells(file, ())
+    header, rows = read_cells(file, (), table=TableOptions())
+    check_header(header, file.where)
     wanted = {name: column for name, column in (names or {}).items() if column in header}
     keys = _keys(file, header, key_column, list(wanted.values()))
     if not quiet:
@@ -99,7 +104,7 @@ def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequ
         raise UsageError(f"there is no column {named!r} in {file.where}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
 
     def cells(columns: Sequence[str]) -> Iterator[list[str] | None]:
-        return picked(header, read_cells(file, ())[1], columns)
+        return picked(header, read_cells(file, (), table=TableOptions())[1], columns)
 
     index = nameless_columns(header)
     first = next((name for name in header if name not in index), None)

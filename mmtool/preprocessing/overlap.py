@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from heapq import nsmallest
 from itertools import combinations
+from typing import NamedTuple
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
@@ -14,19 +16,38 @@ from mmtool.preprocessing.join import NUMBERED_ROWS, original_of
 NUM_EXAMPLES = 3
 ENOUGH = 0.5  # share of a modality's keys that another modality is expected to have
 SEPARATORS, EXTENSION = re.compile(r"[._-]"), re.compile(r"\.\w{1,5}$")
-Change = tuple[str, str, Callable[[str], str]]  # what it does, the option of `tokenize` that does it (if one can), and how
+BARCODE, BARCODE_SIZES = re.compile(r"TCGA[-.]"), (16, 15, 12)  # characters that name the vial, the sample and the patient
+
+
+class Change(NamedTuple):
+    """what it does, the option of `tokenize` that does it (if one can), and how, to the keys on either side."""
+
+    what: str
+    option: str
+    here: Callable[[str], str]
+    there: Callable[[str], str]
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.option})" if self.option else self.what
+
+
+def _alike(what: str, option: str, change: Callable[[str], str]) -> Change:
+    return Change(what, option, change, change)
+
+
 CHANGES: tuple[Change, ...] = (
-    ("without blanks around them", r"--label-pattern '^\s*(?P<key>.*\S)'", str.strip),
-    ("in one case", "", str.casefold),
-    ("with the same signs for '.', '_' and '-'", "", lambda key: SEPARATORS.sub("-", key)),
-    ("without file extensions", r"--label-pattern '^(?P<key>.+?)(\.\w{1,5})?$'", lambda key: EXTENSION.sub("", key)),
-    ("without folders", "--label-pattern '(?P<key>[^/]+)$'", lambda key: key.rpartition("/")[2]),
-    ("without leading zeros", "--label-pattern '^0*(?P<key>.+)$'", lambda key: key.lstrip("0")),
+    _alike("without blanks around them", r"--label-pattern '^\s*(?P<key>.*\S)'", str.strip),
+    _alike("in one case", "", str.casefold),
+    _alike("with the same signs for '.', '_' and '-'", "", lambda key: SEPARATORS.sub("-", key)),
+    _alike("without file extensions", r"--label-pattern '^(?P<key>.+?)(\.\w{1,5})?$'", lambda key: EXTENSION.sub("", key)),
+    _alike("without folders", "--label-pattern '(?P<key>[^/]+)$'", lambda key: key.rpartition("/")[2]),
+    _alike("without leading zeros", "--label-pattern '^0*(?P<key>.+)$'", lambda key: key.lstrip("0")),
 )
 
 
-def check_overlap(items: Mapping[str, Mapping[str, Sample]]) -> None:
-    """Raise DataError where no key of a modality occurs in another one; warn where fewer than half of them do."""
+def check_overlap(items: Mapping[str, Mapping[str, Sample]], features: Mapping[str, Collection[str]] | None = None) -> None:
+    """Raise DataError where no key of a modality occurs in another one; warn where fewer than half of them do. features: the columns of
+    tables, which may be the keys where one of two tables lies the wrong way."""
     keys = {name: {original_of(item) for item in by_key.values()} for name, by_key in sorted(items.items()) if by_key}
     occurrences = Counter(key for held in keys.values() for key in held)
     for name, held in keys.items() if len(keys) > 1 else ():
@@ -36,12 +57,13 @@ def check_overlap(items: Mapping[str, Mapping[str, Sample]]) -> None:
             continue
         others = {other: there - held for other, there in keys.items() if other != name}
         examples = "; ".join(f"{other} has {_some(there)}" for other, there in {name: lone, **others}.items() if there)
+        hint = _hint(lone, others) or _transposed(name, lone, features or {})
         if not num_met:
-            what = f"no key of {name} occurs in another modality: {examples}.{_hint(lone, others)}"
+            what = f"no key of {name} occurs in another modality: {examples}.{hint}"
             numbered = any(name in item.metadata.get(NUMBERED_ROWS, {}) for item in items[name].values())
             advice = "Give the files one name, with which row numbers begin" if numbered else "Make the keys alike when tokenizing"
             raise DataError(what, fix=f"{advice}, or allow it with --unpaired.")
-        log(f"warning: only {num_met:,} of {len(held):,} keys of {name} occur in another modality: {examples}.{_hint(lone, others)}")
+        log(f"warning: only {num_met:,} of {len(held):,} keys of {name} occur in another modality: {examples}.{hint}")
 
 
 def check_numbered(items: Mapping[str, Mapping[str, Sample]], inputs: Mapping[str, Mapping[str, int]], by_row: bool) -> None:
@@ -81,19 +103,57 @@ def _hint(keys: Collection[str], others: Mapping[str, Collection[str]]) -> str:
 
 
 def _change(keys: Collection[str], others: Collection[str]) -> str | None:
-    for what, option, change in (*CHANGES, *_cuts(keys, others)):
-        here, there = set(map(change, keys)), set(map(change, others))
+    for change in (*CHANGES, *_cuts(keys, others), *_without_ends(keys, others)):
+        here, there = set(map(change.here, keys)), set(map(change.there, others))
         discerning = 2 * len(here) > len(keys) and 2 * len(there) > len(others)
         if discerning and len(here & there) >= ENOUGH * min(len(here), len(there)):
-            return f"{what} ({option})" if option else what
+            return str(change)
     return None
 
 
+def _transposed(name: str, keys: Collection[str], features: Mapping[str, Collection[str]]) -> str:
+    """That the keys are features of another table, as a sentence; nothing where they are not."""
+    tables = [other for other, columns in features.items() if other != name and 2 * len(set(keys) & set(columns)) > len(keys)]
+    return f" They are features of {tables[0]}: one of both has its features in rows (tokenize it with --transpose)." if tables else ""
+
+
+def _without_ends(keys: Collection[str], others: Collection[str]) -> Iterator[Change]:
+    """Keys without what all of one side begin or end with."""
+    sides = [_common_ends(side) for side in (keys, others)]
+    prefixes = {before for before, _ in sides if before}  # two different ones may well say that the keys are other things
+    if sides[0] != sides[1] and len(prefixes) < 2:
+        named = [f"{before}KEY{after}" for before, after in sides if before or after]
+        options = [f"--label-pattern '^{re.escape(before)}(?P<key>.+){re.escape(after)}$'" for before, after in sides if before or after]
+        here, there = (partial(_stripped, before=before, after=after) for before, after in sides)
+        yield Change(f"reading {' and '.join(named)} as KEY", " and ".join(options), here, there)
+
+
+def _common_ends(keys: Collection[str]) -> tuple[str, str]:
+    """What all keys begin and end with, digits at the seams left to the keys."""
+    before = _common_start(keys).rstrip("0123456789")
+    after = _common_start([key[len(before) :][::-1] for key in keys])[::-1].lstrip("0123456789")
+    return before, after
+
+
+def _common_start(keys: Collection[str]) -> str:
+    first, last = min(keys), max(keys)
+    size = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), min(len(first), len(last)))
+    return first[:size]
+
+
+def _stripped(key: str, before: str, after: str) -> str:
+    return key.removeprefix(before).removesuffix(after)
+
+
 def _cuts(keys: Collection[str], others: Collection[str]) -> tuple[Change, ...]:
-    """Keys cut to the length of the shortest: barcodes of a patient and of a sample, of which they are the beginning."""
-    size = min(map(len, (*keys, *others)), default=0)
-    option = f"--label-pattern '^(?P<key>.{{{size}}})'"
-    return (
-        (f"cut to {size} characters", option, lambda key: key[:size]),
-        (f"cut to {size} characters, with the same signs for '.', '_' and '-'", "", lambda key: SEPARATORS.sub("-", key[:size])),
-    )
+    """Keys cut to the length of the shortest, and barcodes of TCGA to the beginnings that are those of vials, samples and patients."""
+    shortest = min(map(len, (*keys, *others)), default=0)
+    barcodes = all(map(BARCODE.match, (*keys, *others)))
+    sizes = dict.fromkeys([shortest, *(size for size in BARCODE_SIZES if barcodes and size < shortest)])
+    return tuple(change for size in sizes for change in _cut_to(size))
+
+
+def _cut_to(size: int) -> tuple[Change, Change]:
+    option, what = f"--label-pattern '^(?P<key>.{{{size}}})'", f"cut to {size} characters"
+    joined = f"{what}, with the same signs for '.', '_' and '-'"
+    return _alike(what, option, lambda key: key[:size]), _alike(joined, "", lambda key: SEPARATORS.sub("-", key[:size]))

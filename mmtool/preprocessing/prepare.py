@@ -5,6 +5,7 @@ One class for each way of doing so; `mmtool.kinds` says which kind takes which.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import gcd
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.signal import resample_poly
 
 from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named, load
+from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.tokenizers.base import SampleRate, Tokenizer, check_settings
 from mmtool.tokenizers.trajectory import asked_streams
 
@@ -28,6 +30,10 @@ class Preparer:
     def __call__(self, value: Any, where: object = None) -> Any:
         """The prepared value. Raises DataError where the tokenizer cannot take it."""
         return value
+
+    def reading(self, options: SourceOptions) -> SourceOptions:
+        """How to read files for the tokenizer, by what it knows of them."""
+        return options
 
     def is_absent(self, prepared: Any) -> bool:
         """Whether nothing is left of a value in what the tokenizer keeps of it."""
@@ -85,6 +91,10 @@ class TablePreparer(Preparer):
         if header not in self._orders:
             self._orders[header] = self.tokenizer.align(header, where)
         return row[self._orders[header]]
+
+    def reading(self, options: SourceOptions) -> SourceOptions:
+        """The tokenizer's features tell which way a table lies."""
+        return replace(options, table=replace(options.table, features=(*self.tokenizer.features, *self.tokenizer.dropped)))
 
     def is_absent(self, prepared: Any) -> bool:
         """Whether a row holds no value of any feature that the tokenizer keeps."""

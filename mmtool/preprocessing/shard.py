@@ -23,7 +23,7 @@ from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.splits import Split
-from mmtool.tokenizers.base import read_fitted_on
+from mmtool.tokenizers.base import read_features, read_fitted_on
 
 TRAIN = SPLITS[0]
 
@@ -80,7 +80,7 @@ def shard(
     if not alignment:
         check_numbered(collection.items, collection.inputs, by_row)
     if not alignment and not unpaired:
-        check_overlap(collection.items)
+        check_overlap(collection.items, {name: read_features(data) for name, data in collection.tokenizers.items()})
     further = read_labels(labels, key_column) if labels else None
     samples, unmatched = _samples(collection, protocol, alignment, placement, further)
     kept = _with_modalities_removed(samples, protocol)

@@ -24,6 +24,7 @@ from mmtool.preprocessing.readers.entries import (
     is_unicode,
     label_value,
     name_of,
+    normal_form,
 )
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import find_files, raw_file
@@ -211,7 +212,7 @@ class _Gate:
 
     def _item(self, entry: Entry) -> Item:
         found = self._match(entry)
-        key = found.pop(KEY, entry.key)
+        key = normal_form(found.pop(KEY, entry.key))
         if not key:
             raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
         if key in self.seen:

@@ -25,6 +25,7 @@ from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.sources import EPISODE, Item, Reject, SourceOptions, read_items, refuse_many
 from mmtool.preprocessing.splits import Split
@@ -101,6 +102,7 @@ def tokenize(
         if guide is not None:
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted, fitting_keys = _fitted_before(tokenizer, kind, name, scheme, settings), set()
+        options = preparer_of(fitted).reading(options)
     rejects: list[Reject] = []
     absent: list[str] = []
     columns, others = LabelColumns(), OtherFormats()
@@ -204,6 +206,8 @@ def _fit(
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     log(f"fitting a tokenizer to {len(values)} {kind} samples")
     fitted: Tokenizer = load(schemes[scheme]).fit(values, complete, seed)
+    if advice := getattr(fitted, "advice", None):
+        log(f"warning: {advice}")
     return fitted, {item.key for item in items}
 
 

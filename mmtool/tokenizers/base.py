@@ -182,6 +182,15 @@ def read_fitted_on(data: bytes) -> np.ndarray | None:
         return None
 
 
+def read_features(data: bytes) -> Sequence[str]:
+    """Columns that a tokenizer of tables keeps, of its file's bytes; none of other kinds, and where the bytes are no tokenizer."""
+    try:
+        features: Sequence[str] = read_header(data, None)["settings"].get("features", ())
+    except DataError:
+        return ()
+    return features
+
+
 def check_settings(settings: Mapping[str, Any], valid: Mapping[str, Any], where: str) -> None:
     """Raise UsageError for a setting that the tokenizer does not know, and a value of another type or outside of the bounds in its type.
 

@@ -12,6 +12,7 @@ import numpy as np
 from mmtool.tokenizers.base import Bins, Positions, check_settings
 from mmtool.tokenizers.table_rows import MAX_ROUNDING, SELECTION_SETTINGS, TableRows, check_rounding, fit_quality, quantiles, select, stack
 
+MANY_FEATURES = 2000  # as bins: the cost of attention grows with the square of the tokens
 SETTINGS = {"features": list | tuple, "n_bins": Bins, **SELECTION_SETTINGS}
 
 
@@ -35,6 +36,15 @@ class TableTokenizer(TableRows):
         self.shape: tuple[int, ...] | None = (len(self.features),)
         self.positions: Positions = "set"
         self.report: dict[str, Any] = {}
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where rows are too long to train on."""
+        count = len(self.features)
+        if count <= MANY_FEATURES:
+            return None
+        fix = "--scheme codec --set components=64 makes 64 of them, --set max_features=500 keeps 500."
+        return f"{count:,} features are {count:,} tokens of each sample, too many to train on within reason: {fix}"
 
     @property
     def n_bins(self) -> int:

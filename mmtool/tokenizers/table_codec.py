@@ -19,7 +19,17 @@ from mmtool.common.bounds import Bounds, Count
 from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
 from mmtool.tokenizers.codec import one_thread
 from mmtool.tokenizers.fsq import code_usage
-from mmtool.tokenizers.table_rows import SELECTION_SETTINGS, TableRows, check_rounding, column_means, fit_quality, quantiles, select, stack
+from mmtool.tokenizers.table_rows import (
+    SELECTION_SETTINGS,
+    TableRows,
+    centre_and_scale,
+    check_rounding,
+    column_means,
+    fit_quality,
+    quantiles,
+    select,
+    stack,
+)
 
 SETTINGS = {
     "features": list | tuple,
@@ -169,9 +179,7 @@ def _learn(rows: np.ndarray, components: int, n_bins: int, clip: float, guides: 
     """Everything that a codec is made of, from (N, F) training rows."""
     low, high = np.nan_to_num(quantiles(rows, np.array([max(clip, 1e-9), 1 - clip])))
     clipped = np.clip(rows, low, high).astype(np.float64)
-    centre = column_means(clipped)
-    scale = np.sqrt(column_means((clipped - centre) ** 2))
-    scale = np.where(scale > 1e-12, scale, 1.0)
+    centre, scale = centre_and_scale(clipped)
     standard = (clipped - centre) / scale
     loadings = _components(standard, components, guides)
     missing = np.isnan(standard)

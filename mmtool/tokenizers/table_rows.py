@@ -16,6 +16,7 @@ from mmtool.tokenizers.base import Number, Positions
 KEY_COLUMN = "key"
 SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
 MAX_REACH = 1.0  # of its range, from the middle of it, that a value of a new row may lie away
+LEAST_DEVIATION = 1e-12  # of a column's mean, by which equal numbers differ from theirs
 MAX_ROUNDING = 0.001  # of the standard deviation of a column
 ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
 SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
@@ -144,6 +145,14 @@ def column_means(rows: np.ndarray) -> np.ndarray:
     """Mean of the present values of each column, 0 where there is none."""
     present = ~np.isnan(rows)
     return np.where(present, rows, 0).sum(0, dtype=np.float64) / np.maximum(present.sum(0), 1)
+
+
+def centre_and_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the present values of each column; the latter is 1 where they are all the same, in whatever unit."""
+    centre = column_means(rows)
+    scale = np.sqrt(column_means((rows - centre) ** 2))
+    varies = scale > np.maximum(LEAST_DEVIATION * np.abs(centre), np.finfo(np.float32).tiny)
+    return centre, np.where(varies, scale, 1.0)
 
 
 def quantiles(rows: np.ndarray, shares: np.ndarray) -> np.ndarray:

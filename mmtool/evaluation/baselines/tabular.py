@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 
 from mmtool.data.graph import CoOccurrence
 from mmtool.evaluation.directions import Direction
-from mmtool.tokenizers.table_rows import column_means, quantiles
+from mmtool.tokenizers.table_rows import centre_and_scale, quantiles
 
 Tables = Mapping[str, np.ndarray]  # modality -> (N, F), a row of NaN where a sample lacks it
 CLIP = 0.001  # share cut off on either side of a feature: one value of 17,036 among z-scores would decide every fit
@@ -47,9 +47,7 @@ class Scaler:
     def of(cls, rows: np.ndarray) -> "Scaler":
         low, high = np.nan_to_num(quantiles(rows, np.array([CLIP, 1 - CLIP])))
         clipped = np.clip(rows, low, high).astype(np.float64)
-        mean = column_means(clipped)
-        scale = np.sqrt(column_means((clipped - mean) ** 2))
-        return cls(low, high, mean, np.where(scale > 1e-12, scale, 1.0))
+        return cls(low, high, *centre_and_scale(clipped))
 
     def clip(self, rows: np.ndarray) -> np.ndarray:
         return np.clip(rows, self.low, self.high)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmtool.kinds import kind_named, load
 from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.table_rows import centre_and_scale
 
 PAPER, INK, FAINT = "#ffffff", "#0f172a", "#e2e8f0"
 POSITIVE, NEGATIVE = "#2563eb", "#d97706"
@@ -148,7 +149,7 @@ class RowDrawer:
     def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
         self.size = size
         rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
-        self._centre, self._width = np.nan_to_num(np.nanmean(rows, axis=0)), np.nan_to_num(np.nanstd(rows, axis=0)) + 1e-9
+        self._centre, self._width = centre_and_scale(rows.astype(np.float64))
 
     def __call__(self, value: np.ndarray) -> Image.Image:
         """One bar per feature, in standard deviations from its mean (blue up, amber down, cut at 3)."""

@@ -8,22 +8,27 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.entries import Broken
+from mmtool.preprocessing.readers.row_shapes import looks_like_rows
 
 Cells = Iterator[tuple[int, list[str]] | Broken]  # line number and cells of each row
 DAMAGE = re.compile("[\0\udc80-\udcff]")  # `decode("utf-8", "surrogateescape")` makes the latter of bytes that are not UTF-8
+csv.field_size_limit((1 << 31) - 1)  # characters of a cell, for which Python has 131,072
 SEPARATORS_OF_CHANCE = 8  # so many in the lines of one cell, as many in each as in the header, and the lines are taken for rows
+
+NUM_KNOWN = 50  # rows by which others are known
 
 
 class Lines:
     """Lines of a text that remember those of the current row, and take back all but its first."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, number: int) -> None:
+        """number: of the line before the first one."""
         self._source, self._returned = io.StringIO(text, newline=""), deque[str]()
-        self.number, self.row = 0, list[str]()
+        self.number, self.row = number, list[str]()
 
     def __iter__(self) -> "Lines":
         return self
@@ -48,13 +53,14 @@ class Lines:
 class CsvRows:
     """Rows of a CSV text, blank lines left out. `expect` says what every row must be like; before, the first one is the header."""
 
-    def __init__(self, text: str, where: str, damaged: bool) -> None:
-        """damaged: the text may hold bytes that are not UTF-8, or null bytes."""
-        self._where, self._damaged = where, damaged
-        self._lines = Lines(text)
-        self._reader = csv.reader(self._lines, strict=True)
+    def __init__(self, text: str, where: str, damaged: bool, delimiter: str = ",", lines: int = 0) -> None:
+        """damaged: the text may hold bytes that are not UTF-8, or null bytes. lines: of the file before the text."""
+        self._where, self._damaged, self._delimiter = where, damaged, delimiter
+        self._lines = Lines(text, lines)
+        self._reader = self._read(self._lines)
         self._header: list[str] | None = None
         self._one_line: list[int] = []
+        self._last = deque[list[str]](maxlen=NUM_KNOWN)  # rows that were read
 
     def expect(self, header: list[str], may_break: Collection[str] | None) -> None:
         """All further rows have a cell for each name of the header, with line breaks in those of `may_break` (None: in any)."""
@@ -78,10 +84,13 @@ class CsvRows:
         row, first = self._lines.row, self._lines.first
         if len(row) > 1 and self._swallowed(cells):
             what = "a quote opens in this row, and the lines behind it look like rows."
-            return self._give_up(what, "Close the quote, or double it where it is meant.", all_lines=False)
+            fix = "Close the quote, or double it where it is meant; texts of such lines are read from .jsonl."
+            return self._give_up(what, fix, all_lines=False)
         broken = damage(row, self._where, first) if self._damaged else None
         if broken is None and self._header is not None and len(cells) != len(self._header):
             return self._give_up(*ragged(cells, self._header), all_lines=not self._holds_rows())
+        if broken is None and self._header is not None:
+            self._last.append(cells)
         return broken or (first, cells)
 
     def _give_up(self, what: str, fix: str, *, all_lines: bool) -> Broken:
@@ -89,17 +98,27 @@ class CsvRows:
         where = f"{self._where}:{self._lines.first}"
         if not all_lines:
             self._lines.take_back()
-            self._reader = csv.reader(self._lines, strict=True)
+            self._reader = self._read(self._lines)
         return Broken(where, DataError(what, where=where, fix=fix))
 
     def _swallowed(self, cells: list[str]) -> bool:
-        """Whether a row of several lines holds others: where no line may break, or every line inside has the cells of a row."""
+        """Whether a row of several lines holds others: where no line may break, or its further lines have the cells of a row, in such
+        numbers or of such a shape that this is no chance."""
         if self._header is None or len(cells) != len(self._header):
             return False
         inside = self._lines.row[1:-1]
         separators = len(inside) * (len(self._header) - 1)
         rows = separators >= SEPARATORS_OF_CHANCE and all(map(self._is_row, inside))
-        return rows or any("\n" in cells[place] or "\r" in cells[place] for place in self._one_line)
+        broken = [place for place, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
+        return rows or any(place in broken for place in self._one_line) or self._looks_like_rows(cells, broken)
+
+    def _looks_like_rows(self, cells: list[str], broken: Collection[int]) -> bool:
+        """Whether all further lines have the cells of a row, and most of them look like it in the columns where no line breaks."""
+        further = [self._cells_of(line) for line in self._lines.row[1:] if line.strip()]
+        whole = [place for place in range(len(cells)) if place not in broken]
+        if not further or any(len(line) != len(cells) for line in further):
+            return False
+        return looks_like_rows(further, [cells, *self._last], whole)
 
     def _holds_rows(self) -> bool:
         """Whether most lines behind the first could be rows."""
@@ -108,10 +127,17 @@ class CsvRows:
 
     def _is_row(self, line: str) -> bool:
         assert self._header is not None
+        return len(self._cells_of(line)) == len(self._header)
+
+    def _cells_of(self, line: str) -> list[str]:
+        """The cells of a single line, none where its quotes do not fit."""
         try:
-            return len(next(csv.reader([line], strict=True), [])) == len(self._header)
+            return [cell.rstrip("\r\n") for cell in next(self._read([line]), [])]
         except csv.Error:
-            return False
+            return []
+
+    def _read(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, strict=True, delimiter=self._delimiter)
 
 
 def damage(lines: Collection[str], where: str, first: int) -> Broken | None:

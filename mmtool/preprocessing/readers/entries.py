@@ -2,19 +2,24 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.preprocessing.readers.table_options import TableOptions
 
 INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
+AS_USUAL = TableOptions()
 KEY, NUMBERED = "key", "none"
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
-MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
+SPELLINGS = "|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null"  # pandas, R, Excel
+CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pending]|[Discrepancy]"
+MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` may be names or classes: they are missing in numbers alone
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class SourceOptions:
     mod: modality to read of a MuData file. Default: the one called `name`, or the only one.
     name: of the modality that is read.
     source_rate_hz: sample rate of time series whose files state none.
+    table: how tables are read.
     max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
     """
 
@@ -66,6 +72,7 @@ class SourceOptions:
     mod: str | None = None
     name: str | None = None
     source_rate_hz: float | None = None
+    table: TableOptions = AS_USUAL
     max_pixels: int = 64_000_000
     max_duration_s: float = 600.0
 
@@ -124,7 +131,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Note:
-    """What is to be said of a file: once, for the first file of which something of this kind is."""
+    """Something that was decided for the user, and is said once for all files of one `kind`."""
 
     kind: str
     text: str
@@ -146,7 +153,8 @@ def row_entry(
     row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions, rows: int | None = None
 ) -> Entry:
     """The entry of one row of a table: labels and group taken from its columns, where it has them."""
-    labels = {name: label_value(row[column]) for name, column in options.label_names.items() if column in row}
+    columns = {name: row[column] for name, column in options.label_names.items() if column in row}
+    labels = {name: None if name_of(cell) in options.table.na else label_value(cell) for name, cell in columns.items()}
     column = options.group_column
     group = name_of(row[column]) if column is not None and column in row else None
     return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
@@ -161,14 +169,20 @@ def name_of(value: Any) -> str:
     """A cell as a name (a key or a group), without blanks around it, empty where there is none.
 
     Whole numbers are written as integers, so that 10001.0, as pandas writes it beside missing values, is 10001; leading zeros stay.
+    Characters are in Unicode's normal form, whatever the system composed them by.
     """
     value = value.item() if hasattr(value, "item") else value
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value).strip()
+    text = normal_form(str(value).strip())
     return text.removesuffix(".0") if WHOLE.fullmatch(text) else text
+
+
+def normal_form(text: str) -> str:
+    """The text with composed characters (NFC): macOS takes those of file names apart."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def label_value(value: Any) -> Any:

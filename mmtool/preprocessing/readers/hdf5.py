@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
+from mmtool.preprocessing.readers.compressed import is_compressed
 from mmtool.preprocessing.readers.raw_files import MAX_FILE_BYTES, RawFile
 from mmtool.tokenizers.trajectory import MAX_TOKENS_PER_STEP
 
@@ -25,7 +26,7 @@ def open_hdf5(file: RawFile) -> Iterator[Any]:
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[trajectory]'`, or convert the file to npz."
         raise UsageError("reading HDF5 needs h5py.", where=file.where, fix=fix) from error
-    plain = file.path is not None and file.path.suffix.lower() != ".gz"
+    plain = file.path is not None and not is_compressed(file.path.name)
     with damage_named(file.where), h5py.File(file.path if plain else io.BytesIO(file.read()), "r") as root:
         yield root
 

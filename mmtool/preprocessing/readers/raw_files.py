@@ -15,13 +15,28 @@ from typing import IO
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
-from mmtool.kinds import kind_named
+from mmtool.kinds import kind_named, load
+from mmtool.preprocessing.readers.compressed import OPENERS, is_compressed, read_bytes
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
-NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+COMPRESSIONS = "|".join(OPENERS)
+NAME = re.compile(
+    rf"(?P<stem>.+?)(?:\.(?!(?:{COMPRESSIONS})$)(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte|)(?:\.(?:{COMPRESSIONS}))?",
+    re.IGNORECASE | re.DOTALL,
+)
+HEAD_BYTES = 4 << 20  # by which a file of an unclear name is judged
+UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything
+LISTS_OF_FILES = re.compile(r"(manifest|annotations|gdc_manifest\S*|gdc_sample_sheet\S*)\.(txt|tsv)", re.IGNORECASE)  # of the GDC
+CONVERSIONS = {
+    **dict.fromkeys(("xlsx", "xls", "ods"), "Save the sheet as CSV."),
+    **dict.fromkeys(("rds", "rdata", "rda"), "In R: write.csv(x, 'x.csv')."),
+    **dict.fromkeys(("loom", "mtx"), "In Python: adata.to_df().to_csv('x.csv'), with scanpy or anndata."),
+    **dict.fromkeys(("feather", "arrow"), "In Python: pandas.read_feather(path).to_parquet('x.parquet')."),
+    **dict.fromkeys(("dta", "sav", "sas7bdat"), "In Python: pandas.read_stata, read_spss or read_sas, then .to_csv('x.csv')."),
+}  # what files of other formats are converted with
 TAR_BLOCK = 512
 
 
@@ -30,7 +45,7 @@ class RawFile:
     """A file that may lie in an archive.
 
     where: what a person calls it; stem: its path below what was given, without extension, with `/`; format: its extension in lower
-    case, without `.gz` (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
+    case, without `.gz` and the like (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
     """
 
     where: str
@@ -41,7 +56,7 @@ class RawFile:
 
     def held(self) -> "RawFile":
         """The file to be read twice: with its content in memory where it is compressed or in an archive."""
-        if self.path is not None and self.path.suffix.lower() != ".gz":
+        if self.path is not None and not is_compressed(self.path.name):
             return self
         return replace(self, read=partial(bytes, self.read()))
 
@@ -78,7 +93,9 @@ def raw_file(path: Path, name: str | None = None) -> RawFile:
 def accepted(kind: str) -> str:
     """The extensions of a kind, for messages."""
     names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in kind_named(kind).suffixes]
-    return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
+    unclear = ", and text in columns by any name" if kind_named(kind).recognizer else ""
+    compressed, archives = (", ".join(f".{name}" for name in suffixes) for suffixes in (OPENERS, ARCHIVES))
+    return f"{', '.join(names)}{unclear} (also with {compressed}), and such files in folders or in {archives} archives"
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -86,7 +103,7 @@ def split_name(name: str) -> tuple[str, str]:
     match = NAME.fullmatch(name)
     if match is None:
         return name, ""
-    return match["stem"], (match["format"] or match["idx"]).lower()
+    return match["stem"], (match["format"] or match["idx"] or "").lower()
 
 
 def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
@@ -97,8 +114,32 @@ def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> It
     elif split_name(path.name)[1] in (*kind_named(kind).suffixes, *ARCHIVES):
         if skip is None or not _same(path, skip):
             yield from _open(path, path.name, kind, others)
+    elif split_name(path.name)[1] not in CONVERSIONS and _is_recognized(kind, path.name, partial(_open_binary, path), path, named=True):
+        yield raw_file(path)
     else:
-        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(kind)}.")
+        convert = CONVERSIONS.get(split_name(path.name)[1]) if kind_named(kind).recognizer else None
+        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"{convert or ''} Accepted: {accepted(kind)}.".strip())
+
+
+def _is_of_kind(kind: str, name: str, opened: Callable[[], IO[bytes]], where: object) -> bool:
+    """Whether a file in a folder or archive is of the kind: by its name, or where that says nothing, by its content."""
+    if kind_named(kind).recognizer is not None and LISTS_OF_FILES.fullmatch(name):
+        return False
+    form = split_name(name)[1]
+    return form in kind_named(kind).suffixes or (form in UNCLEAR_FORMATS and _is_recognized(kind, name, opened, where))
+
+
+def _is_recognized(kind: str, name: str, opened: Callable[[], IO[bytes]], where: object, *, named: bool = False) -> bool:
+    """Whether the content of a file may be of the kind. named: the file was given by its name, in no folder."""
+    recognizer = kind_named(kind).recognizer
+    if recognizer is None:
+        return False
+    try:
+        with opened() as file:
+            recognized: bool = load(recognizer)(read_bytes(file, name, where, HEAD_BYTES), named)
+    except (DataError, OSError):  # it is told when the file is read
+        return True
+    return recognized
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -121,14 +162,18 @@ def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[Ra
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
-    elif form in kind_named(kind).suffixes:
-        yield raw_file(path, name)
     elif form == "zip":
         yield from _zip_members(path, kind, others)
     elif form in ARCHIVES:
         yield from _tar_members(path, kind, others)
+    elif _is_of_kind(kind, path.name, partial(_open_binary, path), path):
+        yield raw_file(path, name)
     else:
         others.add(str(path), path.name, form)
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    return open(path, "rb")
 
 
 def _read_path(path: Path) -> bytes:
@@ -141,12 +186,8 @@ def _read_path(path: Path) -> bytes:
 
 
 def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
-    """The rest of a file, through gzip if its name ends so. Raises DataError where it is cut, damaged or expands without end."""
-    try:
-        stream = gzip.GzipFile(fileobj=file) if name.lower().endswith(".gz") else file
-        data = stream.read(MAX_FILE_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.ReadError) as error:
-        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error
+    """A whole file, decompressed. Raises DataError where it is cut, damaged or expands without end."""
+    data = read_bytes(file, name, where, MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
     return data
@@ -212,7 +253,7 @@ def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[by
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
         return
-    if form not in kind_named(kind).suffixes:
+    if not _is_of_kind(kind, parts.name, open_member, f"{archive}/{name}"):
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
     else:
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
@@ -222,9 +263,5 @@ def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) ->
     try:
         with open_member() as file:
             return _read_stream(file, name, where)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error  # bz2 words it so
     except (NotImplementedError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"the archive's member cannot be read ({error}).", where=where, fix="Unpack it and give the folder.") from error

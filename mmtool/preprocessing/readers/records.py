@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -10,8 +11,10 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage, ragged
+from mmtool.preprocessing.readers.delimited import BLANKS, BYTE_ORDER_MARKS, COMMA, TAB, USUAL, WORDS, Layout, layout_of
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.table_options import TableOptions
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -27,37 +30,53 @@ def read_text_file(file: RawFile) -> str:
 
 
 def decode(file: RawFile) -> tuple[str, bool]:
-    """The content of a file of lines, and whether some of it is damaged: bytes that are not UTF-8 (`damage` finds them), or null bytes."""
+    """The content of a file of lines in UTF-8, or in UTF-16 with its mark, and whether some of it is damaged: bytes that are not UTF-8
+    (`damage` finds them), or null bytes."""
     data = file.read()
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8-sig")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         return data.decode("utf-8-sig", "surrogateescape"), True
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as old Macs ended lines
     return text, "\0" in text
 
 
 def read_cells(
-    file: RawFile, columns: tuple[str, ...], may_break: Collection[str] | None = None, *, row_names: bool = False
+    file: RawFile,
+    columns: tuple[str, ...],
+    may_break: Collection[str] | None = None,
+    *,
+    delimiter: str | None = None,
+    table: TableOptions | None = None,
 ) -> tuple[list[str], Cells]:
-    """Header and rows of a CSV or TSV file; `columns` is the header of a file that has none.
+    """Header and rows of a text in columns; `columns` is the header of a file that has none.
 
-    may_break: columns whose cells may hold line breaks, None: all. row_names: the header may lack the name of the first column, as R writes
-    row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises DataError for
-    an empty file, a broken header, and a name that stands twice in it.
+    may_break: columns whose cells may hold line breaks, None: all. delimiter: of the columns; default: that of the format. table: the file
+    is a table, whose layout is recognised (`delimited.py`), whose columns may share names, and whose first column may lack one, as R
+    writes row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises
+    DataError for an empty file, a broken header, and a name that stands twice in it.
     """
     text, damaged = decode(file)
-    rows = _rows(text, file, damaged)
+    layout = Layout(delimiter or USUAL.get(file.format, COMMA))
+    if table is not None:
+        layout = layout_of(text, file.format, table.delimiter, decimal=table.decimal)
+    rows = _rows(text, file, layout, damaged)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
         raise first.error
     header = list(columns) or (first[1] if first else [])
     if not header:
         raise DataError("the file is empty.", where=file.where, fix="Give a file with a header and rows.")
-    check_header(header, file.where)
+    if table is None:
+        check_header(header, file.where)
+    else:
+        header = [name.strip() for name in header]
     if not columns:
         _check_separator(header, file)
-    if row_names and not columns:
-        second = next(islice(_rows(text, file, damaged), 1, None), None)
+    if table is not None and not columns:
+        second = next(islice(_rows(text, file, layout, damaged), 1, None), None)
         if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
             header = ["", *header]
     if not isinstance(rows, CsvRows):
@@ -71,12 +90,15 @@ def _check_separator(header: Sequence[str], file: RawFile) -> None:
     separator = next((name for mark, name in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
     if separator is not None:
         what = f"the columns of this .{file.format} seem to be separated by {separator}: its header is one cell, {header[0][:60]!r}."
-        fix = "Save it with commas between columns and points in numbers (or with tabs, as .tsv)."
+        fix = "Say so with --delimiter, or save it with commas between columns (or with tabs, as .tsv)."
         raise DataError(what, where=file.where, fix=fix)
 
 
-def _rows(text: str, file: RawFile, damaged: bool) -> Cells:
-    return CsvRows(text, file.where, damaged) if file.format == "csv" else _tsv_rows(text, file.where, damaged)
+def _rows(text: str, file: RawFile, layout: Layout, damaged: bool) -> Cells:
+    body = layout.body(text)
+    if layout.delimiter in (TAB, BLANKS):
+        return _line_rows(body, file.where, damaged, layout)
+    return CsvRows(body, file.where, damaged, layout.delimiter, layout.lines)
 
 
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
@@ -93,7 +115,7 @@ def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict
     elif file.format == "npz":
         yield from _array_rows(file)
     else:
-        header, rows = read_cells(file, options.columns)
+        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
         for row in rows:
             yield row if isinstance(row, Broken) else (f"{file.where}:{row[0]}", dict(zip(header, row[1], strict=True)))
 
@@ -112,12 +134,13 @@ def check_header(header: list[str], where: str) -> None:
         raise DataError(f"the column {twice[0]!r} stands twice in the header.", where=where, fix="Rename one (or name all with --columns).")
 
 
-def _tsv_rows(text: str, where: str, damaged: bool) -> Cells:
+def _line_rows(text: str, where: str, damaged: bool, layout: Layout) -> Cells:
     """Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted."""
-    for line, row in enumerate(text.split("\n"), 1):
+    split = WORDS.findall if layout.delimiter == BLANKS else partial(str.split, sep=layout.delimiter)
+    for line, row in enumerate(text.split("\n"), layout.lines + 1):
         row = row.removesuffix("\r")
-        if row:
-            yield (damage([row], where, line) if damaged else None) or (line, [_unquoted(cell) for cell in row.split("\t")])
+        if row and (layout.delimiter != BLANKS or row.strip()):
+            yield (damage([row], where, line) if damaged else None) or (line, [_unquoted(cell) for cell in split(row)])
 
 
 def _unquoted(cell: str) -> str:

@@ -161,7 +161,7 @@ def _of_edf(file: RawFile, options: SourceOptions) -> Signal:
 
 def _of_columns(file: RawFile, options: SourceOptions) -> Signal:
     """A series with a column per channel, and one of times or none."""
-    header, rows = read_cells(file, options.columns)
+    header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
     cells = []
     for row in rows:
         if isinstance(row, Broken):

@@ -1,46 +1,71 @@
-"""Tables of numbers, one sample per row: CSV, TSV and Parquet. An empty or NaN cell is a missing value, any other text an error."""
+"""Tables of numbers: text in columns of any delimiter, and Parquet. Samples lie in rows, or in columns where features lie in rows."""
 
 import io
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns
+from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.readers import annotated
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, UnreadArrays, row_entry
+from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry
+from mmtool.preprocessing.readers.feature_names import Features, features_of
+from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
+from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.orientation import check_header_row, check_one_sample, features_in_rows
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.records import Cells, check_header, picked, read_cells
-from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
+from mmtool.preprocessing.readers.records import Cells, picked, read_cells
+from mmtool.preprocessing.readers.table_values import Row, in_single_precision
 
-Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see `_values`) with NaN for missing values, and the names of the features
 Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
+LOOKED_AT_CELLS, LEAST_ROWS = 4_000_000, 200  # by which it is seen which way a table lies
+NUM_CANDIDATES = 3  # columns among which the names of rows are sought
 
 
 def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note | UnreadArrays]:
-    """Entries of one table; their values are ((F,) float32, feature names): every column but ids, labels and group is a feature."""
+    """Entries of one table; their values are ((F,) float32, feature names). Where samples lie in rows, every column but ids, labels and
+    group is a feature."""
     if file.format in annotated.FORMATS:
         yield from annotated.read_annotated(file, options)
         return
     annotated.refuse_options(file, options)
     file = file.held()
-    source, rows = _parquet_source(file) if file.format == "parquet" else _text_source(file, options)
+    is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
+    source, rows = _parquet_source(file) if is_parquet else _text_source(file, options)
+    place, names = _row_names(source, rows, options)
+    if not options.columns:
+        check_header_row(source.header, file.where)
+    check_one_sample(source.header, place, options.table, file.where)
+    if options.table.value_column is not None:
+        yield from sample_entry(file, source.header, rows, place, options)
+    elif features_in_rows(source.header, place, names, options.table, file.where):
+        yield from matrix_entries(file, source.header, rows, place, options)
+    else:
+        yield from _row_entries(file, source, rows, options)
+
+
+def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note]:
     header = list(source.header)
     first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
     if first is None:
         yield from (row for row in rows() if isinstance(row, Broken))
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
-    keys = choose_keys(source, options, fallback=_first_text(source, first, options))
+    numbers = Numbers.of(options.table)
+    keys = choose_keys(source, options, fallback=_first_text(source, first, options, numbers))
     yield keys
     others = {keys.column, *keys.ids, options.group_column, *options.label_names.values()}
-    places = [i for i, name in enumerate(header) if name not in others]
-    features = tuple(header[i] for i in places)
-    if not features:
+    nameless = _empty_columns(header, others, rows, file.where)
+    if nameless:
+        yield Note("nameless columns", f"left out of {file.where}: {len(nameless)} columns without a name or any value")
+    places = [i for i, name in enumerate(header) if name not in others and i not in nameless]
+    if not places:
         raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
+    _check_once(header, [name for name, _ in apart if name is not None], file.where)
+    features = features_of([header[i] for i in places], options.table.duplicates, file.where)
     for number, read in enumerate(rows()):
         if isinstance(read, Broken):
             yield read
@@ -48,63 +73,71 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         line, cells = read
         row = {name: cells[place] for name, place in apart if name is not None}
         where = f"{file.where}:{line}"
-        yield row_entry(row, keys.of(row, number), where, partial(_values, cells, places, features, where), options, keys.rows)
+        load = partial(_values, cells, places, header, features, numbers, where)
+        yield row_entry(row, keys.of(row, number), where, load, options, keys.rows)
+
+
+def _values(cells: Sequence[Any], places: Sequence[int], header: Sequence[str], features: Features, numbers: Numbers, where: str) -> Row:
+    """One row; raises DataError for a cell that is no number."""
+    chosen = [cells[place] for place in places]
+    values = numbers.row(chosen)
+    if None in values:
+        place = values.index(None)
+        what, fix = numbers.problem(chosen[place])
+        raise DataError(f"the column {header[places[place]]!r} holds {chosen[place]!r}, {what}", where=where, fix=fix)
+    return in_single_precision(features.merged(np.array(values, np.float64)), features.names, where)
+
+
+def _empty_columns(header: Sequence[str], others: Collection[str | None], rows: Rows, where: str) -> list[int]:
+    """The places of columns without a name, which a delimiter at the ends of lines makes. Raises KeyColumnError where one holds a value."""
+    places = [place for place, name in enumerate(header) if not name.strip() and name not in others]
+    for read in rows() if places else ():
+        if not isinstance(read, Broken) and any(name_of(read[1][place]) for place in places):
+            fix = "Name it, or remove it."
+            raise KeyColumnError(f"a column without a name holds values (row {read[0]}).", where=where, fix=fix)
+    return places
+
+
+def _check_once(header: Sequence[str], names: Sequence[str], where: str) -> None:
+    twice = next((name for name in names if header.count(name) > 1), None)
+    if twice is not None:
+        fix = "Rename one (or name all with --columns)."
+        raise KeyColumnError(f"the column {twice!r} stands twice in the header.", where=where, fix=fix)
+
+
+def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[int, list[str]]:
+    """The place of the column that names the rows, the first one that does not merely count them, and the first of these names."""
+    header = list(source.header)
+    named = options.table.feature_column
+    if named is not None and named not in header:
+        fix = f"The first columns are: {', '.join(map(repr, header[:10]))}."
+        raise KeyColumnError(f"there is no column {named!r}.", where=source.where, fix=f"Name another with --feature-column. {fix}")
+    candidates = [named] if named is not None else list(dict.fromkeys([*source.index, *header[:NUM_CANDIDATES]]))
+    places = [header.index(name) for name in candidates]
+    looked_at = islice(rows(), max(LEAST_ROWS, LOOKED_AT_CELLS // len(header)))
+    found = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
+    columns = [list(names) for names in zip(*found, strict=True)] or [[] for _ in places]
+    counting = [list(map(str, range(start, start + len(found)))) for start in (0, 1)]
+    chosen = next((number for number, names in enumerate(columns) if names not in counting), 0)
+    return places[chosen], columns[chosen]
 
 
 def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
     """The rows are opened anew for each pass, so that no two passes hold the text at once."""
     may_break = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
-    header = read_cells(file, options.columns, row_names=True)[0]
+    header = read_cells(file, options.columns, table=options.table)[0]
 
     def rows() -> Cells:
-        return read_cells(file, options.columns, may_break, row_names=True)[1]
+        return read_cells(file, options.columns, may_break, table=options.table)[1]
 
     return RowSource(file.where, file.stem, header, lambda names: picked(header, rows(), names), nameless_columns(header)), rows
 
 
-def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions) -> str | None:
+def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions, numbers: Numbers) -> str | None:
     """The first column that is no index, where it holds text and has no other use."""
     place, name = next(((place, name) for place, name in enumerate(source.header) if name not in source.index), (0, None))
     taken = {options.group_column, *options.label_names.values()}
-    return name if name not in taken and isinstance(cells[place], str) and _number(cells[place]) is None else None
-
-
-def _number(cell: Any) -> float | None:
-    """A cell as a number, NaN where it is missing, None where it is something else."""
-    if cell is None or (isinstance(cell, str) and cell.strip() in MISSING):
-        return math.nan
-    try:
-        value = float(cell)
-    except (ValueError, TypeError):
-        return None
-    readable = not isinstance(cell, str) or "_" not in cell  # Python reads 1_000 as a number; in data it is a name
-    return value if readable and not math.isinf(value) else None
-
-
-def _plain_numbers(cells: Sequence[Any]) -> list[float] | None:
-    """The fast way for rows that hold nothing but numbers (7 million cells: 0.9 s instead of 2.1), None for all others."""
-    try:
-        return list(map(float, cells)) if "_" not in ",".join(cells) else None
-    except (ValueError, TypeError):
-        return None
-
-
-def _values(cells: Sequence[Any], places: Sequence[int], features: tuple[str, ...], where: str) -> Row:
-    """A row in single precision; in double where it holds a value beyond 2^24 that would be rounded, for tokenizers to see by how much."""
-    chosen = [cells[place] for place in places]
-    values: Sequence[float | None] = _plain_numbers(chosen) or [_number(cell) for cell in chosen]
-    if None in values:
-        column = values.index(None)
-        what = f"the column {features[column]!r} holds {chosen[column]!r}, which is no finite number."
-        raise DataError(what, where=where, fix="Declare it with --label or --key-column, or leave missing values empty.")
-    exact = np.array(values, np.float64)
-    with np.errstate(over="ignore"):
-        row = exact.astype(np.float32)
-    if np.isinf(row).any():
-        name = features[int(np.isinf(row).argmax())]
-        raise DataError(f"the value of column {name!r} is infinite in single precision.", where=where, fix="Scale it, or leave it empty.")
-    rounded = (row != exact) & (np.abs(exact) > SINGLE_PRECISION_INTEGERS)
-    return exact if rounded.any() else row, features
+    return name if name not in taken and isinstance(cells[place], str) and numbers.number(cells[place]) is None else None
 
 
 def parquet_table(file: RawFile) -> Any:
@@ -115,7 +148,7 @@ def parquet_table(file: RawFile) -> Any:
         fix = "Install it with `pip install 'mmtool[parquet]'`, or convert the file to csv.gz or npz."
         raise UsageError("reading Parquet needs pyarrow.", where=file.where, fix=fix) from error
     try:
-        return parquet.read_table(io.BytesIO(file.read()))
+        return parquet.ParquetFile(io.BytesIO(file.read())).read()  # read_table refuses columns of one name
     except (ArrowException, OSError) as error:
         raise DataError(f"the Parquet file is damaged ({error}).", where=file.where, fix="Get it again.") from error
 
@@ -123,7 +156,6 @@ def parquet_table(file: RawFile) -> Any:
 def _parquet_source(file: RawFile) -> tuple[RowSource, Rows]:
     table = parquet_table(file)
     header = [str(name) for name in table.column_names]
-    check_header(header, file.where)
 
     def cells(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         columns = [table.column(header.index(name)).to_pylist() for name in names]

@@ -1,0 +1,140 @@
+"""How the text of a table is laid out: where it begins, and what separates its columns. The content decides, not the name of the file."""
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TAB, COMMA, SEMICOLON, BAR, BLANKS = "\t", ",", ";", "|", " "
+DELIMITERS = {"tab": TAB, "comma": COMMA, "semicolon": SEMICOLON, "bar": BAR, "blanks": BLANKS}  # in order of preference
+USUAL = {"tsv": TAB, "tab": TAB, "csv": COMMA}  # by format
+WORDS = re.compile(r'"(?:[^"]|"")*"|\S+')  # cells between runs of blanks
+LOOKED_AT = 20  # lines by which the delimiter is chosen
+SERIES_BEGIN = re.compile(r"^![a-z_]*table_begin.*\n", re.MULTILINE | re.IGNORECASE)  # of GEO
+SERIES_END = re.compile(r"^![a-z_]*table_end", re.MULTILINE | re.IGNORECASE)
+GCT = re.compile(r"#1\.[23]\s*\n[^\n]*\n")  # its version, and a line with the numbers of rows and columns
+BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """delimiter: one character, a blank for runs of them. start, stop: of the text that holds header and rows. lines: before it."""
+
+    delimiter: str
+    start: int = 0
+    stop: int | None = None
+    lines: int = 0
+
+    def body(self, text: str) -> str:
+        """Header and rows."""
+        return text if self.start == 0 and self.stop is None else text[self.start : self.stop]
+
+
+def layout_of(text: str, file_format: str, delimiter: str | None = None, *, decimal: str = ".") -> Layout:
+    """The layout of a table with a header.
+
+    Lines in front that begin with `#` are passed over, unless the last of them is the header; of a GEO series matrix or GCT file all that
+    is no table. delimiter: the one that is known to be right. decimal: the character between the digits of numbers, which separates none.
+    """
+    start, stop = _table_within(text)
+    start = _behind_comments(text, start, file_format, delimiter, decimal)
+    lines = _first_lines(text[start : stop if stop is not None else len(text)] if start or stop else text)
+    chosen = delimiter or choose_delimiter(lines, file_format, decimal)
+    return Layout(chosen, start, stop, text.count("\n", 0, start))
+
+
+def choose_delimiter(lines: Sequence[str], file_format: str, decimal: str = ".") -> str:
+    """What separates the columns of these first lines: the usual delimiter of the format if they have equally many cells by it, else the
+    one by which they have most."""
+    candidates = [mark for mark in DELIMITERS.values() if mark != decimal]
+    widths = {mark: row_widths(lines, mark) for mark in candidates}
+    several = {mark: counts for mark, counts in widths.items() if counts and counts[0] > 1 and (mark != BLANKS or _is_even(counts))}
+    even = {mark: counts for mark, counts in several.items() if _is_even(counts)}
+    usual = USUAL.get(file_format)
+    for fitting in (even, several):
+        if usual in fitting:
+            return usual
+        if marks := [mark for mark in fitting if mark != BLANKS] or list(fitting):
+            return max(marks, key=lambda mark: fitting[mark][0])
+    return usual or COMMA
+
+
+def row_widths(lines: Sequence[str], delimiter: str) -> list[int]:
+    """Numbers of cells of these lines, blank ones left out."""
+    if delimiter == BLANKS:
+        rows = [WORDS.findall(line) for line in lines]
+    elif delimiter == TAB:
+        rows = [line.split(TAB) if line.strip() else [] for line in lines]
+    else:
+        rows = _quoted(lines, delimiter)
+    return [len(row) for row in rows if row]
+
+
+def _quoted(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """All rows but a last one that is cut within quotes."""
+    rows = list(csv.reader([f"{line}\n" for line in lines], delimiter=delimiter))
+    return rows[:-1] if len(rows) > 1 and "\n" in "".join(rows[-1]) else rows
+
+
+def looks_delimited(head: bytes, named: bool) -> bool:
+    """Whether the first bytes of a file are text in columns. named: the file was given by its name, so any text will do."""
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and CONTROL.search(head):
+        return False
+    text = head.decode(encoding or "utf-8-sig", "replace")
+    if named or SERIES_BEGIN.search(text):
+        return True
+    lines = _first_lines(text[layout_of(text, "").start :])
+    even = [mark for mark in DELIMITERS.values() if _is_even(row_widths(lines, mark))]
+    return bool(even) and (even != [BLANKS] or _has_number(lines[1], BLANKS))
+
+
+def _is_even(widths: Sequence[int]) -> bool:
+    """Whether a header of several cells and at least one row have equally many; all rows may have one more, as R writes row names."""
+    return len(widths) > 1 and widths[0] > 1 and len(set(widths[1:])) == 1 and widths[1] - widths[0] in (0, 1)
+
+
+def _table_within(text: str) -> tuple[int, int | None]:
+    """Where the table of a GEO series matrix or GCT file starts and stops; all of any other text."""
+    if text.startswith(("!", "^")) and (begin := SERIES_BEGIN.search(text)):
+        end = SERIES_END.search(text, begin.end())
+        return begin.end(), end.start() if end else None
+    gct = GCT.match(text)
+    return gct.end() if gct else 0, None
+
+
+def _behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str) -> int:
+    """Where the header starts: behind lines that begin with `#`, or behind the `#` of the last one where that names the columns."""
+    last, place = start, start
+    while text.startswith("#", place):
+        end = text.find("\n", place)
+        if end < 0:
+            return start
+        last, place = place, end + 1
+    if place == start:
+        return start
+    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]
+    mark = delimiter or choose_delimiter([header, row], file_format, decimal)
+    widths = row_widths([header, row], mark)
+    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else place
+
+
+def _has_number(line: str, delimiter: str) -> bool:
+    """Whether a cell behind the first one is a number, so that the line is no header."""
+    cells = line.split(None if delimiter == BLANKS else delimiter)[1:]
+    return any(re.fullmatch(r'\s*"?-?[\d.,]+([eE][+-]?\d+)?"?\s*', cell) for cell in cells)
+
+
+def _first_lines(text: str) -> list[str]:
+    """The first lines that hold something."""
+    lines: list[str] = []
+    place = 0
+    while len(lines) < LOOKED_AT and place < len(text):
+        end = text.find("\n", place)
+        end = len(text) if end < 0 else end
+        line = text[place:end].removesuffix("\r")
+        lines += [line] if line.strip() else []
+        place = end + 1
+    return lines

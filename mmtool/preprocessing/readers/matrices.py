@@ -1,0 +1,135 @@
+"""Tables with features in rows: matrices whose columns are samples, and files of one sample each."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.keys import KeyColumnError
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of
+from mmtool.preprocessing.readers.feature_names import Features, features_of
+from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING
+from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.sample_sheets import key_of_file
+from mmtool.preprocessing.readers.table_values import Row, in_single_precision
+
+Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]
+STAR, HTSEQ = "N_(unmapped|multimapping|noFeature|ambiguous)", "__(no_feature|ambiguous|too_low_aQual|not_aligned|alignment_not_unique)"
+SUMMARY = re.compile(f"{STAR}|{HTSEQ}")  # rows that count what is no feature
+DESCRIPTIONS = (
+    "description genetype genebiotype biotype type chrom chr chromosome seqnames start end stop strand length width cytoband locus "
+    "genomiclocation go entrez hgncid hgnc alias aliases name catalognumber labid setid peptidetarget"
+)
+ANNOTATIONS = FEATURE_HEADERS | frozenset(DESCRIPTIONS.split())  # columns that describe features, without `_`, `-`, `.` and blanks
+LISTED = 5
+
+
+def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int, options: SourceOptions) -> Iterator[Entry | Note]:
+    """One entry for each column of a table that holds features in rows; `place` is that of the column that names them.
+
+    Columns that describe the features are left out, and rows of summaries. Raises DataError for a row that cannot be read: it is a feature.
+    """
+    numbers = Numbers.of(options.table)
+    first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
+    if first is None:
+        raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
+    samples, annotations = _columns(header, place, first, numbers)
+    if not samples:
+        raise KeyColumnError("no column holds a sample.", where=file.where, fix="Leave --transpose out where each row is one.")
+    matrix = _Matrix(numbers, samples, place)
+    for read in rows():
+        matrix.add(read)
+    features = features_of(matrix.names, options.table.duplicates, file.where)
+    left_out = [f"column {header[column]!r}" for column in annotations[:LISTED]]
+    left_out += [f"{len(annotations) - LISTED} more columns"] if len(annotations) > LISTED else []
+    yield _remark(f"samples: {len(samples):,} columns of {file.where}, features: its rows", [*left_out, *matrix.left_out()])
+    values = features.merged(np.array(matrix.values, np.float64))
+    for number, column in enumerate(samples):
+        where = f"{file.where}, column {header[column]!r}"
+        load = partial(_loaded, values[:, number], features, where, matrix.bad.get(number))
+        yield Entry(name_of(header[column]), where, load)
+
+
+def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, place: int, options: SourceOptions) -> Iterator[Entry | Note]:
+    """The entry of a file that holds one sample, a row for each feature; its key is the name of the file, or that in the sample sheet."""
+    column = options.table.value_column
+    if column not in header:
+        what = f"there is no column {column!r}; the columns are: {', '.join(map(repr, header))}."
+        raise KeyColumnError(what, where=file.where, fix="Name that of the values with --value-column.")
+    matrix = _Matrix(Numbers.of(options.table), [header.index(column)], place)
+    for read in rows():
+        matrix.add(read)
+    features = features_of(matrix.names, options.table.duplicates, file.where)
+    text = f"samples: files, with the column {column!r} of each; features: the rows, by {header[place]!r}"
+    yield _remark(text, matrix.left_out())
+    values = features.merged(np.array(matrix.values, np.float64))[:, 0]
+    sheet = options.table.sample_sheet
+    key = file.stem if sheet is None else key_of_file(sheet, options.key_column, PurePosixPath(file.where).name)
+    yield Entry(key, file.where, partial(_loaded, values, features, file.where, matrix.bad.get(0)))
+
+
+class _Matrix:
+    """Gathers rows: their names and values, and for each sample the first cell that is no number."""
+
+    def __init__(self, numbers: Numbers, samples: Sequence[int], place: int) -> None:
+        self._numbers, self._samples, self._place = numbers, samples, place
+        self.names: list[str] = []
+        self.values: list[np.ndarray] = []
+        self.bad: dict[int, DataError] = {}  # number of a sample -> what is wrong with it
+        self._summaries = self._nameless = 0
+
+    def add(self, read: tuple[int, Sequence[Any]] | Broken) -> None:
+        """Take in one row. Raises DataError where it cannot be read."""
+        if isinstance(read, Broken):
+            raise read.error
+        line, cells = read
+        name = name_of(cells[self._place])
+        if SUMMARY.fullmatch(name):
+            self._summaries += 1
+        elif name in MISSING:
+            self._nameless += 1
+        else:
+            self.names.append(name)
+            self.values.append(self._numbers_of([cells[place] for place in self._samples], name, line))
+
+    def left_out(self) -> list[str]:
+        """The rows that are no features, in words."""
+        counts = {"rows of summaries": self._summaries, "rows without a name": self._nameless}
+        return [f"{count:,} {what}" for what, count in counts.items() if count]
+
+    def _numbers_of(self, cells: Sequence[Any], name: str, line: int) -> np.ndarray:
+        values = self._numbers.row(cells)
+        for sample, value in enumerate(values) if None in values else ():
+            if value is None and sample not in self.bad:
+                what, fix = self._numbers.problem(cells[sample])
+                self.bad[sample] = DataError(f"the row {name!r} (line {line}) holds {cells[sample]!r}, {what}", fix=fix)
+        return np.array(values, np.float64)
+
+
+def _loaded(values: np.ndarray, features: Features, where: str, error: DataError | None) -> Row:
+    if error is not None:
+        raise DataError(error.what, where=where, fix=error.fix)
+    return in_single_precision(values, features.names, where)
+
+
+def _columns(header: Sequence[str], place: int, first: Sequence[Any], numbers: Numbers) -> tuple[list[int], list[int]]:
+    """The places of samples, and of columns that describe the features: by their names, or because they hold text before the samples."""
+    others = [column for column in range(len(header)) if column != place]
+    known = [column for column in others if FILLING.sub("", header[column]).casefold() in ANNOTATIONS or not header[column].strip()]
+    unknown = [column for column in others if column not in set(known)]
+    samples = next((number for number, column in enumerate(unknown) if _may_be_value(first[column], numbers)), 0)
+    return unknown[samples:], sorted({*known, *unknown[:samples]})
+
+
+def _may_be_value(cell: Any, numbers: Numbers) -> bool:
+    return numbers.number(cell) is not None or not any(character.isalpha() for character in str(cell))
+
+
+def _remark(text: str, left_out: Sequence[str]) -> Note:
+    said = f"{text}; left out: {', '.join(left_out)}" if left_out else text
+    return Note(f"matrix {', '.join(left_out)}", said)
