@@ -17,7 +17,7 @@ from mmtool.common.threads import affinity_cpus, set_thread_defaults
 if TYPE_CHECKING:
     from mmtool.api import Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
-    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,10 +37,12 @@ __all__ = [
     "pretrain",
     "shard",
     "tokenize",
+    "tokenize_manifest",
 ]
 
+_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api"}
-_ROOMS |= dict.fromkeys(("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"), "verbs")
+_ROOMS |= dict.fromkeys(_VERBS, "verbs")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())

@@ -1,7 +1,7 @@
-"""`mmtool tokenize`: raw files of one kind in, a token set of one modality out."""
+"""`mmtool tokenize`: raw files of one kind in, a token set of one modality out; or a manifest in, a folder of token sets out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,6 +9,7 @@ from mmtool.cli.options import (
     LABELS,
     READING,
     SPLITTING,
+    STREAM,
     Clip,
     Force,
     Fractions,
@@ -29,10 +30,12 @@ from mmtool.cli.options import (
     stdout_or,
 )
 from mmtool.common.errors import UsageError
+from mmtool.common.log import log
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.preprocessing.readers.entries import SourceOptions
 
 if TYPE_CHECKING:
+    from mmtool.preprocessing.manifest import ManifestSummary
     from mmtool.preprocessing.tokenize import TokenizeSummary
 
     KindName = str
@@ -50,17 +53,47 @@ EXAMPLES = examples(
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
+    "mmtool tokenize --manifest data.csv --column image=image_path --column speech=wav --column text=caption --fit -o tokens/",
 )
+MANIFEST = "Several modalities from one table"
+SETTINGS = ("size", "patch", "codebook", "n_bins", "sample_rate_hz", "vocabulary_size")
+OF_ONE_KIND: tuple[str, ...] = ("--name", *(f"--{name.replace('_', '-')}" for name in SETTINGS), "--guide", "--augment", "--save-tokenizer")
+OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
+READ_ALIKE: tuple[str, ...] = (
+    "key_column",
+    "text_column",
+    "file_column",
+    "root",
+    "captions",
+    "label_pattern",
+    "label_from_folder",
+    "group_column",
+)
+READ_ALIKE += ("lines", "keep_empty", "on_error", "value_range", "clip", "source_rate_hz", "max_pixels", "max_duration_s")
 
 
 def tokenize(
     context: typer.Context,
-    kind: Annotated[
-        KindName,
-        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}."),
-    ],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).")],
     output: Output,
+    kind: Annotated[
+        KindName | None,
+        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}.", show_default=False),
+    ] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV, TSV, JSON lines or Parquet, instead of KIND and PATH.", rich_help_panel=MANIFEST),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:KIND]=COLUMN",
+            help="A modality and its column: paths, files or texts (of several: A,B). Repeatable.",
+            rich_help_panel=MANIFEST,
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the modality.", show_default="the kind")] = None,
     fit: Annotated[bool, typer.Option("--fit", help="Fit a new tokenizer on the training samples.", rich_help_panel=TOKENIZER)] = False,
     tokenizer: Annotated[
@@ -106,6 +139,22 @@ def tokenize(
     ] = None,
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
     text_column: TextColumn = None,
+    file_column: Annotated[
+        str | None, typer.Option(help="Column of a table that holds files, or their paths.", rich_help_panel=READING)
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the paths in a column begin.",
+            show_default="the table's folder, or one near it",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    captions: Annotated[
+        Literal["first", "all"] | None,
+        typer.Option(help="Rows that repeat a key are texts of one sample.", show_default="an error", rich_help_panel=READING),
+    ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="A .txt file holds one sample per line.", rich_help_panel=READING)] = False,
     keep_empty: Annotated[
         bool, typer.Option("--keep-empty", help="Empty texts are texts; else such samples have none.", rich_help_panel=READING)
@@ -158,34 +207,34 @@ def tokenize(
 
     Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
     """
-    if fit == (tokenizer is not None):
-        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
-        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
-    refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
-    options = SourceOptions(
-        key_column=key_column,
-        text_column=text_column,
-        label_columns=names(label),
-        label_pattern=label_pattern,
-        label_from_folder=label_from_folder,
-        labels_path=labels,
-        group_column=group_column,
-        columns=names(columns),
-        lines=lines,
-        keep_empty=keep_empty,
-        on_error=on_error,
-        value_range=value_range,
-        clip=clip,
-        source_rate_hz=source_rate_hz,
-        max_pixels=max_pixels,
-        max_duration_s=max_duration_s,
-    )
-    common = {"size": size, "patch": patch, "codebook": codebook, "n_bins": n_bins}
-    common |= {"sample_rate_hz": sample_rate_hz, "vocabulary_size": vocabulary_size}
-    chosen = {name: value for name, value in common.items() if value is not None}
+    _check_what(context, kind, paths, manifest)
+    read_alike = {name: context.params[name] for name in READ_ALIKE}
+    options = SourceOptions(label_columns=names(label), labels_path=labels, columns=names(columns), **read_alike)
+    from mmtool.preprocessing.splits import Split
+
+    split = Split(fractions, seed)
+    if manifest is not None:
+        from mmtool.preprocessing.manifest import tokenize_manifest
+
+        with quieted(quiet):
+            sets = tokenize_manifest(
+                manifest,
+                _folder(output),
+                assignments(column, "--column"),
+                tokenizer=tokenizer,
+                schemes=assignments(names([scheme or ""]), "--as"),
+                settings=_by_modality(settings),
+                options=options,
+                split=split,
+                split_label=split_label,
+                seed=seed,
+                force=force,
+            )
+        return _finish_manifest(sets, as_json, quiet)
+    assert kind is not None and paths is not None
+    chosen = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
     chosen |= {name: json_value(value) for name, value in assignments(settings, "--set").items()}
     target = stdout_or(output)
-    from mmtool.preprocessing.splits import Split
     from mmtool.preprocessing.tokenize import tokenize as encode
 
     with quieted(quiet):
@@ -198,7 +247,7 @@ def tokenize(
             scheme=scheme,
             settings=chosen,
             options=options,
-            split=Split(fractions, seed),
+            split=split,
             split_label=split_label,
             augment=augment,
             guide=guide,
@@ -207,6 +256,46 @@ def tokenize(
             save_tokenizer=save_tokenizer,
         )
     finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
+
+
+def _check_what(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:
+    """Raise UsageError where it is not clear what is to be tokenized and how, and for options that have no effect."""
+    given = context.params
+    if given["fit"] == (given["tokenizer"] is not None):
+        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
+        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
+    if manifest is None and (kind is None or not paths):
+        raise UsageError("what is to be tokenized?", where="KIND PATH", fix="Give a kind and files, or --manifest FILE.")
+    if manifest is not None and kind is not None:
+        raise UsageError("a manifest comes instead of a kind and files.", where="--manifest", fix="Leave out KIND and PATH.")
+    refuse_unused(context, "without --manifest", "--column", when=manifest is None)
+    refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
+    refuse_unused(context, f"on {kind}", "--keep-empty", when=kind is not None and not KINDS[kind].is_text)
+    refuse_unused(context, "without --manifest or --file-column", "--root", when=manifest is None and given["file_column"] is None)
+
+
+def _finish_manifest(sets: "ManifestSummary", as_json: bool, quiet: bool) -> None:
+    if not quiet:
+        for modality in sets.modalities.values():
+            log(_sentence(modality))
+    finish(sets, f"{sets.output}:\n{sets.matrix()}", as_json, quiet)
+
+
+def _folder(output: Path) -> Path:
+    if output == STREAM:
+        raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
+    return output
+
+
+def _by_modality(settings: list[str] | None) -> dict[str, dict[str, Any]]:
+    """`NAME.KEY=VALUE` options as settings by modality."""
+    by_modality: dict[str, dict[str, Any]] = {}
+    for key, value in assignments(settings, "--set").items():
+        name, dot, setting = key.partition(".")
+        if not dot:
+            raise UsageError(f"{key!r} names no modality.", where="--set", fix="Write --set NAME.KEY=VALUE, e.g. --set image.size=32.")
+        by_modality.setdefault(name, {})[setting] = json_value(value)
+    return by_modality
 
 
 def _sentence(done: "TokenizeSummary") -> str:

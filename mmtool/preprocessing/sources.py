@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,9 +13,23 @@ from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
-from mmtool.preprocessing.readers.entries import KEY, Broken, Entry, LeftOut, SourceOptions, UnreadArrays, is_unicode, label_value, name_of
+from mmtool.preprocessing.readers.entries import (
+    KEY,
+    Broken,
+    Entry,
+    LeftOut,
+    Note,
+    OtherContent,
+    SourceOptions,
+    UnreadArrays,
+    is_unicode,
+    label_value,
+    name_of,
+)
+from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.readers.raw_files import find_files, raw_file
+from mmtool.preprocessing.readers.raw_files import RawFile, find_files, raw_file
+from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
@@ -30,7 +45,7 @@ class Item:
     where single precision rounds large integers); trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the
     key (of clips, their episode) unless given.
     metadata: where in its source it comes from; where: what a person calls that place. rows: where the key is a row number, how many rows
-    the file has.
+    the file has. further: other values of the same sample, such as more captions.
     """
 
     key: str
@@ -40,6 +55,7 @@ class Item:
     metadata: dict[str, Any] = field(default_factory=dict)
     where: str = ""
     rows: int | None = None
+    further: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,19 +87,33 @@ def read_items(
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
     keys are unclear are never skipped.
     """
-    reader, preparer = load(kind_named(kind).reader), load(kind_named(kind).preparer)
+    reader, preparer = _reader(kind, options), load(kind_named(kind).preparer)
     gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
     others = OtherFormats() if others is None else others
-    for file in find_files(kind, paths, options.labels_path, others):
+    formats = ROW_FORMATS if options.file_column else None
+    paths = [Path(path) for path in paths]
+    for file in find_files(kind, paths, options.labels_path, others, formats):
+        if isinstance(file, Broken):
+            yield from gate.admit(file)
+            continue
         try:
-            for entry in [file] if isinstance(file, Broken) else reader(file, options):
+            for entry in reader(file, options):
                 yield from gate.admit(entry)
         except KeyColumnError:
             raise
+        except OtherContent:
+            if file.path in paths:
+                raise
+            others.add(file.where, PurePosixPath(file.where).name, file.format)
         except DataError as error:
             gate.reject(file.where, None, error)
     gate.report_other_formats(others)
     gate.close(paths)
+
+
+def _reader(kind: str, options: SourceOptions) -> Callable[[RawFile, SourceOptions], Iterator[Any]]:
+    """The reader of the files of a kind, or of a column of tables that holds them."""
+    return partial(read_file_column, kind) if options.file_column else load(kind_named(kind).reader)
 
 
 class _Gate:
@@ -109,7 +139,7 @@ class _Gate:
         self.quiet = quiet
         self.in_a_row = self.left_out = 0
 
-    def admit(self, entry: Entry | Broken | LeftOut | Keys | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Keys | Note | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
         if isinstance(entry, LeftOut):
             self.left_out += entry.steps
@@ -121,6 +151,11 @@ class _Gate:
             if entry.kind not in self.said:
                 self.said.add(entry.kind)
                 self._say(str(entry))
+            return
+        if isinstance(entry, Note):
+            if entry.message not in self.said:
+                self.said.add(entry.message)
+                self._say(entry.message)
             return
         if isinstance(entry, UnreadArrays):
             self._report_unread(entry)
@@ -200,7 +235,7 @@ class _Gate:
         if not key:
             raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
         if key in self.seen:
-            fix = "Make keys unique: rename, give one folder above both, or use --key-column."
+            fix = "Make keys unique: rename, give one folder above both, or use --key-column; several texts of a sample: --captions all."
             raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
         if not is_unicode(key):
             what = f"the key {key!r} is not UTF-8."
@@ -210,12 +245,12 @@ class _Gate:
         self._check(labels, entry)
         if group is None:
             group = self._group(labels, key, entry)
-        value = entry.load()
+        value, further = entry.load(), tuple(load() for load in entry.further)
         self.seen[key] = entry.where
         noted = self.labels_file.names if self.labels_file else ()
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
         known = {name: label for name, label in labels.items() if label is not None}
-        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows)
+        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, further)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:

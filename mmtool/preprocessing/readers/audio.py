@@ -4,14 +4,17 @@ import io
 import struct
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions
+from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.rows import COLUMNAR
 
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
 MP3 = "MP3"
@@ -20,9 +23,12 @@ SIZE_IN_DS64 = 0xFFFFFFFF
 OGG_HEADER_BYTES, OGG_LAST_PAGE = 27, 4
 
 
-def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
-    """One recording per file: ((T,) float32 mono, sample rate in Hz)."""
-    yield Entry(file.stem, file.where, partial(_mixed, file, options))
+def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Any]:
+    """One recording per file, or per row of a column of files: ((T,) float32 mono, sample rate in Hz)."""
+    if file.format in COLUMNAR:
+        yield from read_file_column("audio", file, options)
+    else:
+        yield Entry(file.stem, file.where, partial(_mixed, file, options))
 
 
 def _mixed(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:

@@ -16,19 +16,27 @@ KEY, NUMBERED = "key", "none"
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"))
 
 
+class OtherContent(DataError):
+    """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
 
     key_column: column (or array) holding the sample keys, also in `labels_path`; `none` (unless a column is called so) makes keys of
         the file's stem and row numbers. Default: the rule of `keys.py`. For files the key is their path without extension.
-    text_column: column holding the text. Default: `text`, or the only column.
+    text_column: column holding the text, or several, separated by commas. Default: `text`, or the only column.
+    file_column: column of a table that holds files, one per sample: their paths, or their content. Default: paths given are files.
+    root: folder in which paths in `file_column` begin. Default: the folder of the table, or one near it in which the files lie.
+    captions: rows that repeat a key are `all` texts of one sample, or only the `first` counts. Default: they are refused.
     label_columns: columns kept as labels; `NAME=COLUMN` renames one.
     label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
         that files of several modalities can meet) and `group` (see `group_column`).
     label_from_folder: name of a label that takes the name of the folder a file lies in.
     labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
     group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
+    missing_words: texts in CSV and TSV that say they are missing (NA, null ...) are.
     columns: names of the columns of a file without header.
     lines: a .txt file holds one sample per line instead of one in all.
     keep_empty: a text without anything but white space is a text like any other instead of an absent one.
@@ -42,11 +50,15 @@ class SourceOptions:
 
     key_column: str | None = None
     text_column: str | None = None
+    file_column: str | None = None
+    root: Path | None = None
+    captions: Literal["first", "all"] | None = None
     label_columns: tuple[str, ...] = ()
     label_pattern: str | None = None
     label_from_folder: str | None = None
     labels_path: Path | None = None
     group_column: str | None = None
+    missing_words: bool = False
     columns: tuple[str, ...] = ()
     lines: bool = False
     keep_empty: bool = False
@@ -61,6 +73,9 @@ class SourceOptions:
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
+        if self.captions == "all" and self.key_column is None:
+            fix = "Name it with --key-column."
+            raise UsageError("which column says which rows are of one sample?", where="--captions", fix=fix)
         if self.source_rate_hz is not None and not 0 < self.source_rate_hz < math.inf:
             raise UsageError(f"{self.source_rate_hz} Hz is no sample rate.", where="--source-rate-hz", fix="Give a number above 0.")
 
@@ -76,7 +91,8 @@ class Entry:
     """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing.
 
     group: None where the reader knows none, "" where the sample belongs to no group. metadata: where in its source it comes from,
-    anything JSON. rows: where the key is a row number, how many rows the file has.
+    anything JSON. rows: where the key is a row number, how many rows the file has. further: what loads other values of the same sample,
+    such as more captions.
     """
 
     key: str
@@ -86,6 +102,7 @@ class Entry:
     group: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     rows: int | None = None
+    further: Sequence[Callable[[], Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,13 @@ class LeftOut:
     """Steps of an episode that no clip holds: not an error, but counted and reported."""
 
     steps: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reader decided for the user: said once."""
+
+    message: str
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.rows import COLUMNAR
 
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # an allow-list: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -25,9 +27,11 @@ BITS_PER_SAMPLE = 258
 IMAGES, LABEL = "images", "label"
 
 
-def read_images(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
+def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
     """Entries of one file; their values are (H, W, 1) for grey images and (H, W, 3) for colour."""
-    if file.format == "idx":
+    if file.format in COLUMNAR:
+        yield from read_file_column("image", file, options)
+    elif file.format == "idx":
         yield from _idx_entries(file, options)
     elif file.format in ("npy", "npz"):
         yield from _array_entries(file, options)

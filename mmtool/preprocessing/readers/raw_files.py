@@ -47,26 +47,32 @@ class RawFile:
 
 
 def find_files(
-    kind: str, paths: Sequence[Path], skip: Path | None = None, others: OtherFormats | None = None
+    kind: str,
+    paths: Sequence[Path],
+    skip: Path | None = None,
+    others: OtherFormats | None = None,
+    formats: Sequence[str] | None = None,
 ) -> Iterator[RawFile | Broken]:
     """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
 
+    formats: those that are looked for (None: those of the kind).
     others: where files of other formats in folders and archives are counted.
 
     Archives and members that cannot or must not be read are given as `Broken`.
     Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
     """
     others = OtherFormats() if others is None else others
+    formats = kind_named(kind).suffixes if formats is None else formats
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
         found, before = False, others.total
-        for file in _below(path, kind, skip, others):
+        for file in _below(path, kind, formats, skip, others):
             found = True
             yield file
         if not found:
             what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
-            raise DataError(what, where=path, fix=f"Accepted: {accepted(kind)}.")
+            raise DataError(what, where=path, fix=f"Accepted: {accepted(formats)}.")
 
 
 def raw_file(path: Path, name: str | None = None) -> RawFile:
@@ -75,9 +81,9 @@ def raw_file(path: Path, name: str | None = None) -> RawFile:
     return RawFile(str(path), stem, form, partial(_read_path, path), path)
 
 
-def accepted(kind: str) -> str:
-    """The extensions of a kind, for messages."""
-    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in kind_named(kind).suffixes]
+def accepted(formats: Sequence[str]) -> str:
+    """Extensions, for messages."""
+    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in formats]
     return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
 
 
@@ -89,16 +95,16 @@ def split_name(name: str) -> tuple[str, str]:
     return match["stem"], (match["format"] or match["idx"]).lower()
 
 
-def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _below(path: Path, kind: str, formats: Sequence[str], skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     if path.is_dir():
         for file in _walk(path):
             if skip is None or not _same(file, skip):
-                yield from _open(file, file.relative_to(path).as_posix(), kind, others)
-    elif split_name(path.name)[1] in (*kind_named(kind).suffixes, *ARCHIVES):
+                yield from _open(file, file.relative_to(path).as_posix(), formats, others)
+    elif split_name(path.name)[1] in (*formats, *ARCHIVES):
         if skip is None or not _same(path, skip):
-            yield from _open(path, path.name, kind, others)
+            yield from _open(path, path.name, formats, others)
     else:
-        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(kind)}.")
+        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(formats)}.")
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -115,18 +121,18 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _open(path: Path, name: str, formats: Sequence[str], others: OtherFormats) -> Iterator[RawFile | Broken]:
     form = split_name(name)[1]
     if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
-    elif form in kind_named(kind).suffixes:
+    elif form in formats:
         yield raw_file(path, name)
     elif form == "zip":
-        yield from _zip_members(path, kind, others)
+        yield from _zip_members(path, formats, others)
     elif form in ARCHIVES:
-        yield from _tar_members(path, kind, others)
+        yield from _tar_members(path, formats, others)
     else:
         others.add(str(path), path.name, form)
 
@@ -152,7 +158,7 @@ def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
     return data
 
 
-def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _zip_members(path: Path, formats: Sequence[str], others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -163,10 +169,10 @@ def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFil
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
             elif not info.is_dir():
-                yield from _member(path, info.filename, kind, partial(archive.open, info), others)
+                yield from _member(path, info.filename, formats, partial(archive.open, info), others)
 
 
-def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _tar_members(path: Path, formats: Sequence[str], others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
             end = 0
@@ -179,7 +185,7 @@ def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFil
                 if info.issym() or info.islnk() or info.isdev():
                     yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
                 elif info.isfile():
-                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info), others)
+                    yield from _member(path, info.name, formats, partial(_tar_member, archive, info), others)
             if not _has_end(archive, end):
                 yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
@@ -203,7 +209,9 @@ def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
     return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
 
 
-def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]], others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _member(
+    archive: Path, name: str, formats: Sequence[str], open_member: Callable[[], IO[bytes]], others: OtherFormats
+) -> Iterator[RawFile | Broken]:
     """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name:
@@ -212,7 +220,7 @@ def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[by
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
         return
-    if form not in kind_named(kind).suffixes:
+    if form not in formats:
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
     else:
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
