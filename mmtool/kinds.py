@@ -44,7 +44,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
-        suffixes=("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "idx", "npz", "npy", "parquet", "arrow"),
+        suffixes=("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "idx", "npz", "npy", "parquet", "arrow"),
         reader="mmtool.preprocessing.readers.images:read_images",
         preparer="mmtool.preprocessing.prepare:Preparer",
         augmentation="mmtool.preprocessing.augment:image_variant",
@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
         writes=("png",),
     ),
     "audio": Kind(
-        suffixes=("wav", "flac", "ogg", "mp3", "parquet", "arrow"),
+        suffixes=("wav", "flac", "ogg", "oga", "opus", "mp3", "parquet", "arrow"),
         reader="mmtool.preprocessing.readers.audio:read_audio",
         preparer="mmtool.preprocessing.prepare:RecordingPreparer",
         augmentation="mmtool.preprocessing.augment:recording_variant",

@@ -69,7 +69,18 @@ READ_ALIKE: tuple[str, ...] = (
     "label_from_folder",
     "group_column",
 )
-READ_ALIKE += ("lines", "keep_empty", "on_error", "value_range", "clip", "source_rate_hz", "max_pixels", "max_duration_s")
+READ_ALIKE += (
+    "lines",
+    "keep_empty",
+    "skip_other",
+    "on_error",
+    "channel",
+    "value_range",
+    "clip",
+    "source_rate_hz",
+    "max_pixels",
+    "max_duration_s",
+)
 
 
 def tokenize(
@@ -159,6 +170,9 @@ def tokenize(
     keep_empty: Annotated[
         bool, typer.Option("--keep-empty", help="Empty texts are texts; else such samples have none.", rich_help_panel=READING)
     ] = False,
+    skip_other: Annotated[
+        bool, typer.Option("--skip-other", help="Leave out files of formats that are not read.", rich_help_panel=READING)
+    ] = False,
     columns: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME,...", help="Names of the columns of a file without header.", rich_help_panel=READING),
@@ -166,6 +180,10 @@ def tokenize(
     clip: Clip = None,
     source_rate_hz: Annotated[
         float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
+    ] = None,
+    channel: Annotated[
+        Literal["left", "right", "mean"] | None,
+        typer.Option(help="Of recordings of several.", show_default="the mean, unless they cancel out", rich_help_panel=READING),
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,

@@ -16,6 +16,7 @@ from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.readers.entries import (
     KEY,
     Broken,
+    DeepImageError,
     Entry,
     LeftOut,
     Note,
@@ -27,7 +28,7 @@ from mmtool.preprocessing.readers.entries import (
     name_of,
 )
 from mmtool.preprocessing.readers.file_columns import read_file_column
-from mmtool.preprocessing.readers.other_formats import OtherFormats
+from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
 from mmtool.preprocessing.readers.raw_files import RawFile, find_files, raw_file
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
@@ -92,10 +93,12 @@ def read_items(
     others = OtherFormats() if others is None else others
     formats = ROW_FORMATS if options.file_column else None
     paths = [Path(path) for path in paths]
+    stems: set[str] = set()
     for file in find_files(kind, paths, options.labels_path, others, formats):
         if isinstance(file, Broken):
             yield from gate.admit(file)
             continue
+        stems.add(file.stem)
         try:
             for entry in reader(file, options):
                 yield from gate.admit(entry)
@@ -104,10 +107,10 @@ def read_items(
         except OtherContent:
             if file.path in paths:
                 raise
-            others.add(file.where, PurePosixPath(file.where).name, file.format)
+            others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
         except DataError as error:
             gate.reject(file.where, None, error)
-    gate.report_other_formats(others)
+    gate.report_other_formats(others, stems)
     gate.close(paths)
 
 
@@ -138,6 +141,7 @@ class _Gate:
         self.unread: set[str] = set()
         self.quiet = quiet
         self.in_a_row = self.left_out = 0
+        self.deep: list[DeepImageError] = []
 
     def admit(self, entry: Entry | Broken | LeftOut | Keys | Note | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
@@ -162,6 +166,11 @@ class _Gate:
             return
         try:
             item = self._item(entry)
+        except DeepImageError as error:
+            self.deep.append(error)  # all are looked at, for what is declared holds for all
+            if self.options.on_error == "skip":
+                self.reject(entry.where, entry.key, error)
+            return
         except DataError as error:
             self.reject(entry.where, entry.key, error)
             return
@@ -180,14 +189,23 @@ class _Gate:
         if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
 
-    def report_other_formats(self, others: OtherFormats) -> None:
-        """Say which files were left out because they are of other formats."""
+    def report_other_formats(self, others: OtherFormats, stems: set[str]) -> None:
+        """Say which files were left out because they are of other formats; raise DataError where they may be samples.
+
+        stems: of the files that were read.
+        """
+        unread = [] if self.options.skip_other else others.unread(stems)
+        if unread:
+            fix = f"{advised(unread)} Or leave them out with --skip-other.".strip()
+            raise DataError(f"{listed(unread)} would be left out.", fix=fix)
         if others.total:
             self._say(f"left out: {others}")
 
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
+        if self.deep and self.options.on_error == "raise":
+            raise DeepImageError.of_all(self.deep)
         self._withdraw()
         good = len(self.seen)
         refuse_many(self.rejects, good, where)

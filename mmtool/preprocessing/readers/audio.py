@@ -17,6 +17,8 @@ from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.rows import COLUMNAR
 
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
+CHANNELS = {"left": 0, "right": 1}
+CANCELLED = 0.01  # of the peak of the channels: what is left in their mean is noise
 MP3 = "MP3"
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", MP3)
 SIZE_IN_DS64 = 0xFFFFFFFF
@@ -33,7 +35,13 @@ def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Any]:
 
 def _mixed(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
     samples, rate_hz = decode_recording(file, options)
-    return samples.mean(axis=1, dtype=np.float32), rate_hz
+    if options.channel in CHANNELS:
+        return samples[:, min(CHANNELS[options.channel], samples.shape[1] - 1)].copy(), rate_hz
+    mixed = samples.mean(axis=1, dtype=np.float32)
+    if options.channel is None and np.abs(mixed).max() < CANCELLED * np.abs(samples).max():
+        fix = "Take one with --channel left or right (mean: mix them all the same)."
+        raise DataError("the channels of the recording cancel each other: one is the other's negative.", where=file.where, fix=fix)
+    return mixed, rate_hz
 
 
 def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = MAX_CHANNELS) -> tuple[np.ndarray, int]:

@@ -20,6 +20,25 @@ class OtherContent(DataError):
     """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
 
 
+class DeepImageError(DataError):
+    """An image with more than 8 bits per value, whose range was not declared. low, high: the range of its values."""
+
+    def __init__(self, where: str, dtype: str, low: float, high: float) -> None:
+        self.dtype, self.low, self.high = dtype, low, high
+        fix = "Declare what is black and white with --value-range LOW HIGH."
+        super().__init__(f"the image has {dtype} values from {low} to {high}.", where=where, fix=fix)
+
+    @staticmethod
+    def of_all(errors: Sequence["DeepImageError"]) -> DataError:
+        """What to say of several, whose common range matters."""
+        if len(errors) == 1:
+            return errors[0]
+        low, high = min(error.low for error in errors), max(error.high for error in errors)
+        dtypes = " or ".join(sorted({error.dtype for error in errors}))
+        what = f"{len(errors):,} images have {dtypes} values, from {low} to {high} over all of them."
+        return DataError(what, where=errors[0].where, fix=errors[0].fix)
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
@@ -40,7 +59,9 @@ class SourceOptions:
     columns: names of the columns of a file without header.
     lines: a .txt file holds one sample per line instead of one in all.
     keep_empty: a text without anything but white space is a text like any other instead of an absent one.
+    skip_other: files of formats that are not read are left out, though they may be samples.
     on_error: `raise` at the first bad sample, or `skip` it.
+    channel: of recordings that has to be taken, or `mean` of all. Default: the mean, where they do not cancel each other.
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
     clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
         out. Default: whole episodes.
@@ -62,7 +83,9 @@ class SourceOptions:
     columns: tuple[str, ...] = ()
     lines: bool = False
     keep_empty: bool = False
+    skip_other: bool = False
     on_error: Literal["raise", "skip"] = "raise"
+    channel: Literal["left", "right", "mean"] | None = None
     value_range: tuple[float, float] | None = None
     clip: int | None = None
     source_rate_hz: float | None = None

@@ -11,8 +11,9 @@ from typing import Any
 from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import Keys
+from mmtool.preprocessing.readers.conversions import advice
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, OtherContent, SourceOptions, require_column, row_entry
-from mmtool.preprocessing.readers.raw_files import RawFile, accepted, raw_file, split_name
+from mmtool.preprocessing.readers.raw_files import RawFile, a_kind, accepted, raw_file, split_name
 from mmtool.preprocessing.readers.rows import Row, header_of, row_keys, rows_of, together
 
 CONTENT, PATH = "bytes", "path"
@@ -104,7 +105,8 @@ def _file_of(kind: str, cell: Any, row: Row, column: str, root: Path) -> RawFile
         raise DataError(f"there is no file {path}.", where=where, fix="Say with --root in which folder the paths begin.")
     form = split_name(path.name)[1]
     if form not in kind_named(kind).suffixes:
-        raise DataError(f"{path} is not a {kind} file by its name.", where=where, fix=f"Accepted: {accepted(kind_named(kind).suffixes)}.")
+        fix = f"{advice(form)} Accepted: {accepted(kind_named(kind).suffixes)}."
+        raise DataError(f"{path} is not {a_kind(kind)} file by its name.", where=where, fix=fix.strip())
     return replace(raw_file(path), stem=row.key, where=f"{path} ({row.where})")
 
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
-from mmtool.preprocessing.readers.entries import Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOptions, key_of, require_column, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.rows import COLUMNAR
 
-PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # an allow-list: an EPS under the name of a PNG would reach Ghostscript
+AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # from Pillow 11.3 on
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
@@ -95,8 +97,7 @@ def to_uint8(image: np.ndarray, where: str, options: SourceOptions) -> np.ndarra
     if image.dtype == np.uint8:
         return image
     if options.value_range is None:
-        fix = "Declare what is black and white with --value-range LOW HIGH."
-        raise DataError(f"the image has {image.dtype} values from {image.min()} to {image.max()}.", where=where, fix=fix)
+        raise DeepImageError(where, str(image.dtype), image.min().item(), image.max().item())
     low, high = options.value_range
     if not np.isfinite(image).all():
         raise DataError("the image holds NaN or infinite values.", where=where, fix="Export it again.")

@@ -16,12 +16,14 @@ from typing import IO
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named
+from mmtool.preprocessing.readers.conversions import advice
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
 NAME = re.compile(r"(?P<stem>.+?)(?:\.(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+COMPRESSED_TAR = re.compile(r"\.(tar\.(bz2|xz)|tbz2?|txz)$", re.IGNORECASE)
 TAR_BLOCK = 512
 
 
@@ -61,8 +63,9 @@ def find_files(
     Archives and members that cannot or must not be read are given as `Broken`.
     Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
     """
-    others = OtherFormats() if others is None else others
     formats = kind_named(kind).suffixes if formats is None else formats
+    others = OtherFormats() if others is None else others
+    others.formats |= frozenset(formats)
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
@@ -87,9 +90,14 @@ def accepted(formats: Sequence[str]) -> str:
     return f"{', '.join(names)} (also with .gz), and such files in folders or in {', '.join(f'.{name}' for name in ARCHIVES)} archives"
 
 
+def a_kind(kind: str) -> str:
+    """The name of a kind with its article."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 def split_name(name: str) -> tuple[str, str]:
     """`scans/7.PNG` -> (`scans/7`, `png`); the format is empty where there is none."""
-    match = NAME.fullmatch(name)
+    match = NAME.fullmatch(COMPRESSED_TAR.sub(".tar", name))
     if match is None:
         return name, ""
     return match["stem"], (match["format"] or match["idx"]).lower()
@@ -104,7 +112,8 @@ def _below(path: Path, kind: str, formats: Sequence[str], skip: Path | None, oth
         if skip is None or not _same(path, skip):
             yield from _open(path, path.name, formats, others)
     else:
-        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"Accepted: {accepted(formats)}.")
+        fix = f"{advice(split_name(path.name)[1])} Accepted: {accepted(formats)}."
+        raise DataError(f"this is not {a_kind(kind)} file by its name.", where=path, fix=fix.strip())
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -122,7 +131,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _open(path: Path, name: str, formats: Sequence[str], others: OtherFormats) -> Iterator[RawFile | Broken]:
-    form = split_name(name)[1]
+    stem, form = split_name(name)
     if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
@@ -134,7 +143,7 @@ def _open(path: Path, name: str, formats: Sequence[str], others: OtherFormats) -
     elif form in ARCHIVES:
         yield from _tar_members(path, formats, others)
     else:
-        others.add(str(path), path.name, form)
+        others.add(str(path), path.name, form, stem=stem)
 
 
 def _read_path(path: Path) -> bytes:
@@ -182,13 +191,17 @@ def _tar_members(path: Path, formats: Sequence[str], others: OtherFormats) -> It
                         return
                     yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path, "Get it again.")
                 end = archive.offset
-                if info.issym() or info.islnk() or info.isdev():
-                    yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
+                if info.issym() or info.islnk():  # to a member that is read under its name, or to what must not be
+                    others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
+                elif info.isdev():
+                    yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
                 elif info.isfile():
                     yield from _member(path, info.name, formats, partial(_tar_member, archive, info), others)
             if not _has_end(archive, end):
                 yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; those of gzip and bz2 have none
+            raise
         yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
 
 
@@ -213,15 +226,15 @@ def _member(
     archive: Path, name: str, formats: Sequence[str], open_member: Callable[[], IO[bytes]], others: OtherFormats
 ) -> Iterator[RawFile | Broken]:
     """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+    parts = PurePosixPath(name.replace("\\", "/").lstrip("/"))  # as Windows writes them; nothing is unpacked, so names are keys alone
+    if ".." in parts.parts:
         yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
         return
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
         return
     if form not in formats:
-        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
+        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)
     else:
         yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
 
