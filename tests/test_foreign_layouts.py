@@ -2,6 +2,8 @@
 
 import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import soundfile
 from conftest import Result
 from PIL import Image
 
-from mmtool.common.errors import DataError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.manifest import tokenize_manifest
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 
@@ -144,3 +146,88 @@ def test_json_lines_name_files(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))  # as `datasets.load_dataset("imagefolder")` wants it
     items = read("image", tmp_path / "metadata.jsonl", file_column="file_name", label_columns=("class",), key_column="text")
     assert shades(items)["words 5"] == 5 and items["words 5"].labels == {"class": 1}
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def unpacked(path: Path, members: dict[str, bytes]) -> Path:
+    path.mkdir()
+    for name, data in members.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+PLACES = [(tar, "a.tar"), (tar, "a.tar.gz"), (zipped, "a.zip"), (unpacked, "a")]
+
+
+@pytest.mark.parametrize(("write", "name"), PLACES, ids=[name for _, name in PLACES])
+def test_labels_of_a_webdataset_lie_beside_the_samples(tmp_path: Path, write: Callable[..., Path], name: str) -> None:
+    members: dict[str, bytes] = {}
+    for i in range(NUM):
+        parts = {".png": png(i), ".cls": str(i % 3).encode(), ".json": json.dumps({"site": f"s{i}", "n": None if i == 2 else i}).encode()}
+        members |= {f"{i:03d}{end}": parts[end] for end in sorted(parts, reverse=i % 2 == 0)}  # in any order
+    items = read("image", write(tmp_path / name, members), label_columns=("class=cls", "site", "n"))
+    assert shades(items) == {f"{i:03d}": i for i in range(NUM)}
+    assert all(items[f"{i:03d}"].labels == {"class": i % 3, "site": f"s{i}"} | ({"n": i} if i != 2 else {}) for i in range(NUM))
+
+
+def test_a_label_that_lies_nowhere_and_json_that_is_none_are_named(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", {"1.png": png(1), "1.cls": b"0", "2.png": png(2)})
+    with pytest.raises(DataError, match=r"a\.tar/2\.png: there is no column 'cls' for the label 'cls'"):
+        read("image", path, label_columns=("cls",))
+    broken = tar(tmp_path / "b.tar", {"1.json": b"{", "1.png": png(1), "2.json": b'{"n": 2}', "2.png": png(2)})
+    with pytest.raises(DataError, match=r"b\.tar/1\.json: this is not JSON"):
+        read("image", broken, label_columns=("n",))
+    rejects: list[Reject] = []
+    assert set(read("image", broken, rejects=rejects, label_columns=("n",), on_error="skip")) == {"2"} and rejects[0].key == "1"
+
+
+@pytest.mark.parametrize(("write", "name"), PLACES, ids=[name for _, name in PLACES])
+def test_one_member_of_several_is_chosen(tmp_path: Path, capfd: pytest.CaptureFixture[str], write: Callable[..., Path], name: str) -> None:
+    members = {f"{i:03d}.{side}.png": png(i + (side == "right")) for i in range(5) for side in ("left", "right")}
+    members = dict(sorted({**members, **{f"{i:03d}.cls": b"%d" % i for i in range(5)}}.items()))
+    path = write(tmp_path / name, members)
+    items = read("image", path, member="{key}.left.png", label_columns=("cls",))
+    assert shades(items) == {f"{i:03d}": i for i in range(5)} and items["003"].labels == {"cls": 3}
+    assert "5 .png of other names" in capfd.readouterr().err
+    assert shades(read("image", path, member="{key}.r*.png")) == {f"{i:03d}": i + 1 for i in range(5)}
+
+
+@pytest.mark.parametrize("pattern", ["left.png", "{key}{key}.png"])
+def test_a_pattern_of_members_holds_the_key_once(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(UsageError, match=r"--member.*\{key\}\.left\.jpg"):
+        read("image", tar(tmp_path / "a.tar", {"1.left.png": png(1)}), member=pattern)
+
+
+def test_keys_that_repeat_from_shard_to_shard_begin_with_the_shard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(2):
+        tar(
+            folder / f"{shard:05d}.tar",
+            {f"{i}{end}": data for i in range(3) for end, data in ((".png", png(i + 3 * shard)), (".txt", b"words"))},
+        )
+    assert shades(read("image", folder)) == {f"{shard:05d}/{i}": i + 3 * shard for shard in range(2) for i in range(3)}
+    assert capfd.readouterr().err.count("keys repeat from archive to archive: each begins with the name of its archive") == 1
+    assert set(read("text", folder)) == set(read("image", folder)), "so that they meet"
+    assert set(read("image", folder / "00000.tar")) == {"0", "1", "2"}
+
+
+def test_keys_that_do_not_repeat_stay_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    paths = [tar(tmp_path / f"{shard}.tar", {f"{shard}-{i}.png": png(i) for i in range(3)}) for shard in range(2)]
+    assert set(read("image", *paths)) == {f"{shard}-{i}" for shard in range(2) for i in range(3)}
+    assert "repeat" not in capfd.readouterr().err

@@ -162,6 +162,10 @@ def tokenize(
             rich_help_panel=READING,
         ),
     ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Read only files of this name, e.g. '{key}.left.jpg'.", rich_help_panel=READING),
+    ] = None,
     captions: Annotated[
         Literal["first", "all"] | None,
         typer.Option(help="Rows that repeat a key are texts of one sample.", show_default="an error", rich_help_panel=READING),

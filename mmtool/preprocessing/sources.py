@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,8 +29,8 @@ from mmtool.preprocessing.readers.entries import (
 )
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
-from mmtool.preprocessing.readers.raw_files import RawFile, find_files, raw_file
-from mmtool.preprocessing.readers.rows import ROW_FORMATS
+from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.webdatasets import member_files
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
@@ -91,17 +91,14 @@ def read_items(
     reader, preparer = _reader(kind, options), load(kind_named(kind).preparer)
     gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
     others = OtherFormats() if others is None else others
-    formats = ROW_FORMATS if options.file_column else None
     paths = [Path(path) for path in paths]
-    stems: set[str] = set()
-    for file in find_files(kind, paths, options.labels_path, others, formats):
-        if isinstance(file, Broken):
+    for file in member_files(kind, paths, options, others):
+        if isinstance(file, Broken | Note):
             yield from gate.admit(file)
             continue
-        stems.add(file.stem)
         try:
             for entry in reader(file, options):
-                yield from gate.admit(entry)
+                yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
         except KeyColumnError:
             raise
         except OtherContent:
@@ -110,7 +107,7 @@ def read_items(
             others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
         except DataError as error:
             gate.reject(file.where, None, error)
-    gate.report_other_formats(others, stems)
+    gate.report_other_formats(others)
     gate.close(paths)
 
 
@@ -157,9 +154,7 @@ class _Gate:
                 self._say(str(entry))
             return
         if isinstance(entry, Note):
-            if entry.message not in self.said:
-                self.said.add(entry.message)
-                self._say(entry.message)
+            self.note(entry.message)
             return
         if isinstance(entry, UnreadArrays):
             self._report_unread(entry)
@@ -180,6 +175,12 @@ class _Gate:
         else:
             yield item
 
+    def note(self, message: str) -> None:
+        """Say once what was decided."""
+        if message not in self.said:
+            self.said.add(message)
+            self._say(message)
+
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
         if self.options.on_error == "raise":
@@ -189,12 +190,10 @@ class _Gate:
         if self.in_a_row >= MAX_REJECTS_IN_A_ROW:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
 
-    def report_other_formats(self, others: OtherFormats, stems: set[str]) -> None:
-        """Say which files were left out because they are of other formats; raise DataError where they may be samples.
-
-        stems: of the files that were read.
-        """
-        unread = [] if self.options.skip_other else others.unread(stems)
+    def report_other_formats(self, others: OtherFormats) -> None:
+        """Say which files were left out because they are of other formats; raise DataError where they may be samples, unless it was said
+        which files are."""
+        unread = [] if self.options.skip_other or self.options.member else others.unread
         if unread:
             fix = f"{advised(unread)} Or leave them out with --skip-other.".strip()
             raise DataError(f"{listed(unread)} would be left out.", fix=fix)

@@ -48,6 +48,7 @@ class SourceOptions:
     text_column: column holding the text, or several, separated by commas. Default: `text`, or the only column.
     file_column: column of a table that holds files, one per sample: their paths, or their content. Default: paths given are files.
     root: folder in which paths in `file_column` begin. Default: the folder of the table, or one near it in which the files lie.
+    member: name of the files that are read, such as `{key}.left.jpg`, of which `{key}` becomes the key. Default: all of the kind.
     captions: rows that repeat a key are `all` texts of one sample, or only the `first` counts. Default: they are refused.
     label_columns: columns kept as labels; `NAME=COLUMN` renames one.
     label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
@@ -73,6 +74,7 @@ class SourceOptions:
     text_column: str | None = None
     file_column: str | None = None
     root: Path | None = None
+    member: str | None = None
     captions: Literal["first", "all"] | None = None
     label_columns: tuple[str, ...] = ()
     label_pattern: str | None = None

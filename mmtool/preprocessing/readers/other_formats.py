@@ -41,12 +41,13 @@ class OtherFile:
 
 
 class OtherFormats:
-    """Counts the files that are left out. formats: those that are read."""
+    """Counts the files that are left out. formats: those that are read. samples: paths of the files that are, without extensions."""
 
     def __init__(self, formats: Collection[str] = ()) -> None:
         self.formats = frozenset(formats)
         self.counts: Counter[str] = Counter()
         self.example = ""
+        self.samples: set[str] = set()
         self._unread: list[OtherFile] = []
 
     def add(self, where: str, name: str, file_format: str, note: str = "", stem: str = "") -> None:
@@ -66,11 +67,11 @@ class OtherFormats:
         """How many files were left out."""
         return self.counts.total()
 
-    def unread(self, stems: Iterable[str]) -> list[OtherFile]:
-        """Files that may be samples, in a format that is not read. stems: of the files that were read."""
-        samples = set(stems)
-        keys = {*samples, *map(_first_part, samples)}
-        return [file for file in self._unread if file.stem not in keys and _first_part(file.stem) not in samples]
+    @property
+    def unread(self) -> list[OtherFile]:
+        """Files that may be samples, in a format that is not read."""
+        keys = {*self.samples, *map(first_part, self.samples)}
+        return [file for file in self._unread if file.stem not in keys and first_part(file.stem) not in self.samples]
 
     def __str__(self) -> str:
         return _listed(self.counts, self.example)
@@ -94,7 +95,7 @@ def is_system_folder(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def _first_part(stem: str) -> str:
+def first_part(stem: str) -> str:
     """The key of WebDataset: `a/7.left` belongs to `a/7`."""
     folder, slash, name = stem.rpartition("/")
     return f"{folder}{slash}{name.partition('.')[0]}"

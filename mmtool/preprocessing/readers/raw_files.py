@@ -7,11 +7,11 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
@@ -32,7 +32,8 @@ class RawFile:
     """A file that may lie in an archive.
 
     where: what a person calls it; stem: its path below what was given, without extension, with `/`; format: its extension in lower
-    case, without `.gz` (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
+    case, without `.gz` (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive; archive: in
+    which it lies; labels: of its samples, from files beside it.
     """
 
     where: str
@@ -40,6 +41,8 @@ class RawFile:
     format: str
     read: Callable[[], bytes]
     path: Path | None = None
+    archive: Path | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def held(self) -> "RawFile":
         """The file to be read twice: with its content in memory where it is compressed or in an archive."""
@@ -105,7 +108,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 def _below(path: Path, kind: str, formats: Sequence[str], skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     if path.is_dir():
-        for file in _walk(path):
+        for file in walk(path):
             if skip is None or not _same(file, skip):
                 yield from _open(file, file.relative_to(path).as_posix(), formats, others)
     elif split_name(path.name)[1] in (*formats, *ARCHIVES):
@@ -120,7 +123,7 @@ def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Files below a folder in order of their paths, hidden ones left out. Links to folders are followed; no folder is read twice."""
     seen: set[str] = set()
     for directory, folders, files in os.walk(folder, followlinks=True):
@@ -236,7 +239,7 @@ def _member(
     if form not in formats:
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)
     else:
-        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
+        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"), archive=archive)
 
 
 def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) -> bytes:
