@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
         writes=("wav",),
     ),
     "text": Kind(
-        suffixes=("txt", "csv", "tsv", "jsonl", "npz", "parquet", "arrow"),
+        suffixes=("txt", "csv", "tsv", "jsonl", "json", "token", "npz", "parquet", "arrow"),
         reader="mmtool.preprocessing.readers.text:read_text",
         preparer="mmtool.preprocessing.prepare:TextPreparer",
         augmentation=None,

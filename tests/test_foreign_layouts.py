@@ -231,3 +231,136 @@ def test_keys_that_do_not_repeat_stay_as_they_are(tmp_path: Path, capfd: pytest.
     paths = [tar(tmp_path / f"{shard}.tar", {f"{shard}-{i}.png": png(i) for i in range(3)}) for shard in range(2)]
     assert set(read("image", *paths)) == {f"{shard}-{i}" for shard in range(2) for i in range(3)}
     assert "repeat" not in capfd.readouterr().err
+
+
+CAPTIONS = [f"caption {i // 5}, {i % 5}" for i in range(20)]
+
+
+def coco(path: Path) -> Path:
+    images = [{"id": 70 + i, "file_name": f"{i:012d}.jpg"} for i in range(5)]
+    captions = [{"id": 9 * i, "image_id": 70 + i // 5, "caption": text} for i, text in enumerate(CAPTIONS)]
+    path.write_text(json.dumps({"info": {}, "images": images, "annotations": captions}))
+    return path
+
+
+def bars(path: Path) -> Path:
+    lines = [f"{i // 5:012d}.jpg| {i % 5}|  {text}" for i, text in enumerate(CAPTIONS)]
+    path.write_text("\n".join(["image_name| comment_number| comment", *lines]))
+    return path
+
+
+def token_lines(path: Path) -> Path:
+    path.write_text("\n".join(f"{i // 5:012d}.jpg#{i % 5}\t{text}" for i, text in enumerate(CAPTIONS)))
+    return path
+
+
+@pytest.mark.parametrize(("write", "name"), [
+    (coco, "captions_val2017.json"), (bars, "results.csv"), (token_lines, "Flickr8k.token.txt"), (token_lines, "results.token"),
+])  # fmt: skip
+def test_captions_of_pictures_are_recognised(tmp_path: Path, write: Callable[[Path], Path], name: str) -> None:
+    items = read("text", write(tmp_path / name))
+    assert {key: (item.value, *item.further) for key, item in items.items()} == {
+        f"{i:012d}": tuple(CAPTIONS[5 * i : 5 * i + 5]) for i in range(4)
+    }
+    first = read("text", tmp_path / name, captions="first")
+    assert {key: (item.value, item.further) for key, item in first.items()} == {f"{i:012d}": (CAPTIONS[5 * i], ()) for i in range(4)}
+
+
+def test_a_picture_without_caption_is_absent(tmp_path: Path) -> None:
+    absent: list[str] = []
+    assert len(list(read_items("text", [coco(tmp_path / "c.json")], SourceOptions(), absent=absent))) == 4
+    assert absent == [f"{4:012d}"]
+
+
+def test_pictures_and_captions_of_coco_meet(mmtool: Mmtool, tmp_path: Path) -> None:
+    (tmp_path / "val2017").mkdir()
+    for i in range(5):
+        (tmp_path / f"val2017/{i:012d}.jpg").write_bytes(png(i))
+    mmtool(
+        "tokenize",
+        "image",
+        tmp_path / "val2017",
+        "--as",
+        "patches",
+        "--patch",
+        4,
+        "--fractions",
+        1,
+        0,
+        0,
+        "--fit",
+        "-o",
+        tmp_path / "i.tar",
+    )
+    done = mmtool("tokenize", "text", coco(tmp_path / "c.json"), "--fractions", 1, 0, 0, "--fit", "-o", tmp_path / "t.tar")
+    assert "several texts of one sample: 16 more are variants of training samples" in done.err
+    shards = mmtool("shard", tmp_path / "i.tar", tmp_path / "t.tar", "--fractions", 1, 0, 0, "-o", tmp_path / "s", "--json")
+    assert json.loads(shards.out)["combinations"]["train"] == {"image": 1, "image+text": 20}
+
+
+def test_json_that_holds_no_captions_is_refused_or_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "stats.json").write_text('{"count": 3}')
+    with pytest.raises(DataError, match=r"stats\.json: this JSON holds no captions .*\.jsonl"):
+        read("text", tmp_path / "stats.json")
+    (tmp_path / "stats.txt").write_text("words")
+    assert set(read("text", tmp_path)) == {"stats"}
+
+
+def test_a_line_unlike_the_others_is_named(tmp_path: Path) -> None:
+    path = bars(tmp_path / "results.csv")
+    path.write_text(path.read_text() + "\n2199200615.jpg| 4   A dog runs across the grass .")  # as the original holds one
+    with pytest.raises(DataError, match=r"results\.csv:22: '2199200615\.jpg\| 4"):
+        read("text", path)
+
+
+def test_librispeech_meets_its_recordings(tmp_path: Path) -> None:
+    folder = tmp_path / "LibriSpeech/dev-clean/84/121123"
+    folder.mkdir(parents=True)
+    names = [f"84-121123-{i:04d}" for i in range(3)]
+    (folder / "84-121123.trans.txt").write_text("".join(f"{name} SO MANY WORDS {i}\n" for i, name in enumerate(names)))
+    for name in names:
+        soundfile.write(folder / f"{name}.flac", np.zeros(400), 16000)
+    for name in ("SPEAKERS.TXT", "README.TXT", "LICENSE.TXT", "BOOKS.TXT"):
+        (tmp_path / "LibriSpeech" / name).write_text("; Some\n84 | F | dev-clean\n")
+    texts, sounds = read("text", tmp_path / "LibriSpeech"), read("audio", tmp_path / "LibriSpeech")
+    assert {key: item.value for key, item in texts.items()} == {
+        f"dev-clean/84/121123/{name}": f"SO MANY WORDS {i}" for i, name in enumerate(names)
+    }
+    assert set(texts) == set(sounds)
+    assert set(read("text", folder)) == set(names) == set(read("audio", folder))
+
+
+@pytest.mark.parametrize(("table", "sounds", "header", "columns"), [
+    ("cv/validated.tsv", "cv/clips", "client_id\tpath\tsentence", {"speech": "path", "text": "sentence"}),
+    ("ESC-50/meta/esc50.csv", "ESC-50/audio", "filename,fold,category", {"sound": "filename"}),
+])  # fmt: skip
+def test_common_voice_and_esc50_are_manifests(tmp_path: Path, table: str, sounds: str, header: str, columns: dict[str, str]) -> None:
+    (tmp_path / sounds).mkdir(parents=True)
+    (tmp_path / table).parent.mkdir(parents=True, exist_ok=True)
+    mark = "\t" if table.endswith("tsv") else ","
+    cells = [("c", f"a{i}.wav", f"words {i}") if mark == "\t" else (f"a{i}.wav", str(i % 5), "dog") for i in range(NUM)]
+    (tmp_path / table).write_text("\n".join([header, *map(mark.join, cells)]))
+    for i in range(NUM):
+        soundfile.write(tmp_path / sounds / f"a{i}.wav", np.full(400, 0.1), 16000)
+    done = tokenize_manifest(tmp_path / table, tmp_path / "tokens", columns, schemes={next(iter(columns)): "patches"})
+    assert done.presence == {"+".join(columns): NUM}
+
+
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_medmnist(tmp_path: Path, num_labels: int) -> None:
+    arrays = {}
+    for start, split in ((0, "train"), (4, "val"), (6, "test")):
+        arrays[f"{split}_images"] = np.stack([shade(start + i)[..., 0] for i in range(2)])
+        arrays[f"{split}_labels"] = np.arange(2 * num_labels, dtype=np.uint8).reshape(2, num_labels)
+    np.savez(tmp_path / "pathmnist.npz", **arrays)
+    items = read("image", tmp_path / "pathmnist.npz")
+    assert shades(items) == {
+        f"pathmnist-{split}-{i:06d}": start + i for start, split in ((0, "train"), (4, "val"), (6, "test")) for i in range(2)
+    }
+    labels = {"label": 1} if num_labels == 1 else {"label_0": 3, "label_1": 4, "label_2": 5}
+    assert items["pathmnist-val-000001"].labels == labels | {"split": "val"}
+
+
+def test_transcripts_are_known_with_lines_too(tmp_path: Path) -> None:
+    (tmp_path / "84-1.trans.txt").write_text("84-1-0000 ONE\n84-1-0001 TWO\n")
+    assert {key: item.value for key, item in read("text", tmp_path, lines=True).items()} == {"84-1-0000": "ONE", "84-1-0001": "TWO"}

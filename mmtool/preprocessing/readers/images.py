@@ -26,7 +26,8 @@ PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
-IMAGES, LABEL = "images", "label"
+IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
+SPLITS = ("train", "val", "test")  # of MedMNIST
 
 
 def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
@@ -133,6 +134,9 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
     """The array `images`, (N, H, W) or (N, H, W, C); arrays of one value per image are its labels (or those named as labels)."""
     arrays = load_arrays(file)
+    if any(f"{split}_{IMAGES}" in arrays for split in SPLITS):
+        yield from _split_entries(file, arrays, options)
+        return
     images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(f"the images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3).")
@@ -149,3 +153,21 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Ke
         where = f"{file.where}, image {index}"
         row = {name: column[index] for name, column in columns.items()}
         yield row_entry(row, keys.of(row, index), where, partial(to_uint8, image, where, options), options, keys.rows)
+
+
+def _split_entries(file: RawFile, arrays: dict[str, np.ndarray], options: SourceOptions) -> Iterator[Entry]:
+    """MedMNIST (https://medmnist.com): the arrays `train_images`, `train_labels` and so on; labels `label` (`label_0` ... of several) and
+    `split`. Keys are file, split and number."""
+    for split in (split for split in SPLITS if f"{split}_{IMAGES}" in arrays):
+        images = arrays[f"{split}_{IMAGES}"]
+        labels = arrays.get(f"{split}_{LABELS}", np.zeros((len(images), 0))).reshape(len(images), -1)
+        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+            raise DataError(
+                f"the {split} images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3)."
+            )
+        names = [LABEL] if labels.shape[1] == 1 else [f"{LABEL}_{i}" for i in range(labels.shape[1])]
+        options = replace(options, label_columns=options.label_columns or (*names, SPLIT))
+        for index, image in enumerate(images):
+            where, row = f"{file.where}, {split} image {index}", dict(zip(names, labels[index], strict=True)) | {SPLIT: split}
+            load = partial(to_uint8, image, where, options)
+            yield row_entry(row, key_of(f"{file.stem}-{split}", index), where, load, options, len(images))

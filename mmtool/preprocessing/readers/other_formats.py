@@ -20,6 +20,7 @@ DATASET_RECORDS = frozenset(("dataset_info.json", "state.json", "dataset_dict.js
 NOTES = frozenset(("json", "xml", "yaml", "yml", "md", "html", "htm", "log", "pdf"))
 WRITTEN = frozenset(("txt", "csv"))  # formats of kinds whose samples are written in words or digits
 READ_BY_SOME_KIND = frozenset(form for entry in KINDS.values() for form in entry.suffixes)
+NO_SAMPLE = re.compile(r"(readme|licen[sc]e|copying)(\.\w+)?", re.IGNORECASE)  # even where texts are read
 REJECTS_LIST = ".rejects.jsonl"
 LISTED_FORMATS, ADVISED_FORMATS = 8, 2
 
@@ -88,6 +89,11 @@ def advised(files: Iterable[OtherFile]) -> str:
     known = ((form, advice(form)) for form, _ in forms.most_common())
     sentences = [f"{text.replace('it', f'.{form}', 1)}" for form, text in known if text][:ADVISED_FORMATS]
     return " ".join(sentences)
+
+
+def is_document(name: str) -> bool:
+    """Whether a file in a folder or archive tells of the data, and is no sample of it."""
+    return NO_SAMPLE.fullmatch(name) is not None
 
 
 def is_system_folder(name: str) -> bool:

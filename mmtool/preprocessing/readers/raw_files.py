@@ -18,7 +18,7 @@ from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named
 from mmtool.preprocessing.readers.conversions import advice
 from mmtool.preprocessing.readers.entries import Broken
-from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
+from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
@@ -109,7 +109,7 @@ def split_name(name: str) -> tuple[str, str]:
 def _below(path: Path, kind: str, formats: Sequence[str], skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     if path.is_dir():
         for file in walk(path):
-            if skip is None or not _same(file, skip):
+            if not is_document(file.name) and (skip is None or not _same(file, skip)):
                 yield from _open(file, file.relative_to(path).as_posix(), formats, others)
     elif split_name(path.name)[1] in (*formats, *ARCHIVES):
         if skip is None or not _same(path, skip):
@@ -234,7 +234,7 @@ def _member(
         yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
         return
     stem, form = split_name(parts.as_posix())
-    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
+    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith(".") or is_document(parts.name):
         return
     if form not in formats:
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)

@@ -1,4 +1,4 @@
-"""Texts: one per .txt file (or per line), or a column of CSV, TSV, JSON lines, npz, Parquet and Arrow."""
+"""Texts: one per .txt file (or per line), a column of CSV, TSV, JSON lines, npz, Parquet and Arrow, or captions of public datasets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,18 +7,32 @@ from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
-from mmtool.preprocessing.readers.entries import KEY, MISSING, Broken, Entry, SourceOptions, is_unicode, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.captions import TEXT, caption_rows
+from mmtool.preprocessing.readers.entries import (
+    KEY,
+    MISSING,
+    Broken,
+    Entry,
+    Note,
+    SourceOptions,
+    is_unicode,
+    key_of,
+    require_column,
+    row_entry,
+)
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_lines, read_text_file
 from mmtool.preprocessing.readers.rows import Row, row_keys, rows_of, together
 
-TEXT = "text"
 
-
-def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note]:
     """Entries of one file; their values are str, None where there is no text. A sample with several texts has one entry."""
-    if file.format != "txt":
-        yield from _row_entries(file.held(), options)
+    file = _looked_into(file)
+    captions = None if options.text_column else caption_rows(file)
+    if captions is not None:
+        yield from _caption_entries(captions, options)
+    elif file.format != "txt":
+        yield from _row_entries(file, options)
     elif options.lines:
         lines = list(read_lines(file))
         for number, line in enumerate(lines):
@@ -28,6 +42,21 @@ def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken 
                 yield Entry(key_of(file.stem, number), line[0], partial(str, line[1]), rows=len(lines))
     else:
         yield Entry(file.stem, file.where, partial(read_text_file, file))
+
+
+def _looked_into(file: RawFile) -> RawFile:
+    """The file, to be read twice; one that is damaged as it is, for that is told when it is read."""
+    try:
+        return file.held()
+    except DataError:
+        return file
+
+
+def _caption_entries(rows: Iterator[tuple[str, dict[str, Any]]], options: SourceOptions) -> Iterator[Entry | Note]:
+    yield Note("texts with the keys that stand beside them, as COCO, Flickr or LibriSpeech write them")
+    plain = replace(options, text_column=TEXT)
+    for where, cells in rows:
+        yield _entry([Row(cells[KEY], where, cells)], None, plain, frozenset())
 
 
 def _row_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
