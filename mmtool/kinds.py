@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
         writes=("png",),
     ),
     "audio": Kind(
-        suffixes=("wav", "flac", "ogg", "oga", "opus", "mp3", "parquet", "arrow"),
+        suffixes=("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "parquet", "arrow"),
         reader="mmtool.preprocessing.readers.audio:read_audio",
         preparer="mmtool.preprocessing.prepare:RecordingPreparer",
         augmentation="mmtool.preprocessing.augment:recording_variant",

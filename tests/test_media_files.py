@@ -82,3 +82,38 @@ def test_no_message_holds_an_address_in_memory(tmp_path: Path, content: bytes) -
     with pytest.raises(DataError) as caught:
         read("image", tmp_path / "a.jpg")
     assert " at 0x" not in str(caught.value) and "a.jpg" in str(caught.value)
+
+
+def m4a(folder: Path, seconds: float = 1.0, layout: str = "stereo") -> bytes:
+    """A tone in AAC, as phones record it."""
+    av = pytest.importorskip("av", reason="the extra `video`")
+    tone = (0.5 * np.sin(np.arange(int(16000 * seconds)) * 0.1)).astype(np.float32)
+    with av.open(str(folder / "tone.mp4"), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("aac", rate=16000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.stack([tone, tone])[: 1 + (layout == "stereo")], format="fltp", layout=layout)
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return (folder / "tone.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.wav"])
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+def test_recordings_of_phones_are_read_whatever_they_are_called(tmp_path: Path, name: str, layout: str) -> None:
+    (tmp_path / name).write_bytes(m4a(tmp_path, layout=layout))
+    samples, rate = read("audio", tmp_path / name)["a"].value
+    assert rate == 16000 and samples.dtype == np.float32 and 16000 <= len(samples) < 16000 + 3 * 1024
+    assert np.abs(samples[2048:14000]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[: len(data) // 2], lambda data: data[:20], lambda data: b"", lambda data: b"x" * 99])
+def test_a_damaged_recording_of_a_phone_is_refused(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "a.m4a").write_bytes(change(m4a(tmp_path, 2)))
+    with pytest.raises(DataError, match=r"a\.m4a"):
+        read("audio", tmp_path / "a.m4a")
+
+
+def test_a_recording_of_a_phone_may_be_too_long(tmp_path: Path) -> None:
+    (tmp_path / "a.m4a").write_bytes(m4a(tmp_path, 2))
+    with pytest.raises(DataError, match="longer than 1 s"):
+        read("audio", tmp_path / "a.m4a", max_duration_s=1)

@@ -99,16 +99,16 @@ def test_other_modalities_and_what_is_called_like_a_sample_are_no_error(photos: 
 
 
 def test_where_samples_are_written_notes_may_be_samples(tmp_path: Path) -> None:
-    for name in ("a.txt", "b.md", "c.json"):
+    for name in ("a.txt", "b.md", "c.xml"):
         (tmp_path / name).write_text("words")
-    with pytest.raises(DataError, match=r"2 files of other formats: 1 \.md, 1 \.json"):
+    with pytest.raises(DataError, match=r"2 files of other formats: 1 \.md, 1 \.xml"):
         keys(tmp_path, kind="text")
     assert keys(tmp_path, kind="text", skip_other=True) == ["a"]
 
 
 @pytest.mark.parametrize(("kind", "name", "words"), [
     ("image", "i.HEIC", "magick mogrify -format png *.heic"), ("image", "i.dcm", "pydicom"), ("image", "i.nii.gz", "nibabel"),
-    ("audio", "s.m4a", "ffmpeg -i in.m4a out.wav"), ("text", "c.docx", "pandoc in.docx"), ("text", "c.pdf", "pdftotext"),
+    ("audio", "s.wma", "ffmpeg -i in.wma out.wav"), ("text", "c.docx", "pandoc in.docx"), ("text", "c.pdf", "pdftotext"),
     ("table", "a.xlsx", "soffice --convert-to csv in.xlsx"), ("table", "a.rds", "write.csv"), ("table", "a.mtx", "read_10x_mtx"),
     ("trajectory", "r.pkl", "pkl files can run code"), ("table", "a.h5mu", "mudata.read"),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""WAV, FLAC, Ogg and MP3 recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
+"""WAV, FLAC, Ogg, MP3 and M4A recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
 
 import io
 import struct
@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.audio_containers import decode_container, is_container
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
@@ -48,14 +49,17 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
     """((T, channels) float32, sample rate in Hz). Raises DataError where a recording is cut, too long, damaged or not finite, or has more
     channels."""
     data = file.read()
+    if is_container(data, file.format):
+        samples, rate = decode_container(data, file, options)
+        _check_channels(samples.shape[1], max_channels, file.where)
+        return samples, rate
     expected = _check_whole(data, file)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             if sound.format not in FORMATS or (sound.format == MP3 and not is_mpeg(data)):
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
-            if sound.channels > max_channels:
-                raise DataError(f"the recording has {sound.channels} channels.", where=file.where, fix="Mix it down first.")
+            _check_channels(sound.channels, max_channels, file.where)
             if frames > options.max_duration_s * rate:
                 fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
                 raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
@@ -72,6 +76,11 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
     if not np.isfinite(samples).all():
         raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")
     return samples, rate
+
+
+def _check_channels(channels: int, max_channels: int, where: str) -> None:
+    if channels > max_channels:
+        raise DataError(f"the recording has {channels} channels.", where=where, fix="Mix it down first.")
 
 
 def _check_whole(data: bytes, file: RawFile) -> int | None:

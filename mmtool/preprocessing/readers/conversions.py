@@ -16,9 +16,7 @@ CONVERSIONS: dict[str, str] = {
     **dict.fromkeys(("dcm", "dicom"), MEDICAL.format(package="pydicom (pixel_array)")),
     **dict.fromkeys(("nii", "mgz"), MEDICAL.format(package="nibabel (get_fdata)")),
     **dict.fromkeys(("mha", "mhd", "nrrd"), MEDICAL.format(package="SimpleITK (GetArrayFromImage)")),
-    **dict.fromkeys(
-        ("aiff", "aif", "au", "sph", "wma", "aac", "m4a", "m4b", "mp4", "mov", "mkv", "webm", "amr", "caf", "w64", "ape"), SOUND
-    ),
+    **dict.fromkeys(("aiff", "aif", "au", "sph", "wma", "m4b", "mp4", "mov", "mkv", "webm", "amr", "caf", "w64", "ape"), SOUND),
     **dict.fromkeys(
         ("doc", "docx", "odt", "rtf", "md", "html", "htm", "xml", "epub", "tex"),
         DOCUMENTS.format(tool="`pandoc in.{form} -t plain -o out.txt`"),
