@@ -266,6 +266,10 @@ def test_captions_of_pictures_are_recognised(tmp_path: Path, write: Callable[[Pa
     assert {key: (item.value, item.further) for key, item in first.items()} == {f"{i:012d}": (CAPTIONS[5 * i], ()) for i in range(4)}
 
 
+def test_the_column_of_such_a_list_may_be_named(tmp_path: Path) -> None:
+    assert read("text", bars(tmp_path / "results.csv"), text_column="comment")[f"{0:012d}"].value == CAPTIONS[0]
+
+
 def test_a_picture_without_caption_is_absent(tmp_path: Path) -> None:
     absent: list[str] = []
     assert len(list(read_items("text", [coco(tmp_path / "c.json")], SourceOptions(), absent=absent))) == 4
@@ -364,3 +368,18 @@ def test_medmnist(tmp_path: Path, num_labels: int) -> None:
 def test_transcripts_are_known_with_lines_too(tmp_path: Path) -> None:
     (tmp_path / "84-1.trans.txt").write_text("84-1-0000 ONE\n84-1-0001 TWO\n")
     assert {key: item.value for key, item in read("text", tmp_path, lines=True).items()} == {"84-1-0000": "ONE", "84-1-0001": "TWO"}
+
+
+def test_what_img2dataset_writes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    record = json.dumps({"url": "http://a.org", "caption": "c"}).encode()
+    for shard in range(2):
+        parts = {".json": record, ".png": png(1), ".txt": b"a photo"}
+        tar(tmp_path / f"{shard:05d}.tar", {f"{shard:05d}{i:04d}{end}": data for i in range(3) for end, data in parts.items()})
+        written(pyarrow.table({"url": ["http://a.org"], "key": ["0"], "caption": ["a photo"]}), tmp_path / f"{shard:05d}.parquet")
+        (tmp_path / f"{shard:05d}_stats.json").write_text('{"count": 3}')
+    pictures = read("image", tmp_path)
+    assert set(pictures) == {f"{shard:05d}{i:04d}" for shard in range(2) for i in range(3)}
+    texts = read("text", tmp_path)
+    assert {key: item.value for key, item in texts.items()} == dict.fromkeys(pictures, "a photo")
+    assert "COCO" not in capfd.readouterr().err
+    assert read("image", tmp_path, label_columns=("caption",))["000000000"].labels == {"caption": "c"}

@@ -141,7 +141,7 @@ def test_paths_begin_in_a_folder_near_the_table(data: Path, tmp_path: Path, capf
 
 @pytest.mark.parametrize(("cell", "words"), [
     ("im/none.png", r"there is no file .*im/none\.png.*--root"), ("https://a.org/b.png", "is not on this machine"),
-    ("data.csv", "is not a image file by its name"), ("12", "there is no file"),
+    ("data.csv", "is not an image file by its name"), ("12", "there is no file"),
 ])  # fmt: skip
 def test_a_wrong_cell_is_named_or_set_aside(data: Path, tmp_path: Path, cell: str, words: str) -> None:
     table = data.parent / "t.csv"

@@ -14,6 +14,7 @@ from mmtool.preprocessing.readers.entries import (
     Broken,
     Entry,
     Note,
+    OtherContent,
     SourceOptions,
     is_unicode,
     key_of,
@@ -22,13 +23,13 @@ from mmtool.preprocessing.readers.entries import (
 )
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_lines, read_text_file
-from mmtool.preprocessing.readers.rows import Row, row_keys, rows_of, together
+from mmtool.preprocessing.readers.rows import COLUMNAR, Row, header_of, row_keys, rows_of, together
 
 
 def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note]:
     """Entries of one file; their values are str, None where there is no text. A sample with several texts has one entry."""
     file = _looked_into(file)
-    captions = None if options.text_column else caption_rows(file)
+    captions = caption_rows(file)
     if captions is not None:
         yield from _caption_entries(captions, options)
     elif file.format != "txt":
@@ -53,19 +54,29 @@ def _looked_into(file: RawFile) -> RawFile:
 
 
 def _caption_entries(rows: Iterator[tuple[str, dict[str, Any]]], options: SourceOptions) -> Iterator[Entry | Note]:
-    yield Note("texts with the keys that stand beside them, as COCO, Flickr or LibriSpeech write them")
     plain = replace(options, text_column=TEXT)
-    for where, cells in rows:
+    for number, (where, cells) in enumerate(rows):
+        if not number:
+            yield Note("texts with the keys that stand beside them, as COCO, Flickr or LibriSpeech write them")
         yield _entry([Row(cells[KEY], where, cells)], None, plain, frozenset())
 
 
 def _row_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+    if file.format in COLUMNAR and options.text_column is None:
+        _check_holds_texts(file, header_of(file, options))
     keys = _keys(file, options)
     if keys is not None:
         yield keys
     says_missing = options.missing_words and file.format in ("csv", "tsv")  # which have no null
     for group in together(_keyed_rows(file, keys, options), options):
         yield group if isinstance(group, Broken) else _entry(group, keys, options, MISSING if says_missing else frozenset())
+
+
+def _check_holds_texts(file: RawFile, header: Sequence[str]) -> None:
+    """Raise OtherContent for a table without a column of texts: the record of a crawl, or numbers."""
+    if len(header) > 1 and TEXT not in header:
+        what = f"there is no column {TEXT!r}; the columns are: {', '.join(header)}."
+        raise OtherContent(what, where=file.where, fix="Name another with --text-column.")
 
 
 def _keys(file: RawFile, options: SourceOptions) -> Keys | None:
