@@ -17,7 +17,7 @@ from mmtool.common.threads import affinity_cpus, set_thread_defaults
 if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
-    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.3.0"
 __all__ = [
@@ -38,10 +38,12 @@ __all__ = [
     "pretrain",
     "shard",
     "tokenize",
+    "tokenize_manifest",
 ]
 
+_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
-_ROOMS |= dict.fromkeys(("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"), "verbs")
+_ROOMS |= dict.fromkeys(_VERBS, "verbs")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())

@@ -46,7 +46,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
-        suffixes=("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "idx", "npz", "npy"),
+        suffixes=("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "idx", "npz", "npy", "parquet", "arrow"),
         recognizer=None,
         reader="mmtool.preprocessing.readers.images:read_images",
         preparer="mmtool.preprocessing.prepare:Preparer",
@@ -59,7 +59,7 @@ KINDS: dict[str, Kind] = {
         writes=("png",),
     ),
     "audio": Kind(
-        suffixes=("wav", "flac", "ogg", "mp3"),
+        suffixes=("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "parquet", "arrow"),
         recognizer=None,
         reader="mmtool.preprocessing.readers.audio:read_audio",
         preparer="mmtool.preprocessing.prepare:RecordingPreparer",
@@ -72,7 +72,7 @@ KINDS: dict[str, Kind] = {
         writes=("wav",),
     ),
     "text": Kind(
-        suffixes=("txt", "csv", "tsv", "jsonl", "npz"),
+        suffixes=("txt", "csv", "tsv", "jsonl", "json", "token", "npz", "parquet", "arrow"),
         recognizer=None,
         reader="mmtool.preprocessing.readers.text:read_text",
         preparer="mmtool.preprocessing.prepare:TextPreparer",

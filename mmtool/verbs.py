@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmtool.comparison.grid import Comparison
     from mmtool.evaluation.evaluate import EvaluationSummary
     from mmtool.imputation.files import ImputeSummary
+    from mmtool.preprocessing.manifest import ManifestSummary
     from mmtool.preprocessing.shard import ShardSummary
     from mmtool.preprocessing.tokenize import TokenizeSummary
     from mmtool.training.finetune import FinetuneSummary
@@ -69,6 +70,46 @@ def tokenize(
         split_label=split_label,
         augment=augment,
         guide=_optional(guide),
+        seed=seed,
+        force=force,
+    )
+
+
+def tokenize_manifest(
+    manifest: PathLike,
+    output: PathLike,
+    columns: Mapping[str, str],
+    *,
+    tokenizer: PathLike | None = None,
+    schemes: Mapping[str, str] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    split_label: str | None = None,
+    source: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> ManifestSummary:
+    """Turn several columns of one table into tokens of one modality each, in a folder of token sets NAME.tar.
+
+    columns: name of each modality (or NAME:KIND) -> its column, of paths, files or texts; an empty cell is an absent modality. tokenizer: a
+    run, or an earlier output; None fits new ones. schemes, settings: by modality. source: as for `tokenize`.
+
+        mmtool.tokenize_manifest("data.csv", "tokens/", {"image": "image_path", "text": "caption"}, settings={"image": {"size": 32}})
+    """
+    from mmtool.preprocessing.manifest import tokenize_manifest as write_token_sets
+    from mmtool.preprocessing.sources import SourceOptions
+    from mmtool.preprocessing.splits import Split
+
+    return write_token_sets(
+        Path(manifest),
+        Path(output),
+        columns,
+        tokenizer=_optional(tokenizer),
+        schemes=schemes,
+        settings=settings,
+        options=SourceOptions(**(source or {})),
+        split=Split(fractions, seed),
+        split_label=split_label,
         seed=seed,
         force=force,
     )

@@ -296,7 +296,7 @@ def test_members_of_tar_archives(tmp_path: Path, name: str) -> None:
     path.write_bytes(gzip.compress(bytes(data)) if name.endswith("gz") else bytes(data))
     items, rejects = read("image", path)
     assert shades(items) == {f"{i:02d}": i for i in range(ROWS) if i not in (0, 20, 33)}
-    assert len(rejects) == 4 and sum("begin a member" in reject.reason for reject in rejects) == 2 and "link" in rejects[-1].reason
+    assert len(rejects) == 3 and sum("begin a member" in reject.reason for reject in rejects) == 2
     with pytest.raises(DataError, match=r"a\.tar.*byte 0 should begin a member"):
         list(read_items("image", [path], SourceOptions()))
 

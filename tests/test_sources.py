@@ -336,19 +336,29 @@ def test_archives_are_read_like_folders(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
-@pytest.mark.parametrize("member", ["../x.txt", "/etc/x.txt", "a/../../x.txt"])
+@pytest.mark.parametrize("member", ["../x.txt", "a/../../x.txt", "a\\..\\..\\x.txt"])
 def test_archives_with_unsafe_names_are_refused(tmp_path: Path, name: str, member: str) -> None:
     with pytest.raises(DataError, match="unsafe name"):
         read("text", archive(tmp_path / name, {member: b"x"}))
 
 
-def test_archives_with_links_are_refused(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        info = tarfile.TarInfo("x.txt")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(info)
-    with pytest.raises(DataError, match="link or device"):
-        read("text", tmp_path / "a.tar")
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+@pytest.mark.parametrize("member", ["/data/x/1.txt", "data\\x\\1.txt"])
+def test_names_of_other_systems_become_plain_keys(tmp_path: Path, name: str, member: str) -> None:
+    items = read("text", archive(tmp_path / name, {member: b"one"}), label_from_folder="folder")
+    assert items["data/x/1"].value == "one" and items["data/x/1"].labels == {"folder": "x"}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_links_in_archives_are_counted_and_left_out(tmp_path: Path, mode: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"a.tar{mode[1:].replace(':', '.')}"
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, target in (("x.txt", "/etc/passwd"), ("latest.txt", "1.txt"), ("1.txt", "")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = (tarfile.SYMTYPE, target, 0) if target else (tarfile.REGTYPE, "", 3)
+            tar.addfile(info, io.BytesIO(b"one"))
+    assert {key: item.value for key, item in read("text", path).items()} == {"1": "one"}
+    assert f"left out: 2 files of other formats: 2 .txt as links ({path}/x.txt)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

@@ -1,6 +1,5 @@
-"""`mmtool tokenize`: raw files of one kind in, a token set of one modality out."""
+"""`mmtool tokenize`: raw files of one kind in, a token set of one modality out; or a manifest in, a folder of token sets out."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from mmtool.cli.options import (
     LABELS,
     READING,
     SPLITTING,
+    STREAM,
     TABLES,
     Clip,
     Force,
@@ -28,15 +28,17 @@ from mmtool.cli.options import (
     json_value,
     names,
     quieted,
-    refuse_unused,
     stdout_or,
 )
+from mmtool.cli.tokenize_checks import SETTINGS, check_use
 from mmtool.common.errors import UsageError
+from mmtool.common.log import log
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.readers.table_options import TableOptions
 
 if TYPE_CHECKING:
+    from mmtool.preprocessing.manifest import ManifestSummary
     from mmtool.preprocessing.tokenize import TokenizeSummary
 
     KindName = str
@@ -45,8 +47,7 @@ else:
 
 TOKENIZER = "Tokenizer"
 USUAL = SourceOptions()
-OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
-OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands")
+OF_TABLES = ("delimiter", "transpose", "feature_column", "value_column", "sample_sheet", "duplicates", "censored", "decimal", "thousands")
 EXAMPLES = examples(
     "mmtool tokenize image scans/ --fit --size 32 -o tokens/image.tar",
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
@@ -57,17 +58,45 @@ EXAMPLES = examples(
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
     "mmtool tokenize table cells.h5mu --fit --name rna --layer counts --label cell_type -o tokens/rna.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
+    "mmtool tokenize --manifest data.csv --column image=image_path --column speech=wav --column text=caption --fit -o tokens/",
 )
+MANIFEST = "Several modalities from one table"
+# Options that `SourceOptions` calls alike.
+READ_ALIKE: tuple[str, ...] = (
+    "key_column",
+    "text_column",
+    "file_column",
+    "root",
+    "member",
+    "captions",
+    "label_pattern",
+)  # as in SourceOptions
+READ_ALIKE += ("label_from_folder", "group_column", "lines", "keep_empty", "skip_other", "on_error", "channel", "value_range", "clip")
+READ_ALIKE += ("layer", "mod", "source_rate_hz", "max_pixels", "max_duration_s")
 
 
 def tokenize(
     context: typer.Context,
-    kind: Annotated[
-        KindName,
-        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}."),
-    ],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).")],
     output: Output,
+    kind: Annotated[
+        KindName | None,
+        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}.", show_default=False),
+    ] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV, TSV, JSON lines or Parquet, instead of KIND and PATH.", rich_help_panel=MANIFEST),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:KIND]=COLUMN",
+            help="A modality and its column: paths, files or texts (of several: A,B). Repeatable.",
+            rich_help_panel=MANIFEST,
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the modality.", show_default="the kind")] = None,
     fit: Annotated[bool, typer.Option("--fit", help="Fit a new tokenizer on the training samples.", rich_help_panel=TOKENIZER)] = False,
     tokenizer: Annotated[
@@ -113,9 +142,32 @@ def tokenize(
     ] = None,
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
     text_column: TextColumn = None,
+    file_column: Annotated[
+        str | None, typer.Option(help="Column of a table that holds files, or their paths.", rich_help_panel=READING)
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the paths in a column begin.",
+            show_default="the table's folder, or one near it",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Read only files of this name, e.g. '{key}.left.jpg'.", rich_help_panel=READING),
+    ] = None,
+    captions: Annotated[
+        Literal["first", "all"] | None,
+        typer.Option(help="Rows that repeat a key are texts of one sample.", show_default="an error", rich_help_panel=READING),
+    ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="A .txt file holds one sample per line.", rich_help_panel=READING)] = False,
     keep_empty: Annotated[
         bool, typer.Option("--keep-empty", help="Empty texts are texts; else such samples have none.", rich_help_panel=READING)
+    ] = False,
+    skip_other: Annotated[
+        bool, typer.Option("--skip-other", help="Leave out files of formats that are not read.", rich_help_panel=READING)
     ] = False,
     columns: Annotated[
         list[str] | None,
@@ -134,6 +186,10 @@ def tokenize(
     ] = None,
     source_rate_hz: Annotated[
         float | None, typer.Option(help="Of time series whose files state no sample rate.", rich_help_panel=READING)
+    ] = None,
+    channel: Annotated[
+        Literal["left", "right", "mean"] | None,
+        typer.Option(help="Of recordings of several.", show_default="the mean, unless they cancel out", rich_help_panel=READING),
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
@@ -218,37 +274,42 @@ def tokenize(
 
     Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
     """
-    _check(context, kind, fit == (tokenizer is not None))
-    table = TableOptions(
-        delimiter, transpose, feature_column, value_column, sample_sheet, duplicates, tuple(na or ()), censored, decimal, thousands
-    )
+    check_use(context, kind, paths, manifest)
+    read_alike = {name: context.params[name] for name in READ_ALIKE}
     options = SourceOptions(
-        key_column=key_column,
-        text_column=text_column,
         label_columns=names(label),
-        label_pattern=label_pattern,
-        label_from_folder=label_from_folder,
         labels_path=labels,
-        group_column=group_column,
         columns=names(columns),
-        lines=lines,
-        keep_empty=keep_empty,
-        on_error=on_error,
-        value_range=value_range,
-        clip=clip,
         split_within=fractions if split_within else None,
         ends=names(ends),
-        layer=layer,
-        mod=mod,
-        source_rate_hz=source_rate_hz,
-        table=table,
-        max_pixels=max_pixels,
-        max_duration_s=max_duration_s,
+        table=TableOptions(na=tuple(na or ()), **{name: context.params[name] for name in OF_TABLES}),
+        **read_alike,
     )
-    common = {"size": size, "patch": patch, "codebook": codebook, "n_bins": n_bins}
-    common |= {"sample_rate_hz": sample_rate_hz, "vocabulary_size": vocabulary_size}
-    target = stdout_or(output)
     from mmtool.preprocessing.splits import Split
+
+    split = Split(fractions, seed)
+    if manifest is not None:
+        from mmtool.preprocessing.manifest import tokenize_manifest
+
+        with quieted(quiet):
+            sets = tokenize_manifest(
+                manifest,
+                _folder(output),
+                assignments(column, "--column"),
+                tokenizer=tokenizer,
+                schemes=assignments(names([scheme or ""]), "--as"),
+                settings=_by_modality(settings),
+                options=options,
+                split=split,
+                split_label=split_label,
+                seed=seed,
+                force=force,
+            )
+        return _finish_manifest(sets, as_json, quiet)
+    assert kind is not None and paths is not None
+    chosen = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
+    chosen |= {name: json_value(value) for name, value in assignments(settings, "--set").items()}
+    target = stdout_or(output)
     from mmtool.preprocessing.tokenize import tokenize as encode
 
     with quieted(quiet):
@@ -259,9 +320,9 @@ def tokenize(
             name=name or kind,
             tokenizer=tokenizer,
             scheme=scheme,
-            settings=_settings(common, settings),
+            settings=chosen,
             options=options,
-            split=Split(fractions, seed),
+            split=split,
             split_label=split_label,
             augment=augment,
             guide=guide,
@@ -272,21 +333,28 @@ def tokenize(
     finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
 
 
-def _settings(common: Mapping[str, int | None], others: Sequence[str] | None) -> dict[str, Any]:
-    """What was given of the common settings, and all of --set."""
-    chosen = {name: value for name, value in common.items() if value is not None}
-    return chosen | {name: json_value(value) for name, value in assignments(others, "--set").items()}
+def _finish_manifest(sets: "ManifestSummary", as_json: bool, quiet: bool) -> None:
+    if not quiet:
+        for modality in sets.modalities.values():
+            log(_sentence(modality))
+    finish(sets, f"{sets.output}:\n{sets.matrix()}", as_json, quiet)
 
 
-def _check(context: typer.Context, kind: "KindName", unclear: bool) -> None:
-    """Refuse options that have no effect on a kind, and where it is unclear which tokenizer is meant."""
-    if unclear:
-        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
-        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
-    refuse_unused(context, f"on {kind}", "--keep-empty", when=not KINDS[kind].is_text)
-    refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
-    refuse_unused(context, f"on {kind}", "--layer", "--mod", *OF_MATRICES, *OF_NUMBERS, when=KINDS[kind].recognizer is None)
-    refuse_unused(context, f"on {kind}", "--delimiter", when="csv" not in KINDS[kind].suffixes)
+def _folder(output: Path) -> Path:
+    if output == STREAM:
+        raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
+    return output
+
+
+def _by_modality(settings: list[str] | None) -> dict[str, dict[str, Any]]:
+    """`NAME.KEY=VALUE` options as settings by modality."""
+    by_modality: dict[str, dict[str, Any]] = {}
+    for key, value in assignments(settings, "--set").items():
+        name, dot, setting = key.partition(".")
+        if not dot:
+            raise UsageError(f"{key!r} names no modality.", where="--set", fix="Write --set NAME.KEY=VALUE, e.g. --set image.size=32.")
+        by_modality.setdefault(name, {})[setting] = json_value(value)
+    return by_modality
 
 
 def _sentence(done: "TokenizeSummary") -> str:

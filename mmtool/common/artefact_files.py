@@ -94,6 +94,12 @@ def imputed_files(path: Path) -> Iterator[str]:
         yield from (str(name) for name in files) if isinstance(files, list) else ()
 
 
+def listed_files(path: Path) -> Iterator[str]:
+    """What the mark of a folder of token sets names."""
+    files = _json(path).get("files")
+    yield from (str(name) for name in files) if isinstance(files, list) else ()
+
+
 def files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Everything below a folder that is no folder: files, and links to anything, which are not followed."""
     try:
@@ -170,6 +176,7 @@ KINDS = (
     Kind("report", ("report.json",), of_format("mmtool-report"), REPORT),
     Kind("imputed files", ("imputed.jsonl",), is_imputed, (r"imputed\.jsonl",), imputed_files),
     Kind("shards", tuple(f"{split}/index.json" for split in SPLITS), of_format("mmtool-index"), _below(f"(?:{'|'.join(SPLITS)})", SPLIT)),
+    Kind("token sets", ("presence.json",), of_format("mmtool-presence"), (r"presence\.json",), listed_files),
     Kind("split of shards", ("index.json",), of_format("mmtool-index"), SPLIT),
 )
 FILES = (is_token_tar, is_tokenizer, is_rejects)

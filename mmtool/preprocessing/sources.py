@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,9 +17,11 @@ from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.readers.entries import (
     KEY,
     Broken,
+    DeepImageError,
     Entry,
     LeftOut,
     Note,
+    OtherContent,
     SourceOptions,
     UnreadArrays,
     is_unicode,
@@ -26,8 +29,10 @@ from mmtool.preprocessing.readers.entries import (
     name_of,
     normal_form,
 )
-from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.readers.raw_files import find_files, raw_file
+from mmtool.preprocessing.readers.file_columns import read_file_column
+from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
+from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.webdatasets import member_files
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
@@ -43,7 +48,7 @@ class Item:
     where single precision rounds large integers); trajectory {stream: (steps, ...)}. group: samples of one group go to one split; the
     key (of clips, their episode) unless given.
     metadata: where in its source it comes from; where: what a person calls that place. rows: where the key is a row number, how many rows
-    the file has.
+    the file has. further: other values of the same sample, such as more captions.
     """
 
     key: str
@@ -53,6 +58,7 @@ class Item:
     metadata: dict[str, Any] = field(default_factory=dict)
     where: str = ""
     rows: int | None = None
+    further: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,19 +90,32 @@ def read_items(
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
     keys are unclear are never skipped.
     """
-    reader, preparer = load(kind_named(kind).reader), load(kind_named(kind).preparer)
+    reader, preparer = _reader(kind, options), load(kind_named(kind).preparer)
     gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
     others = OtherFormats() if others is None else others
-    for file in find_files(kind, paths, options.labels_path, others):
+    paths = [Path(path) for path in paths]
+    for file in member_files(kind, paths, options, others):
+        if isinstance(file, Broken | Note):
+            yield from gate.admit(file)
+            continue
         try:
-            for entry in [file] if isinstance(file, Broken) else reader(file, options):
-                yield from gate.admit(entry)
+            for entry in reader(file, options):
+                yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
         except KeyColumnError:
             raise
+        except OtherContent:
+            if file.path in paths:
+                raise
+            others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
         except DataError as error:
             gate.reject(file.where, None, error)
     gate.report_other_formats(others)
     gate.close(paths)
+
+
+def _reader(kind: str, options: SourceOptions) -> Callable[[RawFile, SourceOptions], Iterator[Any]]:
+    """The reader of the files of a kind, or of a column of tables that holds them."""
+    return partial(read_file_column, kind) if options.file_column else load(kind_named(kind).reader)
 
 
 class _Gate:
@@ -122,6 +141,7 @@ class _Gate:
         self.quiet = quiet
         self.left_out, self.longest_left_out = Counter[str](), 0
         self.in_a_row = 0
+        self.deep: list[DeepImageError] = []
 
     def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
@@ -142,6 +162,11 @@ class _Gate:
             return
         try:
             item = self._item(entry)
+        except DeepImageError as error:
+            self.deep.append(error)  # all are looked at, for what is declared holds for all
+            if self.options.on_error == "skip":
+                self.reject(entry.where, entry.key, error)
+            return
         except DataError as error:
             self.reject(entry.where, entry.key, error)
             return
@@ -150,6 +175,12 @@ class _Gate:
             self.absent.append(item.key)
         else:
             yield item
+
+    def note(self, message: str) -> None:
+        """Say once what was decided."""
+        if message not in self.said:
+            self.said.add(message)
+            self._say(message)
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -161,13 +192,20 @@ class _Gate:
             raise DataError(f"{self.in_a_row} bad samples in a row; the last: {error}", fix="Check the input and the options.")
 
     def report_other_formats(self, others: OtherFormats) -> None:
-        """Say which files were left out because they are of other formats."""
+        """Say which files were left out because they are of other formats; raise DataError where they may be samples, unless it was said
+        which files are."""
+        unread = [] if self.options.skip_other or self.options.member else others.unread
+        if unread:
+            fix = f"{advised(unread)} Or leave them out with --skip-other.".strip()
+            raise DataError(f"{listed(unread)} would be left out.", fix=fix)
         if others.total:
             self._say(f"left out: {others}")
 
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
         where = ", ".join(map(str, paths))
+        if self.deep and self.options.on_error == "raise":
+            raise DeepImageError.of_all(self.deep)
         self._withdraw()
         good = len(self.seen)
         refuse_many(self.rejects, good, where)
@@ -216,7 +254,7 @@ class _Gate:
         if not key:
             raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
         if key in self.seen:
-            fix = "Make keys unique: rename, give one folder above both, or use --key-column."
+            fix = "Make keys unique: rename, give one folder above both, or use --key-column; several texts of a sample: --captions all."
             raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
         if not is_unicode(key):
             what = f"the key {key!r} is not UTF-8."
@@ -226,12 +264,12 @@ class _Gate:
         self._check(labels, entry)
         if group is None:
             group = self._group(labels, key, entry)
-        value = entry.load()
+        value, further = entry.load(), tuple(load() for load in entry.further)
         self.seen[key] = entry.where
         noted = self.labels_file.names if self.labels_file else ()
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
         known = {name: label for name, label in labels.items() if label is not None}
-        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows)
+        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, further)
 
     def _match(self, entry: Entry) -> dict[str, str]:
         if self.pattern is None:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ def _fit(
         items = [item for item in items if preparer.can_fit(item.value, settings)] or items
     if not items:
         raise DataError("no sample falls into the train split.", where=f"{kind} samples", fix=_more_training_samples(kind, options))
-    values, complete = preparer.for_fitting([item.value for item in items], settings)
+    values, complete = preparer.for_fitting([value for item in items for value in (item.value, *item.further)], settings)
     if guide is not None:
         complete = {**complete, "guides": guide_tables(guide, name, [item.key for item in items])}
     log(f"fitting a tokenizer to {len(values)} {kind} samples")
@@ -247,24 +247,34 @@ def _fitted_before(path: Path, kind: str, name: str, scheme: str | None, setting
 
 
 def _with_variants(kind: str, items: Iterator[Item], placement: Placement, augment: int, seed: int) -> Iterator[tuple[Item, str | None]]:
-    """Each item, and behind a training one its variants, as (item, key of the original or None)."""
+    """Each item, and behind a training one its variants, as (item, key of the original or None): its further values, and what augmentation
+    makes of the first. The further values of other items are left out, and counted."""
     entry = kind_named(kind)
     vary = load(entry.augmentation) if entry.augmentation else None
+    taken = left_out = 0
     for item in items:
         yield item, None
-        if vary is None or placement.place(item.key, item.group, item.labels, item.metadata) != TRAIN:
+        if placement.place(item.key, item.group, item.labels, item.metadata) != TRAIN:
+            left_out += len(item.further)
             continue
-        for number in range(1, augment + 1):
-            key = f"{item.key}~{number}"
-            yield replace(item, key=key, value=vary(item.value, key, seed)), item.key
+        taken += len(item.further)
+        keys = (f"{item.key}~{number}" for number in count(1))
+        for value, key in zip(item.further, keys, strict=False):
+            yield replace(item, key=key, value=value, further=()), item.key
+        for key in islice(keys, augment if vary else 0):
+            assert vary is not None
+            yield replace(item, key=key, value=vary(item.value, key, seed), further=()), item.key
+    if taken or left_out:
+        log(f"several {kind}s of one sample: {taken:,} more are variants of training samples, {left_out:,} of held-out ones are left out")
 
 
 def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placement: Placement) -> Iterator[Sample]:
     """Encode batch by batch. A variant carries the identity of its original, which stands before it."""
-    identity_of_original = ""
+    identity_of_original, lost = "", None  # the original whose variants follow; or one without tokens
     while batch := list(islice(items, BATCH)):
         for (item, original), tokens in zip(batch, encoder([item for item, _ in batch]), strict=True):
-            if tokens is None:
+            lost = item.key if tokens is None and original is None else lost
+            if tokens is None or (original is not None and original == lost):
                 continue
             if original is None:
                 identity_of_original = f"{identity(item.key, tokens):016x}"

@@ -1,47 +1,65 @@
-"""WAV, FLAC, Ogg and MP3 recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
+"""WAV, FLAC, Ogg, MP3 and M4A recordings. libsndfile reads a cut file without a word, so lengths are checked against what files promise."""
 
 import io
 import struct
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.audio_containers import decode_container, is_container
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions
+from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.rows import COLUMNAR
 
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
+CHANNELS = {"left": 0, "right": 1}
+CANCELLED = 0.01  # of the peak of the channels: what is left in their mean is noise
 MP3 = "MP3"
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", MP3)
 SIZE_IN_DS64 = 0xFFFFFFFF
 OGG_HEADER_BYTES, OGG_LAST_PAGE = 27, 4
 
 
-def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Entry]:
-    """One recording per file: ((T,) float32 mono, sample rate in Hz)."""
-    yield Entry(file.stem, file.where, partial(_mixed, file, options))
+def read_audio(file: RawFile, options: SourceOptions) -> Iterator[Any]:
+    """One recording per file, or per row of a column of files: ((T,) float32 mono, sample rate in Hz)."""
+    if file.format in COLUMNAR:
+        yield from read_file_column("audio", file, options)
+    else:
+        yield Entry(file.stem, file.where, partial(_mixed, file, options))
 
 
 def _mixed(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
     samples, rate_hz = decode_recording(file, options)
-    return samples.mean(axis=1, dtype=np.float32), rate_hz
+    if options.channel in CHANNELS:
+        return samples[:, min(CHANNELS[options.channel], samples.shape[1] - 1)].copy(), rate_hz
+    mixed = samples.mean(axis=1, dtype=np.float32)
+    if options.channel is None and np.abs(mixed).max() < CANCELLED * np.abs(samples).max():
+        fix = "Take one with --channel left or right (mean: mix them all the same)."
+        raise DataError("the channels of the recording cancel each other: one is the other's negative.", where=file.where, fix=fix)
+    return mixed, rate_hz
 
 
 def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = MAX_CHANNELS) -> tuple[np.ndarray, int]:
     """((T, channels) float32, sample rate in Hz). Raises DataError where a recording is cut, too long, damaged or not finite, or has more
     channels."""
     data = file.read()
+    if is_container(data, file.format):
+        samples, rate = decode_container(data, file, options)
+        _check_channels(samples.shape[1], max_channels, file.where)
+        return samples, rate
     expected = _check_whole(data, file)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             if sound.format not in FORMATS or (sound.format == MP3 and not is_mpeg(data)):
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
-            if sound.channels > max_channels:
-                raise DataError(f"the recording has {sound.channels} channels.", where=file.where, fix="Mix it down first.")
+            _check_channels(sound.channels, max_channels, file.where)
             if frames > options.max_duration_s * rate:
                 fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
                 raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
@@ -58,6 +76,11 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
     if not np.isfinite(samples).all():
         raise DataError("the recording holds NaN or infinite values.", where=file.where, fix="Export it again.")
     return samples, rate
+
+
+def _check_channels(channels: int, max_channels: int, where: str) -> None:
+    if channels > max_channels:
+        raise DataError(f"the recording has {channels} channels.", where=where, fix="Mix it down first.")
 
 
 def _check_whole(data: bytes, file: RawFile) -> int | None:

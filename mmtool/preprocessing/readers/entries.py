@@ -22,23 +22,53 @@ CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pendin
 MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` may be names or classes: they are missing in numbers alone
 
 
+class OtherContent(DataError):
+    """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
+
+
+class DeepImageError(DataError):
+    """An image with more than 8 bits per value, whose range was not declared. low, high: the range of its values."""
+
+    def __init__(self, where: str, dtype: str, low: float, high: float) -> None:
+        self.dtype, self.low, self.high = dtype, low, high
+        fix = "Declare what is black and white with --value-range LOW HIGH."
+        super().__init__(f"the image has {dtype} values from {low} to {high}.", where=where, fix=fix)
+
+    @staticmethod
+    def of_all(errors: Sequence["DeepImageError"]) -> DataError:
+        """What to say of several, whose common range matters."""
+        if len(errors) == 1:
+            return errors[0]
+        low, high = min(error.low for error in errors), max(error.high for error in errors)
+        dtypes = " or ".join(sorted({error.dtype for error in errors}))
+        what = f"{len(errors):,} images have {dtypes} values, from {low} to {high} over all of them."
+        return DataError(what, where=errors[0].where, fix=errors[0].fix)
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
 
     key_column: column (or array) holding the sample keys, also in `labels_path`; `none` (unless a column is called so) makes keys of
         the file's stem and row numbers. Default: the rule of `keys.py`. For files the key is their path without extension.
-    text_column: column holding the text. Default: `text`, or the only column.
+    text_column: column holding the text, or several, separated by commas. Default: `text`, or the only column.
+    file_column: column of a table that holds files, one per sample: their paths, or their content. Default: paths given are files.
+    root: folder in which paths in `file_column` begin. Default: the folder of the table, or one near it in which the files lie.
+    member: name of the files that are read, such as `{key}.left.jpg`, of which `{key}` becomes the key. Default: all of the kind.
+    captions: rows that repeat a key are `all` texts of one sample, or only the `first` counts. Default: they are refused.
     label_columns: columns kept as labels; `NAME=COLUMN` renames one.
     label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
         that files of several modalities can meet) and `group` (see `group_column`).
     label_from_folder: name of a label that takes the name of the folder a file lies in.
     labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
     group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
+    missing_words: texts in CSV and TSV that say they are missing (NA, null ...) are.
     columns: names of the columns of a file without header.
     lines: a .txt file holds one sample per line instead of one in all.
     keep_empty: a text without anything but white space is a text like any other instead of an absent one.
+    skip_other: files of formats that are not read are left out, though they may be samples.
     on_error: `raise` at the first bad sample, or `skip` it.
+    channel: of recordings that has to be taken, or `mean` of all. Default: the mean, where they do not cancel each other.
     value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
     clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
         out. Default: whole episodes.
@@ -55,15 +85,22 @@ class SourceOptions:
 
     key_column: str | None = None
     text_column: str | None = None
+    file_column: str | None = None
+    root: Path | None = None
+    member: str | None = None
+    captions: Literal["first", "all"] | None = None
     label_columns: tuple[str, ...] = ()
     label_pattern: str | None = None
     label_from_folder: str | None = None
     labels_path: Path | None = None
     group_column: str | None = None
+    missing_words: bool = False
     columns: tuple[str, ...] = ()
     lines: bool = False
     keep_empty: bool = False
+    skip_other: bool = False
     on_error: Literal["raise", "skip"] = "raise"
+    channel: Literal["left", "right", "mean"] | None = None
     value_range: tuple[float, float] | None = None
     clip: int | None = None
     split_within: tuple[float, float, float] | None = None
@@ -80,6 +117,9 @@ class SourceOptions:
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
+        if self.captions == "all" and self.key_column is None:
+            fix = "Name it with --key-column."
+            raise UsageError("which column says which rows are of one sample?", where="--captions", fix=fix)
         if self.source_rate_hz is not None and not 0 < self.source_rate_hz < math.inf:
             raise UsageError(f"{self.source_rate_hz} Hz is no sample rate.", where="--source-rate-hz", fix="Give a number above 0.")
         if self.split_within is not None and self.clip is None:
@@ -100,7 +140,8 @@ class Entry:
     """One sample as a reader found it; `load` decodes its value or raises DataError. A label that is None is missing.
 
     group: None where the reader knows none, "" where the sample belongs to no group. metadata: where in its source it comes from,
-    anything JSON. rows: where the key is a row number, how many rows the file has.
+    anything JSON. rows: where the key is a row number, how many rows the file has. further: what loads other values of the same sample,
+    such as more captions.
     """
 
     key: str
@@ -110,6 +151,7 @@ class Entry:
     group: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     rows: int | None = None
+    further: Sequence[Callable[[], Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
-from mmtool.preprocessing.readers.entries import Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.rows import COLUMNAR
 
-PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # an allow-list: an EPS under the name of a PNG would reach Ghostscript
+AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # from Pillow 11.3 on
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
-IMAGES, LABEL = "images", "label"
+IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
+SPLITS = ("train", "val", "test")  # of MedMNIST
 
 
-def read_images(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
+def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
     """Entries of one file; their values are (H, W, 1) for grey images and (H, W, 3) for colour."""
-    if file.format == "idx":
+    if file.format in COLUMNAR:
+        yield from read_file_column("image", file, options)
+    elif file.format == "idx":
         yield from _idx_entries(file, options)
     elif file.format in ("npy", "npz"):
         yield from _array_entries(file, options)
@@ -91,8 +98,7 @@ def to_uint8(image: np.ndarray, where: str, options: SourceOptions) -> np.ndarra
     if image.dtype == np.uint8:
         return image
     if options.value_range is None:
-        fix = "Declare what is black and white with --value-range LOW HIGH."
-        raise DataError(f"the image has {image.dtype} values from {image.min()} to {image.max()}.", where=where, fix=fix)
+        raise DeepImageError(where, str(image.dtype), image.min().item(), image.max().item())
     low, high = options.value_range
     if not np.isfinite(image).all():
         raise DataError("the image holds NaN or infinite values.", where=where, fix="Export it again.")
@@ -128,6 +134,9 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
     """The array `images`, (N, H, W) or (N, H, W, C); arrays of one value per image are its labels (or those named as labels)."""
     arrays = load_arrays(file)
+    if any(f"{split}_{IMAGES}" in arrays for split in SPLITS):
+        yield from _split_entries(file, arrays, options)
+        return
     images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(f"the images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3).")
@@ -144,3 +153,21 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Ke
         where = f"{file.where}, image {index}"
         row = {name: column[index] for name, column in columns.items()}
         yield row_entry(row, keys.of(row, index), where, partial(to_uint8, image, where, options), options, keys.rows)
+
+
+def _split_entries(file: RawFile, arrays: dict[str, np.ndarray], options: SourceOptions) -> Iterator[Entry]:
+    """MedMNIST (https://medmnist.com): the arrays `train_images`, `train_labels` and so on; labels `label` (`label_0` ... of several) and
+    `split`. Keys are file, split and number."""
+    for split in (split for split in SPLITS if f"{split}_{IMAGES}" in arrays):
+        images = arrays[f"{split}_{IMAGES}"]
+        labels = arrays.get(f"{split}_{LABELS}", np.zeros((len(images), 0))).reshape(len(images), -1)
+        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+            raise DataError(
+                f"the {split} images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3)."
+            )
+        names = [LABEL] if labels.shape[1] == 1 else [f"{LABEL}_{i}" for i in range(labels.shape[1])]
+        options = replace(options, label_columns=options.label_columns or (*names, SPLIT))
+        for index, image in enumerate(images):
+            where, row = f"{file.where}, {split} image {index}", dict(zip(names, labels[index], strict=True)) | {SPLIT: split}
+            load = partial(to_uint8, image, where, options)
+            yield row_entry(row, key_of(f"{file.stem}-{split}", index), where, load, options, len(images))

@@ -1,24 +1,24 @@
 """Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
 
-import gzip
 import lzma
 import os
 import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
-from mmtool.kinds import kind_named, load
+from mmtool.kinds import Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, is_compressed, read_bytes
+from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
-from mmtool.preprocessing.readers.other_formats import OtherFormats, is_system_folder
+from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
@@ -30,13 +30,7 @@ NAME = re.compile(
 HEAD_BYTES = 4 << 20  # by which a file of an unclear name is judged
 UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything
 LISTS_OF_FILES = re.compile(r"(manifest|annotations|gdc_manifest\S*|gdc_sample_sheet\S*)\.(txt|tsv)", re.IGNORECASE)  # of the GDC
-CONVERSIONS = {
-    **dict.fromkeys(("xlsx", "xls", "ods"), "Save the sheet as CSV."),
-    **dict.fromkeys(("rds", "rdata", "rda"), "In R: write.csv(x, 'x.csv')."),
-    **dict.fromkeys(("loom", "mtx"), "In Python: adata.to_df().to_csv('x.csv'), with scanpy or anndata."),
-    **dict.fromkeys(("feather", "arrow"), "In Python: pandas.read_feather(path).to_parquet('x.parquet')."),
-    **dict.fromkeys(("dta", "sav", "sas7bdat"), "In Python: pandas.read_stata, read_spss or read_sas, then .to_csv('x.csv')."),
-}  # what files of other formats are converted with
+COMPRESSED_TAR = re.compile(r"\.(tar\.(bz2|xz)|tbz2?|txz)$", re.IGNORECASE)
 TAR_BLOCK = 512
 
 
@@ -45,7 +39,8 @@ class RawFile:
     """A file that may lie in an archive.
 
     where: what a person calls it; stem: its path below what was given, without extension, with `/`; format: its extension in lower
-    case, without `.gz` and the like (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an archive.
+    case, without `.gz` and the like (`idx` for MNIST's); read: its content, decompressed; path: of the file itself, None inside an
+    archive; archive: in which it lies; labels: of its samples, from files beside it.
     """
 
     where: str
@@ -53,6 +48,8 @@ class RawFile:
     format: str
     read: Callable[[], bytes]
     path: Path | None = None
+    archive: Path | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def held(self) -> "RawFile":
         """The file to be read twice: with its content in memory where it is compressed or in an archive."""
@@ -61,27 +58,72 @@ class RawFile:
         return replace(self, read=partial(bytes, self.read()))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The files of a kind that are looked for. formats: their extensions. recognizer: of the kind, for names that say nothing."""
+
+    kind: str
+    formats: Sequence[str]
+    recognizer: Reference | None
+
+    @classmethod
+    def of(cls, kind: str, formats: Sequence[str] | None = None) -> "Wanted":
+        entry = kind_named(kind)
+        return cls(kind, entry.suffixes if formats is None else formats, entry.recognizer)
+
+    def __str__(self) -> str:
+        names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in self.formats]
+        unclear = ", and text in columns by any name" if self.recognizer else ""
+        compressed, archives = (", ".join(f".{name}" for name in suffixes) for suffixes in (OPENERS, ARCHIVES))
+        return f"{', '.join(names)}{unclear} (also with {compressed}), and such files in folders or in {archives} archives"
+
+    def holds(self, name: str, opened: Callable[[], IO[bytes]], where: object) -> bool:
+        """Whether a file in a folder or archive is one of them: by its name, or where that says nothing, by its content."""
+        if self.recognizer is not None and LISTS_OF_FILES.fullmatch(name):
+            return False
+        form = split_name(name)[1]
+        return form in self.formats or (form in UNCLEAR_FORMATS and self.recognizes(name, opened, where))
+
+    def recognizes(self, name: str, opened: Callable[[], IO[bytes]], where: object, *, named: bool = False) -> bool:
+        """Whether the content of a file may be of the kind. named: the file was given by its name, in no folder."""
+        if self.recognizer is None:
+            return False
+        try:
+            with opened() as file:
+                recognized: bool = load(self.recognizer)(read_bytes(file, name, where, HEAD_BYTES), named)
+        except (DataError, OSError):  # it is told when the file is read
+            return True
+        return recognized
+
+
 def find_files(
-    kind: str, paths: Sequence[Path], skip: Path | None = None, others: OtherFormats | None = None
+    kind: str,
+    paths: Sequence[Path],
+    skip: Path | None = None,
+    others: OtherFormats | None = None,
+    formats: Sequence[str] | None = None,
 ) -> Iterator[RawFile | Broken]:
     """All files of a kind below `paths`, folders sorted, archives in their own order; `skip` (a labels file) is left out.
 
+    formats: those that are looked for (None: those of the kind).
     others: where files of other formats in folders and archives are counted.
 
     Archives and members that cannot or must not be read are given as `Broken`.
     Raises DataError for a path that does not exist, a named file of another kind, and a path that holds no file of the kind.
     """
+    wanted = Wanted.of(kind, formats)
     others = OtherFormats() if others is None else others
+    others.formats |= frozenset(wanted.formats)
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
         found, before = False, others.total
-        for file in _below(path, kind, skip, others):
+        for file in _below(path, wanted, skip, others):
             found = True
             yield file
         if not found:
             what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
-            raise DataError(what, where=path, fix=f"Accepted: {accepted(kind)}.")
+            raise DataError(what, where=path, fix=f"Accepted: {wanted}.")
 
 
 def raw_file(path: Path, name: str | None = None) -> RawFile:
@@ -90,63 +132,40 @@ def raw_file(path: Path, name: str | None = None) -> RawFile:
     return RawFile(str(path), stem, form, partial(_read_path, path), path)
 
 
-def accepted(kind: str) -> str:
-    """The extensions of a kind, for messages."""
-    names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in kind_named(kind).suffixes]
-    unclear = ", and text in columns by any name" if kind_named(kind).recognizer else ""
-    compressed, archives = (", ".join(f".{name}" for name in suffixes) for suffixes in (OPENERS, ARCHIVES))
-    return f"{', '.join(names)}{unclear} (also with {compressed}), and such files in folders or in {archives} archives"
+def a_kind(kind: str) -> str:
+    """The name of a kind with its article."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def split_name(name: str) -> tuple[str, str]:
     """`scans/7.PNG` -> (`scans/7`, `png`); the format is empty where there is none."""
-    match = NAME.fullmatch(name)
+    match = NAME.fullmatch(COMPRESSED_TAR.sub(".tar", name))
     if match is None:
         return name, ""
     return match["stem"], (match["format"] or match["idx"] or "").lower()
 
 
-def _below(path: Path, kind: str, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    form = split_name(path.name)[1]
     if path.is_dir():
-        for file in _walk(path):
-            if skip is None or not _same(file, skip):
-                yield from _open(file, file.relative_to(path).as_posix(), kind, others)
-    elif split_name(path.name)[1] in (*kind_named(kind).suffixes, *ARCHIVES):
+        for file in walk(path):
+            if not is_document(file.name) and (skip is None or not _same(file, skip)):
+                yield from _open(file, file.relative_to(path).as_posix(), wanted, others)
+    elif form in (*wanted.formats, *ARCHIVES):
         if skip is None or not _same(path, skip):
-            yield from _open(path, path.name, kind, others)
-    elif split_name(path.name)[1] not in CONVERSIONS and _is_recognized(kind, path.name, partial(_open_binary, path), path, named=True):
+            yield from _open(path, path.name, wanted, others)
+    elif form not in CONVERSIONS and wanted.recognizes(path.name, partial(_open_binary, path), path, named=True):
         yield raw_file(path)
     else:
-        convert = CONVERSIONS.get(split_name(path.name)[1]) if kind_named(kind).recognizer else None
-        raise DataError(f"this is not a {kind} file by its name.", where=path, fix=f"{convert or ''} Accepted: {accepted(kind)}.".strip())
-
-
-def _is_of_kind(kind: str, name: str, opened: Callable[[], IO[bytes]], where: object) -> bool:
-    """Whether a file in a folder or archive is of the kind: by its name, or where that says nothing, by its content."""
-    if kind_named(kind).recognizer is not None and LISTS_OF_FILES.fullmatch(name):
-        return False
-    form = split_name(name)[1]
-    return form in kind_named(kind).suffixes or (form in UNCLEAR_FORMATS and _is_recognized(kind, name, opened, where))
-
-
-def _is_recognized(kind: str, name: str, opened: Callable[[], IO[bytes]], where: object, *, named: bool = False) -> bool:
-    """Whether the content of a file may be of the kind. named: the file was given by its name, in no folder."""
-    recognizer = kind_named(kind).recognizer
-    if recognizer is None:
-        return False
-    try:
-        with opened() as file:
-            recognized: bool = load(recognizer)(read_bytes(file, name, where, HEAD_BYTES), named)
-    except (DataError, OSError):  # it is told when the file is read
-        return True
-    return recognized
+        what = f"this is not {a_kind(wanted.kind)} file by its name."
+        raise DataError(what, where=path, fix=f"{advice(form)} Accepted: {wanted}.".strip())
 
 
 def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Files below a folder in order of their paths, hidden ones left out. Links to folders are followed; no folder is read twice."""
     seen: set[str] = set()
     for directory, folders, files in os.walk(folder, followlinks=True):
@@ -156,20 +175,20 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _open(path: Path, name: str, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
-    form = split_name(name)[1]
+def _open(path: Path, name: str, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    stem, form = split_name(name)
     if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
     elif form == "zip":
-        yield from _zip_members(path, kind, others)
+        yield from _zip_members(path, wanted, others)
     elif form in ARCHIVES:
-        yield from _tar_members(path, kind, others)
-    elif _is_of_kind(kind, path.name, partial(_open_binary, path), path):
+        yield from _tar_members(path, wanted, others)
+    elif wanted.holds(path.name, partial(_open_binary, path), path):
         yield raw_file(path, name)
     else:
-        others.add(str(path), path.name, form)
+        others.add(str(path), path.name, form, stem=stem)
 
 
 def _open_binary(path: Path) -> IO[bytes]:
@@ -193,7 +212,7 @@ def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
     return data
 
 
-def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _zip_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -204,10 +223,10 @@ def _zip_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFil
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
             elif not info.is_dir():
-                yield from _member(path, info.filename, kind, partial(archive.open, info), others)
+                yield from _member(path, info.filename, wanted, partial(archive.open, info), others)
 
 
-def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _tar_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
         with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
             end = 0
@@ -217,13 +236,17 @@ def _tar_members(path: Path, kind: str, others: OtherFormats) -> Iterator[RawFil
                         return
                     yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path, "Get it again.")
                 end = archive.offset
-                if info.issym() or info.islnk() or info.isdev():
-                    yield _broken(f"the archive holds a link or device, {info.name!r}.", path, "Pack plain files only.")
+                if info.issym() or info.islnk():  # to a member that is read under its name, or to what must not be
+                    others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
+                elif info.isdev():
+                    yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
                 elif info.isfile():
-                    yield from _member(path, info.name, kind, partial(_tar_member, archive, info), others)
+                    yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), others)
             if not _has_end(archive, end):
                 yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; those of gzip and bz2 have none
+            raise
         yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
 
 
@@ -244,19 +267,21 @@ def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
     return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
 
 
-def _member(archive: Path, name: str, kind: str, open_member: Callable[[], IO[bytes]], others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _member(
+    archive: Path, name: str, wanted: Wanted, open_member: Callable[[], IO[bytes]], others: OtherFormats
+) -> Iterator[RawFile | Broken]:
     """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+    parts = PurePosixPath(name.replace("\\", "/").lstrip("/"))  # as Windows writes them; nothing is unpacked, so names are keys alone
+    if ".." in parts.parts:
         yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
         return
     stem, form = split_name(parts.as_posix())
-    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith("."):
+    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith(".") or is_document(parts.name):
         return
-    if not _is_of_kind(kind, parts.name, open_member, f"{archive}/{name}"):
-        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "")
+    if not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
+        others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)
     else:
-        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"))
+        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"), archive=archive)
 
 
 def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) -> bytes:

@@ -1,0 +1,41 @@
+"""What `mmtool tokenize` refuses before it reads anything: unclear calls, and options that have no effect."""
+
+from pathlib import Path
+
+import typer
+
+from mmtool.cli.options import refuse_unused
+from mmtool.common.errors import UsageError
+from mmtool.kinds import KINDS
+
+SETTINGS = ("size", "patch", "codebook", "n_bins", "sample_rate_hz", "vocabulary_size")
+OF_ONE_KIND: tuple[str, ...] = ("--name", *(f"--{name.replace('_', '-')}" for name in SETTINGS), "--guide", "--augment", "--save-tokenizer")
+OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
+OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
+OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands")
+
+
+def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:
+    """Raise UsageError where it is not clear what is to be tokenized and how, and for options that have no effect."""
+    given = context.params
+    if given["fit"] == (given["tokenizer"] is not None):
+        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
+        raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
+    if manifest is None and (kind is None or not paths):
+        raise UsageError("what is to be tokenized?", where="KIND PATH", fix="Give a kind and files, or --manifest FILE.")
+    if manifest is not None and kind is not None:
+        raise UsageError("a manifest comes instead of a kind and files.", where="--manifest", fix="Leave out KIND and PATH.")
+    refuse_unused(context, "without --manifest", "--column", when=manifest is None)
+    refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
+    refuse_unused(context, "without --manifest or --file-column", "--root", when=manifest is None and given["file_column"] is None)
+    if kind is not None:
+        _check_kind(context, kind)
+
+
+def _check_kind(context: typer.Context, kind: str) -> None:
+    """Refuse options that have no effect on a kind."""
+    entry = KINDS[kind]
+    refuse_unused(context, f"on {kind}", "--keep-empty", when=not entry.is_text)
+    refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
+    refuse_unused(context, f"on {kind}", "--layer", "--mod", *OF_MATRICES, *OF_NUMBERS, when=entry.recognizer is None)
+    refuse_unused(context, f"on {kind}", "--delimiter", when="csv" not in entry.suffixes)

@@ -1,0 +1,110 @@
+"""Captions and transcripts as public datasets write them, recognised by their content: COCO, Flickr8k and Flickr30k, LibriSpeech.
+
+Each becomes rows of a key and a text, or a list of texts where a key has several.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.entries import KEY, OtherContent
+from mmtool.preprocessing.readers.raw_files import RawFile, split_name
+from mmtool.preprocessing.readers.records import read_text_file
+
+TEXT = "text"
+TOKEN_LINE = re.compile(r"(?P<file>[^\t]+\.\w+)#(?P<number>\d+)\t(?P<text>.*)")  # of Flickr8k.token.txt and results_20130124.token
+BAR_HEADER = re.compile(r"image(_name)?\|\s*comment_number\|\s*comment")  # of Flickr30k's results.csv
+BAR_LINE = re.compile(r"(?P<file>[^|]+)\|\s*(?P<number>\d+)\s*\|\s*(?P<text>.*)")
+TRANSCRIPTS, TRANSCRIPT_LINE = ".trans.txt", re.compile(r"(?P<id>\S+)\s+(?P<text>.+)")
+LISTS = re.compile(r"(SPEAKERS|CHAPTERS|BOOKS)\.TXT")  # of LibriSpeech, with notes behind `;`
+Rows = Iterator[tuple[str, dict[str, Any]]]
+JSON_FIX = "Write one JSON object per line (.jsonl)."
+
+
+def caption_rows(file: RawFile) -> Rows | None:
+    """Rows of the file as (where, {key, text}), None where it is in no such layout. Raises OtherContent for lists that stand beside
+    transcripts, and for other JSON."""
+    if LISTS.fullmatch(PurePosixPath(file.where).name) and file.read()[:1] == b";":
+        raise OtherContent("this is a list of LibriSpeech, no text.", where=file.where, fix="Leave it out.")
+    if file.format == "json":
+        return _coco_rows(file)
+    reader = _line_reader(file)
+    return None if reader is None else reader(file)
+
+
+def is_transcript(name: str) -> bool:
+    """Whether a file is called as LibriSpeech calls its transcripts."""
+    return name.endswith(TRANSCRIPTS)
+
+
+def _line_reader(file: RawFile) -> Callable[[RawFile], Rows] | None:
+    if is_transcript(PurePosixPath(file.where).name):
+        return _transcript_rows
+    if file.format not in ("txt", "csv", "token"):
+        return None
+    try:
+        first = read_text_file(file).partition("\n")[0].rstrip("\r")
+    except DataError:  # it is told when the file is read
+        return None
+    if TOKEN_LINE.fullmatch(first):
+        return _token_rows
+    return _bar_rows if file.format == "csv" and BAR_HEADER.fullmatch(first.strip()) else None
+
+
+def _coco_rows(file: RawFile) -> Rows:
+    """One row per image, keyed by its file name; images without a caption have an empty list. Raises OtherContent for other JSON."""
+    try:
+        data = json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is not JSON ({error}).", where=file.where, fix=JSON_FIX) from error
+    images, annotations = (data.get(name) if isinstance(data, dict) else None for name in ("images", "annotations"))
+    if not (isinstance(images, list) and isinstance(annotations, list) and annotations and "caption" in annotations[0]):
+        raise OtherContent("this JSON holds no captions in the layout of COCO.", where=file.where, fix=JSON_FIX)
+    texts: dict[Any, list[Any]] = {image["id"]: [] for image in images}
+    for number, annotation in enumerate(annotations):
+        if annotation.get("image_id") not in texts:
+            what = f"annotation {number} is of the image {annotation.get('image_id')!r}, which is not listed."
+            raise DataError(what, where=file.where, fix="Get the file again.")
+        texts[annotation["image_id"]].append(annotation.get("caption"))
+    for image in images:
+        yield f"{file.where}, image {image['id']}", {KEY: _stem(str(image["file_name"])), TEXT: texts[image["id"]]}
+
+
+def _token_rows(file: RawFile) -> Rows:
+    return _grouped(file, TOKEN_LINE, 1)
+
+
+def _bar_rows(file: RawFile) -> Rows:
+    return _grouped(file, BAR_LINE, 2)
+
+
+def _grouped(file: RawFile, line_of: re.Pattern[str], first: int) -> Rows:
+    """One row per picture, with all its captions in the order of their numbers."""
+    found: dict[str, tuple[str, list[tuple[int, str]]]] = {}
+    for number, line in enumerate(read_text_file(file).splitlines(), 1):
+        if number < first or not line.strip():
+            continue
+        match, where = line_of.fullmatch(line.rstrip()), f"{file.where}:{number}"
+        if match is None:
+            raise DataError(f"{line[:60]!r} is no line of captions like the ones before.", where=where, fix="Mend the line.")
+        found.setdefault(_stem(match["file"].strip()), (where, []))[1].append((int(match["number"]), match["text"].strip()))
+    for key, (where, texts) in found.items():
+        yield where, {KEY: key, TEXT: [text for _, text in sorted(texts)]}
+
+
+def _transcript_rows(file: RawFile) -> Rows:
+    """One row per utterance, keyed like its recording: by the folder of the transcript and the id."""
+    folder = file.stem.rpartition("/")[0]
+    for number, line in enumerate(read_text_file(file).splitlines(), 1):
+        match, where = TRANSCRIPT_LINE.fullmatch(line.strip()), f"{file.where}:{number}"
+        if match is None and line.strip():
+            raise DataError(f"{line[:60]!r} is no id and its text.", where=where, fix="Mend the line.")
+        if match is not None:
+            yield where, {KEY: f"{folder}/{match['id']}" if folder else match["id"], TEXT: match["text"]}
+
+
+def _stem(name: str) -> str:
+    return split_name(name)[0]
