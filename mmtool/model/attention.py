@@ -1,21 +1,30 @@
 """Attention kernels and rotary positions.
 
-Two kernels compute the same thing. On a CPU, the backward of torch's fused attention is several times slower than a compiled
-explicit softmax for short rows (`examples/benchmarks/` measures it), on a GPU the fused one wins at any length.
+Three kernels compute the same thing. On a CPU, the backward of torch's fused attention is several times slower than a compiled
+explicit softmax for short rows (`examples/benchmarks/` measures it), on a GPU the fused one wins at any length, and the one that skips
+blocks nobody sees, flex attention, wins in compiled steps with long rows.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from mmtool.model.masks import Mask
 
 EXPLICIT_MAX_LENGTH = 256
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(K)) v where `mask` is True; q (B, H, L, K), k and v (B, H, S, K), mask broadcastable to (B, H, L, S).
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+    """softmax(q k' / sqrt(K)) v where `mask` is True; q (B, H, L, K), k and v (B, H, S, K), mask broadcastable to (B, H, L, S), or of
+    blocks, for compiled steps on a GPU.
 
     A query that may attend to nothing (padding) gets the mean of all values, never NaN.
     """
+    if isinstance(mask, BlockMask):
+        mixed = flex_attention(q, k, v, block_mask=mask)
+        assert isinstance(mixed, Tensor)
+        return mixed
     if q.device.type == "cpu" and k.shape[2] <= EXPLICIT_MAX_LENGTH:
         return explicit_attention(q, k, v, mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
