@@ -33,11 +33,16 @@ class Continuation:
         self.start, self.steps = filled_NP.shape[1], longest + (0 if self.modality.fixed_length else 1)
         arrays = slots_and_positions(model.layout, index, longest + 1)
         self.slot, self.position = (torch.from_numpy(array).to(device) for array in arrays)
-        self.mask_NS = F.pad(filled_NP, (0, longest + cache.growth))
+        self.mask_NS, self.seen = F.pad(filled_NP, (0, longest + cache.growth)), 1.0
+        if device.type == "cuda" and model.ordinal is None:  # as what is added to scores: every layer would make that of it
+            self.mask_NS, self.seen = torch.zeros_like(self.mask_NS, dtype=model.compute_dtype).masked_fill(~self.mask_NS, -torch.inf), 0.0
         self.rows = torch.arange(len(filled_NP) // self.copies, device=device)
         self.token_N1 = torch.full((len(self.rows), 1), model.layout.open_id(index), device=device)
         self.number = torch.zeros(1, dtype=torch.long, device=device)
-        self.values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values[: self.steps]).to(device)
+        self.values = None
+        if sampling.code_values is not None:  # of positions behind those that have values, NaN
+            values = torch.from_numpy(sampling.code_values[: self.steps]).to(device)
+            self.values = F.pad(values, (0, 0, 0, self.steps - len(values)), value=torch.nan)
         self.drawn = self._nothing_drawn(device)
         self.results = tuple(part.clone() for part in self.drawn)
 
@@ -45,7 +50,7 @@ class Continuation:
         """(N, T) local targets, their log-probabilities and, where asked for, expectations."""
         codes = torch.zeros(len(self.rows), self.steps, dtype=torch.long, device=device)
         log_p = torch.zeros(codes.shape, device=device)
-        return (codes, log_p) if self.values is None else (codes, log_p, self.values.new_zeros(len(codes), len(self.values)))
+        return (codes, log_p) if self.values is None else (codes, log_p, self.values.new_zeros(codes.shape))
 
     def run(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draw until every row has ended: local targets (N, T), their log-probabilities and, where asked for, expectations."""
@@ -65,12 +70,14 @@ class Continuation:
                 step = Repeated(self._step, self.generator)
         self._store()
         codes, log_p, *expected = self.results
-        return codes, log_p, expected[0] if expected else None
+        if self.sampling.code_values is None:
+            return codes, log_p, None
+        return codes, log_p, expected[0][:, : len(self.sampling.code_values)]
 
     def _step(self) -> None:
         """Feed position t, draw position t + 1."""
         fed = self.token_N1.repeat(self.copies, 1)
-        self.mask_NS.index_fill_(1, self.cache.cache_position, True)
+        self.mask_NS.index_fill_(1, self.cache.cache_position, self.seen)
         slot_N1, position_N1A = self.slot[self.number].expand(len(fed), 1), self.position[self.number].expand(len(fed), 1, -1)
         mask = self.mask_NS[:, None, None, : self.cache.capacity]
         hidden = self.model(fed, torch.full_like(fed, self.index), slot_N1, position_N1A, mask, self.cache)
@@ -79,8 +86,7 @@ class Continuation:
         self._note(0, local_N1)
         self._note(1, torch.log_softmax(conditional, -1).gather(1, local_N1))
         if self.values is not None:
-            here = self.number.clamp(max=len(self.values) - 1)
-            self._note(2, expectation(conditional[:, 1:], self.values[here])[:, None])
+            self._note(2, expectation(conditional[:, 1:], self.values[self.number])[:, None])
         self.token_N1.copy_((local_N1 - 1).clamp(min=0) + self.model.layout.first_code(self.index))
         self.number += 1
         self.cache.cache_position += 1

@@ -22,14 +22,14 @@ class Embedding(nn.Embedding):
 
 
 def take_targets(states_ND: Tensor, indices: Tensor, targets: Tensor) -> Tensor:
-    """States (T, D) at the flat indices of a modality's targets, which are negative where padded. Each is taken once, so that on a GPU
-    the gradient is gathered as well."""
-    if not states_ND.is_cuda:
+    """States (T, D) at the flat indices, in ascending order, of a modality's targets, which are negative where padded (behind all others).
+    Each is taken once, so that on a GPU the gradient is gathered as well."""
+    if not states_ND.is_cuda or not len(indices):
         return states_ND[indices]
-    valid, behind = targets >= 0, len(states_ND)
-    numbers = torch.where(valid, torch.arange(len(targets), device=targets.device), -1)
-    inverse = torch.full((behind + 1,), -1, device=targets.device).scatter(0, torch.where(valid, indices, behind), numbers)
-    return take_rows(states_ND, torch.where(valid, indices, -1), inverse[:behind])
+    ascending = torch.where(targets >= 0, indices, len(states_ND))
+    every = torch.arange(len(states_ND), device=indices.device)
+    place = torch.searchsorted(ascending, every).clamp(max=len(indices) - 1)
+    return take_rows(states_ND, torch.where(targets >= 0, indices, -1), torch.where(ascending[place] == every, place, -1))
 
 
 class _Lookup(torch.autograd.Function):

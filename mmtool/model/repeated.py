@@ -46,9 +46,12 @@ def _recording_stream(device: torch.device) -> torch.cuda.Stream:
 @contextmanager
 def any_order(device: torch.device) -> Iterator[None]:
     """For work that writes no place twice: a GPU need not sort what it writes so that the order is always the same."""
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(deterministic and device.type != "cuda", warn_only=warn_only)
+    if device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
