@@ -45,19 +45,21 @@ DEVICE = pick_device()
 class Sizes:
     """preset 124 M: `large` with 24,576 codes. Of decoding: tokens of a prompt, tokens drawn, rows."""
 
-    preset, codes, row, batch_tokens, steps, large_steps = "large", 8192, 1024, 65536, 20, 200
+    preset, codes, row, batch_tokens, steps = "large", 8192, 1024, 65536, 20
+    large_tokens, large_steps = 16384, 200
     prompt, drawn, rows = 128, 256, 256
 
 
 class Smoke(Sizes):
-    preset, codes, row, batch_tokens, steps, large_steps = "tiny", 64, 1024, 2048, 2, 2
+    preset, codes, row, batch_tokens, steps = "tiny", 64, 1024, 2048, 2
+    large_tokens, large_steps = 2048, 2
     prompt, drawn, rows = 8, 16, 4
 
 
 class TimedTrainer(Trainer):
     """A training as `mmtool pretrain` sets it up, of which only the speed is of interest."""
 
-    steps = Sizes.steps
+    steps, profiled = Sizes.steps, False
     measured: dict[str, Any] = {}  # noqa: RUF012
 
     def train(self, *_: Any) -> None:
@@ -66,7 +68,9 @@ class TimedTrainer(Trainer):
         whole = seconds_per_call(lambda: self._one_step(window), self.steps)
         context = Step(self.step, 0.0, 0, self.model)
         batch, keys = self.loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
-        alone = seconds_per_call(lambda: self._update(self.backward(batch), keys), self.steps)
+        alone = seconds_per_call(lambda: self._update(self.backward(batch), keys), min(self.steps, Sizes.steps))
+        if self.profiled:
+            print_kernels(lambda: self._update(self.backward(batch), keys))
         peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
         causal = self.method.view == "past"
         TimedTrainer.measured = {
@@ -91,6 +95,17 @@ def seconds_per_call(call: Callable[[], Any], times: int) -> float:
 def synchronize() -> None:
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
+
+
+def print_kernels(step: Callable[[], Any], count: int = 30) -> None:
+    """The kernels of one step that take longest."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        step()
+        synchronize()
+    kernels = sorted(profiler.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    print(f"{sum(kernel.self_device_time_total for kernel in kernels) / 1000:.2f} ms in kernels, of which")
+    for kernel in kernels[:count]:
+        print(f"{kernel.self_device_time_total / 1000:10.3f} ms {kernel.count:6} x {kernel.key[:110]}")
 
 
 def rates(seconds: float, tokens: int, usual: float, needed: float) -> dict[str, float]:
@@ -131,17 +146,18 @@ def random_shards(folder: Path, codes: int) -> Path:
     return folder
 
 
-def train(shards: Path, method: str, sizes: type[Sizes], steps: int, row_length: int, folder: Path) -> dict[str, Any]:
+def train(shards: Path, method: str, sizes: type[Sizes], folder: Path, *, large: bool = False) -> dict[str, Any]:
     """A training of the stage, measured in place of being run to its end."""
     torch._dynamo.reset()
     if DEVICE.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    TimedTrainer.steps, stage.Trainer = steps, TimedTrainer  # type: ignore[misc]
-    settings = {"method": method, "preset": sizes.preset, "batch_tokens": sizes.batch_tokens, "row_length": row_length}
-    config = resolve(None, {**settings, "steps": 10 * steps, "validation_samples": 0, "compile": "on" if sizes is Sizes else "off"})
+    stage.Trainer, TimedTrainer.steps = TimedTrainer, sizes.large_steps if large else sizes.steps  # type: ignore[misc]
+    rows = {"batch_tokens": sizes.large_tokens} if large else {"batch_tokens": sizes.batch_tokens, "row_length": sizes.row}
+    compiled = "on" if sizes is Sizes else "off"
+    config = resolve(None, {"method": method, "preset": sizes.preset, **rows, "validation_samples": 0, "compile": compiled})
     started = time.perf_counter()
-    stage.pretrain(config, shards, folder / f"{method}-{row_length}", force=True)
+    stage.pretrain(config, shards, folder / f"{method}-{large}")
     return {**TimedTrainer.measured, "seconds_in_all": time.perf_counter() - started}
 
 
@@ -191,19 +207,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("gpu.json"))
     parser.add_argument("--only", default="matmul,causal,masked,loretta,plain,decode,large")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
+    TimedTrainer.profiled = options.profile
     sizes = Smoke if options.smoke else Sizes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = random_shards(folder / "shards", sizes.codes)
         parts: dict[str, Callable[[], Any]] = {
-            "matmul": lambda: {"tflops": matmul_limit(DEVICE, torch.bfloat16) / 1e12},
+            "matmul": lambda: {"tflops": matmul_limit(DEVICE, torch.bfloat16 if DEVICE.type == "cuda" else torch.float32) / 1e12},
             "decode": lambda: decode(sizes),
-            "causal": lambda: train(shards, "causal", sizes, sizes.steps, sizes.row, folder),
-            "masked": lambda: train(shards, "masked", sizes, sizes.steps, sizes.row, folder),
-            "loretta": lambda: train(shards, "loretta", sizes, sizes.steps, sizes.row, folder),
+            "causal": lambda: train(shards, "causal", sizes, folder),
+            "masked": lambda: train(shards, "masked", sizes, folder),
+            "loretta": lambda: train(shards, "loretta", sizes, folder),
             "plain": lambda: plain(sizes),
-            "large": lambda: train(options.shards or shards, "commutative", sizes, sizes.large_steps, 0, folder),
+            "large": lambda: train(options.shards or shards, "commutative", sizes, folder, large=True),
         }
         card = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "no GPU"
         results: dict[str, Any] = {"card": {"name": card, "nominal_tflops": (nominal_rate() or 0) / 1e12, "torch": torch.__version__}}

@@ -3,7 +3,9 @@
 # PyTorch, and 200 steps of the preset `large` on shards. About 6 minutes on an H100.
 #
 #   sh examples/benchmarks/gpu.sh [--shards DIR] [--json FILE] [--only matmul,causal,masked,loretta,plain,decode,large] [--smoke]
+#      [--profile]
 #
 # --shards: the training data of the last part (`examples/svl_mnist/run.sh` makes such; otherwise random codes). --smoke: tiny, on any machine.
+# --profile: also prints the kernels of a training step that take longest.
 set -eu
 exec "${PYTHON:-python3}" "$(dirname "$0")/gpu.py" "$@"
