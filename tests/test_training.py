@@ -26,9 +26,11 @@ from mmtool.methods.base import Step
 from mmtool.methods.causal import Causal, CausalOptions
 from mmtool.methods.cm3 import CM3, CM3Options
 from mmtool.methods.loretta import LoReTTa, LoReTTaOptions
+from mmtool.model.transformer import Block
 from mmtool.tokenizers.base import to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.training.checkpoint import list_checkpoints
+from mmtool.training.checks import Checks
 from mmtool.training.config import options_of, resolve
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import open_run
@@ -224,6 +226,32 @@ def test_a_nan_is_never_stepped_on(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"step 6 .*samples: "):
         pretrain(settings(), shards, tmp_path / "run")
     assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["00000004"]
+
+
+def test_a_gpu_is_asked_about_a_step_when_the_next_one_is_queued(monkeypatch):
+    monkeypatch.setattr("torch.cuda.Event", lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: None))
+    refused, checks = [], Checks(torch.device("cuda"))
+    for step, holds in enumerate([True, False, True]):
+        checks.add(torch.tensor(holds), lambda step=step: refused.append(step))
+        assert refused == [1] * (step == 2)
+    checks.add(torch.tensor(False), lambda: refused.append(3))
+    checks.settle()
+    checks.settle()
+    assert refused == [1, 3]
+
+
+@pytest.mark.parametrize("method", ["causal", "m3ae"])
+def test_activations_are_kept_or_computed_anew_with_the_same_result(tmp_path, method, monkeypatch):
+    passes = []
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda self, *inputs: passes.append(self) or forward(self, *inputs))
+    shards, counts = make_shards(tmp_path / "shards"), []
+    for recompute in (False, True):
+        passes.clear()
+        pretrain(settings(method=method, steps=4, recompute=recompute, validation_samples=0), shards, tmp_path / str(recompute))
+        counts.append(len(passes))
+    assert counts[1] == 2 * counts[0]
+    assert same(weights(tmp_path / "False"), weights(tmp_path / "True"))
 
 
 def test_settings_are_checked_by_name_type_and_range(tmp_path):

@@ -158,7 +158,7 @@ class AdaptTrainer(Loop):
         loss.backward()
         values = torch.stack([parts[name].detach() if name in parts else loss.new_zeros(()) for name in self.losses])
         self._update(values, [self.data.samples[int(i)].key for i in indices])
-        window.loss, window.targets = window.loss + values.cpu().numpy(), window.targets + np.array([name in parts for name in self.losses])
+        window.loss, window.targets = window.loss + values, window.targets + np.array([name in parts for name in self.losses])
         window.samples += len(indices)
 
     def fit_moments(self, first: bool) -> None:

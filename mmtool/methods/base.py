@@ -22,7 +22,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, segment
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
-from mmtool.model.masks import View, attention_mask
+from mmtool.model.masks import MakeMask, View, attention_mask
 from mmtool.model.transformer import Shape, Transformer
 
 Pack = Callable[[Sequence[Document]], AnyBatch]
@@ -79,13 +79,13 @@ class Method(ABC):
         """What puts documents into batches of a shape that `size_batches` gave."""
         return partial(pack, shape=BatchShape(record["rows"], record["length"], tuple(record["capacity"])))
 
-    def inputs(self, batch: Any, device: torch.device) -> tuple[Any, ...]:
+    def inputs(self, batch: Any, device: torch.device, make_mask: MakeMask = attention_mask) -> tuple[Any, ...]:
         """What `forward` takes of a batch beside the model, on the device; masks are built here, outside the compiled step."""
         arrays = (batch.tokens, batch.modality, batch.slot, batch.position, batch.document)
         tokens, modality, slot, position, document = (to_device(array, device) for array in arrays)
         wanted = (batch.target_indices, batch.targets)
         target_indices, targets = ([to_device(array, device) for array in part] for part in wanted)
-        return tokens, modality, slot, position, attention_mask(document, modality, self.view), target_indices, targets
+        return tokens, modality, slot, position, make_mask(document, modality, self.view), target_indices, targets
 
     def forward(self, model: Transformer, *inputs: Any) -> Tensor:
         """Sum of losses of each modality, (M,), of a batch given as `inputs`."""

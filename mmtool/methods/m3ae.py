@@ -30,7 +30,9 @@ from mmtool.methods.representation import PooledStates
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
 from mmtool.model.confidence import decode_by_confidence
 from mmtool.model.decode import Generated, trim
+from mmtool.model.embedding import take_targets
 from mmtool.model.inputs import MaskedInputs, Targets, document_means, masked_inputs, to_device
+from mmtool.model.masks import MakeMask, attention_mask
 from mmtool.model.passes import streamed
 from mmtool.model.sampling import draw
 from mmtool.model.transformer import Shape, Transformer
@@ -163,8 +165,8 @@ class M3AE(PooledStates, Likelihood):
             if model.patches is not None and self.widths[index] and values:
                 model.patches.fit(index, torch.from_numpy(np.concatenate(values)))
 
-    def inputs(self, batch: MaskedBatch, device: torch.device) -> MaskedInputs:
-        return masked_inputs(batch, device)
+    def inputs(self, batch: MaskedBatch, device: torch.device, make_mask: MakeMask = attention_mask) -> MaskedInputs:
+        return masked_inputs(batch, device, make_mask)
 
     def forward(self, model: Transformer, *inputs: Any) -> Tensor:
         """Sums of losses of each modality, and after them of predicted lengths (see `loss_names`)."""
@@ -183,12 +185,12 @@ class M3AE(PooledStates, Likelihood):
     def mean_loss(self, sums: Tensor, counts: np.ndarray) -> Tensor:
         """Each sum divided once by its number of valid targets in the batch, times its weight."""
         weights = np.array([*self.weights, *[self.options.length_weight] * len(self.varying)]) / np.maximum(counts, 1)
-        return (sums * torch.from_numpy(weights).to(sums)).sum()
+        return (sums * to_device(weights, sums.device).to(sums.dtype)).sum()
 
     def _sum(self, model: MaskedAutoencoder, states: Tensor, index: int, targets: Targets) -> Tensor:
         if not len(targets.indices):
             return states.new_zeros((), dtype=torch.float32)
-        wanted = states[targets.indices]
+        wanted = take_targets(states, targets.indices, targets.codes)
         if targets.values is None:
             return cross_entropies(model.logits(wanted, index), targets.codes)
         return (model.patch_errors(wanted, index, targets.values) * (targets.codes >= 0)).sum()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtool.data.layout import VocabularyLayout
+from mmtool.model.embedding import Embedding
 from mmtool.model.inputs import MaskedInputs, Rows
 from mmtool.model.patches import FixedPositions, Patches, take_rows
 from mmtool.model.transformer import Block, Linear, RMSNorm, Shape, Transformer, num_slots
@@ -32,11 +33,11 @@ class MaskedAutoencoder(Transformer):
         super().__init__(shape, layout)
         kinds = len(layout.modalities) + 1  # CLS has a type of its own
         self.norm_pix, self.decoder_shape, self.ordinal = norm_pix, decoder, None
-        self.modality_embedding = nn.Embedding(kinds, shape.width)
+        self.modality_embedding = Embedding(kinds, shape.width)
         self.narrow = Linear(shape.width, decoder.width, bias=decoder.bias)
-        self.mask_embedding = nn.Embedding(kinds, decoder.width)
-        self.decoder_type_embedding = nn.Embedding(kinds, decoder.width)
-        self.decoder_slot_embedding = nn.Embedding(num_slots(layout), decoder.width)
+        self.mask_embedding = Embedding(kinds, decoder.width)
+        self.decoder_type_embedding = Embedding(kinds, decoder.width)
+        self.decoder_slot_embedding = Embedding(num_slots(layout), decoder.width)
         self.decoder_fixed = FixedPositions(layout, decoder.width, DECODER_POSITION_SCALE) if decoder.positions != "rotary" else None
         self.decoder_blocks = nn.ModuleList(Block(decoder) for _ in range(decoder.depth))
         self.decoder_norm = RMSNorm(decoder.width)
@@ -67,7 +68,7 @@ class MaskedAutoencoder(Transformer):
         x = encoded.view(*ids_restore_CT.shape, -1) + x.to(self.compute_dtype)
         cos_sin = self.decoder_shape.cos_sin(whole.position, x.dtype)
         for block in self.decoder_blocks:
-            x = block(x, cos_sin, whole.mask, None)
+            x = self._run(block, x, cos_sin, whole.mask, None)
         return self.decoder_norm(x)
 
     def patch_outputs(self, states_NE: Tensor, index: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmtool.common.errors import UsageError
 
-GROWTH = 16  # positions added when all are filled
+GROWTH, GPU_GROWTH = 16, 64  # positions added when all are filled; a GPU records a step anew each time
 
 
 class KVCache:
@@ -28,6 +28,7 @@ class KVCache:
         self.tokens = torch.zeros(batch, capacity, dtype=torch.long, device=device)
         self.slots = torch.zeros_like(self.tokens)
         self.cache_position = torch.zeros(0, dtype=torch.long, device=device)
+        self.growth, self.alignment = (GPU_GROWTH, GPU_GROWTH) if device.type == "cuda" else (GROWTH, 1)
 
     @property
     def capacity(self) -> int:
@@ -35,10 +36,17 @@ class KVCache:
 
     def at(self, start: int, stop: int) -> "KVCache":
         """The same cache, about to be written at the positions from `start` to before `stop`, the last that are filled."""
-        if stop > self.capacity:
-            self._grow(stop + GROWTH - 1 - self.capacity)
+        self.reserve(stop)
         self.cache_position = torch.arange(start, stop, device=self.cache_position.device)
         return self
+
+    def reserve(self, stop: int) -> bool:
+        """Make room for positions before `stop`; whether that took other memory."""
+        grows = stop > self.capacity
+        if grows:
+            wanted = stop + self.growth - 1
+            self._grow(wanted - wanted % self.alignment - self.capacity)
+        return grows
 
     def layer(self, depth: int) -> tuple[Tensor, Tensor, Tensor]:
         return self.keys[depth], self.values[depth], self.cache_position

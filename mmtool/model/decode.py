@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.data.sequence import NO_TARGET, Document, slots_and_positions
-from mmtool.model.cache import GROWTH, KVCache
+from mmtool.data.sequence import NO_TARGET, Document
+from mmtool.model.cache import KVCache
+from mmtool.model.continuation import Continuation
 from mmtool.model.masks import View, attention_mask
 from mmtool.model.passes import passes, slices
-from mmtool.model.sampling import Sampling, draw, expectation
+from mmtool.model.repeated import any_order
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
-
-CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ def generate(
 ) -> Generated:
     """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
     modality = model.layout.modalities[index]
-    cache, filled_NP = _prefill(model, prompts, draws)
-    if sampling.guidance:  # a second batch of rows, unconditional: they see nothing of the prompts
-        cache, filled_NP = cache.tile(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
-    codes_NT, log_p_NT, expected_NT = _continue(model, cache, filled_NP, index, sampling, generator)
+    with any_order(generator.device), model.cast_weights():
+        cache, filled_NP = _prefill(model, prompts, draws)
+        if sampling.guidance:  # a second batch of rows, unconditional: they see nothing of the prompts
+            cache, filled_NP = cache.tile(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
+        codes_NT, log_p_NT, expected_NT = Continuation(model, cache, filled_NP, index, sampling, generator).run()
     return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
 
 
@@ -71,56 +72,6 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
         for array, field in zip(padded, fields if len(document) else (), strict=False):
             array[row, : len(document)] = getattr(document, field)
     return (*padded, np.array([len(document) for document in documents]))
-
-
-def _continue(
-    model: Transformer, cache: KVCache, filled_NP: Tensor, index: int, sampling: Sampling, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Local targets (N, T), their log-probabilities and, where asked for, expectations: step t feeds position t and draws
-    position t + 1.
-
-    With guidance the cache holds every row twice: with its prompt, and, behind all of these, unconditionally. Both are fed what is drawn.
-    Rows that have ended leave the batch once they are a quarter of it.
-    """
-    layout, device, modality = model.layout, filled_NP.device, model.layout.modalities[index]
-    start, steps = filled_NP.shape[1], modality.max_length + (0 if modality.fixed_length else 1)
-    slot, position = (torch.from_numpy(array).to(device) for array in slots_and_positions(layout, index, modality.max_length + 1))
-    values = None if sampling.code_values is None else torch.from_numpy(sampling.code_values).to(device)
-    mask_NS = F.pad(filled_NP, (0, modality.max_length + GROWTH))
-    copies = 2 if sampling.guidance else 1
-    drawn_NT = torch.zeros(len(mask_NS) // copies, steps, dtype=torch.long, device=device)
-    log_p_NT = torch.zeros(drawn_NT.shape, device=device)
-    expected_NT = None if values is None else torch.zeros(len(drawn_NT), min(steps, len(values)), device=device, dtype=values.dtype)
-    rows = torch.arange(len(drawn_NT), device=device)
-    token = torch.full((len(rows), 1), layout.open_id(index), device=device)
-    for step in range(steps):
-        cache_position, fed = start + step, token.repeat(copies, 1)
-        mask_NS[:, cache_position] = True
-        slot_N1, position_N1A = slot[step].expand(len(fed), 1), position[step].expand(len(fed), 1, -1)
-        cache.at(cache_position, cache_position + 1)
-        hidden = model(fed, torch.full_like(fed, index), slot_N1, position_N1A, mask_NS[:, None, None, : cache.capacity], cache)
-        scores = model.logits(hidden[:, 0], index)
-        if modality.fixed_length or step == 0:
-            scores[:, 0] = -torch.inf
-        if step == modality.max_length:
-            scores[:, 1:] = -torch.inf
-        scores, *unconditional = scores.chunk(copies)
-        local = draw(scores, sampling, generator, *unconditional)
-        drawn_NT[rows, step] = local
-        log_p_NT[rows, step] = torch.log_softmax(scores, -1).gather(1, local[:, None])[:, 0]
-        if expected_NT is not None and values is not None and step < len(values):
-            expected_NT[rows, step] = expectation(scores[:, 1:], values[step])
-        token = (local - 1).clamp(min=0)[:, None] + layout.first_code(index)
-        if modality.fixed_length or step % CHECK_EVERY < CHECK_EVERY - 1:
-            continue
-        going = torch.nonzero((drawn_NT[rows, : step + 1] > 0).all(1))[:, 0]
-        if not len(going):
-            break
-        if len(going) <= 0.75 * len(rows):
-            kept = torch.cat([going + copy * len(rows) for copy in range(copies)])
-            rows, token, mask_NS = rows[going], token[going], mask_NS[kept]
-            cache.keep(kept)
-    return drawn_NT, log_p_NT, expected_NT
 
 
 def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | None = None) -> Generated:

@@ -9,18 +9,18 @@ from torch import Tensor
 from mmtool.data.masking import MaskedBatch
 from mmtool.data.packing import Batch
 from mmtool.data.sequence import NO_TARGET
-from mmtool.model.masks import attention_mask
+from mmtool.model.masks import MakeMask, Mask, attention_mask
 from mmtool.model.patches import Patches
 
 
 class Rows(NamedTuple):
-    """Packed rows (R, L) as a transformer reads them; mask: (R, 1, L, L), within documents."""
+    """Packed rows (R, L) as a transformer reads them; mask: (R, 1, L, L) or of blocks, within documents."""
 
     tokens: Tensor
     modality: Tensor
     slot: Tensor
     position: Tensor
-    mask: Tensor
+    mask: Mask
 
 
 class Targets(NamedTuple):
@@ -45,7 +45,7 @@ class MaskedInputs(NamedTuple):
     lengths: Tensor
 
 
-def masked_inputs(batch: MaskedBatch, device: torch.device) -> MaskedInputs:
+def masked_inputs(batch: MaskedBatch, device: torch.device, make_mask: MakeMask = attention_mask) -> MaskedInputs:
     """The batch on a device; masks are built here, outside the compiled step."""
     seen, whole = batch.visible, batch.whole
     patches, targets = [], []
@@ -58,13 +58,14 @@ def masked_inputs(batch: MaskedBatch, device: torch.device) -> MaskedInputs:
         targets.append(Targets(to_device(indices, device), to_device(codes, device), hidden_values))
     shaped = (batch.ids_restore.reshape(whole.tokens.shape), batch.ids_keep.reshape(seen.tokens.shape))
     ids_restore, ids_keep, cls, lengths = (to_device(array, device) for array in (*shaped, batch.cls, batch.lengths))
-    return MaskedInputs(_rows(seen, device), patches, _rows(whole, device), ids_restore, ids_keep, targets, cls, lengths)
+    rows = _rows(seen, device, make_mask), _rows(whole, device, make_mask)
+    return MaskedInputs(rows[0], patches, rows[1], ids_restore, ids_keep, targets, cls, lengths)
 
 
-def _rows(part: Batch, device: torch.device) -> Rows:
+def _rows(part: Batch, device: torch.device, make_mask: MakeMask) -> Rows:
     arrays = (part.tokens, part.modality, part.slot, part.position, part.document)
     tokens, modality, slot, position, document = (to_device(array, device) for array in arrays)
-    return Rows(tokens, modality, slot, position, attention_mask(document, modality, "document"))
+    return Rows(tokens, modality, slot, position, make_mask(document, modality, "document"))
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmtool.model.embedding import take_targets
 from mmtool.model.transformer import Transformer
 
-CHUNK_LOGITS = 1 << 25  # scores held at once (128 MiB in fp32); a larger head is recomputed chunk by chunk in the backward
+# Scores held at once (in fp32 128 MiB, on a GPU 2 GiB); a larger head is recomputed chunk by chunk in the backward.
+CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 25, 1 << 29
 
 
 def loss_sums(model: Transformer, hidden_BLD: Tensor, target_indices: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -20,7 +22,8 @@ def loss_sums(model: Transformer, hidden_BLD: Tensor, target_indices: Sequence[T
     """
     hidden_ND = hidden_BLD.flatten(0, 1)
     sums = [
-        _sum(model, hidden_ND[indices], target, index) for index, (indices, target) in enumerate(zip(target_indices, targets, strict=True))
+        _sum(model, take_targets(hidden_ND, indices, target), target, index)
+        for index, (indices, target) in enumerate(zip(target_indices, targets, strict=True))
     ]
     return torch.stack(sums)
 
@@ -29,7 +32,7 @@ def _sum(model: Transformer, hidden_ND: Tensor, target_N: Tensor, index: int) ->
     if not len(target_N):
         return hidden_ND.new_zeros((), dtype=torch.float32)
     start, stop = model.layout.target_range(index)
-    rows = max(1, CHUNK_LOGITS // (stop - start))
+    rows = max(1, (GPU_CHUNK_LOGITS if hidden_ND.is_cuda else CHUNK_LOGITS) // (stop - start))
     if len(target_N) <= rows:
         return _cross_entropy(model, hidden_ND, target_N, index)
     chunks = zip(hidden_ND.split(rows), target_N.split(rows), strict=True)

@@ -7,19 +7,23 @@ run in the dtype of the embedding output (`compute_dtype`), each weight being ca
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmtool.common.bounds import Count, Natural, Positive
 from mmtool.common.errors import UsageError
 from mmtool.data.layout import VocabularyLayout
 from mmtool.model.attention import apply_rope, attend, rope
 from mmtool.model.cache import KVCache
+from mmtool.model.embedding import Embedding
+from mmtool.model.masks import Mask
 from mmtool.model.ordinal import OrdinalPath, has_ordered
 from mmtool.model.patches import POSITION_SCALE, FixedPositions, PatchEmbedding, Patches, has_patches
 
@@ -94,9 +98,9 @@ class Transformer(nn.Module):
                 f"heads of {shape.head_width} are too narrow for positions of {layout.axes} axes.", where="shape.head_width", fix=fix
             )
         self.shape, self.layout = shape, layout
-        self.token_embedding = nn.Embedding(layout.size, shape.width)
-        self.modality_embedding = nn.Embedding(len(layout.modalities), shape.width)
-        self.slot_embedding = nn.Embedding(num_slots(layout), shape.width)
+        self.token_embedding = Embedding(layout.size, shape.width)
+        self.modality_embedding = Embedding(len(layout.modalities), shape.width)
+        self.slot_embedding = Embedding(num_slots(layout), shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.final_norm = RMSNorm(shape.width)
         self.head = nn.Parameter(torch.empty(layout.size, shape.width))
@@ -104,7 +108,7 @@ class Transformer(nn.Module):
         self.task_head: nn.Linear | None = None  # of a finetuned run: features -> what it predicts
         self.patches = PatchEmbedding(layout, shape.width) if has_patches(layout) else None
         self.fixed = FixedPositions(layout, shape.width, POSITION_SCALE) if shape.positions != "rotary" else None
-        self.compute_dtype = torch.float32
+        self.compute_dtype, self.recompute = torch.float32, False
 
     def forward(
         self,
@@ -112,24 +116,31 @@ class Transformer(nn.Module):
         modality_BL: Tensor,
         slot_BL: Tensor,
         position_BLA: Tensor,
-        mask: Tensor,
+        mask: Mask,
         cache: KVCache | None = None,
         patches: Sequence[Patches] = (),
     ) -> Tensor:
         """Hidden states (B, L, D) after the final norm.
 
         slot: row of `slot_embedding` (see `num_slots`); position: on the tokenizer's grid, (row, column) or more axes; mask: bool, True
-        where a query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S). patches: of continuous
-        modalities.
+        where a query (second to last axis) may attend to a key (last axis), broadcastable to (B, H, L, S), or of blocks. patches: of
+        continuous modalities.
         """
         x = self.embed(tokens_BL, modality_BL, slot_BL, position_BLA, patches)
         cos_sin = self.shape.cos_sin(position_BLA, x.dtype)
         for depth, block in enumerate(self.blocks):
-            x = block(x, cos_sin, mask, cache.layer(depth) if cache else None)
+            x = self._run(block, x, cos_sin, mask, cache.layer(depth) if cache else None)
         x = self.final_norm(x)
         if self.ordinal is None:
             return x
+        assert isinstance(mask, Tensor), "values are read under masks of single tokens"
         return self.ordinal.read(x, slot_BL, *(cache.noted(tokens_BL, slot_BL) if cache else (tokens_BL, slot_BL)), mask)
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """A block; with `recompute` its backward pass computes anew what it needs, for less memory and a third more work."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def embed(
         self, tokens_BL: Tensor, modality_BL: Tensor, slot_BL: Tensor, position_BLA: Tensor, patches: Sequence[Patches] = ()
@@ -148,7 +159,21 @@ class Transformer(nn.Module):
         """Scores (N, W) of END and the codes of modality `index`, in fp32."""
         start, stop = self.layout.target_range(index)
         head = self.head[start:stop] if self.ordinal is None else self.head[start:stop] + self.ordinal.head(start, stop)
-        return F.linear(hidden_ND, head.to(hidden_ND.dtype)).float()
+        if hidden_ND.is_cuda:  # of a width that is no multiple of 8, products took four times as long on an H100
+            head = F.pad(head, (0, 0, 0, (start - stop) % 8))
+        return F.linear(hidden_ND, head.to(hidden_ND.dtype))[..., : stop - start].float()
+
+    @contextmanager
+    def cast_weights(self) -> Iterator[None]:
+        """Cast them once for many steps without training, not in every step."""
+        layers = [module for module in self.modules() if isinstance(module, Linear)]
+        for layer in layers:
+            layer.cast = layer.weight.detach().to(self.compute_dtype)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.cast = None
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Normal(0, 0.02), residual outputs shrunk by the depth (GPT-2), so that every seed gives the same model everywhere."""
@@ -162,6 +187,12 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / shrink, generator=generator)
         if self.ordinal is not None:
             self.ordinal.init_weights(generator)
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether masks may be of blocks: not where values of tables are read under them, nor with heads that flex attention refuses."""
+        widths = [module.head_width for module in self.modules() if isinstance(module, Attention)]
+        return self.ordinal is None and all(width >= 16 and width.bit_count() == 1 for width in widths)
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -189,7 +220,7 @@ class Block(nn.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(shape.width), RMSNorm(shape.width)
         self.attention, self.mlp = Attention(shape), SwiGLU(shape)
 
-    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Mask, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_sin, mask, cache)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD))
 
@@ -203,10 +234,13 @@ class Attention(nn.Module):
         self.qkv = Linear(shape.width, 3 * shape.width, bias=shape.bias)
         self.out = Linear(shape.width, shape.width, bias=shape.bias)
 
-    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, cos_sin: CosSin, mask: Mask, cache: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         batch, length, width = x_BLD.shape
-        q, k, v = (part.view(batch, length, -1, self.head_width).transpose(1, 2) for part in self.qkv(x_BLD).chunk(3, dim=-1))
-        if cos_sin is not None:
+        heads = self.qkv(x_BLD).view(batch, length, -1, self.head_width).transpose(1, 2)
+        q, k, v = heads.chunk(3, dim=1)
+        if cos_sin is not None and x_BLD.is_cuda:  # together, in half the kernels; a CPU's matrix products would copy the halves
+            q, k = apply_rope(heads[:, : 2 * q.shape[1]], *cos_sin).chunk(2, dim=1)
+        elif cos_sin is not None:
             q, k = apply_rope(q, *cos_sin), apply_rope(k, *cos_sin)
         if cache is not None:
             keys, values, cache_position = cache
@@ -236,11 +270,17 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
+        if x.is_cuda and not torch.is_grad_enabled():  # one kernel in place of six, where nothing is compiled
+            return F.rms_norm(wide, self.weight.shape, self.weight, 1e-6).to(x.dtype)
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6) * self.weight).to(x.dtype)
 
 
 class Linear(nn.Linear):
-    """A linear layer with fp32 weights that computes in the dtype of its input."""
+    """A linear layer with fp32 weights that computes in the dtype of its input. cast: the weights in that dtype, while they do not change
+    (see `Transformer.cast_weights`)."""
+
+    cast: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        weight = self.weight.to(x.dtype) if self.cast is None else self.cast
+        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))

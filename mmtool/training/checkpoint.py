@@ -105,7 +105,7 @@ def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optim
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
-        optimizer.state[parameter][moment] = tensor if moment == "step" else tensor.to(parameter.device)
+        optimizer.state[parameter][moment] = tensor.to(parameter.device)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

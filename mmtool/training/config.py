@@ -70,6 +70,7 @@ class PretrainConfig(Budget):
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
     value_epochs: passes over the samples in which, after the last step, networks learn to predict expected values of tables (0: none).
+    recompute: the backward pass computes anew what is inside the blocks: much less memory, about a third more work.
     compile: auto, on or off. validation_samples: held-out samples scored at every checkpoint (by
     the masked method a quarter of them).
     """
@@ -87,6 +88,7 @@ class PretrainConfig(Budget):
     smoothing: NotNegative = 0.0
     value_dropout: ShareBelowOne = 0.0
     value_epochs: Natural = 40
+    recompute: bool = False
     compile: str = "auto"
     validation_samples: Natural = 256
 

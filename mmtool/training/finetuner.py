@@ -65,7 +65,7 @@ class Finetuner(TransformerLoop):
         loss = self.task.loss(outputs, targets)
         loss.backward()
         self._update(loss.detach()[None], [sample.key for sample in samples])
-        window.loss, window.targets = window.loss + loss.detach()[None].cpu().numpy(), window.targets + np.ones(1)
+        window.loss, window.targets = window.loss + loss.detach()[None], window.targets + np.ones(1)
         sizes = [sum(len(sample.tokens[name]) for name in self.target.have if name in sample.tokens) for sample in samples]
         window.tokens += sum(sizes)
         window.flops += sum(sizes) * self.model.flops_per_token(max(sizes))

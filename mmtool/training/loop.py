@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Protocol
@@ -17,6 +18,7 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
+from mmtool.training.checks import Checks
 from mmtool.training.config import Budget
 from mmtool.training.hardware import matmul_limit
 from mmtool.training.metrics import LiveLine, MetricsLog
@@ -31,7 +33,7 @@ class Window:
     """What happened since the last report."""
 
     start: float = field(default_factory=time.monotonic)
-    loss: np.ndarray | float = 0.0
+    loss: Tensor | float = 0.0
     targets: np.ndarray | float = 0.0
     samples: int = 0
     tokens: int = 0
@@ -67,6 +69,7 @@ class Loop:
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
+        self._checks = Checks(device)
         self.last_losses: dict[str, float] = {}
         self.measured: dict[str, float] = {}
 
@@ -97,6 +100,7 @@ class Loop:
             self._one_step(window)
             self.elapsed_s += time.monotonic() - started
             if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
+                self._checks.settle()
                 record = self._report(window)
                 metrics_log.append(record)
                 live.show(record, self._left_s())
@@ -115,8 +119,8 @@ class Loop:
     def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
         """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        if not bool(torch.isfinite(norm) & torch.isfinite(sums).all()):
-            self._refuse(sums, keys)
+        finite = torch.isfinite(norm) & torch.isfinite(sums).all()
+        self._checks.add(finite, partial(self._refuse, self.step, sums, keys))
         rate = self.max_lr * lr_multiplier(self.step, self.progress, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
@@ -124,18 +128,19 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
-    def _refuse(self, sums: Tensor, keys: Sequence[str]) -> None:
+    def _refuse(self, step: int, sums: Tensor, keys: Sequence[str]) -> None:
         names = [name for name, value in zip(self.losses, sums.tolist(), strict=True) if not np.isfinite(value)]
         culprit = f"loss of {', '.join(names)}" if names else "every loss is finite, the gradient is not"
         listed = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
         raise DataError(
-            f"loss or gradient is not a finite number at step {self.step} ({culprit}; samples: {listed}).",
+            f"loss or gradient is not a finite number at step {step} ({culprit}; samples: {listed}).",
             fix=f"The step was refused and the last checkpoint is intact: {self.advice}",
         )
 
     def _report(self, window: Window) -> dict[str, Any]:
+        loss = window.loss.cpu().numpy() if isinstance(window.loss, Tensor) else np.asarray(window.loss)
         targets = np.asarray(window.targets)
-        sums = zip(self.losses, np.asarray(window.loss), targets, strict=True)
+        sums = zip(self.losses, loss, targets, strict=True)
         self.last_losses = {name: float(total / count) for name, total, count in sums if count}
         return {
             "step": self.step,
@@ -154,6 +159,7 @@ class Loop:
         return self.elapsed_s * (1 - self.progress) / max(self.progress, 1e-9)
 
     def _checkpoint(self, folder: Path) -> None:
+        self._checks.settle()
         save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
         self._saved = self.step
 

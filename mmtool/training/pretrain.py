@@ -77,6 +77,7 @@ def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: 
     if model.ordinal is not None:
         model.ordinal.smoothing = config.smoothing
     model.to(device).compute_dtype = pick_precision(config.precision, device)
+    model.recompute = config.recompute
     trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
     resume(trainer, run.checkpoints)
     if trainer.progress >= 1.0:

@@ -13,6 +13,7 @@ from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.masking import AnyBatch
 from mmtool.methods.base import Method, Step
+from mmtool.model.masks import MakeMask, attention_mask, gpu_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.loop import TransformerLoop, Window
@@ -31,10 +32,13 @@ class Trainer(TransformerLoop):
         super().__init__(model, optimizer, loader, config, max_lr=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
         self.forward_loss: Callable[..., Tensor] = self._forward_loss
+        self._make_mask: MakeMask = attention_mask
 
     def compile(self) -> None:
         """Run the forward, the loss and their backward as one compiled graph of static shapes."""
         self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
+        if self.device.type == "cuda" and self.model.takes_blocks:
+            self._make_mask = gpu_mask
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -55,12 +59,12 @@ class Trainer(TransformerLoop):
             batch = drop_values(batch, self.model.layout, self._value_dropout, context.seed)
         sums = self.backward(batch)
         self._update(sums, keys)
-        window.loss, window.targets = window.loss + sums.cpu().numpy(), window.targets + batch.num_targets
+        window.loss, window.targets = window.loss + sums, window.targets + batch.num_targets
         window.tokens, window.flops = window.tokens + batch.num_tokens, window.flops + self.model.batch_flops(batch)
 
     def backward(self, batch: AnyBatch) -> Tensor:
         """Gradients of the mean loss over all targets of the batch; gives the sums per modality, (M,)."""
-        sums = self.forward_loss(*self.method.inputs(batch, self.device))
+        sums = self.forward_loss(*self.method.inputs(batch, self.device, self._make_mask))
         self.method.mean_loss(sums, batch.num_targets).backward()
         return sums.detach()
 

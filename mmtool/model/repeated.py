@@ -1,0 +1,57 @@
+"""Work that is repeated in the same memory, without what a GPU does not need to be told again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+
+
+class Repeated:
+    """Calls `step`, which takes and gives nothing, uses the same tensors every time and never waits for the device. A GPU records the
+    second call as a CUDA graph and replays it from then on: one launch in place of hundreds. Random numbers go on as ever."""
+
+    def __init__(self, step: Callable[[], None], generator: torch.Generator) -> None:
+        self._step, self._generator = step, generator
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._generator.device.type != "cuda" or self._calls == 1:
+            self._step()
+            return
+        self._graph = self._graph or self._recorded()
+        self._graph.replay()
+
+    def _recorded(self) -> torch.cuda.CUDAGraph:
+        """By hand, since `torch.cuda.graph` first collects garbage and empties the allocator, which takes longer than the recording."""
+        graph, stream, current = torch.cuda.CUDAGraph(), _recording_stream(self._generator.device), torch.cuda.current_stream()
+        graph.register_generator_state(self._generator)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            graph.capture_begin(capture_error_mode="thread_local")
+            self._step()
+            graph.capture_end()
+        current.wait_stream(stream)
+        return graph
+
+
+@lru_cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The same for all recordings: each stream has a workspace of its own for matrix products."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def any_order(device: torch.device) -> Iterator[None]:
+    """For work that writes no place twice: a GPU need not sort what it writes so that the order is always the same."""
+    if device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
