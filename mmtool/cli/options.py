@@ -149,6 +149,17 @@ def assignments(values: Sequence[str] | None, option: str) -> dict[str, str]:
     return assigned
 
 
+def settings_by_modality(settings: list[str] | None) -> dict[str, dict[str, Any]]:
+    """`NAME.KEY=VALUE` options as settings by modality."""
+    by_modality: dict[str, dict[str, Any]] = {}
+    for key, value in assignments(settings, "--set").items():
+        name, dot, setting = key.partition(".")
+        if not dot:
+            raise UsageError(f"{key!r} names no modality.", where="--set", fix="Write --set NAME.KEY=VALUE, e.g. --set image.size=32.")
+        by_modality.setdefault(name, {})[setting] = json_value(value)
+    return by_modality
+
+
 def sampling_params(temperature: Sequence[str] | None, top_k: int | None, guidance: Sequence[str] | None) -> Any:
     """The `SamplingParams` that --temperature, --top-k and --guidance ask for."""
     from mmtool.imputation.sampling_params import SamplingParams

@@ -1,7 +1,7 @@
 """`mmtool tokenize`: raw files of one kind in, a token set of one modality out; or a manifest in, a folder of token sets out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,7 +9,6 @@ from mmtool.cli.options import (
     LABELS,
     READING,
     SPLITTING,
-    STREAM,
     TABLES,
     Clip,
     Force,
@@ -28,10 +27,10 @@ from mmtool.cli.options import (
     json_value,
     names,
     quieted,
+    settings_by_modality,
     stdout_or,
 )
 from mmtool.cli.tokenize_checks import SETTINGS, check_use
-from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.preprocessing.readers.entries import SourceOptions
@@ -294,11 +293,11 @@ def tokenize(
         with quieted(quiet):
             sets = tokenize_manifest(
                 manifest,
-                _folder(output),
+                output,
                 assignments(column, "--column"),
                 tokenizer=tokenizer,
                 schemes=assignments(names([scheme or ""]), "--as"),
-                settings=_by_modality(settings),
+                settings=settings_by_modality(settings),
                 options=options,
                 split=split,
                 split_label=split_label,
@@ -338,23 +337,6 @@ def _finish_manifest(sets: "ManifestSummary", as_json: bool, quiet: bool) -> Non
         for modality in sets.modalities.values():
             log(_sentence(modality))
     finish(sets, f"{sets.output}:\n{sets.matrix()}", as_json, quiet)
-
-
-def _folder(output: Path) -> Path:
-    if output == STREAM:
-        raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
-    return output
-
-
-def _by_modality(settings: list[str] | None) -> dict[str, dict[str, Any]]:
-    """`NAME.KEY=VALUE` options as settings by modality."""
-    by_modality: dict[str, dict[str, Any]] = {}
-    for key, value in assignments(settings, "--set").items():
-        name, dot, setting = key.partition(".")
-        if not dot:
-            raise UsageError(f"{key!r} names no modality.", where="--set", fix="Write --set NAME.KEY=VALUE, e.g. --set image.size=32.")
-        by_modality.setdefault(name, {})[setting] = json_value(value)
-    return by_modality
 
 
 def _sentence(done: "TokenizeSummary") -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from mmtool.cli.options import refuse_unused
+from mmtool.cli.options import STREAM, refuse_unused
 from mmtool.common.errors import UsageError
 from mmtool.kinds import KINDS
 
@@ -25,6 +25,8 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
         raise UsageError("what is to be tokenized?", where="KIND PATH", fix="Give a kind and files, or --manifest FILE.")
     if manifest is not None and kind is not None:
         raise UsageError("a manifest comes instead of a kind and files.", where="--manifest", fix="Leave out KIND and PATH.")
+    if manifest is not None and given["output"] == STREAM:
+        raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
     refuse_unused(context, "without --manifest", "--column", when=manifest is None)
     refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
     refuse_unused(context, "without --manifest or --file-column", "--root", when=manifest is None and given["file_column"] is None)
