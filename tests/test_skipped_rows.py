@@ -141,8 +141,9 @@ def test_two_stray_quotes_among_short_texts_swallow_no_rows(tmp_path: Path, keys
         rows = [layout.format(key=KEYS[keys](row), text=text).encode() for row, text in enumerate(texts)]
         header = layout.format(key="key", text="text").replace("dog", "kind").encode()
         items, rejects = read("text", write(tmp_path / "t.csv", [header, *rows]))
-        assert set(items) >= {KEYS[keys](row) for row in range(ROWS)} - {KEYS[keys](first), KEYS[keys](first + apart)}
-        assert KEYS[keys](first) not in items and lines_of(rejects)[0] == first + 2
+        known = {row: KEYS[keys](row).removesuffix(".png") for row in range(ROWS)}  # keys that are file names lose their extension
+        assert set(items) >= {known[row] for row in range(ROWS)} - {known[first], known[first + apart]}
+        assert known[first] not in items and lines_of(rejects)[0] == first + 2
         assert all(item.value.startswith("number") and "\n" not in item.value for item in items.values())
         refused_as_raised("text", tmp_path / "t.csv", first + 2)
 

@@ -22,8 +22,9 @@ from mmtool.preprocessing.sources import Item, SourceOptions, read_items
 ROWS = [("sample", "a", "b"), *((f"S{row}", f"{row}.5", str(-row)) for row in range(6))]
 
 
-def read(path: Path, *, columns: tuple[str, ...] = (), **table: Any) -> dict[str, Item]:
-    return {item.key: item for item in read_items("table", [path], SourceOptions(columns=columns, table=TableOptions(**table)))}
+def read(path: Path, *, columns: tuple[str, ...] = (), skip_other: bool = False, **table: Any) -> dict[str, Item]:
+    options = SourceOptions(columns=columns, skip_other=skip_other, table=TableOptions(**table))
+    return {item.key: item for item in read_items("table", [path], options)}
 
 
 def is_right(items: dict[str, Item]) -> bool:
@@ -148,17 +149,20 @@ def test_folders_and_archives_give_what_looks_like_a_table(tmp_path: Path, capsy
     (folder / "notes.txt").write_text("Dear all,\nthese are the values of last year,\nin columns.\n")
     (folder / "MANIFEST.txt").write_text("id\tfilename\nx\tvalues.txt\n")
     (folder / "picture").write_bytes(bytes(range(256)))
-    assert is_right(read(folder))
+    with pytest.raises(DataError, match=r"1 without extension .* --skip-other"):
+        read(folder)
+    capsys.readouterr()
+    assert is_right(read(folder, skip_other=True))
     assert "left out: 3 files of other formats: 2 .txt, 1 without extension" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for path in folder.iterdir():
             archive.write(path, path.name)
-    assert is_right(read(tmp_path / "study.zip"))
+    assert is_right(read(tmp_path / "study.zip", skip_other=True))
 
 
 def test_no_table_is_refused_with_a_way_on(tmp_path: Path) -> None:
     for name, way in (
-        ("a.xlsx", "Save the sheet as CSV"),
+        ("a.xlsx", "save it as CSV"),
         ("a.rds", r"write\.csv"),
         ("a.bin", "text in columns"),
     ):

@@ -1,7 +1,7 @@
 """`mmtool tokenize`: raw files of one kind in, a token set of one modality out; or a manifest in, a folder of token sets out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -274,36 +274,23 @@ def tokenize(
     Tokenizers are fitted on training samples only, and travel with the tokens. The same input gives the same bytes.
     """
     check_use(context, kind, paths, manifest)
-    read_alike = {name: context.params[name] for name in READ_ALIKE}
-    options = SourceOptions(
-        label_columns=names(label),
-        labels_path=labels,
-        columns=names(columns),
-        split_within=fractions if split_within else None,
-        ends=names(ends),
-        table=TableOptions(na=tuple(na or ()), **{name: context.params[name] for name in OF_TABLES}),
-        **read_alike,
-    )
     from mmtool.preprocessing.splits import Split
 
-    split = Split(fractions, seed)
+    how: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "split": Split(fractions, seed),
+        "split_label": split_label,
+        "seed": seed,
+        "force": force,
+    }
+    how["options"] = _source_options(context.params)
     if manifest is not None:
         from mmtool.preprocessing.manifest import tokenize_manifest
 
+        columns_of = assignments(column, "--column")
+        schemes = assignments(names([scheme or ""]), "--as")
         with quieted(quiet):
-            sets = tokenize_manifest(
-                manifest,
-                output,
-                assignments(column, "--column"),
-                tokenizer=tokenizer,
-                schemes=assignments(names([scheme or ""]), "--as"),
-                settings=settings_by_modality(settings),
-                options=options,
-                split=split,
-                split_label=split_label,
-                seed=seed,
-                force=force,
-            )
+            sets = tokenize_manifest(manifest, output, columns_of, schemes=schemes, settings=settings_by_modality(settings), **how)
         return _finish_manifest(sets, as_json, quiet)
     assert kind is not None and paths is not None
     chosen = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
@@ -317,19 +304,27 @@ def tokenize(
             paths,
             target,
             name=name or kind,
-            tokenizer=tokenizer,
             scheme=scheme,
             settings=chosen,
-            options=options,
-            split=split,
-            split_label=split_label,
             augment=augment,
             guide=guide,
-            seed=seed,
-            force=force,
             save_tokenizer=save_tokenizer,
+            **how,
         )
     finish(done, _sentence(done), as_json, quiet, to_stderr=target is None)
+
+
+def _source_options(given: dict[str, Any]) -> SourceOptions:
+    """How raw files are read, from the command's parameters."""
+    return SourceOptions(
+        label_columns=names(given["label"]),
+        labels_path=given["labels"],
+        columns=names(given["columns"]),
+        split_within=given["fractions"] if given["split_within"] else None,
+        ends=names(given["ends"]),
+        table=TableOptions(na=tuple(given["na"] or ()), **{name: given[name] for name in OF_TABLES}),
+        **{name: given[name] for name in READ_ALIKE},
+    )
 
 
 def _finish_manifest(sets: "ManifestSummary", as_json: bool, quiet: bool) -> None:

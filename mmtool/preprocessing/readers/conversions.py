@@ -27,9 +27,7 @@ CONVERSIONS: dict[str, str] = {
     ),
     "trans": DOCUMENTS.format(tool="a CSV with the columns key and text"),
     "json": "write one JSON object per line (.jsonl): `jq -c '.[]' in.json > out.jsonl`",
-    **dict.fromkeys(
-        ("xlsx", "xls", "ods"), TABLES.format(tool="`soffice --convert-to csv in.{form}`, or pandas.read_excel(...).to_csv(...)")
-    ),
+    **dict.fromkeys(("xlsx", "xls", "ods"), TABLES.format(tool="in a spreadsheet program, or pandas.read_excel(...).to_csv(...)")),
     **dict.fromkeys(("rds", "rdata", "rda"), TABLES.format(tool="in R, write.csv(x, 'x.csv')")),
     **dict.fromkeys(("dta", "sav", "sas7bdat"), TABLES.format(tool="pandas.read_stata, read_spss or read_sas, then to_csv")),
     "loom": TABLES.format(tool="anndata.read_loom(...).to_df().to_csv(...)"),

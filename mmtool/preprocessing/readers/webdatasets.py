@@ -40,8 +40,9 @@ class Members:
         return (*self.formats, *(name for name in (JSON, *self.labels.values()) if self.labels and name not in self.formats))
 
     def named(self, file: RawFile) -> RawFile | None:
-        """The file under the key that the pattern finds in its name; None where it is no such member, or holds labels alone."""
-        if file.format not in self.formats:
+        """The file under the key that the pattern finds in its name; None where it is no such member, or holds labels alone. Files whose
+        content was recognized may be of any other format."""
+        if file.format in set(self.asked).difference(self.formats):
             return None
         match = self.pattern and self.pattern.fullmatch(f"{file.stem}.{file.format}")
         return replace(file, stem=match["key"]) if match else None if self.pattern else file
@@ -86,7 +87,7 @@ def _repeated_in_archives(paths: Sequence[Path], members: Members) -> bool:
     seen: set[str] = set()
     for archive in archives if len(archives) > 1 else ():
         files = (RawFile("", *split_name(name), read=bytes) for name in _names(archive))
-        keys = {named.stem for file in files if (named := members.named(file)) is not None}
+        keys = {named.stem for file in files if file.format in members.formats and (named := members.named(file)) is not None}
         if not keys.isdisjoint(seen):
             return True
         seen |= keys
