@@ -47,6 +47,7 @@ def value(rows: list[dict[str, Any]], run: str, given: str, target: str, metric:
     )
 
 
+@pytest.mark.thorough
 def test_the_chain_answers_where_the_pair_was_never_seen_and_leaves_all_other_rows_alone(rows: dict[str, list[dict[str, Any]]]) -> None:
     own = [row for row in rows["chain"] if row["run"] == NAME]
     assert {("".join(row["given"]), row["target"]) for row in own} == {("a", "c"), ("c", "a")}
@@ -55,6 +56,7 @@ def test_the_chain_answers_where_the_pair_was_never_seen_and_leaves_all_other_ro
     assert [row for row in rows["chain"] if row["run"] != NAME] == rows["plain"]
 
 
+@pytest.mark.thorough
 def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, Any]]]) -> None:
     """Asked directly, a run that never saw the pair guesses; each link it has learned."""
     for given, target in ("ac", "ca"):
@@ -64,6 +66,7 @@ def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, An
 
 
 @pytest.mark.figures
+@pytest.mark.thorough
 def test_the_report_shows_the_chain_beside_its_run(toy: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(label="class", limit=12, impute=CHAINED)
     done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", config)

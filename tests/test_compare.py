@@ -67,6 +67,7 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
 
 
+@pytest.mark.thorough
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
     shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     noting = stage.pretrain
@@ -87,6 +88,7 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
     assert {row["seed"] for row in done.results} == {0, 1, None}
 
 
+@pytest.mark.thorough
 def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards, config, out = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0), tmp_path / "out"
     compare(variants("causal"), [0], shards, out, config)

@@ -58,6 +58,7 @@ def nats(model: Transformer, samples: list[Sample]) -> float:
     return float(total.sum() / counts.sum())
 
 
+@pytest.mark.thorough
 def test_ordered_levels_are_learned_from_little() -> None:
     samples, held = linked_samples(2000, 1), linked_samples(200, 2)
     losses = {}

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+pytestmark = pytest.mark.thorough
 pytest.importorskip("espeakng_loader", reason="the quickstart needs the package espeakng-loader")
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart_data.py"
@@ -39,7 +40,6 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.thorough
 def test_a_seed_decides_every_byte(raw: Path, tmp_path: Path) -> None:
     again, other = contents(write(tmp_path / "again", 0)), contents(write(tmp_path / "other", 1))
     assert contents(raw) == again
@@ -97,7 +97,6 @@ def test_an_existing_folder_is_kept(raw: Path) -> None:
     assert "--force" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.thorough
 def test_force_replaces_what_the_script_wrote_alone(raw: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copytree(raw, tmp_path / "kept"))
     (kept / "digits/mine.png").write_bytes(b"mine")

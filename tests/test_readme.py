@@ -59,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_the_example_runs_on_two_modalities(folder: Path) -> None:
     for command in example():
         done = run(command, folder)

@@ -76,7 +76,7 @@ def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
         train_all({"gone": vanish, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGTERM])
 def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards")
     endless = settings(method="causal", steps=10**6, checkpoint_every=0)
@@ -97,6 +97,7 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsy
     assert all(f"{run.name}: stopped at step" in said for run in runs)
 
 
+@pytest.mark.thorough
 def test_a_training_outlives_its_parent_long_enough_to_save(tmp_path: Path) -> None:
     shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
     code = f"""

@@ -115,7 +115,9 @@ def test_the_run_is_self_contained_and_says_what_it_measured(tmp_path):
     assert len(made.tokens) == 3 and all(len(codes) == LENGTH for codes in made.tokens) and len(made.consistency) == 3
 
 
-@pytest.mark.parametrize("method", ["cm3", "loretta", "masked", "contrastive"])
+@pytest.mark.parametrize(
+    "method", ["loretta", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("cm3", "masked", "contrastive"))]
+)
 def test_stopped_by_sigkill_it_continues_to_the_same_bits(tmp_path, method):
     shards = make_shards(tmp_path / "shards")
     pretrain(settings(method=method), shards, tmp_path / "whole")

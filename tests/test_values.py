@@ -117,6 +117,7 @@ def test_hidden_states_are_read_only_where_they_help() -> None:
     assert _useful(given, random.normal(size=(300, 30)).astype(np.float32), given, EPOCHS, 0)[1].shape == (300, 0)
 
 
+@pytest.mark.thorough
 def test_the_right_donor_is_among_the_first_also_of_what_never_met() -> None:
     decoder, method, model, tokenizers = learned("loretta")
     codes = {name: tokenizer.encode(list(rows(name, 200, 2))) for name, tokenizer in tokenizers.items()}
