@@ -11,6 +11,7 @@ from mmtool.kinds import KINDS
 SETTINGS = ("size", "patch", "codebook", "n_bins", "sample_rate_hz", "vocabulary_size")
 OF_ONE_KIND: tuple[str, ...] = ("--name", *(f"--{name.replace('_', '-')}" for name in SETTINGS), "--guide", "--augment", "--save-tokenizer")
 OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
+OF_TABLES = ("--delimiter", "--layer", "--mod")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands")
 
@@ -29,6 +30,7 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
         raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
     refuse_unused(context, "without --manifest", "--column", when=manifest is None)
     refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
+    refuse_unused(context, "with --manifest", *OF_TABLES, *OF_MATRICES, *OF_NUMBERS, when=manifest is not None)
     refuse_unused(context, "without --manifest or --file-column", "--root", when=manifest is None and given["file_column"] is None)
     if kind is not None:
         _check_kind(context, kind)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
 from mmtool.preprocessing.encode import BATCH, Encoder
@@ -43,6 +44,8 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
     samples: dict[str, Sample] = {}
     for name, path in files.items():
         _encode(tokenizers[name], name, path, replace(options or SourceOptions(), name=name), samples)
+    if len(files) > 1 and all(len(sample.tokens) < 2 for sample in samples.values()):
+        log(f"warning: no key occurs in two of {', '.join(files)}: each sample has one modality alone.")
     for key, sample in samples.items():
         check_rows(key, sample.metadata.get(NUMBERED_ROWS, {}), by_row)
     return [samples[key] for key in sorted(samples)]

@@ -3,6 +3,7 @@
 Each becomes rows of a key and a text, or a list of texts where a key has several.
 """
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ TEXT = "text"
 TOKEN_LINE = re.compile(r"(?P<file>[^\t]+\.\w+)#(?P<number>\d+)\t(?P<text>.*)")  # of Flickr8k.token.txt and results_20130124.token
 BAR_HEADER = re.compile(r"image(_name)?\|\s*comment_number\|\s*comment")  # of Flickr30k's results.csv
 BAR_LINE = re.compile(r"(?P<file>[^|]+)\|\s*(?P<number>\d+)\s*\|\s*(?P<text>.*)")
+PAIR_HEADER = "image,caption"  # of Flickr8k's captions.txt
 TRANSCRIPTS, TRANSCRIPT_LINE = ".trans.txt", re.compile(r"(?P<id>\S+)\s+(?P<text>.+)")
 LISTS = re.compile(r"(SPEAKERS|CHAPTERS|BOOKS)\.TXT")  # of LibriSpeech, with notes behind `;`
 Rows = Iterator[tuple[str, dict[str, Any]]]
@@ -51,6 +53,8 @@ def _line_reader(file: RawFile) -> Callable[[RawFile], Rows] | None:
         return None
     if TOKEN_LINE.fullmatch(first):
         return _token_rows
+    if first.strip() == PAIR_HEADER:
+        return _pair_rows
     return _bar_rows if file.format == "csv" and BAR_HEADER.fullmatch(first.strip()) else None
 
 
@@ -79,6 +83,19 @@ def _token_rows(file: RawFile) -> Rows:
 
 def _bar_rows(file: RawFile) -> Rows:
     return _grouped(file, BAR_LINE, 2)
+
+
+def _pair_rows(file: RawFile) -> Rows:
+    """One row per picture, with all its captions in their order."""
+    captions: dict[str, tuple[str, list[str]]] = {}
+    for number, cells in enumerate(csv.reader(read_text_file(file).splitlines()), 1):
+        where = f"{file.where}:{number}"
+        if len(cells) not in (0, 2):
+            raise DataError(f"{len(cells)} cells where the header has 2.", where=where, fix="Mend the line.")
+        if number > 1 and cells:
+            captions.setdefault(_stem(cells[0].strip()), (where, []))[1].append(cells[1].strip())
+    for key, (where, texts) in captions.items():
+        yield where, {KEY: key, TEXT: texts}
 
 
 def _grouped(file: RawFile, line_of: re.Pattern[str], first: int) -> Rows:

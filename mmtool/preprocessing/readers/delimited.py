@@ -18,6 +18,11 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
+def is_gct(data: bytes) -> bool:
+    """Whether a file is a GCT, by whose definition features lie in rows."""
+    return data.startswith((b"#1.2", b"#1.3"))
+
+
 @dataclass(frozen=True)
 class Layout:
     """delimiter: one character, a blank for runs of them. start, stop: of the text that holds header and rows. lines: before it."""

@@ -15,6 +15,7 @@ INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", 
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
 AS_USUAL = TableOptions()
+SHOWN = 60  # characters of a cell in a message
 KEY, NUMBERED = "key", "none"
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
 SPELLINGS = "|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null"  # pandas, R, Excel
@@ -205,6 +206,12 @@ def row_entry(
 def key_of(stem: str, number: int) -> str:
     """The key of a row that has no other."""
     return f"{stem}-{number:06d}"
+
+
+def shown(cell: Any) -> str:
+    """A cell for a message: its beginning."""
+    text = repr(cell[:SHOWN] if isinstance(cell, str | bytes) else cell)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def name_of(value: Any) -> str:

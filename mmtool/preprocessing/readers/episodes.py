@@ -116,6 +116,9 @@ def _parts(
         ids, firsts, counts = np.unique(of_steps, return_index=True, return_counts=True)
         places = np.split(np.argsort(of_steps, kind="stable"), np.cumsum(counts)[:-1])
         whole = named or ids.dtype.kind not in "buif"
+        if np.count_nonzero(of_steps[1:] != of_steps[:-1]) >= len(ids):
+            apart = f"{file.where}: steps of one {id_column} lie apart and are one episode; if it is counted anew, number it through."
+            yield Note("episodes apart", apart)
         for number in np.argsort(firsts):
             text = name_of(ids[number]) if whole else key_of(file.stem, int(ids[number]))
             yield text if whole or len(ids) > 1 else file.stem, places[number], None

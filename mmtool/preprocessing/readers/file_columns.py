@@ -74,7 +74,8 @@ def _entries(kind: str, group: Sequence[Row], column: str, root: Path, keys: Key
         yield Broken(first.where, error, first.key)
         return
     reader: Callable[..., Iterator[Any]] = load(kind_named(kind).reader)
-    plain = replace(options, file_column=None, key_column=None, label_columns=(), group_column=None, labels_path=None, lines=False)
+    plain = replace(options, file_column=None, key_column=None, captions=None, label_columns=(), group_column=None)
+    plain = replace(plain, labels_path=None, lines=False)
     for part in reader(file, plain):
         yield _part(part, entry) if isinstance(part, Entry) else part
 
@@ -138,13 +139,25 @@ def _home(file: RawFile) -> Path:
 
 
 def _root(file: RawFile, column: str) -> Path:
-    """The folder in which paths begin: that of the table, else the first of those near it in which one of them lies."""
+    """The folder in which paths begin: that of the table or the one above, else the folder beside these in which one of them lies. Raises
+    DataError where that are several."""
     rows = (read[1].get(column) for read in rows_of(file, SourceOptions(), [column]) if not isinstance(read, Broken))
-    cells = (cell.get(PATH) if isinstance(cell, Mapping) else cell for cell in rows if not is_missing(cell))
+    cells = (_path_of(cell) for cell in rows if not is_missing(cell))
     names = list(islice((cell.strip() for cell in cells if isinstance(cell, str)), NAMES_TRIED))
     home = _home(file)
-    near = [home, *_folders(home), *_folders(Path(os.path.normpath(home / "..")))]
-    return next((folder for folder in near if any((folder / name).is_file() for name in names)), home)
+    above = Path(os.path.normpath(home / ".."))
+    fitting = [folder for folder in (home, above, *_folders(home), *_folders(above)) if any((folder / name).is_file() for name in names)]
+    if len(fitting) > 1 and fitting[0] not in (home, above):
+        what = f"the paths in column {column!r} may begin in {fitting[0]} or in {fitting[1]}."
+        raise DataError(what, where=file.where, fix="Say with --root in which folder they begin.")
+    return fitting[0] if fitting else home
+
+
+def _path_of(cell: Any) -> Any:
+    """The path that a cell names; None where it holds the file itself."""
+    if isinstance(cell, Mapping):
+        return cell.get(PATH) if cell.get(CONTENT) is None else None
+    return cell
 
 
 def _folders(folder: Path) -> list[Path]:

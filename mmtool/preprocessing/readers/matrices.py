@@ -10,7 +10,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import KeyColumnError
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of, shown
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING
@@ -64,6 +64,8 @@ def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, place: int, o
     matrix = _Matrix(Numbers.of(options.table), [header.index(column)], place)
     for read in rows():
         matrix.add(read)
+    if not matrix.names:
+        raise DataError("the table has no rows.", where=file.where, fix="Get the file again, or leave it out.")
     features = features_of(matrix.names, options.table.duplicates, file.where)
     text = f"samples: files, with the column {column!r} of each; features: the rows, by {header[place]!r}"
     yield _remark(text, matrix.left_out())
@@ -107,7 +109,7 @@ class _Matrix:
         for sample, value in enumerate(values) if None in values else ():
             if value is None and sample not in self.bad:
                 what, fix = self._numbers.problem(cells[sample])
-                self.bad[sample] = DataError(f"the row {name!r} (line {line}) holds {cells[sample]!r}, {what}", fix=fix)
+                self.bad[sample] = DataError(f"the row {name!r} (line {line}) holds {shown(cells[sample])}, {what}", fix=fix)
         return np.array(values, np.float64)
 
 

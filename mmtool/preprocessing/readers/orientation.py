@@ -28,6 +28,7 @@ GENES = (
     "b2m hbb alb ins a1bg a2m"
 )
 KNOWN_GENES = frozenset(GENES.split())  # in nearly every panel and matrix of genes
+DIGITS = re.compile(r"\d+")
 PLAIN_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 ENOUGH_GENES = 3
 VALUES = (
@@ -55,12 +56,14 @@ def features_in_rows(header: Sequence[str], place: int, rows: Sequence[str], opt
     return False
 
 
-def check_header_row(header: Sequence[str], where: str) -> None:
-    """Raise KeyColumnError where the header is a row by its name, such as `ENSG00000141510`, and its numbers."""
-    first, *others = header
+def check_header_row(header: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Raise KeyColumnError where the header is a row by its name, such as `ENSG00000141510` or `s0` before `s1`, and its numbers. names: of
+    the first rows."""
+    first, *cells = header
     is_name = FEATURE_NAME.fullmatch(first) or SAMPLE_NAME.fullmatch(first) or first.casefold() in KNOWN_GENES
-    if is_name and others and all(PLAIN_NUMBER.fullmatch(name) for name in others):
-        what = f"the first line seems to be a row and no header: it begins with {first!r} and {others[0]!r}."
+    is_alike = any(map(str.isdigit, first)) and DIGITS.sub("0", first) in {DIGITS.sub("0", name) for name in names}
+    if (is_name or is_alike) and cells and all(PLAIN_NUMBER.fullmatch(name) for name in cells):
+        what = f"the first line seems to be a row and no header: it begins with {first!r} and {cells[0]!r}."
         raise KeyColumnError(what, where=where, fix="Name the columns with --columns, or write a header.")
 
 

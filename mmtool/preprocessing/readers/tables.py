@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.readers import annotated
-from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry
+from mmtool.preprocessing.readers.delimited import is_gct
+from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry, shown
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
@@ -36,8 +38,10 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
     source, rows = _parquet_source(file) if is_parquet else _text_source(file, options)
     place, names = _row_names(source, rows, options)
+    if not is_parquet and options.table.transpose is None and is_gct(file.read()):
+        options = replace(options, table=replace(options.table, transpose=True))
     if not options.columns:
-        check_header_row(source.header, file.where)
+        check_header_row(source.header, names, file.where)
     check_one_sample(source.header, place, options.table, file.where)
     if options.table.value_column is not None:
         yield from sample_entry(file, source.header, rows, place, options)
@@ -84,7 +88,7 @@ def _values(cells: Sequence[Any], places: Sequence[int], header: Sequence[str], 
     if None in values:
         place = values.index(None)
         what, fix = numbers.problem(chosen[place])
-        raise DataError(f"the column {header[places[place]]!r} holds {chosen[place]!r}, {what}", where=where, fix=fix)
+        raise DataError(f"the column {header[places[place]]!r} holds {shown(chosen[place])}, {what}", where=where, fix=fix)
     return in_single_precision(features.merged(np.array(values, np.float64)), features.names, where)
 
 

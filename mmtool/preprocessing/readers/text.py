@@ -20,6 +20,7 @@ from mmtool.preprocessing.readers.entries import (
     key_of,
     require_column,
     row_entry,
+    shown,
 )
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_lines, read_text_file
@@ -145,7 +146,9 @@ def _is_blank(text: Any) -> bool:
 
 def _text_of(value: Any, column: str, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise DataError(f"the column {column!r} holds {value!r}, which is no text.", where=where, fix="Name another with --text-column.")
+        raise DataError(
+            f"the column {column!r} holds {shown(value)}, which is no text.", where=where, fix="Name another with --text-column."
+        )
     if value is not None and not is_unicode(value):
         raise DataError(f"the column {column!r} holds half of a character: {value!r}.", where=where, fix="Write it whole, or leave it out.")
     return value
