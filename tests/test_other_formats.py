@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mmtool.common.errors import DataError
+from mmtool.kinds import KINDS
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
@@ -120,5 +121,11 @@ def test_a_file_that_is_not_read_is_refused_with_a_way_to_convert_it(tmp_path: P
 
 
 def test_every_advice_is_a_sentence_of_its_own_format() -> None:
-    sentences = [advice(form) for form in CONVERSIONS]
-    assert all("{" not in text and text.startswith("Convert it: ") for text in sentences) and advice("xyz") == ""
+    formats = [form for entry in KINDS.values() for form in entry.suffixes]
+    sentences = [advice(form, formats) for form in CONVERSIONS]
+    assert all("{" not in text and text.startswith("Convert it: ") for text in sentences) and advice("xyz", formats) == ""
+
+
+@pytest.mark.parametrize(("kind", "form"), [("image", "mp4"), ("trajectory", "json"), ("image", "pdf"), ("table", "nii")])
+def test_no_advice_leads_to_a_format_that_the_kind_refuses(kind: str, form: str) -> None:
+    assert advice(form, KINDS[kind].suffixes) == ""

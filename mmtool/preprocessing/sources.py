@@ -196,7 +196,7 @@ class _Gate:
         which files are."""
         unread = [] if self.options.skip_other or self.options.member else others.unread
         if unread:
-            fix = f"{advised(unread)} Or leave them out with --skip-other.".strip()
+            fix = f"{advised(unread, others.formats)} Or leave them out with --skip-other.".strip()
             raise DataError(f"{listed(unread)} would be left out.", fix=fix)
         if others.total:
             self._say(f"left out: {others}")

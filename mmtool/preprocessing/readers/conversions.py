@@ -1,5 +1,7 @@
 """How files of formats that are not read become ones that are: what messages advise."""
 
+from collections.abc import Collection
+
 PICTURES = "`magick mogrify -format png *.{form}` (ImageMagick)"
 SLIDES = "cut tiles from it, e.g. with openslide or `vips dzsave`"
 SOUND = "`ffmpeg -i in.{form} out.wav`"
@@ -40,7 +42,11 @@ CONVERSIONS: dict[str, str] = {
 }
 
 
-def advice(form: str) -> str:
-    """What to do with a file of a format that is not read, as a sentence; empty where nothing is known."""
+WORDS = {"png": "png", "tiles": "png", "savez": "npz", ".wav": "wav", ".txt": "txt", "csv": "csv", ".jsonl": "jsonl", "parquet": "parquet"}
+
+
+def advice(form: str, formats: Collection[str]) -> str:
+    """What to do with a file of a format that is not read, as a sentence; empty where nothing is known that leads to one of `formats`."""
     conversion = CONVERSIONS.get(form, "").replace("{form}", form)
-    return f"Convert it: {conversion}." if conversion else ""
+    targets = {target for word, target in WORDS.items() if word in conversion.lower()}
+    return f"Convert it: {conversion}." if conversion and (not targets or targets & set(formats)) else ""

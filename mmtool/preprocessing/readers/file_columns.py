@@ -106,7 +106,7 @@ def _file_of(kind: str, cell: Any, row: Row, column: str, root: Path) -> RawFile
         raise DataError(f"there is no file {path}.", where=where, fix="Say with --root in which folder the paths begin.")
     form = split_name(path.name)[1]
     if form not in kind_named(kind).suffixes:
-        fix = f"{advice(form)} Accepted: {Wanted.of(kind)}."
+        fix = f"{advice(form, kind_named(kind).suffixes)} Accepted: {Wanted.of(kind)}.".strip()
         raise DataError(f"{path} is not {a_kind(kind)} file by its name.", where=where, fix=fix.strip())
     return replace(raw_file(path), stem=row.key, where=f"{path} ({row.where})")
 

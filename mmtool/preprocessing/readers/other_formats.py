@@ -83,10 +83,10 @@ def listed(files: Collection[OtherFile]) -> str:
     return _listed(Counter(file.sort for file in files), next(file.where for file in files))
 
 
-def advised(files: Iterable[OtherFile]) -> str:
+def advised(files: Iterable[OtherFile], formats: Collection[str]) -> str:
     """How to convert the commonest formats, as sentences."""
     forms = Counter(file.format for file in files)
-    known = ((form, advice(form)) for form, _ in forms.most_common())
+    known = ((form, advice(form, formats)) for form, _ in forms.most_common())
     sentences = [f"{text.replace('it', f'.{form}', 1)}" for form, text in known if text][:ADVISED_FORMATS]
     return " ".join(sentences)
 

@@ -158,7 +158,7 @@ def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) 
         yield raw_file(path)
     else:
         what = f"this is not {a_kind(wanted.kind)} file by its name."
-        raise DataError(what, where=path, fix=f"{advice(form)} Accepted: {wanted}.".strip())
+        raise DataError(what, where=path, fix=f"{advice(form, wanted.formats)} Accepted: {wanted}.".strip())
 
 
 def _same(path: Path, other: Path) -> bool:
