@@ -207,6 +207,14 @@ def test_one_member_of_several_is_chosen(tmp_path: Path, capfd: pytest.CaptureFi
     assert shades(read("image", path, member="{key}.r*.png")) == {f"{i:03d}": i + 1 for i in range(5)}
 
 
+def test_members_that_are_called_alike_are_said_to_be_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pairs = {f"{i:03d}.{side}.png": png(i) for i in range(5) for side in ("left", "right")}
+    assert len(read("image", tar(tmp_path / "a.tar", pairs))) == 10
+    assert "000.left and 000.right are samples of their own" in capfd.readouterr().err
+    read("image", tar(tmp_path / "b.tar", {f"{i:03d}.png": png(i) for i in range(5)}))
+    assert "samples of their own" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("pattern", ["left.png", "{key}{key}.png"])
 def test_a_pattern_of_members_holds_the_key_once(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(UsageError, match=r"--member.*\{key\}\.left\.jpg"):

@@ -8,6 +8,7 @@ import json
 import re
 import tarfile
 import zipfile
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,10 +57,18 @@ def member_files(kind: str, paths: Sequence[Path], options: SourceOptions, other
     repeated = _repeated_in_archives(paths, members)
     if repeated:
         yield Note("keys repeat", "keys repeat from archive to archive: each begins with the name of its archive")
+    named_alike: dict[str, list[str]] = defaultdict(list)  # first part of a name -> keys
     for file in _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, others):
-        if repeated and isinstance(file, RawFile) and file.archive is not None:
-            file = replace(file, stem=f"{split_name(file.archive.name)[0]}/{file.stem}")
+        if isinstance(file, RawFile) and file.archive is not None:
+            file = replace(file, stem=f"{split_name(file.archive.name)[0]}/{file.stem}") if repeated else file
+            named_alike[first_part(file.stem)].append(file.stem)
         yield file
+    several = [keys for keys in named_alike.values() if len(keys) > 1]
+    if members.pattern is None and 2 * len(several) > len(named_alike):
+        text = (
+            f"{several[0][0]} and {several[0][1]} are samples of their own, in splits of their own; if they are one, choose with --member"
+        )
+        yield Note("members alike", text)
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
