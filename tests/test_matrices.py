@@ -195,6 +195,9 @@ def test_a_sample_sheet_names_the_samples_of_files(tmp_path: Path, mmtool: Mmtoo
         read(tmp_path / "gdc", value_column="tpm_unstranded", sample_sheet=short)
     with pytest.raises(UsageError, match="the sample sheet has the columns 'a', 'b'"):
         read(tmp_path / "gdc", value_column="tpm_unstranded", sample_sheet=write(tmp_path / "odd.tsv", [["a", "b"], ["1", "2"]]))
+    twice = write(tmp_path / "twice.tsv", [["File Name", "Sample ID"], ["x.tsv", "A"], ["x.tsv", "B"]])
+    with pytest.raises(DataError, match=r"twice\.tsv:3: the sample sheet gives x\.tsv to 'A' and to 'B'"):
+        read(tmp_path / "gdc", value_column="tpm_unstranded", sample_sheet=twice)
 
 
 DUPLICATES = {"first": [1, 2, 4], "mean": [1, 2.5, 4]}

@@ -106,6 +106,8 @@ def test_commas_are_never_guessed(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"which may be read in two ways\. Add --thousands .*--decimal ,"):
             number(tmp_path, cell)
     assert number(tmp_path, "1,234,567.5", thousands=True) == 1234567.5
+    with pytest.raises(DataError, match="'0,125'"):
+        number(tmp_path, "0,125", thousands=True)
     assert number(tmp_path, "0,5", decimal=",") == 0.5
     with pytest.raises(DataError, match="has a point"):
         number(tmp_path, "1.234", decimal=",")

@@ -14,7 +14,10 @@ TRUTH = {**dict.fromkeys(("TRUE", "True", "true"), 1.0), **dict.fromkeys(("FALSE
 LIMITS = r"LLO[DQ]|ULO[DQ]|LO[DQ]|MDL|DL|BDL|BLO?[DQ]|ALQ"  # of detection and quantification
 CENSORED = re.compile(rf"(?:(?:<=?|>=?|≤|≥|&[lg]t;)\s*(?P<bound>[-+]?[\d.,]+(?:[eE][-+]?\d+)?|{LIMITS})|{LIMITS})", re.IGNORECASE)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-THOUSANDS = {".": re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?"), ",": re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d*)?")}  # by decimal mark
+THOUSANDS = {
+    ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
+}  # by decimal mark
 COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 

@@ -35,9 +35,12 @@ def _read(sheet: Path, key_column: str | None) -> dict[str, str]:
         what = f"the sample sheet has the columns {', '.join(map(repr, header))}."
         fix = "Call that of the files 'File Name', and that of the keys 'Sample ID' or name it with --key-column."
         raise UsageError(what, where=sheet, fix=fix)
-    found: dict[str, str] = {}
+    keys_by_file: dict[str, str] = {}
     for row in rows:
         if isinstance(row, Broken):
             raise row.error
-        found[name_of(row[1][files])] = name_of(row[1][keys])
-    return found
+        name, key = name_of(row[1][files]), name_of(row[1][keys])
+        if keys_by_file.setdefault(name, key) != key:
+            what = f"the sample sheet gives {name} to {keys_by_file[name]!r} and to {key!r}."
+            raise DataError(what, where=f"{sheet}:{row[0]}", fix="Keep one of the rows.")
+    return keys_by_file
