@@ -3,6 +3,7 @@
 N samples, K outputs. A new kind of task adds one class and one line to `TASKS`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ ACCURACY, MACRO_F1, AUROC, R2, C_INDEX = "accuracy", "macro f1", "auroc", "r2", 
 Label = Any
 
 
-class LabelledTask:
+class LabelledTask(ABC):
     """One labelled task, as JSON values in `state`.
 
     kind: its name. metrics: what it is scored by, the one that counts first.
@@ -40,12 +41,12 @@ class LabelledTask:
         self.state = dict(state)
 
     @classmethod
+    @abstractmethod
     def of(cls, labels: Sequence[Label], balanced: bool) -> "LabelledTask":
         """A task learned from the labels of training samples. balanced: rare classes weigh as much as frequent ones.
 
         Raises DataError where there is nothing to learn, UsageError where labels are of another kind.
         """
-        raise NotImplementedError
 
     @property
     def metric(self) -> str:
@@ -65,17 +66,17 @@ class LabelledTask:
         """The same task with weights of its classes in the loss (none: all alike)."""
         return type(self)({**self.state, "weights": list(weights) or None})
 
+    @abstractmethod
     def encode(self, labels: Sequence[Label]) -> np.ndarray:
         """(N, T) fp32 targets of labels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over the (N, K) outputs whose (N, T) targets are known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """(N, K) probabilities of classes, (N, 1) numbers in the unit of the label, or (N, 1) risks."""
-        raise NotImplementedError
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """(N,) predicted labels: classes as text, or numbers."""
@@ -89,8 +90,9 @@ class LabelledTask:
         estimates = {name: self._estimate(name, outputs[known], targets[known], seed) for name in metrics or self.metrics}
         return {name: estimate for name, estimate in estimates.items() if estimate is not None and estimate.defined}
 
+    @abstractmethod
     def _estimate(self, metric: str, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Estimate | None:
-        raise NotImplementedError
+        """The estimate of one metric on known (n, K) outputs and (n, T) targets; None where it is undefined."""
 
     def _known(self, targets: np.ndarray) -> np.ndarray:
         return ~np.isnan(targets[:, 0])
