@@ -179,25 +179,22 @@ def impute(
     have: Names = (),
     want: Names = (),
     split: str | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    guidance: float = 0.0,
     force: bool = False,
     **options: Any,
 ) -> ImputeSummary:
     """Impute what samples of a token set lack, into real files.
 
-    have, want: modalities (none named: all that a sample holds; all that it lacks). options: the fields of `ImputeOptions` (`draws`,
-    `seed`, `limit` ...). Raises UsageError where nothing can be imputed.
+    have, want: modalities (none named: all that a sample holds; all that it lacks). options: the fields of `ImputeOptions` and
+    of `SamplingParams` (`draws`, `seed`, `temperature` ...). Raises UsageError where nothing can be imputed.
 
         mmtool.impute("run/", "shards/", "imputed/", split="test", have="text", want="image", draws=4)
     """
-    from mmtool.imputation.files import ImputeOptions, impute_files
+    from mmtool.common.options import assemble
+    from mmtool.imputation.config import ImputeOptions
+    from mmtool.imputation.files import impute_files
     from mmtool.imputation.inputs import stored_samples
-    from mmtool.imputation.sampling_params import SamplingParams
 
-    params = SamplingParams(temperature, top_k, guidance)
-    chosen = ImputeOptions(have=_names(have), want=_names(want), params=params, **options)
+    chosen = assemble(ImputeOptions, {"have": _names(have), "want": _names(want), **options})
     return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
 
 
