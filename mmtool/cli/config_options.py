@@ -80,8 +80,9 @@ def _read_given(options: OptionsOf, values: dict[str, Any]) -> dict[str, Any]:
 
 def _read_config(config: type, values: dict[str, Any]) -> Any:
     """The config of its options, which are taken out of the values of all."""
-    settings = [setting for setting in settings_of(config) if setting.offered]
-    return assemble(config, {setting.key: _reader(setting)(values.pop(setting.key)) for setting in settings})
+    settings = {setting.key: setting for setting in settings_of(config) if setting.offered}
+    given = {key: value for key in settings if (value := values.pop(key)) is not None}
+    return assemble(config, {key: _reader(settings[key])(value) for key, value in given.items()})
 
 
 def _parameter(setting: Setting, as_given: bool = False) -> inspect.Parameter:
@@ -143,10 +144,15 @@ def _bare(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
+def docstring(setting: Setting) -> str:
+    """The docstring under the field, in its class or in one above; empty where there is none."""
+    owners = [owner for owner in setting.owner.__mro__ if is_dataclass(owner)]
+    return next(filter(None, (_docstrings(owner.__module__).get((owner.__name__, setting.name)) for owner in owners)), "")
+
+
 def _help(setting: Setting) -> str:
-    """The first paragraph of the docstring under the field, in its class or in one above, on one line."""
-    texts = (_docstrings(owner.__module__).get((owner.__name__, setting.name)) for owner in setting.owner.__mro__)
-    text = " ".join(next(filter(None, texts)).partition("\n\n")[0].split())
+    """The first paragraph of the docstring, on one line."""
+    text = " ".join(docstring(setting).partition("\n\n")[0].split())
     for word, meaning in WORDS.items():
         text = text.replace(word, meaning)
     return text
@@ -156,9 +162,7 @@ def _help(setting: Setting) -> str:
 def _docstrings(module: str) -> dict[tuple[str, str], str]:
     """(class, field) -> the docstring under the field."""
     docstrings: dict[tuple[str, str], str] = {}
-    if not module.startswith("mmtool."):
-        return docstrings
-    for node in ast.walk(ast.parse(inspect.getsource(sys.modules[module]))):
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(node, ast.ClassDef):
             continue
         for above, below in pairwise(node.body):

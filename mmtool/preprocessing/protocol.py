@@ -23,16 +23,16 @@ ALIGNED_PER_CLASS = 384
 Pair = tuple[str, str]
 
 
-def read_pairs(values: Sequence[str] | None) -> tuple[Pair, ...]:
+def read_pairs(values: Sequence[str]) -> tuple[Pair, ...]:
     """`A,B` options as pairs."""
-    parts = (text.partition(",") for text in values or ())
+    parts = (text.partition(",") for text in values)
     return tuple((first.strip(), second.strip()) for first, _, second in parts)
 
 
-def read_rates(values: Sequence[str] | None) -> float | Mapping[str, float] | None:
+def read_rates(values: Sequence[str]) -> float | Mapping[str, float] | None:
     """`0.3` is one rate for all, `image=0.3` a rate for one modality. Raises UsageError for a mixture and for what is no number."""
     try:
-        if values and len(values) == 1 and "=" not in values[0]:
+        if len(values) == 1 and "=" not in values[0]:
             return float(values[0])
         return {name: float(rate) for name, rate in assignments(values, "--missing-rate").items()} or None
     except ValueError as error:

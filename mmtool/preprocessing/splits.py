@@ -31,6 +31,7 @@ class Split:
     fractions: Annotated[tuple[float, float, float], Option(metavar="TRAIN VALIDATION TEST", panel=SPLITTING)] = (0.8, 0.1, 0.1)
     """Shares of the splits, dealt by the hash of the key."""
     seed: int = 0
+    """Of the hash."""
 
     def __post_init__(self) -> None:
         if len(self.fractions) != 3 or min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):

@@ -37,7 +37,7 @@ class TableOptions:
     """What becomes of features of one name.
 
     They are an error, or their first values count, or their mean."""
-    na: Annotated[tuple[str, ...], Option(metavar="TEXT", read=lambda texts: tuple(texts or ()), panel=TABLES)] = ()
+    na: Annotated[tuple[str, ...], Option(metavar="TEXT", read=tuple, panel=TABLES)] = ()
     """Also means a missing value. Repeatable."""
     censored: Annotated[Literal["missing", "bound"] | None, Option(default="an error", panel=TABLES)] = None
     """What <0.5 and >100 count as."""
