@@ -35,6 +35,27 @@ EXAMPLES = examples(
     "mmtool compare shards/ --encoder image=a/ --encoder text=b/ --label digit --missing-rate 0.7 --methods joint,zeros,ridge -o curves/",
     "mmtool compare shards/ --methods loretta --variant half:loretta:transitive_share=0.5 --steps 2000 -o ablation/",
 )
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME,...", help="Methods with their usual settings.", show_default="none", rich_help_panel=GRID),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME:METHOD:KEY=VALUE,...",
+        help="A method with other settings, as a separate column. Repeatable.",
+        rich_help_panel=GRID,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Trainings side by side, each in a process with its share of the cores. With --minutes, more of them learn less each.",
+        rich_help_panel=GRID,
+    ),
+]
 
 
 @with_config_options
@@ -42,28 +63,10 @@ def compare(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with a train and a held-out split.")],
     output: OutputDirectory,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME,...", help="Methods with their usual settings.", show_default="none", rich_help_panel=GRID),
-    ] = None,
-    variants: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME:METHOD:KEY=VALUE,...",
-            help="A method with other settings, as a separate column. Repeatable.",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
+    methods: Methods = None,
+    variants: Variants = None,
     seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Trainings side by side, each in a process with its share of the cores. With --minutes, more of them learn less each.",
-            rich_help_panel=GRID,
-        ),
-    ] = 1,
+    jobs: Jobs = 1,
     *,
     options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, "preset", "steps", "minutes", "batch_tokens")],
     config: ConfigFile = None,

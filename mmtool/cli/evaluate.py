@@ -40,6 +40,18 @@ EXAMPLES = examples(
     "mmtool evaluate run/ shards/ --task probe --reconstructions -o report/",
     "mmtool evaluate finetuned/ shards/ -o report/",
 )
+MissingRates = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--missing-rate",
+        "--eta",
+        metavar="X",
+        min=0,
+        max=1,
+        help="Of adapters: shares of samples that lose modalities. Repeatable.",
+        show_default="0 to 1",
+    ),
+]
 
 
 @with_config_options
@@ -55,18 +67,7 @@ def evaluate(
     raw: Raw = None,
     reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
     encoders: EncoderSources = None,
-    missing_rates: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--missing-rate",
-            "--eta",
-            metavar="X",
-            min=0,
-            max=1,
-            help="Of adapters: shares of samples that lose modalities. Repeatable.",
-            show_default="0 to 1",
-        ),
-    ] = None,
+    missing_rates: MissingRates = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
