@@ -119,6 +119,8 @@ def test_what_was_given_is_kept_apart_from_defaults() -> None:
         {"candles": None, "servings": None, "size": None},
         {"candles": True, "servings": 3, "size": None},
     ]
+    with pytest.raises(UsageError, match=r"--servings: servings is 0\. Give a whole number from 1 on"):
+        raise run(verb, "--servings", "0").exception or AssertionError
     shown = run(verb, "--help").output
     assert shown.index("--candles") < shown.index("--servings") < shown.index("--size") and "--icing" not in shown
 

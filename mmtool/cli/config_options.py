@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from mmtool.common.arguments import by_modality, names, survival_labels
+from mmtool.common.bounds import check_range
 from mmtool.common.options import Setting, assemble, settings_of
 from mmtool.evaluation.tasks import TASKS
 from mmtool.kinds import schemes_by_kind
@@ -73,9 +74,13 @@ def _options_of(annotation: Any) -> OptionsOf | None:
 
 
 def _read_given(options: OptionsOf, values: dict[str, Any]) -> dict[str, Any]:
-    """Field -> what was given of it, else None. Takes these options out of the values of all."""
-    given = {setting: values.pop(setting.key) for setting in options.settings}
-    return {setting.name: None if value is None else _reader(setting)(value) for setting, value in given.items()}
+    """Field -> what was given of it, else None. Takes these options out of the values of all. Raises UsageError out of bounds."""
+    given: dict[str, Any] = {}
+    for setting in options.settings:
+        value = values.pop(setting.key)
+        given[setting.name] = None if value is None else _reader(setting)(value)
+        check_range(setting.name, given[setting.name], setting.types[0], setting.flag)
+    return given
 
 
 def _read_config(config: type, values: dict[str, Any]) -> Any:
