@@ -73,8 +73,8 @@ def _share(pool: Pool, name: str, names: tuple[str, ...], groups: Sequence[tuple
     """The part of a modality's pool that belongs to one combination: originals are dealt in turn, variants follow theirs."""
     users = [group for group in groups if name in group]
     originals = sorted({original_of(item) for item in pool}, key=lambda key: (uniform(seed, "pool", name, key), key))
-    own = set(originals[users.index(names) :: len(users)])
-    return [item for item in pool if original_of(item) in own]
+    dealt = set(originals[users.index(names) :: len(users)])
+    return [item for item in pool if original_of(item) in dealt]
 
 
 def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
@@ -88,7 +88,8 @@ def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
 
 def _sample(key: str, split: str, common: Mapping[str, Any], sources: Mapping[str, Sample]) -> Sample:
     tokens = {name: item.tokens[name] for name, item in sources.items()}
-    others = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
+    labels = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
     originals = {original_field(name): item.metadata.get(original_field(name)) for name, item in sources.items()}
-    metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **{name: own for name, own in originals.items() if own}}
-    return Sample(key, tokens, {**common, **others}, metadata, split)
+    known = {name: original for name, original in originals.items() if original}
+    metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **known}
+    return Sample(key, tokens, {**common, **labels}, metadata, split)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from mmtool.common.bounds import Count, check_range
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.options import Option
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -150,7 +149,8 @@ class SourceOptions:
     """Of the modality that is read."""
 
     def __post_init__(self) -> None:
-        check_range("clip", self.clip, Count, "--clip")
+        if self.clip is not None and self.clip < 1:
+            raise UsageError(f"a clip of {self.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
