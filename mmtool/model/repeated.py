@@ -31,7 +31,7 @@ class Repeated:
         graph.register_generator_state(self._generator)
         recorder.stream.wait_stream(current)
         with torch.cuda.stream(recorder.stream):
-            graph.capture_begin(*recorder.memory(), capture_error_mode="thread_local")
+            graph.capture_begin(recorder.memory, capture_error_mode="thread_local")
             self._step()
             graph.capture_end()
         current.wait_stream(recorder.stream)
@@ -48,8 +48,10 @@ class _Recorder:
         self.stream = torch.cuda.Stream(device)
         self.last: torch.cuda.CUDAGraph | None = None  # kept, so that its memory is
 
-    def memory(self) -> tuple[Any, ...]:
-        return (self.last.pool(),) if self.last else ()
+    @property
+    def memory(self) -> Any:
+        """The pool of the last recording; None before the first."""
+        return self.last.pool() if self.last else None
 
 
 @lru_cache
