@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mmtool.common.errors import UsageError
 from mmtool.model.sampling import Sampling
+from mmtool.tokenizers.code_values import CodeValues
 
 ByModality = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named
 OTHERS = "*"
@@ -21,7 +20,7 @@ class SamplingParams:
     top_k: int | None = None
     guidance: ByModality = 0.0
 
-    def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
+    def of(self, name: str, code_values: CodeValues | None = None) -> Sampling:
         """How modality `name` is drawn."""
         return Sampling(_setting(self.temperature, name, 1.0), self.top_k, _setting(self.guidance, name, 0.0), code_values)
 

@@ -7,7 +7,7 @@ values are encoded from the values they have.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Annotated, Any, ClassVar
 
@@ -16,8 +16,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mmtool.common.bounds import Bounds, Count
+from mmtool.common.errors import UsageError
 from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
+from mmtool.tokenizers.code_values import CodeValues
 from mmtool.tokenizers.codec import one_thread
+from mmtool.tokenizers.column_types import Types
 from mmtool.tokenizers.fsq import code_usage
 from mmtool.tokenizers.table_rows import (
     SELECTION_SETTINGS,
@@ -29,10 +32,12 @@ from mmtool.tokenizers.table_rows import (
     quantiles,
     select,
     stack,
+    types_in,
 )
 
 SETTINGS = {
     "features": list | tuple,
+    "types": dict,
     "components": Count,
     "n_bins": Bins,
     "clip": Annotated[Number, Bounds(0, 0.5, open_high=True)],
@@ -69,6 +74,7 @@ class TableCodecTokenizer(TableRows):
     edges: np.ndarray
     centres: np.ndarray
     noise: np.ndarray
+    types: Types = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.ordered_codes = int(self.centres.shape[1])
@@ -84,10 +90,11 @@ class TableCodecTokenizer(TableRows):
         rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
         default 0.001), `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row has none:
         half of the components are those that tell these best). Nothing is random. The report's R2 is that of rows
-        kept from a fit. Raises UsageError for settings that make no sense.
+        kept from a fit. Raises UsageError for settings that make no sense, and for columns of categories.
         """
         check_settings(settings, SETTINGS, "table codec")
-        names, clip = list(settings["features"]), float(settings.get("clip", 0.001))
+        names, types, clip = list(settings["features"]), dict(settings.get("types", {})), float(settings.get("clip", 0.001))
+        _refuse_categories(types)
         exact = stack(values)
         rows = exact.astype(np.float32, copy=False)
         kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
@@ -97,11 +104,13 @@ class TableCodecTokenizer(TableRows):
         sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), clip
         guides = [np.asarray(guide, np.float64) for guide in settings.get("guides", ())]
         held = np.arange(len(rows)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        trial = cls(features, dropped, **_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
+        trial = None
+        if held.any():
+            trial = cls(features, dropped, **_learn(rows[~held], *sizes, [guide[~held] for guide in guides]), types=types)
         learned = _learn(rows, *sizes, guides)
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
-        tokenizer = cls(features, dropped, **learned)
+        tokenizer = cls(features, dropped, **learned, types=types)
         tokenizer._check_encodable(exact[:, kept])
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
         tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
@@ -118,9 +127,9 @@ class TableCodecTokenizer(TableRows):
         codes = np.stack(tokens).astype(np.int64)
         return list(self.from_code_values(np.take_along_axis(self.centres, codes.T, axis=1).T))
 
-    def code_values(self) -> np.ndarray:
-        """(K, n_bins) float32: what each code stands for at each place. Decoding is linear in it, so means may be taken here."""
-        return self.centres
+    def code_values(self) -> CodeValues:
+        """What each code stands for at each place. Decoding is linear in it, so means may be taken here."""
+        return CodeValues.of_places(self.centres)
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
         """(N, K) code values, or means of them -> (N, F) float32 rows."""
@@ -132,11 +141,12 @@ class TableCodecTokenizer(TableRows):
         return self.noise
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {name: getattr(self, name) for name in TENSORS}, {"features": list(self.features), "dropped": list(self.dropped)}
+        return {name: getattr(self, name) for name in TENSORS}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), **{name: tensors[name] for name in TENSORS})
+        parts = {name: tensors[name] for name in TENSORS}
+        return cls(tuple(settings["features"]), tuple(settings["dropped"]), **parts, types=types_in(settings))
 
     def _tolerance(self) -> np.ndarray:
         """A whole standard deviation of clipped values: what is larger than they are by so much counts as the largest of them anyway."""
@@ -171,6 +181,15 @@ class TableCodecTokenizer(TableRows):
     def _noise(self, rows: np.ndarray) -> np.ndarray:
         error = np.clip(rows, self.low, self.high) - np.stack(self.decode(self.encode(list(rows))))
         return np.sqrt(column_means(error.astype(np.float64) ** 2)).astype(np.float32)
+
+
+def _refuse_categories(types: Types) -> None:
+    """Raise UsageError for columns that have no principal components."""
+    names = [name for name, column in types.items() if column.categories]
+    if names:
+        what = f"components are of numbers, and {', '.join(map(repr, names[:5]))} {'holds' if len(names) == 1 else 'hold'} categories."
+        fix = "Add --scheme bins, or leave them out (--column-type NAME=skip) and tokenize them as a table of their own."
+        raise UsageError(what, where="--scheme codec", fix=fix)
 
 
 @threadpool_limits.wrap(limits=1)

@@ -1,11 +1,14 @@
 """How tables are read: what separates their columns, which way they lie, and what their cells say."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.delimited import DELIMITERS, TAB
+from mmtool.tokenizers.column_types import ColumnType, Types, declared
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,10 @@ class TableOptions:
     na: further spellings of a missing value.
     censored: values such as `<0.5` are an error, or missing, or count as their bound.
     decimal: the character between the digits of a number. thousands: numbers have separators between thousands (`1,234.5`).
-    features: names of those that are known; they tell which way a table lies.
+    column_types: name of a column -> its type, in the words of `tokenizers.column_types.declared`. Default: what its cells say.
+    unseen: categories that a fitted tokenizer does not know are an error, or missing.
+    features: names of those that are known; they tell which way a table lies. known: types of those that are no numbers, None where that
+        is to be recognised.
     """
 
     delimiter: str | None = None
@@ -33,7 +39,15 @@ class TableOptions:
     censored: Literal["missing", "bound"] | None = None
     decimal: Literal[".", ","] = "."
     thousands: bool = False
+    column_types: Mapping[str, str] = field(default_factory=dict)
+    unseen: Literal["error", "missing"] = "error"
     features: tuple[str, ...] = ()
+    known: Types | None = None
+
+    @cached_property
+    def declared(self) -> dict[str, ColumnType]:
+        """Name -> declared type."""
+        return {name: declared(text, "--column-type") for name, text in self.column_types.items()}
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
@@ -42,3 +56,4 @@ class TableOptions:
                 fix = f"Give one character, or one of {', '.join(DELIMITERS)}."
                 raise UsageError(f"{self.delimiter!r} is no delimiter.", where="--delimiter", fix=fix)
             object.__setattr__(self, "delimiter", mark)
+        assert self.declared is not None  # what is no type is refused at once
