@@ -62,4 +62,5 @@ def _predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:
     for start in range(0, len(draws), size):
         part = draws[start : start + size]
         rows = np.stack(tokenizer.decode([codes for of_row in part for codes in of_row])).reshape(len(part), len(part[0]), 1, -1)
-        yield (rows + offsets).reshape(len(part), -1, rows.shape[-1])
+        on_scale = tokenizer.scaled(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) + offsets
+        yield tokenizer.unscaled(on_scale.reshape(-1, rows.shape[-1])).reshape(len(part), -1, rows.shape[-1])

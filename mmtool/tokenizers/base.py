@@ -90,7 +90,7 @@ class ValueCodes(Protocol):
         ...
 
     def residual(self) -> np.ndarray:
-        """(F,) standard deviation of what the codes do not hold."""
+        """(F,) standard deviation of what the codes do not hold, on the tokenizer's scale."""
         ...
 
 

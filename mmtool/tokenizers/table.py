@@ -11,23 +11,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmtool.tokenizers.base import Bins, Positions, check_settings
-from mmtool.tokenizers.code_values import CodeValues
-from mmtool.tokenizers.column_types import Types
+from mmtool.tokenizers.code_values import CodeValues, OneHot
+from mmtool.tokenizers.column_types import NUMBER, Types
+from mmtool.tokenizers.scalings import Scaling
 from mmtool.tokenizers.table_rows import (
     MAX_ROUNDING,
     SELECTION_SETTINGS,
     TableRows,
     centre_and_scale,
-    check_rounding,
+    choose_columns,
     fit_quality,
     quantiles,
-    select,
-    stack,
+    scaling_in,
     types_in,
 )
 
 MANY_FEATURES = 2000  # as bins: the cost of attention grows with the square of the tokens
-SETTINGS = {"features": list | tuple, "types": dict, "n_bins": Bins, **SELECTION_SETTINGS}
+SETTINGS = {"n_bins": Bins, **SELECTION_SETTINGS}
 
 
 @dataclass
@@ -35,7 +35,8 @@ class TableTokenizer(TableRows):
     """Rows (F,) float32, NaN where a value is missing <-> (F,) codes: 0..n_bins-1 are bins, n_bins is missing, then categories follow.
 
     edges (F, n_bins - 1): a value belongs to the bin of the first edge that is not below it; +inf where a feature has fewer bins.
-    centres (F, n_bins): what a bin decodes to; bins that a feature does not use repeat its last one. Features of categories have none.
+    centres (F, n_bins): what a bin decodes to, on the scale of `scaling`; bins that a feature does not use repeat its last one. Features
+    of categories have none.
     """
 
     scheme: ClassVar[str] = "bins"
@@ -44,6 +45,7 @@ class TableTokenizer(TableRows):
     edges: np.ndarray
     centres: np.ndarray
     types: Types = field(default_factory=dict)
+    scaling: Scaling = field(default_factory=Scaling)
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.n_bins + 1 + int(self.one_hot.counts.max(initial=0))
@@ -51,15 +53,16 @@ class TableTokenizer(TableRows):
         self.shape: tuple[int, ...] | None = (len(self.features),)
         self.positions: Positions = "set"
         self.report: dict[str, Any] = {}
+        self.hints: list[str] = []
 
     @property
     def advice(self) -> str | None:
-        """What to do where rows are too long to train on."""
-        count = len(self.features)
-        if count <= MANY_FEATURES:
-            return None
-        fix = "--scheme codec --set components=64 makes 64 of them, --set max_features=500 keeps 500."
-        return f"{count:,} features are {count:,} tokens of each sample, too many to train on within reason: {fix}"
+        """What to do where rows are too long to train on, or seem to be on another scale."""
+        hints, count = list(self.hints), len(self.features)
+        if count > MANY_FEATURES:
+            fix = "--scheme codec --set components=64 makes 64 of them, --set max_features=500 keeps 500."
+            hints.append(f"{count:,} features are {count:,} tokens of each sample, too many to train on within reason: {fix}")
+        return " ".join(hints) or None
 
     @property
     def n_bins(self) -> int:
@@ -70,38 +73,35 @@ class TableTokenizer(TableRows):
         """Learn bins from training rows.
 
         Settings: `features` (names of the columns of `values`, required), `types` (of those that are no numbers, by name), `n_bins`
-        (default 32), `min_present` (leave out features with a smaller share of values, default 0), `max_features` (keep only those that
-        vary most, and categories; default all). Nothing is random; `seed` is there because every tokenizer has one. Raises UsageError for
-        settings that make no sense.
+        (default 32), `scale` of numbers (`linear`, the default, `log1p` or `rank`), `min_present` (leave out features with a smaller share
+        of values, default 0), `max_features` (keep only those that vary most on the scale, and categories; default all). Nothing is
+        random; `seed` is there because every tokenizer has one. Raises UsageError for settings that make no sense.
         """
         check_settings(settings, SETTINGS, "table")
-        names, types, n_bins = list(settings["features"]), dict(settings.get("types", {})), int(settings.get("n_bins", 32))
-        exact = stack(values)
-        rows = exact.astype(np.float32, copy=False)
-        categorical = np.array([bool(types[name].categories) if name in types else False for name in names])
-        kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"), categorical)
-        features, rows, amounts = tuple(names[i] for i in kept), rows[:, kept], np.where(categorical[kept], np.nan, rows[:, kept])
-        check_rounding(exact[:, kept], features)
-        edges = quantile_edges(amounts, n_bins)
-        dropped = tuple(sorted(set(names) - set(features)))
-        tokenizer = cls(features, dropped, edges, np.zeros((len(kept), n_bins), np.float32), types)
-        codes = tokenizer._bin(rows)
+        chosen = choose_columns(values, settings)
+        n_bins = int(settings.get("n_bins", 32))
+        one_hot = OneHot([chosen.types.get(name, NUMBER) for name in chosen.features])
+        amounts = np.where(one_hot.categorical, np.nan, chosen.scaled)
+        edges, centres = quantile_edges(amounts, n_bins), np.zeros((len(chosen.features), n_bins), np.float32)
+        tokenizer = cls(chosen.features, chosen.dropped, edges, centres, chosen.types, chosen.scaling)
+        codes = tokenizer._bin(chosen.scaled)
         tokenizer.centres = bin_means(amounts, codes, n_bins)
-        tokenizer._check_encodable(exact[:, kept])
-        tokenizer.report = tokenizer._measure(rows, codes)
+        tokenizer._check_encodable(chosen.exact)
+        tokenizer.report, tokenizer.hints = tokenizer._measure(chosen.rows, codes), chosen.hints
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Rows in the order of `features` -> (F,) codes each. Raises DataError for a category that there is not."""
-        return list(self._bin(self._stacked(values))) if len(values) else []
+        return list(self._bin(self.scaled(self._stacked(values)))) if len(values) else []
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes -> rows (F,) float32, NaN where missing, and where a code does not exist."""
-        return [self._values[np.arange(len(self.features)), np.asarray(row, np.int64)] for row in tokens]
+        places = np.arange(len(self.features))
+        return list(self.unscaled(np.stack([self._values[places, np.asarray(row, np.int64)] for row in tokens]))) if len(tokens) else []
 
     @cached_property
     def _values(self) -> np.ndarray:
-        """(F, vocabulary_size) float32: the value of each code, NaN for missing and for what does not exist."""
+        """(F, vocabulary_size) float32: the value of each code on the scale, NaN for missing and for what does not exist."""
         values = np.full((len(self.features), self.vocabulary_size), np.nan, np.float32)
         values[:, : self.n_bins] = self.centres
         places = np.arange(self.vocabulary_size - self.n_bins - 1)
@@ -123,28 +123,29 @@ class TableTokenizer(TableRows):
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
         """(N, W) means of code values -> (N, F) rows: values of the features, and the most probable categories."""
-        return self.one_hot.decode(values).astype(np.float32)
+        return self.unscaled(self.one_hot.decode(values).astype(np.float32))
 
     def residual(self) -> np.ndarray:
         """(F,) standard deviation of what the codes do not hold: bins lose next to nothing."""
         return np.zeros(len(self.features), np.float32)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"edges": self.edges, "centres": self.centres}, self._columns()
+        return {"edges": self.edges, "centres": self.centres, **self.scaling.tensors()}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), tensors["edges"], tensors["centres"], types_in(settings))
+        names = tuple(settings["features"]), tuple(settings["dropped"])
+        return cls(*names, tensors["edges"], tensors["centres"], types_in(settings), scaling_in(tensors, settings))
 
     def _tolerance(self) -> np.ndarray:
         """Ten times what fitting takes, for bins deviate less than the values in them."""
-        return 10 * MAX_ROUNDING * self.centres.std(1, dtype=np.float64)
+        return 10 * MAX_ROUNDING * self.unscaled(self.centres.T).std(0, dtype=np.float64)
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.centres.min(1), self.centres.max(1)
+        return self.unscaled(self.centres.min(1)[None])[0], self.unscaled(self.centres.max(1)[None])[0]
 
     def _bin(self, rows: np.ndarray) -> np.ndarray:
-        """(N, F) values -> (N, F) codes."""
+        """(N, F) values on the scale -> (N, F) codes."""
         codes = np.full(rows.shape, self.n_bins, np.uint16)
         for feature, edges in enumerate(self.edges):
             column = rows[:, feature]

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,21 +16,32 @@ from mmtool.common.storage import write_bytes
 from mmtool.tokenizers.base import Number, Positions
 from mmtool.tokenizers.code_values import OneHot
 from mmtool.tokenizers.column_types import NUMBER, Types, from_json
+from mmtool.tokenizers.scalings import SCALINGS, Scaling, in_columns, look_like_counts, scaled, scaling_named
 
 KEY_COLUMN = "key"
 SINGLE_PRECISION_INTEGERS = 1 << 24  # float32 holds all integers up to it
 MAX_REACH = 1.0  # of its range, from the middle of it, that a value of a new row may lie away
 LEAST_DEVIATION = 1e-12  # of a column's mean, by which equal numbers differ from theirs
+COUNTS_ADVICE = (
+    "the numbers look like counts, the largest of which weigh more than all others; --scale log1p takes their logarithms, --scale rank "
+    "their ranks, and --scale linear leaves them as they are."
+)
 MAX_ROUNDING = 0.001  # of the standard deviation of a column
 ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
-SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_features": Annotated[int | None, Bounds(1)]}  # of `select`
+SELECTION_SETTINGS = {  # of `choose_columns`
+    "features": list | tuple,
+    "types": dict,
+    "scale": str,
+    "min_present": Annotated[Number, Bounds(0, 1)],
+    "max_features": Annotated[int | None, Bounds(1)],
+}
 
 
 class TableRows:
     """Rows (F,) float32 of named features, NaN where a value is missing.
 
     features: names, in the order of the values; dropped: columns of the training table that are left out on purpose. types: of the
-    columns that are no numbers, by name.
+    columns that are no numbers, by name. scaling: of the columns that are.
     """
 
     kind: ClassVar[str] = "table"
@@ -37,6 +49,20 @@ class TableRows:
     features: tuple[str, ...]
     dropped: tuple[str, ...]
     types: Types
+    scaling: Scaling
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """The places of the features that are numbers."""
+        return np.flatnonzero([name not in self.types for name in self.features])
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """(N, F) rows -> the same with numbers on the tokenizer's scale. Raises DataError for one that has no place there."""
+        return scaled(self.scaling, rows, self._numbers, self.features)
+
+    def unscaled(self, rows: np.ndarray) -> np.ndarray:
+        """The inverse of `scaled`."""
+        return in_columns(self.scaling.invert, rows, self._numbers)
 
     @cached_property
     def one_hot(self) -> OneHot:
@@ -78,9 +104,10 @@ class TableRows:
         return _write_csv([KEY_COLUMN, *names], keys, cells, path)
 
     def _columns(self) -> dict[str, Any]:
-        """Names and types for `state`; without types, bytes are those of before there were any."""
+        """Names, types and scale for `state`; where all are numbers as they are, nothing is said of it, as before there was more."""
         types = {"types": {name: column.to_json() for name, column in sorted(self.types.items())}} if self.types else {}
-        return {"features": list(self.features), "dropped": list(self.dropped), **types}
+        scaling = {"scale": self.scaling.name} if self.scaling.name != Scaling.name else {}
+        return {"features": list(self.features), "dropped": list(self.dropped), **types, **scaling}
 
     def _num_categories(self) -> dict[str, int]:
         """For a report: how many features hold categories, if any."""
@@ -88,7 +115,7 @@ class TableRows:
         return {"categorical_features": count} if count else {}
 
     def _tolerance(self) -> np.ndarray:
-        """(F,) by how much single precision may round a value, NaN where it does not matter."""
+        """(F,) by how much single precision may round a value, NaN where it does not matter, as to logarithms."""
         raise AssertionError("every tokenizer of tables has its own")
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +158,55 @@ class TableRows:
         return row
 
 
+@dataclass(frozen=True)
+class ChosenColumns:
+    """What a tokenizer is fitted to: rows (N, F) float32 of the features that are kept, `scaled` as well, and `exact` where they are in
+    double precision for a reason. dropped: the other columns; types: of all that are no numbers; hints: what to say of the numbers."""
+
+    features: tuple[str, ...]
+    dropped: tuple[str, ...]
+    types: Types
+    scaling: Scaling
+    rows: np.ndarray
+    scaled: np.ndarray
+    exact: np.ndarray
+    hints: list[str]
+
+
+def choose_columns(values: Sequence[np.ndarray], settings: Mapping[str, Any]) -> ChosenColumns:
+    """By the settings `features`, `types`, `scale`, `min_present` and `max_features`. Raises UsageError for a scale that there is not, and
+    where no column is left, DataError for values that single precision rounds too much or that have no place on the scale."""
+    names, types = list(settings["features"]), dict(settings.get("types", {}))
+    exact = stack(values)
+    rows = exact.astype(np.float32, copy=False)
+    categorical = np.array([name in types and bool(types[name].categories) for name in names])
+    numbers = np.flatnonzero([name not in types for name in names])
+    scaling = scaling_named(settings.get("scale", Scaling.name)).fit(rows[:, numbers])
+    on_scale = scaled(scaling, rows, numbers, names)
+    kept = select(on_scale, float(settings.get("min_present", 0.0)), settings.get("max_features"), categorical)
+    features = tuple(names[i] for i in kept)
+    check_rounding(exact[:, kept], features)
+    counts = "scale" not in settings and look_like_counts(rows[:, np.intersect1d(numbers, kept)])
+    return ChosenColumns(
+        features=features,
+        dropped=tuple(sorted(set(names) - set(features))),
+        types=types,
+        scaling=scaling.of_columns(np.flatnonzero(np.isin(numbers, kept))),
+        rows=rows[:, kept],
+        scaled=on_scale[:, kept],
+        exact=exact[:, kept],
+        hints=[COUNTS_ADVICE] if counts else [],
+    )
+
+
 def types_in(settings: Mapping[str, Any]) -> Types:
     """The types that `TableRows._columns` wrote."""
     return {name: from_json(record) for name, record in settings.get("types", {}).items()}
+
+
+def scaling_in(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Scaling:
+    """The scaling that `TableRows._columns` and `Scaling.tensors` wrote."""
+    return SCALINGS[settings.get("scale", Scaling.name)].from_tensors(tensors)
 
 
 def stack(values: Sequence[np.ndarray]) -> np.ndarray:
