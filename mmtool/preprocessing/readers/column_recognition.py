@@ -3,7 +3,7 @@
 1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell.
 2. Else one of true and false, or of yes and no, holds truth values.
 3. Else one of dates as ISO 8601 writes them (2021-03-31) holds dates.
-4. Else it holds categories: at most 50 of them, some of which occur more than once.
+4. Else it holds categories: at most 50 of them, at least one of which occurs more than once.
 
 Where this would be a guess, as for names of samples or dates such as 1/2/21, the column is refused, with the options that say what it is.
 """
@@ -25,7 +25,7 @@ Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows wi
 LOOKED_AT_CELLS, LEAST_ROWS = 1_000_000, 200  # by which it is seen what columns hold
 DASHES = frozenset({"-", "--", "---", "'--", ".", "?"})
 MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recognised and where they are declared
-LEAST_NAMES = 3  # cells that make names of a column where all differ
+LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
 PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
 SHOWN = 3  # cells or columns in a message
 
@@ -55,7 +55,9 @@ class _Cells:
         if small <= PLAIN_TRUTH and any(small <= set(pair) for pair in TRUTH_VALUES):
             return Boolean(())
         days = [Date().read(word) for word in self.words]
-        return Category() if None in days else Date(timed=any(day and day % 1 for day in days))
+        if None not in days:
+            return Date(timed=any(day and day % 1 for day in days))
+        return NUMBER if len(self.words) == self.words.total() < LEAST_NAMES else Category()
 
 
 def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[str, ColumnType]:

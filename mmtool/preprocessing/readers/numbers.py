@@ -18,7 +18,7 @@ THOUSANDS = {
     ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
     ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
 }  # by decimal mark
-INFINITE = re.compile(r"[-+]?inf(inity)?", re.IGNORECASE)
+STRANGE = re.compile(r"[-+]?(inf(inity)?|0x[0-9a-f]+|\d+(_\d+)+)", re.IGNORECASE)  # as programs write numbers
 COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
@@ -66,7 +66,7 @@ class Numbers:
         if self.number(cell) is not None or isinstance(cell, float):
             return True
         text = str(cell).strip()
-        return any(pattern.fullmatch(text) for pattern in (NUMBER, CENSORED, INFINITE, COMMA_WITHIN, *THOUSANDS.values()))
+        return any(pattern.fullmatch(text) for pattern in (NUMBER, CENSORED, STRANGE, COMMA_WITHIN, *THOUSANDS.values()))
 
     def problem(self, cell: Any) -> tuple[str, str]:
         """What is wrong with a cell that is no number, and what to do."""
