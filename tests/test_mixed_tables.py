@@ -16,7 +16,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.metrics.columns import compare_columns
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions
-from mmtool.preprocessing.tokenize import tokenize
+from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
 from mmtool.tokenizers.base import from_bytes, to_bytes
 from mmtool.tokenizers.code_values import OneHot
 from mmtool.tokenizers.column_types import NUMBER, Boolean, Category, Date, Ordinal
@@ -191,3 +191,27 @@ def test_annotated_files_hold_numbers_only(filled: Path, mmtool: Mmtool) -> None
     asked = ("--have", "genes", "--want", "clinical", "--format", "h5ad", "-o", filled / "no")
     refused = mmtool("impute", filled / "commutative", filled / "shards", "--split", "test", *asked)
     assert refused.code == 2 and "'stage'" in refused.err and not (filled / "no").exists()
+
+
+def test_types_and_unseen_categories_on_the_command_line(filled: Path, mmtool: Mmtool) -> None:
+    table, tokens = filled / "clinical.csv", filled / "again.tar"
+    types = ("--column-type", "grade=low<mid<high", "--column-type", "visit=skip")
+    assert mmtool("tokenize", "table", table, "--fit", *types, "--scale", "rank", "-o", tokens).code == 0
+    assert find_tokenizer(tokens, "table").types.keys() == {"stage", "smoker", "grade"}  # type: ignore[attr-defined]
+    new = filled / "new.csv"
+    new.write_text(table.read_text().replace(",II,", ",IV,"))
+    again = ("tokenize", "table", new, "--tokenizer", tokens, "--column-type", "visit=skip", "-o", filled / "new.tar")
+    refused = mmtool(*again)
+    assert refused.code == 1 and "'IV'" in refused.err and "--unseen missing" in refused.err
+    other = mmtool(*again, "--column-type", "stage=number")
+    assert other.code == 1 and "takes the column 'stage' for a category, not for a number" in other.err
+    taken = mmtool(*again, "--unseen", "missing")
+    assert taken.code == 0 and "count as missing: 'IV'" in taken.err
+
+
+def test_types_are_of_tables_with_samples_in_rows(tmp_path: Path, mmtool: Mmtool) -> None:
+    (tmp_path / "m.csv").write_text("gene,s1,s2,s3\nTP53,1,2,3\nEGFR,4,5,6\n")
+    refused = mmtool(
+        "tokenize", "table", tmp_path / "m.csv", "--transpose", "--column-type", "s1=category", "--fit", "-o", tmp_path / "m.tar"
+    )
+    assert refused.code == 2 and "samples in rows" in refused.err and not (tmp_path / "m.tar").exists()
