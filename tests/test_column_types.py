@@ -196,3 +196,8 @@ def test_features_of_one_name_that_hold_no_numbers_are_not_made_one(tmp_path: Pa
 def test_ordinals_and_dates_are_written_as_they_are(tmp_path: Path) -> None:
     assert Ordinal(("low", "mid", "high")).write(1.6) == "high" and Date().write(18717.4) == "2021-03-31"
     assert Date(timed=True).write(18717.4375) == "2021-03-31T10:30"
+
+
+def test_rows_share_the_names_of_their_columns(tmp_path: Path) -> None:
+    first, second = read(table(tmp_path, x=list("aba"), y=range(3)))[:2]
+    assert first.value[1] is second.value[1]

@@ -39,9 +39,9 @@ def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTI
 
 
 def table_layers(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
-    """(N, F) means under the name "", and with several draws their quantiles q05 ... q95."""
+    """(N, F) means under the name "", and with several draws of numbers their quantiles q05 ... q95."""
     layers = {"": mean_rows(tokenizer, draws, expected)}
-    if len(draws[0]) > 1:
+    if len(draws[0]) > 1 and not tokenizer.one_hot.categorical.all():
         layers |= {f"q{round(100 * share):02d}": rows for share, rows in zip(QUANTILES, quantile_rows(tokenizer, draws), strict=True)}
     return layers
 

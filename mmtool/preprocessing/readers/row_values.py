@@ -40,8 +40,12 @@ class RowValues:
             place = values.index(None)
             what, fix = self._problem(chosen[place], typed.get(place), numbers)
             raise DataError(f"the column {self.header[self.places[place]]!r} holds {shown(chosen[place])}, {what}", where=where, fix=fix)
-        row = self.features.merged(np.array(values, np.float64))
-        return in_single_precision(row, Header(self.features.names, self.types), where)
+        return in_single_precision(self.features.merged(np.array(values, np.float64)), self._names, where)
+
+    @cached_property
+    def _names(self) -> Header:
+        """The same for all rows: wide tables have many names."""
+        return Header(self.features.names, self.types)
 
     @cached_property
     def _typed(self) -> dict[int, ColumnType]:
