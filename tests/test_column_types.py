@@ -102,6 +102,13 @@ def test_what_is_skipped_is_no_feature(tmp_path: Path) -> None:
     assert items[0].value[1] == ("y",) and items[2].value[0].tolist() == [3]
 
 
+def test_further_spellings_of_missing_are_no_categories(tmp_path: Path) -> None:
+    assert type_of(tmp_path, ["a", "b", "a", "-9"]) == Category(("-9", "a", "b"))
+    path = table(tmp_path, x=["a", "b", "a", "-9"], y=range(4))
+    items = read(path, na=("-9.0",))
+    assert types_of(items[0].value[1]) == {"x": Category(("a", "b"))} and math.isnan(items[3].value[0][0])
+
+
 @pytest.mark.parametrize("declared", ["text", "category:a", "a<", "a<a", "date:", ""])
 def test_what_is_no_type_is_refused(declared: str) -> None:
     with pytest.raises(UsageError, match="is no type of a column") as refused:

@@ -153,7 +153,7 @@ def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[i
 
 def is_missing(word: str, options: TableOptions, categories: Iterable[str] = ()) -> bool:
     """Whether a cell of a column that holds no numbers says that a value is missing."""
-    return word in MISSING or word in options.na or (word in DASHES and (word != "-" or "+" not in categories))
+    return word in MISSING or word in map(name_of, options.na) or (word in DASHES and (word != "-" or "+" not in categories))
 
 
 def _cells(rows: Rows) -> Iterator[Sequence[Any]]:
