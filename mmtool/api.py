@@ -9,6 +9,7 @@ in memory:
         imputed.values[0]  # (H, W, C) uint8, the most consistent draw
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,10 @@ PathLike = str | Path
 class Imputed:
     """Draws of one missing modality of one sample, the best first.
 
-    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32,
-    trajectories as streams by name. log_likelihood: mean nats per token of each draw. consistency: mean nats per token of the given
-    modalities under each draw, None where it was not asked for or nothing given has a likelihood.
+    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32
+    (see `mmtool.tokenizers.column_types` for columns that hold no numbers), trajectories as streams by name. log_likelihood: mean nats
+    per token of each draw. consistency: mean nats per token of the given modalities under each draw, None where it was not asked for or
+    nothing given has a likelihood.
     """
 
     key: str
@@ -62,8 +64,8 @@ class Run:
     def encode(self, values: Mapping[str, Sequence[Any]], keys: Sequence[str] | None = None) -> list[Sample]:
         """Raw values by modality -> samples: the i-th value of each modality belongs to the i-th sample; None is a missing modality.
 
-        Values: images (H, W, C) uint8, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature: number},
-        trajectories as {stream: (steps, ...)}. keys: of the samples (default: 0, 1, ...).
+        Values: images (H, W, C) uint8, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature: number} (of
+        categories, dates and the like their text), trajectories as {stream: (steps, ...)}. keys: of the samples (default: 0, 1, ...).
         Raises UsageError for a modality that the run does not know, DataError for lists of different lengths and values that the
         modality's tokenizer cannot read.
         """
@@ -77,8 +79,9 @@ class Run:
         for name, column in values.items():
             self._known(name)
             holding = [(sample, value) for sample, value in zip(samples, column, strict=True) if value is not None]
-            items = [Item(sample.key, _raw(value), {}, sample.key, where=sample.key) for sample, value in holding]
-            for (sample, _), tokens in zip(holding, Encoder(self.imputer.tokenizers[name], name)(items), strict=True):
+            tokenizer = self.imputer.tokenizers[name]
+            items = [Item(sample.key, _raw(value, tokenizer, sample.key), {}, sample.key, where=sample.key) for sample, value in holding]
+            for (sample, _), tokens in zip(holding, Encoder(tokenizer, name)(items), strict=True):
                 if tokens is not None:
                     sample.tokens[name] = tokens
         return samples
@@ -230,8 +233,19 @@ def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _raw(value: Any) -> Any:
-    """A row {feature: number} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
-    if isinstance(value, Mapping) and all(np.ndim(number) == 0 for number in value.values()):
-        return np.array(list(value.values()), np.float32), tuple(value)
+def _raw(value: Any, tokenizer: Any, where: str) -> Any:
+    """A row {feature: number or text} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
+    if isinstance(value, Mapping) and all(np.ndim(cell) == 0 for cell in value.values()):
+        return np.array([_number(name, cell, tokenizer, where) for name, cell in value.items()], np.float32), tuple(value)
     return value
+
+
+def _number(name: str, cell: Any, tokenizer: Any, where: str) -> float:
+    """The number of a cell, NaN where it is None. Raises DataError for text that the column cannot hold."""
+    if not isinstance(cell, str | bool):
+        return math.nan if cell is None else float(cell)
+    column = getattr(tokenizer, "types", {}).get(name)
+    number = column.read(str(cell)) if column is not None else None
+    if number is None:
+        raise DataError(f"the column {name!r} cannot hold {cell!r}.", where=where, fix="Give a value that its tokenizer knows, or None.")
+    return float(number)

@@ -17,6 +17,7 @@ from mmtool.model.masks import attention_mask
 from mmtool.model.ordinal import level_values
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
+from mmtool.tokenizers.code_values import CodeValues
 
 LENGTH, LEVELS = 5, 8
 
@@ -99,6 +100,7 @@ def test_every_method_gives_expected_values(name: str) -> None:
     if isinstance(made, Retrieving):
         made.use_gallery(samples(4))
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
-    found = made.impute(model, samples(), ImputationRequest(["a"], "b", Sampling(code_values=values), 3), torch.Generator().manual_seed(0))
+    request = ImputationRequest(["a"], "b", Sampling(code_values=CodeValues.of_places(values)), 3)
+    found = made.impute(model, samples(), request, torch.Generator().manual_seed(0))
     assert found.expected is not None and found.expected.shape == (18, LENGTH)
     assert np.abs(found.expected).max() < values.max()

@@ -27,8 +27,7 @@ def told(tokenizer: TableCodecTokenizer) -> float:
     """R2 with which new rows' code values tell the other table, by least squares on those of training."""
     values = []
     for seed in (0, 1):
-        codes = np.stack(tokenizer.encode(list(linked_rows(seed)[0]))).astype(np.int64)
-        values.append(np.take_along_axis(tokenizer.code_values(), codes.T, axis=1).T)
+        values.append(tokenizer.code_values().of(np.stack(tokenizer.encode(list(linked_rows(seed)[0])))))
     weights = np.linalg.lstsq(values[0], linked_rows(0)[1], rcond=None)[0]
     true = linked_rows(1)[1]
     return float(1 - ((true - values[1] @ weights) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())

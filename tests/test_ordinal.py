@@ -13,6 +13,7 @@ from mmtool.model.losses import loss_sums
 from mmtool.model.ordinal import level_values
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape, Transformer
+from mmtool.tokenizers.code_values import CodeValues
 
 LENGTH, LEVELS = 6, 12
 
@@ -78,7 +79,8 @@ def test_expectations_are_means_of_draws() -> None:
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
     values[0, -1] = np.nan
     prompts = [conditional_document(model.layout, linked_samples(1, 3)[0], [], "a")]
-    made = generate(model, prompts, 1, sampling=Sampling(code_values=values), generator=torch.Generator().manual_seed(0), draws=4000)
+    sampling = Sampling(code_values=CodeValues.of_places(values))
+    made = generate(model, prompts, 1, sampling=sampling, generator=torch.Generator().manual_seed(0), draws=4000)
     assert made.expected is not None and made.expected.shape == (4000, LENGTH)
     drawn = np.array([values[np.arange(LENGTH), codes] for codes in made.codes])
     np.testing.assert_allclose(np.nanmean(drawn, 0), made.expected.mean(0), atol=0.15)

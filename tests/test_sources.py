@@ -302,7 +302,7 @@ def test_parquet_tables(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("id,a\n,1\n", "empty key"),
         ('id,a\nx,"1\n', "the CSV is malformed"),
-        ("id\nx\n", "no column of numbers"),
+        ("id\nx\n", "no column besides key and labels"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, content: str, message: str) -> None:

@@ -94,10 +94,10 @@ def test_one_outlier_does_not_bend_the_axes() -> None:
 def test_codes_of_a_component_ascend_and_decoding_is_linear_in_their_values() -> None:
     tokenizer = fit(wide_rows(), components=3, n_bins=8)
     assert isinstance(tokenizer, ValueCodes) and tokenizer.ordered_codes == 8
-    values = tokenizer.code_values()
-    assert values.shape == (3, 8) and (np.diff(values, axis=1) > 0).all()
+    code_values = tokenizer.code_values()
+    assert code_values.values.shape == (3, 8) and (np.diff(code_values.values, axis=1) > 0).all()
     tokens = [np.array([3, 4, 2]), np.array([5, 3, 4])]
-    mean = tokenizer.from_code_values(np.stack([values[np.arange(3), codes] for codes in tokens]).mean(0)[None])[0]
+    mean = tokenizer.from_code_values(code_values.of(np.stack(tokens)).mean(0)[None])[0]
     np.testing.assert_allclose(mean, np.mean(tokenizer.decode(tokens), 0), rtol=1e-4)
 
 

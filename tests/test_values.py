@@ -18,6 +18,7 @@ from mmtool.methods.base import Method
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.code_values import CodeValues
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
 from mmtool.training.fit_values import _useful, fit_values
 
@@ -105,7 +106,7 @@ def test_a_damaged_file_is_named() -> None:
 
 def test_a_missing_value_counts_as_the_mean_of_its_place() -> None:
     table = np.array([[1.0, 3.0, np.nan], [5.0, 7.0, np.nan]])
-    found = ValueDecoder({"a": table}).values("a", [np.array([2, 1], np.uint16)])
+    found = ValueDecoder({"a": CodeValues.of_places(table)}).values("a", [np.array([2, 1], np.uint16)])
     np.testing.assert_allclose(found, [[2.0, 7.0]])
 
 
@@ -113,8 +114,8 @@ def test_hidden_states_are_read_only_where_they_help() -> None:
     random = np.random.default_rng(0)
     given, telling = random.normal(size=(300, 2)).astype(np.float32), random.normal(size=(300, 2)).astype(np.float32)
     target = given + 2 * telling
-    assert _useful(given, telling, target, EPOCHS, 0)[1].shape == (300, 2)
-    assert _useful(given, random.normal(size=(300, 30)).astype(np.float32), given, EPOCHS, 0)[1].shape == (300, 0)
+    assert _useful(given, telling, target, np.ones(target.shape[1]), EPOCHS, 0)[1].shape == (300, 2)
+    assert _useful(given, random.normal(size=(300, 30)).astype(np.float32), given, np.ones(given.shape[1]), EPOCHS, 0)[1].shape == (300, 0)
 
 
 @pytest.mark.thorough
@@ -142,7 +143,7 @@ class Told:
 def matched(rows_a: np.ndarray, rows_c: np.ndarray, said: np.ndarray, told: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """Scores of donors c for samples a, where only a is told from c; codes count in hundredths, the last one is missing."""
     table = np.append(np.arange(0, 1000) / 100, np.nan)[None].repeat(rows_a.shape[1], 0)
-    decoder = ValueDecoder({"a": table, "c": table})
+    decoder = ValueDecoder(dict.fromkeys("ac", CodeValues.of_places(table)))
     decoder.directions[("c",), "a"] = Told(said, told)  # type: ignore[assignment]
     decoder.moments = {"a": moments}
     samples = [Sample(str(i), {"a": codes}) for i, codes in enumerate(rows_a)]
@@ -177,6 +178,6 @@ def test_a_constant_column_of_which_noise_is_said_changes_no_choice() -> None:
 
 
 def test_moments_are_of_the_data_not_of_the_code_book() -> None:
-    decoder = ValueDecoder({"a": np.array([[0.0, 1.0, 100.0, np.nan]])})
+    decoder = ValueDecoder({"a": CodeValues.of_places(np.array([[0.0, 1.0, 100.0, np.nan]]))})
     decoder.note_moments("a", [np.array([code]) for code in (0, 1, 1, 0, 3)])
     np.testing.assert_allclose(decoder.moments["a"], [[0.5], [0.25]])

@@ -15,7 +15,7 @@ OF_ONE_KIND: tuple[str, ...] = ("--name", *SETTINGS, "--guide", "--augment", "--
 OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
 OF_TABLES = ("--delimiter", "--layer", "--mod")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
-OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands")
+OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands", "--column-type", "--unseen")
 
 
 def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:

@@ -20,8 +20,8 @@ from mmtool.imputation.chain import ChainedImputer, chained
 from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.tables import Draws, mean_rows, quantile_rows
 from mmtool.metrics.calibration import coverage, interval_shares
+from mmtool.metrics.columns import compare_columns
 from mmtool.metrics.intervals import Estimate, perplexity, share
-from mmtool.metrics.regression import compare_tables
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
@@ -152,8 +152,8 @@ class Trial:
             estimates["accuracy"] = share(right.mean(1), self._clusters(self.labelled))
         if self._tokenizer.kind == "table" and len(self.complete):
             true = self.reference.table(self.reference.test, self.direction.target, self.complete)
-            drawn = np.array([values[row] for row in np.searchsorted(self.indices, self.complete)])
-            estimates |= compare_tables(true, drawn.mean(1), self.config.seed)
+            imputed = np.array([values[row][0] for row in np.searchsorted(self.indices, self.complete)])  # the one row that is the answer
+            estimates |= compare_columns(self._tokenizer.one_hot.categorical, true, imputed, self.config.seed)
         if self.reference.cox_models:
             estimates |= self.reference.cox_models.concordance_of(self.direction.target, self.indices, values)
         return estimates
@@ -197,9 +197,10 @@ class Trial:
         return self.reference.tokenizers[self.direction.target]
 
 
-def calibration(tokenizer: object, true: np.ndarray, draws: Draws, seed: int) -> dict[str, Estimate]:
-    """Coverage of the intervals that these draws (per sample, the codes of each) give of (N, F) true values; {} where they are fewer
-    than 10."""
+def calibration(tokenizer: Any, true: np.ndarray, draws: Draws, seed: int) -> dict[str, Estimate]:
+    """Coverage of the intervals that these draws (per sample, the codes of each) give of (N, F) true values, categories left out; {} where
+    they are fewer than 10."""
     if len(draws) == 0 or len(draws[0]) < MIN_DRAWS:
         return {}
+    true = np.where(tokenizer.one_hot.categorical, np.nan, true)
     return coverage(true, quantile_rows(tokenizer, draws, interval_shares()), seed)

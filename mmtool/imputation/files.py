@@ -19,7 +19,7 @@ from mmtool.imputation.annotated import annotated, file_of, require_library, wri
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
 from mmtool.imputation.sampling_params import PLAIN
-from mmtool.imputation.tables import table_layers
+from mmtool.imputation.tables import mean_values, table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
@@ -41,7 +41,8 @@ def impute_files(
     """Impute missing modalities and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
-    below which a value lies with that probability. With `options.format` they are one `MODALITY.h5ad` each, or all one `imputed.h5mu`,
+    below which a value lies with that probability. Of columns with categories the most probable ones are written, and all probabilities
+    into `MODALITY.probabilities.csv`. With `options.format` they are one `MODALITY.h5ad` each, or all one `imputed.h5mu`,
     the bounds in layers and the run in `uns`.
 
     Of a finetuned run, what may also be wanted is its label: `LABEL.csv` holds the prediction for every sample, with the probability of
@@ -197,6 +198,10 @@ def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: P
 def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions) -> Any:
     """An imputed table with its layers; the columns of its observations tell what imputed.jsonl does of the best draw."""
     tokenizer: Any = imputer.tokenizers[want]
+    others = [name for name in tokenizer.features if name in tokenizer.types]
+    if others:
+        what = f"{options.format} holds numbers only, and columns of {want} are something else: {', '.join(map(repr, others))}."
+        raise UsageError(what, where="--format", fix="Leave it out for CSV.")
     layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, imputed).items()}
     known = [value.to_json() for value in imputed]
     columns = {
@@ -223,8 +228,7 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequen
     Tables go into one CSV for each of their layers, everything else into one file per draw.
     """
     if isinstance(tokenizer, RowWriter):
-        keys, layers = [value.key for value in imputed], _layers(tokenizer, imputed)
-        paths = [tokenizer.write_rows(keys, list(rows), folder / f"{want}{'.' * bool(name)}{name}.csv") for name, rows in layers.items()]
+        paths = _write_tables(tokenizer, folder, want, imputed)
         yield from ([path.name for path in paths] for _ in imputed)
         return
     for start in range(0, len(imputed), BATCH_ROWS):
@@ -233,6 +237,17 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequen
         for value in batch:
             stems = [folder / want / _named(file_stem(value.key), rank) for rank in range(len(value.imputation.tokens))]
             yield [str(tokenizer.write(next(decoded), stem).relative_to(folder)) for stem in stems]
+
+
+def _write_tables(tokenizer: Any, folder: Path, want: str, imputed: Sequence[Imputed]) -> list[Path]:
+    """Write each layer of a table, and what is known of its categories; gives the files."""
+    keys, layers = [value.key for value in imputed], _layers(tokenizer, imputed)
+    paths = [tokenizer.write_rows(keys, list(rows), folder / f"{want}{'.' * bool(name)}{name}.csv") for name, rows in layers.items()]
+    if tokenizer.one_hot.categorical.any() and not imputed[0].imputation.donors:
+        draws, expected = zip(*((value.imputation.tokens, value.imputation.expected) for value in imputed), strict=True)
+        means = mean_values(tokenizer, draws, expected)
+        paths.append(tokenizer.write_probabilities(keys, means, folder / f"{want}.probabilities.csv"))
+    return paths
 
 
 def _named(stem: str, rank: int) -> str:

@@ -10,9 +10,8 @@ from mmtool.common.errors import UsageError
 from mmtool.common.options import Option
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mmtool.model.sampling import Sampling
+    from mmtool.tokenizers.code_values import CodeValues
 
 SAMPLING = "Sampling"  # panel of the help
 ByModality = NotNegative | Mapping[str, NotNegative]  # of all modalities, or by modality, where OTHERS stands for those not named
@@ -31,7 +30,7 @@ class SamplingParams:
     """Of the draws; 1: what the given modalities speak for counts twice. Fits better where the model knows, varies less (0 where bounds
     of tables matter), takes twice as long. By wanted modality as --temperature is."""
 
-    def of(self, name: str, code_values: "np.ndarray | None" = None) -> "Sampling":
+    def of(self, name: str, code_values: "CodeValues | None" = None) -> "Sampling":
         """How modality `name` is drawn."""
         from mmtool.model.sampling import Sampling
 

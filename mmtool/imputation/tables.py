@@ -13,34 +13,42 @@ CHUNK_CELLS = 1 << 25  # numbers held at once (128 MiB)
 Draws = Sequence[Sequence[np.ndarray]]  # per imputed row, the codes of each draw
 
 
+def mean_values(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> np.ndarray:
+    """(N, W) expected code values, where they are known, else the mean over draws."""
+    pairs = zip(draws, expected, strict=True)
+    return np.stack([_mean_values(tokenizer, of_row) if known is None else known for of_row, known in pairs])
+
+
 def mean_rows(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> np.ndarray:
-    """(N, F) float32: rows of the expected code values, where they are known, else of the mean over draws."""
-    values = [_mean_values(tokenizer, of_row) if known is None else known for of_row, known in zip(draws, expected, strict=True)]
-    return np.asarray(tokenizer.from_code_values(np.stack(values)), np.float32)
+    """(N, F) float32: rows of the expected code values; of categories, the most probable ones."""
+    return np.asarray(tokenizer.from_code_values(mean_values(tokenizer, draws, expected)), np.float32)
 
 
 def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTILES) -> np.ndarray:
-    """(len(shares), N, F) float32: what each value stays below with these probabilities, NaN where every draw is missing.
+    """(len(shares), N, F) float32: what each value stays below with these probabilities, NaN where every draw is missing, and for
+    categories.
 
     Draws carry what the model does not know, the tokenizer's residual adds what its codes do not hold. With D draws
     a share below 1 / D rests on the residual alone: 50 draws or more make good bounds.
     """
-    parts = [np.nanquantile(part, shares, axis=1, method="weibull") for part in _predictive(tokenizer, draws)]  # right in the mean
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    bounds, amounts = [], ~tokenizer.one_hot.categorical
+    for part in _predictive(tokenizer, draws):
+        bounds.append(np.full((len(shares), len(part), len(amounts)), np.nan, np.float32))
+        bounds[-1][..., amounts] = np.nanquantile(part[..., amounts], shares, axis=1, method="weibull")  # right in the mean
+    return np.concatenate(bounds, axis=1)
 
 
 def table_layers(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
-    """(N, F) means under the name "", and with several draws their quantiles q05 ... q95."""
+    """(N, F) means under the name "", and with several draws of numbers their quantiles q05 ... q95."""
     layers = {"": mean_rows(tokenizer, draws, expected)}
-    if len(draws[0]) > 1:
+    if len(draws[0]) > 1 and not tokenizer.one_hot.categorical.all():
         layers |= {f"q{round(100 * share):02d}": rows for share, rows in zip(QUANTILES, quantile_rows(tokenizer, draws), strict=True)}
     return layers
 
 
 def _mean_values(tokenizer: Any, draws: Sequence[np.ndarray]) -> np.ndarray:
-    """(L,) mean code value over the draws that have one, NaN where none has."""
-    table = tokenizer.code_values()
-    values = np.stack([table[np.arange(len(table)), codes.astype(np.int64)] for codes in draws])
+    """(W,) mean code values over the draws that have some, NaN where none has."""
+    values = tokenizer.code_values().of(np.stack(draws))
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(0)
     return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
@@ -54,4 +62,5 @@ def _predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:
     for start in range(0, len(draws), size):
         part = draws[start : start + size]
         rows = np.stack(tokenizer.decode([codes for of_row in part for codes in of_row])).reshape(len(part), len(part[0]), 1, -1)
-        yield (rows + offsets).reshape(len(part), -1, rows.shape[-1])
+        on_scale = tokenizer.scaled(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) + offsets
+        yield tokenizer.unscaled(on_scale.reshape(-1, rows.shape[-1])).reshape(len(part), -1, rows.shape[-1])

@@ -26,6 +26,7 @@ from mmtool.methods.representation import PooledStates
 from mmtool.model.decode import Generated, pooled_states
 from mmtool.model.sampling import draw
 from mmtool.model.transformer import Transformer
+from mmtool.tokenizers.code_values import CodeValues
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,11 @@ class Contrastive(PooledStates):
         return F.normalize(pooled_states(model, documents, self.view, lambda hidden_NLD, _: hidden_NLD[:, 0].float()), dim=-1)
 
 
-def _mean_values(scores: Tensor, rows: Sequence[np.ndarray], code_values: np.ndarray | None) -> np.ndarray | None:
-    """(N, T) mean values of the gallery's rows under the softmax of the (N, G) scores; None where codes have no values."""
+def _mean_values(scores: Tensor, rows: Sequence[np.ndarray], code_values: CodeValues | None) -> np.ndarray | None:
+    """(N, W) mean code values of the gallery's rows under the softmax of the (N, G) scores; None where codes have no values."""
     if code_values is None:
         return None
-    values = np.stack([code_values[np.arange(len(codes)), codes.astype(np.int64)] for codes in rows])
+    values = code_values.of(np.stack(rows))
     shares, known = torch.softmax(scores, 1).cpu().numpy(), ~np.isnan(values)
     return shares @ np.where(known, values, 0) / np.maximum(shares @ known, 1e-12)
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtool.model.sampling import Sampling, draw, expectation
+from mmtool.model.sampling import Sampling, draw, expectation, flattened
 
 Scores = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """local: the token of each position, in the modality's range; log_p: its log-probability when it was fixed; expected: the mean value of
-    each position then, where codes have values. Each (N, T)."""
+    """local: the token of each position, in the modality's range; log_p: its log-probability when it was fixed; each (N, T).
+    expected: (N, W) mean code values then, where codes have some."""
 
     local: Tensor
     log_p: Tensor
@@ -46,10 +46,13 @@ def decode_by_confidence(
     masked_NT = torch.arange(longest, device=device) < sizes_N[:, None]
     exists_NT = masked_NT.clone()
     local_NT, log_p_NT = torch.zeros_like(masked_NT, dtype=torch.long), torch.zeros(masked_NT.shape, device=device)
-    expected_NT = None
+    code_values, expected_NTK = sampling.code_values, None
+    missing_TC = None if code_values is None or code_values.exist is None else torch.from_numpy(~code_values.exist).to(device)
     for number in range(1, steps + 1):
         progress = number / steps
         conditional_NTW = scores(local_NT, masked_NT)
+        if missing_TC is not None:
+            conditional_NTW[..., 1:].masked_fill_(missing_TC, -torch.inf)
         unconditional_MW = unconditional(local_NT, masked_NT).flatten(0, 1) if unconditional else None
         drawn = draw(conditional_NTW.flatten(0, 1), sampling, generator, unconditional_MW).view(masked_NT.shape)
         likely = torch.log_softmax(conditional_NTW, -1).gather(2, drawn[..., None])[..., 0]
@@ -59,11 +62,12 @@ def decode_by_confidence(
         rank = confidence.argsort(1, descending=True).argsort(1)
         keep = (rank < wanted_N[:, None]) & masked_NT
         local_NT, log_p_NT = torch.where(keep, drawn, local_NT), torch.where(keep, likely, log_p_NT)
-        if sampling.code_values is not None:
-            means = expectation(conditional_NTW[..., 1:], torch.from_numpy(sampling.code_values).to(device))
-            expected_NT = means if expected_NT is None else torch.where(keep, means, expected_NT)
+        if code_values is not None:
+            means = expectation(conditional_NTW[..., 1:], torch.from_numpy(code_values.by_place()).to(device))
+            expected_NTK = means if expected_NTK is None else torch.where(keep[..., None], means, expected_NTK)
         masked_NT = masked_NT & ~keep
-    return Decoded(local_NT, log_p_NT, expected_NT)
+    expected_NW = None if expected_NTK is None or code_values is None else flattened(expected_NTK, code_values)
+    return Decoded(local_NT, log_p_NT, expected_NW)
 
 
 def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmtool.data.sequence import slots_and_positions
 from mmtool.model.cache import KVCache
 from mmtool.model.repeated import Repeated
-from mmtool.model.sampling import Sampling, draw, expectation
+from mmtool.model.sampling import Sampling, draw, expectation, flattened
 from mmtool.model.transformer import Transformer
 
 CHECK_EVERY = 8  # steps between looks at whether every row has ended (a look waits for the device)
@@ -39,21 +39,23 @@ class Continuation:
         self.rows = torch.arange(len(filled_NP) // self.copies, device=device)
         self.token_N1 = torch.full((len(self.rows), 1), model.layout.open_id(index), device=device)
         self.number = torch.zeros(1, dtype=torch.long, device=device)
-        self.values = None
-        if sampling.code_values is not None:  # of positions behind those that have values, NaN
-            values = torch.from_numpy(sampling.code_values[: self.steps]).to(device)
-            self.values = F.pad(values, (0, 0, 0, self.steps - len(values)), value=torch.nan)
+        self.values = self.missing = None
+        if sampling.code_values is not None:
+            values = torch.from_numpy(sampling.code_values.by_place()[: self.steps]).to(device)
+            self.values = F.pad(values, (0, 0, 0, 0, 0, self.steps - len(values)), value=torch.nan)  # none at positions behind
+            if sampling.code_values.exist is not None:
+                self.missing = torch.from_numpy(~sampling.code_values.exist).to(device)
         self.drawn = self._nothing_drawn(device)
         self.results = tuple(part.clone() for part in self.drawn)
 
     def _nothing_drawn(self, device: torch.device) -> tuple[Tensor, ...]:
-        """(N, T) local targets, their log-probabilities and, where asked for, expectations."""
+        """(N, T) local targets, their log-probabilities and, where asked for, (N, T, K) expectations."""
         codes = torch.zeros(len(self.rows), self.steps, dtype=torch.long, device=device)
         log_p = torch.zeros(codes.shape, device=device)
-        return (codes, log_p) if self.values is None else (codes, log_p, self.values.new_zeros(codes.shape))
+        return (codes, log_p) if self.values is None else (codes, log_p, self.values.new_zeros((*codes.shape, self.values.shape[1])))
 
     def run(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draw until every row has ended: local targets (N, T), their log-probabilities and, where asked for, expectations."""
+        """Draw until every row has ended: local targets (N, T), their log-probabilities and, where asked for, (N, W) expectations."""
         self.cache.at(self.start, self.start + 1)
         step = Repeated(self._step, self.generator)
         for number in range(self.steps):
@@ -70,9 +72,7 @@ class Continuation:
                 step = Repeated(self._step, self.generator)
         self._store()
         codes, log_p, *expected = self.results
-        if self.sampling.code_values is None:
-            return codes, log_p, None
-        return codes, log_p, expected[0][:, : len(self.sampling.code_values)]
+        return codes, log_p, flattened(expected[0], self.sampling.code_values) if self.sampling.code_values else None
 
     def _step(self) -> None:
         """Feed position t, draw position t + 1."""
@@ -92,12 +92,15 @@ class Continuation:
         self.cache.cache_position += 1
 
     def _allowed(self, scores_NW: Tensor) -> Tensor:
-        """No END where the length is fixed or nothing has been drawn yet, nothing but END behind the longest."""
+        """No END where the length is fixed or nothing has been drawn yet, nothing but END behind the longest, and no code that does not
+        exist at a position."""
         if self.modality.fixed_length:
             scores_NW[:, 0] = -torch.inf
         else:
             scores_NW[:, :1].masked_fill_(self.number == 0, -torch.inf)
             scores_NW[:, 1:].masked_fill_(self.number == self.modality.max_length, -torch.inf)
+        if self.missing is not None:
+            scores_NW[:, 1:].masked_fill_(self.missing[self.number], -torch.inf)
         return scores_NW
 
     def _note(self, what: int, drawn_N1: Tensor) -> None:

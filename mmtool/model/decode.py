@@ -24,7 +24,7 @@ from mmtool.model.transformer import Transformer
 @dataclass(frozen=True)
 class Generated:
     """codes: one array per row, without END. log_likelihood: (N,) sum over the row's tokens of log p at temperature 1, in nats;
-    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, T) mean value of each position
+    num_tokens: (N,) how many tokens that sum runs over (END counts where the length varies). expected: (N, W) mean code values
     given the codes drawn before it, where code values were asked for: its mean over draws has much less noise than that of draws."""
 
     codes: list[np.ndarray]
@@ -43,8 +43,8 @@ def generate(
         cache, filled_NP = _prefill(model, prompts, draws)
         if sampling.guidance:  # a second batch of rows, unconditional: they see nothing of the prompts
             cache, filled_NP = cache.tile(2), torch.cat((filled_NP, torch.zeros_like(filled_NP)))
-        codes_NT, log_p_NT, expected_NT = Continuation(model, cache, filled_NP, index, sampling, generator).run()
-    return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NT)
+        codes_NT, log_p_NT, expected_NW = Continuation(model, cache, filled_NP, index, sampling, generator).run()
+    return trim(codes_NT, log_p_NT, modality.fixed_length, expected_NW)
 
 
 def _prefill(model: Transformer, prompts: Sequence[Document], draws: int) -> tuple[KVCache, Tensor]:
@@ -75,7 +75,7 @@ def pad_documents(documents: Sequence[Document], length: int) -> tuple[np.ndarra
 
 
 def trim(local: Tensor, log_p: Tensor, fixed_length: bool, expected: Tensor | None = None) -> Generated:
-    """Local targets (N, T) and their log-probabilities, cut behind each row's first END; expected values (N, T) as they are."""
+    """Local targets (N, T) and their log-probabilities, cut behind each row's first END; expected values (N, W) as they are."""
     local_NT, log_p_NT = local.cpu().numpy(), log_p.cpu().numpy()
     steps = np.full(len(local_NT), local_NT.shape[1])
     if not fixed_length:

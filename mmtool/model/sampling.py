@@ -8,21 +8,23 @@ model that has learned the unconditional distribution as well, and a condition t
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from mmtool.tokenizers.code_values import CodeValues
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How one modality is drawn. temperature: 0 takes the most likely code. top_k: draw among the k most likely codes only (None: all).
-    guidance: how often the difference that the condition makes is added to the scores, 0: the model as it is. code_values: (T, codes) the
-    value of each code at each position, NaN for none; with it expectations are computed as well, unguided and at temperature 1."""
+    guidance: how often the difference that the condition makes is added to the scores, 0: the model as it is. code_values: what the codes
+    stand for at each position; with it expectations are computed as well, unguided and at temperature 1, and no code is drawn where it
+    does not exist."""
 
     temperature: float = 1.0
     top_k: int | None = None
     guidance: float = 0.0
-    code_values: np.ndarray | None = None
+    code_values: CodeValues | None = None
 
 
 def draw(scores_NW: Tensor, sampling: Sampling, generator: torch.Generator, unconditional_NW: Tensor | None = None) -> Tensor:
@@ -46,7 +48,12 @@ def guided(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tenso
     return torch.where(conditional.isneginf(), conditional, conditional + guidance * (conditional - unconditional))
 
 
+def flattened(expected_NTK: Tensor, code_values: CodeValues) -> Tensor:
+    """(N, W) expected code values, of (N, T, K) by place."""
+    return expected_NTK[:, torch.from_numpy(code_values.places), torch.from_numpy(code_values.ranks)]
+
+
 def expectation(scores: Tensor, values: Tensor) -> Tensor:
-    """(...) mean value under (..., C) scores, over the codes that have one (values: NaN for those that have none)."""
-    shares = torch.softmax(scores.masked_fill(values.isnan(), -torch.inf), -1)
-    return (shares * values.nan_to_num()).sum(-1)
+    """(..., K) mean values under (..., C) scores, over the codes that have some (values: (..., K, C), NaN for those that have none)."""
+    shares = torch.softmax(scores.masked_fill(values[..., 0, :].isnan(), -torch.inf), -1)
+    return torch.einsum("...c,...kc->...k", shares, values.nan_to_num())

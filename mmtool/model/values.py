@@ -18,12 +18,14 @@ from mmtool.common.errors import DataError
 from mmtool.common.storage import canonical_json
 from mmtool.data.sample import Sample
 from mmtool.tokenizers.base import METADATA_KEY, Tokenizer, ValueCodes
+from mmtool.tokenizers.code_values import CodeValues
 
 States = Callable[[Sequence[str], Sequence[Sample]], np.ndarray]  # given modalities, samples -> (N, D) hidden states
 
 HIDDEN = 384
 NETWORKS = 3  # whose mean is the answer: with one, R2 and rank correlation on TCGA are about 0.005 lower
 EXPLAINED, MOMENTS = "told_variance", "moments"  # names in the file
+LEAST_VARIATION = 1e-6  # of its mean, by which a number deviates that is no constant
 LEAST_LEFT = 0.1  # of a feature's variance, whatever is explained of it
 VALUE_DROPOUT, STATE_DROPOUT, DROPOUT = 0.2, 0.5, 0.3
 
@@ -59,8 +61,8 @@ class Direction:
     """Networks that differ by their seed alone, with the scales of inputs and outputs: given modalities -> expected code values of a
     target, the mean of their predictions.
 
-    scales: mean and deviation of given values (P,), hidden states (D,) and, with one deviation for all features, target values (K,), so
-    that features weigh in the squared error by their variance; once trained also the variance of their predictions (K,).
+    scales: mean and deviation of given values (P,), hidden states (D,) and target values (K,), of these one deviation for all in their
+    units, so that features weigh in the squared error by their variance; once trained also the variance of their predictions (K,).
     """
 
     SCALED = ("given", "state", "target")
@@ -69,12 +71,13 @@ class Direction:
         self.networks, self.scales = [network.eval() for network in networks], scales
 
     @classmethod
-    def begin(cls, given: np.ndarray, states: np.ndarray, target: np.ndarray, seeds: Sequence[int]) -> "Direction":
-        """Untrained networks for these rows."""
+    def begin(cls, given: np.ndarray, states: np.ndarray, target: np.ndarray, units: np.ndarray, seeds: Sequence[int]) -> "Direction":
+        """Untrained networks for these rows. units: (K,) of the target values."""
         scales: dict[str, np.ndarray] = {}
         for name, rows in zip(cls.SCALED, (given, states, target), strict=True):
-            deviation = rows.std(0) if name != "target" else np.full(rows.shape[1], np.sqrt(rows.var(0).mean()))
-            scales |= {f"{name}_mean": rows.mean(0), f"{name}_scale": np.maximum(deviation, 1e-6)}
+            deviation = rows.std(0) if name != "target" else units * np.sqrt((rows / units).var(0).mean())
+            varies = deviation > np.maximum(LEAST_VARIATION * np.abs(rows.mean(0)), np.finfo(np.float32).tiny)
+            scales |= {f"{name}_mean": rows.mean(0), f"{name}_scale": np.where(varies, deviation, 1.0)}
         networks = [ValueNetwork(given.shape[1], states.shape[1], target.shape[1]) for _ in seeds]
         for network, seed in zip(networks, seeds, strict=True):
             network.init_weights(torch.Generator().manual_seed(seed))
@@ -114,10 +117,10 @@ class Direction:
 
 
 class ValueDecoder:
-    """What was learned of every direction: (given modalities, sorted; target) -> network. tables: modality -> (L, codes) code values;
-    moments: modality -> (2, L) mean and variance of the real values of training samples."""
+    """What was learned of every direction: (given modalities, sorted; target) -> network. tables: modality -> its code values; moments:
+    modality -> (2, W) mean and variance of the real values of training samples."""
 
-    def __init__(self, tables: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, tables: Mapping[str, CodeValues]) -> None:
         self.tables = tables
         self.directions: dict[tuple[tuple[str, ...], str], Direction] = {}
         self.moments: dict[str, np.ndarray] = {}
@@ -126,8 +129,8 @@ class ValueDecoder:
         return (tuple(sorted(given)), target) in self.directions
 
     def values(self, name: str, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, L) what codes stand for; the mean of the feature where one means missing, 0 where all codes of the feature do."""
-        values, table = self._real(name, codes), self.tables[name]
+        """(N, W) what codes stand for; the mean over codes where one means missing, 0 where all codes of the feature do."""
+        values, table = self._real(name, codes), self.tables[name].values
         mean = np.nan_to_num(table).sum(1) / np.maximum((~np.isnan(table)).sum(1), 1)
         return np.where(np.isnan(values), mean, values).astype(np.float32)
 
@@ -140,7 +143,7 @@ class ValueDecoder:
         computed where they are read."""
         direction = self.directions[tuple(sorted(given)), target]
         read = states(given, samples) if direction.reads_states else np.zeros((len(samples), 0), np.float32)
-        return np.where(np.isnan(self.tables[target]).all(1), np.float32("nan"), direction(self.joined(given, samples), read))
+        return np.where(np.isnan(self.tables[target].values).all(1), np.float32("nan"), direction(self.joined(given, samples), read))
 
     def match(self, samples: Sequence[Sample], have: Sequence[str], want: str, donors: Sequence[np.ndarray], states: States) -> np.ndarray:
         """(N, M) mutual information in nats of each sample's modalities `have` and each of M donors of `want`, up to a constant per sample:
@@ -167,7 +170,7 @@ class ValueDecoder:
         return (expected / left) @ beyond.T - (np.square(expected) / left) @ known.T / 2 + without
 
     def note_moments(self, name: str, codes: Sequence[np.ndarray]) -> None:
-        """Keep mean and variance (2, L) of a table's real values."""
+        """Keep mean and variance (2, W) of a table's real values."""
         real = self._real(name, codes)
         known, held = ~np.isnan(real), np.nan_to_num(real)
         mean = held.sum(0) / np.maximum(known.sum(0), 1)
@@ -175,9 +178,8 @@ class ValueDecoder:
         self.moments[name] = np.stack((mean, variance)).astype(np.float32)
 
     def _real(self, name: str, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, L) what codes stand for, NaN for a missing value."""
-        table = self.tables[name]
-        return table[np.arange(len(table)), np.stack(codes).astype(np.int64)].astype(np.float64)
+        """(N, W) what codes stand for, NaN for a missing value."""
+        return self.tables[name].of(np.stack(codes)).astype(np.float64)
 
     def to_bytes(self) -> bytes:
         names: list[dict[str, Any]] = []
@@ -188,7 +190,7 @@ class ValueDecoder:
         return save(dict(sorted(tensors.items())), {METADATA_KEY: canonical_json(names)})
 
     @classmethod
-    def from_bytes(cls, data: bytes, tables: Mapping[str, np.ndarray], where: object) -> "ValueDecoder":
+    def from_bytes(cls, data: bytes, tables: Mapping[str, CodeValues], where: object) -> "ValueDecoder":
         """Raises DataError for a damaged file."""
         decoder = cls(tables)
         try:
@@ -207,6 +209,6 @@ class ValueDecoder:
         return decoder
 
 
-def code_values(tokenizers: Mapping[str, Tokenizer]) -> dict[str, np.ndarray]:
-    """(L, codes) values of every modality whose codes have some."""
+def code_values(tokenizers: Mapping[str, Tokenizer]) -> dict[str, CodeValues]:
+    """Of every modality whose codes have some."""
     return {name: tokenizer.code_values() for name, tokenizer in tokenizers.items() if isinstance(tokenizer, ValueCodes)}

@@ -15,7 +15,7 @@ from mmtool.tokenizers.base import ValueCodes, from_bytes
 
 
 def guide_tables(shards: Path, name: str, keys: Sequence[str]) -> list[np.ndarray]:
-    """(N, L) code values of every other table that training samples of `shards` hold together with `name`; rows of NaN for keys
+    """(N, W) code values of every other table that training samples of `shards` hold together with `name`; rows of NaN for keys
     whose sample lacks it. Raises UsageError where there is no such table."""
     tokens = open_token_set(shards, split="train")
     numbers = {key: i for i, key in enumerate(tokens.keys) if name in tokens.present(i)}
@@ -32,8 +32,8 @@ def _values(tokens: TokenSet, other: str, numbers: Sequence[int | None]) -> np.n
     tokenizer = from_bytes(tokens.tokenizers[other])
     assert isinstance(tokenizer, ValueCodes)
     table = tokenizer.code_values()
-    places, rows = np.arange(len(table)), np.full((len(numbers), len(table)), np.nan, np.float32)
+    rows = np.full((len(numbers), len(table)), np.nan, np.float32)
     for row, number in enumerate(numbers):
         if number is not None and other in tokens.present(number):
-            rows[row] = table[places, tokens[number].tokens[other].astype(np.int64)]
+            rows[row] = table.of(tokens[number].tokens[other][None])[0]
     return rows

@@ -15,7 +15,9 @@ from scipy.signal import resample_poly
 from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.readers.entries import SourceOptions
+from mmtool.preprocessing.table_columns import in_common_types
 from mmtool.tokenizers.base import SampleRate, Tokenizer, check_settings
+from mmtool.tokenizers.column_types import types_of
 from mmtool.tokenizers.trajectory import asked_streams
 
 MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz=44100
@@ -93,8 +95,9 @@ class TablePreparer(Preparer):
         return row[self._orders[header]]
 
     def reading(self, options: SourceOptions) -> SourceOptions:
-        """The tokenizer's features tell which way a table lies."""
-        return replace(options, table=replace(options.table, features=(*self.tokenizer.features, *self.tokenizer.dropped)))
+        """The tokenizer's features tell which way a table lies, and what its columns hold."""
+        features = (*self.tokenizer.features, *self.tokenizer.dropped)
+        return replace(options, table=replace(options.table, features=features, known=self.tokenizer.types))
 
     def is_absent(self, prepared: Any) -> bool:
         """Whether a row holds no value of any feature that the tokenizer keeps."""
@@ -102,9 +105,10 @@ class TablePreparer(Preparer):
 
     @classmethod
     def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """All in the first one's order of columns."""
+        """All in the first one's order of columns, categories counted in a list of all."""
         features = values[0][1]
-        return [_reordered(row, header, features) for row, header in values], {**settings, "features": list(features)}
+        rows, types = in_common_types([(_reordered(row, header, features), types_of(header)) for row, header in values], features)
+        return rows, {**settings, "features": list(features), "types": types}
 
     @classmethod
     def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:

@@ -27,6 +27,8 @@ def _rows(name: str, path: Path, run: Path, options: SourceOptions) -> dict[str,
     if tokenizer.kind != "table":
         raise UsageError(f"{name!r} is {tokenizer.kind}, not a table.", where="--raw", fix="Give raw tables only.")
     prepare = preparer_of(tokenizer)
-    items = track(read_items("table", [path], prepare.reading(options)), f"reading {name}")
+    reading = prepare.reading(options)
+    reading = replace(reading, table=replace(reading.table, unseen="missing"))  # as where it was tokenized
+    items = track(read_items("table", [path], reading), f"reading {name}")
     rows = {item.key: np.asarray(prepare(item.value, path), np.float32) for item in items}
     return {key: row for key, row in rows.items() if not prepare.is_absent(row)}

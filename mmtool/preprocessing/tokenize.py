@@ -102,7 +102,7 @@ def tokenize(
         if guide is not None:
             raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted, fitting_keys = _fitted_before(tokenizer, kind, name, scheme, settings), set()
-        options = preparer_of(fitted).reading(options)
+    options = preparer_of(fitted).reading(options)
     rejects: list[Reject] = []
     absent: list[str] = []
     columns, others = LabelColumns(), OtherFormats()

@@ -1,7 +1,7 @@
 """The settings of new tokenizers that have options."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from mmtool.common.options import Option
 
@@ -24,3 +24,5 @@ class TokenizerSettings:
     """Pieces of a text."""
     n_bins: Annotated[int | None, Option(panel=TOKENIZER)] = None
     """Bins of a feature (table) or stream (trajectory; item ids need one each), or levels of a component."""
+    scale: Annotated[Literal["linear", "log1p", "rank"] | None, Option(default="linear", panel=TOKENIZER)] = None
+    """Of the numbers of a table; log1p is for counts."""

@@ -16,6 +16,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import canonical_json, sha256_bytes, write_bytes
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.kinds import load as load_reference
+from mmtool.tokenizers.code_values import CodeValues
 
 Positions = Literal["line", "grid", "set"]
 Number = float | int
@@ -71,7 +72,8 @@ class RowWriter(Protocol):
 class ValueCodes(Protocol):
     """A tokenizer of numbers: each code at each place stands for a value, and rows follow linearly from values.
 
-    So a mean of code values becomes the mean of the rows, without drawing any. ordered_codes: the first so many codes ascend.
+    So a mean of code values becomes the mean of the rows, without drawing any; of categories, the most probable one.
+    ordered_codes: the first so many codes ascend.
     """
 
     features: tuple[str, ...]
@@ -79,16 +81,16 @@ class ValueCodes(Protocol):
 
     def align(self, header: Sequence[str], where: object = None) -> np.ndarray: ...
 
-    def code_values(self) -> np.ndarray:
-        """(L, vocabulary_size) values, NaN for a code that means missing."""
+    def code_values(self) -> CodeValues:
+        """What the codes of each place stand for, in W numbers of a row."""
         ...
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
-        """(N, L) values or means of them -> (N, F) rows."""
+        """(N, W) values or means of them -> (N, F) rows."""
         ...
 
     def residual(self) -> np.ndarray:
-        """(F,) standard deviation of what the codes do not hold."""
+        """(F,) standard deviation of what the codes do not hold, on the tokenizer's scale."""
         ...
 
 

@@ -1,27 +1,42 @@
-"""Table rows <-> bins: each feature has its own quantile bins, and a bin of its own for a missing value.
+"""Table rows <-> codes: each feature has its own quantile bins or categories, and a code for a missing value.
 
-A bin decodes to the mean of the training values in it, the value with the least squared error.
+A bin decodes to the mean of the training values in it, the value with the least squared error; a category to itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mmtool.tokenizers.base import Bins, Positions, check_settings
-from mmtool.tokenizers.table_rows import MAX_ROUNDING, SELECTION_SETTINGS, TableRows, check_rounding, fit_quality, quantiles, select, stack
+from mmtool.tokenizers.code_values import CodeValues, OneHot
+from mmtool.tokenizers.column_types import NUMBER, Types
+from mmtool.tokenizers.scalings import Scaling
+from mmtool.tokenizers.table_rows import (
+    MAX_ROUNDING,
+    SELECTION_SETTINGS,
+    TableRows,
+    centre_and_scale,
+    choose_columns,
+    fit_quality,
+    quantiles,
+    scaling_in,
+    types_in,
+)
 
 MANY_FEATURES = 2000  # as bins: the cost of attention grows with the square of the tokens
-SETTINGS = {"features": list | tuple, "n_bins": Bins, **SELECTION_SETTINGS}
+SETTINGS = {"n_bins": Bins, **SELECTION_SETTINGS}
 
 
 @dataclass
 class TableTokenizer(TableRows):
-    """Rows (F,) float32, NaN where a value is missing <-> (F,) codes: 0..n_bins-1 are bins, n_bins is missing.
+    """Rows (F,) float32, NaN where a value is missing <-> (F,) codes: 0..n_bins-1 are bins, n_bins is missing, then categories follow.
 
     edges (F, n_bins - 1): a value belongs to the bin of the first edge that is not below it; +inf where a feature has fewer bins.
-    centres (F, n_bins): what a bin decodes to; bins that a feature does not use repeat its last one.
+    centres (F, n_bins): what a bin decodes to, on the scale of `scaling`; bins that a feature does not use repeat its last one. Features
+    of categories have none.
     """
 
     scheme: ClassVar[str] = "bins"
@@ -29,22 +44,25 @@ class TableTokenizer(TableRows):
     dropped: tuple[str, ...]
     edges: np.ndarray
     centres: np.ndarray
+    types: Types = field(default_factory=dict)
+    scaling: Scaling = field(default_factory=Scaling)
 
     def __post_init__(self) -> None:
-        self.vocabulary_size = self.n_bins + 1
+        self.vocabulary_size = self.n_bins + 1 + int(self.one_hot.counts.max(initial=0))
         self.ordered_codes = self.n_bins
         self.shape: tuple[int, ...] | None = (len(self.features),)
         self.positions: Positions = "set"
         self.report: dict[str, Any] = {}
+        self.hints: list[str] = []
 
     @property
     def advice(self) -> str | None:
-        """What to do where rows are too long to train on."""
-        count = len(self.features)
-        if count <= MANY_FEATURES:
-            return None
-        fix = "--scheme codec --set components=64 makes 64 of them, --set max_features=500 keeps 500."
-        return f"{count:,} features are {count:,} tokens of each sample, too many to train on within reason: {fix}"
+        """What to do where rows are too long to train on, or seem to be on another scale."""
+        hints, count = list(self.hints), len(self.features)
+        if count > MANY_FEATURES:
+            fix = "--scheme codec --set components=64 makes 64 of them, --set max_features=500 keeps 500."
+            hints.append(f"{count:,} features are {count:,} tokens of each sample, too many to train on within reason: {fix}")
+        return " ".join(hints) or None
 
     @property
     def n_bins(self) -> int:
@@ -54,73 +72,94 @@ class TableTokenizer(TableRows):
     def fit(cls, values: Sequence[np.ndarray], settings: Mapping[str, Any], seed: int) -> "TableTokenizer":
         """Learn bins from training rows.
 
-        Settings: `features` (names of the columns of `values`, required), `n_bins` (default 32), `min_present` (leave out features
-        with a smaller share of values, default 0), `max_features` (keep only those that vary most; default all). Nothing is random;
-        `seed` is there because every tokenizer has one. Raises UsageError for settings that make no sense.
+        Settings: `features` (names of the columns of `values`, required), `types` (of those that are no numbers, by name), `n_bins`
+        (default 32), `scale` of numbers (`linear`, the default, `log1p` or `rank`), `min_present` (leave out features with a smaller share
+        of values, default 0), `max_features` (keep only those that vary most on the scale, and categories; default all). Nothing is
+        random; `seed` is there because every tokenizer has one. Raises UsageError for settings that make no sense.
         """
         check_settings(settings, SETTINGS, "table")
-        names, n_bins = list(settings["features"]), int(settings.get("n_bins", 32))
-        exact = stack(values)
-        rows = exact.astype(np.float32, copy=False)
-        kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
-        check_rounding(exact[:, kept], [names[i] for i in kept])
-        edges = quantile_edges(rows[:, kept], n_bins)
-        features = tuple(names[i] for i in kept)
-        tokenizer = cls(features, tuple(sorted(set(names) - set(features))), edges, np.zeros((len(kept), n_bins), np.float32))
-        codes = tokenizer._bin(rows[:, kept])
-        tokenizer.centres = bin_means(rows[:, kept], codes, n_bins)
-        tokenizer._check_encodable(exact[:, kept])
-        tokenizer.report = tokenizer._measure(rows[:, kept], codes)
+        chosen = choose_columns(values, settings)
+        n_bins = int(settings.get("n_bins", 32))
+        one_hot = OneHot([chosen.types.get(name, NUMBER) for name in chosen.features])
+        amounts = np.where(one_hot.categorical, np.nan, chosen.scaled)
+        edges, centres = quantile_edges(amounts, n_bins), np.zeros((len(chosen.features), n_bins), np.float32)
+        tokenizer = cls(chosen.features, chosen.dropped, edges, centres, chosen.types, chosen.scaling)
+        codes = tokenizer._bin(chosen.scaled)
+        tokenizer.centres = bin_means(amounts, codes, n_bins)
+        tokenizer._check_encodable(chosen.exact)
+        tokenizer.report, tokenizer.hints = tokenizer._measure(chosen.rows, codes), chosen.hints
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Rows in the order of `features` -> (F,) codes each."""
-        return list(self._bin(self._stacked(values))) if len(values) else []
+        """Rows in the order of `features` -> (F,) codes each. Raises DataError for a category that there is not."""
+        return list(self._bin(self.scaled(self._stacked(values)))) if len(values) else []
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes -> rows (F,) float32, NaN where missing."""
-        lookup = self.code_values()
-        return [lookup[np.arange(len(self.features)), np.asarray(row, np.int64)] for row in tokens]
+        """Codes -> rows (F,) float32, NaN where missing, and where a code does not exist."""
+        places = np.arange(len(self.features))
+        return list(self.unscaled(np.stack([self._values[places, np.asarray(row, np.int64)] for row in tokens]))) if len(tokens) else []
 
-    def code_values(self) -> np.ndarray:
-        """(F, n_bins + 1) float32: what each code stands for at each place, NaN for missing."""
-        return np.concatenate([self.centres, np.full((len(self.features), 1), np.nan, np.float32)], axis=1)
+    @cached_property
+    def _values(self) -> np.ndarray:
+        """(F, vocabulary_size) float32: the value of each code on the scale, NaN for missing and for what does not exist."""
+        values = np.full((len(self.features), self.vocabulary_size), np.nan, np.float32)
+        values[:, : self.n_bins] = self.centres
+        places = np.arange(self.vocabulary_size - self.n_bins - 1)
+        values[:, self.n_bins + 1 :] = np.where(places < self.one_hot.counts[:, None], places, np.nan)
+        return values
+
+    def code_values(self) -> CodeValues:
+        """What each code stands for at each place: the value of a bin; for each category whether it is the one."""
+        if not self.one_hot.categorical.any():
+            return CodeValues.of_places(self._values, centre_and_scale(self.centres.T)[1])
+        places, categorical = self.one_hot.places, self.one_hot.categorical[self.one_hot.places]
+        ranks = np.arange(len(places)) - np.searchsorted(places, places)
+        values = self._values[places]
+        values = np.where(categorical[:, None] & ~np.isnan(values), values == ranks[:, None], values).astype(np.float32)
+        units = np.where(categorical, 1.0, centre_and_scale(self.centres.T)[1][places])
+        exist = ~np.isnan(self._values)
+        exist[:, self.n_bins] = True
+        return CodeValues(values, places, units, exist)
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
-        """(N, F) means of code values -> (N, F) rows: they are the features' own."""
-        return values.astype(np.float32)
+        """(N, W) means of code values -> (N, F) rows: values of the features, and the most probable categories."""
+        return self.unscaled(self.one_hot.decode(values).astype(np.float32))
 
     def residual(self) -> np.ndarray:
         """(F,) standard deviation of what the codes do not hold: bins lose next to nothing."""
         return np.zeros(len(self.features), np.float32)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"edges": self.edges, "centres": self.centres}, {"features": list(self.features), "dropped": list(self.dropped)}
+        return {"edges": self.edges, "centres": self.centres, **self.scaling.tensors()}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), tensors["edges"], tensors["centres"])
+        names = tuple(settings["features"]), tuple(settings["dropped"])
+        return cls(*names, tensors["edges"], tensors["centres"], types_in(settings), scaling_in(tensors, settings))
 
     def _tolerance(self) -> np.ndarray:
         """Ten times what fitting takes, for bins deviate less than the values in them."""
-        return 10 * MAX_ROUNDING * self.centres.std(1, dtype=np.float64)
+        return 10 * MAX_ROUNDING * self.unscaled(self.centres.T).std(0, dtype=np.float64)
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.centres.min(1), self.centres.max(1)
+        return self.unscaled(self.centres.min(1)[None])[0], self.unscaled(self.centres.max(1)[None])[0]
 
     def _bin(self, rows: np.ndarray) -> np.ndarray:
-        """(N, F) values -> (N, F) codes."""
+        """(N, F) values on the scale -> (N, F) codes."""
         codes = np.full(rows.shape, self.n_bins, np.uint16)
         for feature, edges in enumerate(self.edges):
             column = rows[:, feature]
-            codes[:, feature] = np.where(np.isnan(column), self.n_bins, np.searchsorted(edges, column, side="left"))
+            present = ~np.isnan(column)
+            within = column + self.n_bins + 1 if self.one_hot.categorical[feature] else np.searchsorted(edges, column, side="left")
+            codes[present, feature] = within[present]
         return codes
 
     def _measure(self, rows: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
         """How well bins stand for values, and how many of them are used."""
-        used = 1 + np.isfinite(self.edges).sum(1)
-        usage = {"bins_used": round(float(used.mean()), 3), "codebook_usage": round(float(used.mean()) / self.n_bins, 5)}
-        return {**fit_quality(rows, np.stack(self.decode(list(codes)))), **usage}
+        amounts = ~self.one_hot.categorical
+        used = float((1 + np.isfinite(self.edges[amounts]).sum(1)).mean()) if amounts.any() else 0.0
+        usage = {"bins_used": round(used, 3), "codebook_usage": round(used / self.n_bins, 5)}
+        return {**fit_quality(rows, np.stack(self.decode(list(codes))), amounts), **usage, **self._num_categories()}
 
 
 def quantile_edges(rows: np.ndarray, n_bins: int) -> np.ndarray:

@@ -7,7 +7,8 @@ values are encoded from the values they have.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import NormalDist
 from typing import Annotated, Any, ClassVar
 
@@ -16,23 +17,26 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mmtool.common.bounds import Bounds, Count
+from mmtool.common.errors import UsageError
 from mmtool.tokenizers.base import Bins, Number, Positions, check_settings
+from mmtool.tokenizers.code_values import CodeValues
 from mmtool.tokenizers.codec import one_thread
+from mmtool.tokenizers.column_types import Types
 from mmtool.tokenizers.fsq import code_usage
+from mmtool.tokenizers.scalings import Scaling
 from mmtool.tokenizers.table_rows import (
     SELECTION_SETTINGS,
     TableRows,
     centre_and_scale,
-    check_rounding,
+    choose_columns,
     column_means,
     fit_quality,
     quantiles,
-    select,
-    stack,
+    scaling_in,
+    types_in,
 )
 
 SETTINGS = {
-    "features": list | tuple,
     "components": Count,
     "n_bins": Bins,
     "clip": Annotated[Number, Bounds(0, 0.5, open_high=True)],
@@ -51,10 +55,9 @@ TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "c
 class TableCodecTokenizer(TableRows):
     """Rows (F,) float32, NaN where a value is missing <-> (K,) codes of K components.
 
-    low, high (F,): values outside of them count as these. centre, scale (F,): of standardisation. loadings (K, F): orthonormal
-    directions in standardised features, variance (K,): of the rows along them. edges (K, n_bins - 1) and centres (K, n_bins): levels of
-    each component, in units of standardised features. noise (F,): standard deviation of what the codes do not hold, in the features'
-    own units.
+    On the scale of `scaling`: low, high (F,): values outside of them count as these; centre, scale (F,): of standardisation; noise (F,):
+    standard deviation of what the codes do not hold. loadings (K, F): orthonormal directions in standardised features, variance (K,): of
+    the rows along them. edges (K, n_bins - 1) and centres (K, n_bins): levels of each component, in units of standardised features.
     """
 
     scheme: ClassVar[str] = "codec"
@@ -69,12 +72,20 @@ class TableCodecTokenizer(TableRows):
     edges: np.ndarray
     centres: np.ndarray
     noise: np.ndarray
+    types: Types = field(default_factory=dict)
+    scaling: Scaling = field(default_factory=Scaling)
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.ordered_codes = int(self.centres.shape[1])
         self.shape: tuple[int, ...] | None = (len(self.loadings),)
         self.positions: Positions = "set"
         self.report: dict[str, Any] = {}
+        self.hints: list[str] = []
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where numbers seem to be on another scale."""
+        return " ".join(self.hints) or None
 
     @classmethod
     def fit(cls, values: Sequence[np.ndarray], settings: Mapping[str, Any], seed: int) -> "TableCodecTokenizer":
@@ -82,34 +93,31 @@ class TableCodecTokenizer(TableRows):
 
         Settings: `features` (names of the columns of `values`, required), `components` (tokens per row, default 32; fewer where the
         rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
-        default 0.001), `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row has none:
-        half of the components are those that tell these best). Nothing is random. The report's R2 is that of rows
-        kept from a fit. Raises UsageError for settings that make no sense.
+        default 0.001), `scale`, `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row
+        has none: half of the components are those that tell these best). Nothing is random. The report's R2 is that of rows kept from a
+        fit, on the scale. Raises UsageError for settings that make no sense, and for columns of categories.
         """
         check_settings(settings, SETTINGS, "table codec")
-        names, clip = list(settings["features"]), float(settings.get("clip", 0.001))
-        exact = stack(values)
-        rows = exact.astype(np.float32, copy=False)
-        kept = select(rows, float(settings.get("min_present", 0.0)), settings.get("max_features"))
-        check_rounding(exact[:, kept], [names[i] for i in kept])
-        rows, features = rows[:, kept], tuple(names[i] for i in kept)
-        dropped = tuple(sorted(set(names) - set(features)))
-        sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), clip
+        chosen = choose_columns(values, settings)
+        _refuse_categories(chosen.types, chosen.features)
+        rows, made_of = chosen.scaled, partial(cls, chosen.features, chosen.dropped, types=chosen.types, scaling=chosen.scaling)
+        sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), float(settings.get("clip", 0.001))
         guides = [np.asarray(guide, np.float64) for guide in settings.get("guides", ())]
         held = np.arange(len(rows)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        trial = cls(features, dropped, **_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
+        trial = made_of(**_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
         learned = _learn(rows, *sizes, guides)
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
-        tokenizer = cls(features, dropped, **learned)
-        tokenizer._check_encodable(exact[:, kept])
+        tokenizer = made_of(**learned)
+        tokenizer._check_encodable(chosen.exact)
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
+        tokenizer.hints = chosen.hints
         tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Rows in the order of `features` -> (K,) codes each, whatever values they lack."""
-        return list(self._quantize(self._project(self._stacked(values)))) if len(values) else []
+        return self._codes(self.scaled(self._stacked(values))) if len(values) else []
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes -> rows (F,) float32 without missing values."""
@@ -118,32 +126,39 @@ class TableCodecTokenizer(TableRows):
         codes = np.stack(tokens).astype(np.int64)
         return list(self.from_code_values(np.take_along_axis(self.centres, codes.T, axis=1).T))
 
-    def code_values(self) -> np.ndarray:
-        """(K, n_bins) float32: what each code stands for at each place. Decoding is linear in it, so means may be taken here."""
-        return self.centres
+    def code_values(self) -> CodeValues:
+        """What each code stands for at each place. Decoding is linear in it, so means may be taken here."""
+        return CodeValues.of_places(self.centres)
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
         """(N, K) code values, or means of them -> (N, F) float32 rows."""
         standard = np.einsum("nk,kf->nf", values.astype(np.float64), self.loadings.astype(np.float64))
-        return np.clip(standard * self.scale + self.centre, self.low, self.high).astype(np.float32)
+        return self.unscaled(np.clip(standard * self.scale + self.centre, self.low, self.high).astype(np.float32))
 
     def residual(self) -> np.ndarray:
-        """(F,) standard deviation of what the codes do not hold."""
+        """(F,) standard deviation of what the codes do not hold, on the scale."""
         return self.noise
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {name: getattr(self, name) for name in TENSORS}, {"features": list(self.features), "dropped": list(self.dropped)}
+        return {**{name: getattr(self, name) for name in TENSORS}, **self.scaling.tensors()}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), **{name: tensors[name] for name in TENSORS})
+        parts = {name: tensors[name] for name in TENSORS}
+        return cls(
+            tuple(settings["features"]),
+            tuple(settings["dropped"]),
+            **parts,
+            types=types_in(settings),
+            scaling=scaling_in(tensors, settings),
+        )
 
     def _tolerance(self) -> np.ndarray:
         """A whole standard deviation of clipped values: what is larger than they are by so much counts as the largest of them anyway."""
-        return self.scale
+        return self.scale if self.scaling.name == Scaling.name else np.full(len(self.scale), np.nan)
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.low, self.high
+        return self.unscaled(self.low[None])[0], self.unscaled(self.high[None])[0]
 
     def _project(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) rows -> (N, K) components; those of rows with missing values are the most likely ones given the values that are there."""
@@ -163,14 +178,31 @@ class TableCodecTokenizer(TableRows):
         codes = [np.searchsorted(edges, column, side="left") for edges, column in zip(self.edges, scores.T, strict=True)]
         return np.stack(codes, axis=1).astype(np.uint16)
 
+    def _codes(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Of (N, F) rows on the scale."""
+        return list(self._quantize(self._project(rows)))
+
     def _measure(self, rows: np.ndarray) -> dict[str, Any]:
-        codes = np.stack(self.encode(list(rows)))
+        """How well codes stand for rows on the scale."""
+        codes = np.stack(self._codes(rows))
         clipped = np.clip(rows, self.low, self.high)
-        return {**fit_quality(clipped, np.stack(self.decode(list(codes)))), **code_usage(codes.astype(np.int64), self.vocabulary_size)}
+        return {
+            **fit_quality(clipped, self.scaled(np.stack(self.decode(list(codes))))),
+            **code_usage(codes.astype(np.int64), self.vocabulary_size),
+        }
 
     def _noise(self, rows: np.ndarray) -> np.ndarray:
-        error = np.clip(rows, self.low, self.high) - np.stack(self.decode(self.encode(list(rows))))
+        error = np.clip(rows, self.low, self.high) - self.scaled(np.stack(self.decode(self._codes(rows))))
         return np.sqrt(column_means(error.astype(np.float64) ** 2)).astype(np.float32)
+
+
+def _refuse_categories(types: Types, features: Sequence[str]) -> None:
+    """Raise UsageError for columns that have no principal components."""
+    names = [name for name in features if name in types and types[name].categories]
+    if names:
+        what = f"components are of numbers, and {', '.join(map(repr, names[:5]))} {'holds' if len(names) == 1 else 'hold'} categories."
+        fix = "Add --scheme bins, or leave them out (--column-type NAME=skip) and tokenize them as a table of their own."
+        raise UsageError(what, where="--scheme codec", fix=fix)
 
 
 @threadpool_limits.wrap(limits=1)

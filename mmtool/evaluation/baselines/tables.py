@@ -29,17 +29,22 @@ class TabularBaselines:
         """(name of the imputer, (n, F) rows) for the held-out samples at `indices`, from those that have an answer."""
         if not {*direction.given, direction.target} <= set(self._names):
             return
-        given = {name: self._reference.table(self._reference.test, name, indices) for name in direction.given}
+        given = {name: _numbers(self._reference, self._reference.test, name, indices) for name in direction.given}
         for name, imputer in self._imputers.items():
-            rows = imputer(self._train, direction, given)
-            if rows is not None:
-                yield name, rows
+            numbers = imputer(self._train, direction, given)
+            if numbers is not None:
+                yield name, self._reference.one_hot(direction.target).decode(numbers)
+
+
+def _numbers(reference: Reference, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
+    """(n, W) numbers that have means: a category is one for each."""
+    return reference.one_hot(name).encode(reference.table(side, name, indices))
 
 
 def _with_nan(reference: Reference, side: DecodedSamples, name: str) -> np.ndarray:
-    """(all samples, F) rows, NaN where a sample lacks the table."""
+    """(all samples, W) numbers, NaN where a sample lacks the table."""
     held = side.having(name)
-    rows = reference.table(side, name, held)
+    rows = _numbers(reference, side, name, held)
     table = np.full((len(side), rows.shape[1]), np.nan, np.float32)
     table[held] = rows
     return table

@@ -30,6 +30,7 @@ TITLES = {
     "perplexity": "perplexity of the true target (lower is better)",
     "r2": "R² of imputed values, mean over features",
     "spearman": "Spearman correlation of imputed values, mean over features",
+    "category_accuracy": "accuracy of imputed categories, mean over columns",
     "c_index": "concordance of survival with the risk of imputed data, by a Cox model fitted on real data",
     "coverage_50": "share of true values inside their 50 % interval",
     "coverage_80": "share of true values inside their 80 % interval",

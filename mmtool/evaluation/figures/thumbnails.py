@@ -148,11 +148,13 @@ class RowDrawer:
 
     def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
         self.size = size
-        rows = np.stack(sample) if len(sample) else np.zeros((1, 1))
+        self._numbers = tokenizer.one_hot.encode
+        rows = self._numbers(np.stack(sample)) if len(sample) else np.zeros((1, 1))
         self._centre, self._width = centre_and_scale(rows.astype(np.float64))
 
     def __call__(self, value: np.ndarray) -> Image.Image:
-        """One bar per feature, in standard deviations from its mean (blue up, amber down, cut at 3)."""
+        """One bar per feature, of categories one for each, in standard deviations from its mean (blue up, amber down, cut at 3)."""
+        value = self._numbers(value[None])[0]
         sheet = Image.new("RGB", self.size, PAPER)
         draw = ImageDraw.Draw(sheet)
         middle, step = self.size[1] / 2, self.size[0] / len(value)

@@ -19,6 +19,7 @@ from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.intervals import Estimate, share
 from mmtool.tokenizers.base import Tokenizer
+from mmtool.tokenizers.code_values import OneHot
 from mmtool.tokenizers.table_rows import quantiles
 
 CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
@@ -69,8 +70,15 @@ class Reference:
         """(2, F) values that all but a thousandth of training values on either side lie between."""
         if name not in self._bounds:
             rows = self._raw_rows(self.train, name, self.train.having(name))
-            self._bounds[name] = np.nan_to_num(quantiles(rows, np.array([CLIP, 1 - CLIP])))
+            bounds = np.nan_to_num(quantiles(rows, np.array([CLIP, 1 - CLIP])))
+            categorical = self.one_hot(name).categorical
+            self._bounds[name] = np.where(categorical, np.array([[-np.inf], [np.inf]]), bounds).astype(bounds.dtype)
         return self._bounds[name]
+
+    def one_hot(self, name: str) -> OneHot:
+        """How the rows of a table become numbers that have means."""
+        one_hot: OneHot = self.tokenizers[name].one_hot  # type: ignore[attr-defined]  # tokenizers of tables have it
+        return one_hot
 
     def _raw_rows(self, side: DecodedSamples, name: str, indices: np.ndarray) -> np.ndarray:
         known = self.raw[name]

@@ -117,7 +117,9 @@ def text_features(tokenizer: Tokenizer) -> Any:
 
 
 def table_features(tokenizer: Tokenizer) -> Any:
-    return make_pipeline(FunctionTransformer(np.stack), SimpleImputer(keep_empty_features=True), StandardScaler())
+    one_hot = tokenizer.one_hot  # type: ignore[attr-defined]  # tokenizers of tables have it
+    numbers = make_pipeline(FunctionTransformer(np.stack), FunctionTransformer(one_hot.encode))
+    return make_pipeline(numbers, SimpleImputer(keep_empty_features=True), StandardScaler())
 
 
 def trajectory_features(tokenizer: Tokenizer) -> Any:

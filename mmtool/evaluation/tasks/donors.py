@@ -27,6 +27,7 @@ TITLES = {
     "accuracy": "class accuracy of the chosen donors",
     "r2": "R² of the values of the chosen donors, mean over features",
     "spearman": "Spearman correlation of the values of the chosen donors",
+    "category_accuracy": "accuracy of the categories of the chosen donors",
     "c_index": "concordance of survival with the risk of the chosen donors",
 }
 MAX_PASSES = 1_000_000  # documents that a run may read for one direction

@@ -18,6 +18,7 @@ THOUSANDS = {
     ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
     ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
 }  # by decimal mark
+STRANGE = re.compile(r"[-+]?(inf(inity)?|0x[0-9a-f]+|\d+(_\d+)+)", re.IGNORECASE)  # as programs write numbers
 COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
@@ -54,6 +55,19 @@ class Numbers:
             return math.nan if self.censored == "missing" else self._written(censored["bound"] or "")
         return self._written(text)
 
+    def are_plain(self, cells: Sequence[Any]) -> bool:
+        """Whether all of them are numbers that need no second look."""
+        return self._plain(cells) is not None
+
+    def may_be(self, cell: Any) -> bool:
+        """Whether a filled cell is a number, or is meant to be one: censored, infinite, or written in a way that options explain."""
+        if isinstance(cell, bool) or (isinstance(cell, str) and cell.strip() in TRUTH):
+            return False
+        if self.number(cell) is not None or isinstance(cell, float):
+            return True
+        text = str(cell).strip()
+        return any(pattern.fullmatch(text) for pattern in (NUMBER, CENSORED, STRANGE, COMMA_WITHIN, *THOUSANDS.values()))
+
     def problem(self, cell: Any) -> tuple[str, str]:
         """What is wrong with a cell that is no number, and what to do."""
         text = str(cell).strip()
@@ -66,7 +80,7 @@ class Numbers:
         if any(pattern.fullmatch(text) for pattern in (*THOUSANDS.values(), COMMA_WITHIN)):
             fix = "Add --thousands where 1,234 is more than a thousand, or --decimal , where it is between one and two."
             return "which may be read in two ways.", fix
-        fix = "Correct it, say with --na that it is a missing value, or declare the column with --label or --key-column."
+        fix = "Correct it, say with --na that it is a missing value, or what the column holds with --column-type, --label or --key-column."
         return "which is no finite number.", fix
 
     def _plain(self, cells: Sequence[Any]) -> list[float] | None:

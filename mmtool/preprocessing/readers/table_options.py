@@ -1,12 +1,16 @@
 """How tables are read: what separates their columns, which way they lie, and what their cells say."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from mmtool.common.arguments import assignments
 from mmtool.common.errors import UsageError
 from mmtool.common.options import Option
 from mmtool.preprocessing.readers.delimited import DELIMITERS, TAB
+from mmtool.tokenizers.column_types import ColumnType, Types, declared
 
 TABLES = "Tables"  # panel of the help
 
@@ -45,8 +49,24 @@ class TableOptions:
     """Mark within numbers."""
     thousands: Annotated[bool, Option(panel=TABLES)] = False
     """Numbers are written as 1,234.5 (or 1.234,5)."""
+    column_types: Annotated[
+        Mapping[str, str],
+        Option("--column-type", "NAME=TYPE", panel=TABLES, type=list[str], read=partial(assignments, option="--column-type")),
+    ] = field(default_factory=dict)
+    """number, category, boolean, date, date:%d/%m/%Y, skip, or levels: low<mid<high. Repeatable.
+
+    Of columns; of others their cells tell (`column_recognition.py`)."""
+    unseen: Annotated[Literal["error", "missing"], Option(panel=TABLES)] = "error"
+    """What categories count as that the tokenizer does not know."""
     features: tuple[str, ...] = ()
     """Names of those that are known; they tell which way a table lies."""
+    known: Types | None = None
+    """Types of those that are no numbers, of a fitted tokenizer; None: to be recognised."""
+
+    @cached_property
+    def declared(self) -> dict[str, ColumnType]:
+        """Name -> declared type."""
+        return {name: declared(text, "--column-type") for name, text in self.column_types.items()}
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
@@ -55,3 +75,4 @@ class TableOptions:
                 fix = f"Give one character, or one of {', '.join(DELIMITERS)}."
                 raise UsageError(f"{self.delimiter!r} is no delimiter.", where="--delimiter", fix=fix)
             object.__setattr__(self, "delimiter", mark)
+        assert self.declared is not None  # what is no type is refused at once

@@ -5,7 +5,7 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
 
-Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see below) with NaN for missing values, and the names of the features
+Row = tuple[np.ndarray, tuple[str, ...]]  # (F,) float32 (see below) with NaN for missing values, and the features (a `Header`)
 
 
 def in_single_precision(values: np.ndarray, features: tuple[str, ...], where: str) -> Row:

@@ -1,28 +1,27 @@
 """Tables of numbers: text in columns of any delimiter, and Parquet. Samples lie in rows, or in columns where features lie in rows."""
 
 import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.readers import annotated
+from mmtool.preprocessing.readers.column_recognition import Rows, column_types, notes
 from mmtool.preprocessing.readers.delimited import is_gct
-from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry, shown
+from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.orientation import check_header_row, check_one_sample, features_in_rows
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, picked, read_cells
-from mmtool.preprocessing.readers.table_values import Row, in_single_precision
+from mmtool.preprocessing.readers.row_values import RowValues, say_unseen
+from mmtool.tokenizers.column_types import ColumnType, Skip
 
-Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
 LOOKED_AT_CELLS, LEAST_ROWS = 4_000_000, 200  # by which it is seen which way a table lies
 NUM_CANDIDATES = 3  # columns among which the names of rows are sought
 
@@ -31,6 +30,7 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     """Entries of one table; their values are ((F,) float32, feature names). Where samples lie in rows, every column but ids, labels and
     group is a feature."""
     if file.format in annotated.FORMATS:
+        _refuse_types(options, file.where)
         yield from annotated.read_annotated(file, options)
         return
     annotated.refuse_options(file, options)
@@ -44,8 +44,10 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         check_header_row(source.header, names, file.where)
     check_one_sample(source.header, place, options.table, file.where)
     if options.table.value_column is not None:
+        _refuse_types(options, file.where)
         yield from sample_entry(file, source.header, rows, place, options)
     elif features_in_rows(source.header, place, names, options.table, file.where):
+        _refuse_types(options, file.where)
         yield from matrix_entries(file, source.header, rows, place, options)
     else:
         yield from _row_entries(file, source, rows, options)
@@ -65,11 +67,18 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
     if nameless:
         yield Note("nameless columns", f"left out of {file.where}: {len(nameless)} columns without a name or any value")
     places = [i for i, name in enumerate(header) if name not in others and i not in nameless]
+    types = column_types(header, places, rows, options.table, file.where)
+    places = [place for place in places if not isinstance(types.get(header[place]), Skip)]
+    types = {name: column for name, column in types.items() if not isinstance(column, Skip)}
+    yield from notes(types, file.where)
+    say_unseen(header, types, rows, options.table, file.where)
     if not places:
-        raise DataError("the table has no column of numbers besides key and labels.", where=file.where, fix="Add features.")
+        raise DataError("the table has no column besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
     _check_once(header, [name for name, _ in apart if name is not None], file.where)
     features = features_of([header[i] for i in places], options.table.duplicates, file.where)
+    _check_numbers(features, types, file.where)
+    values = RowValues(header, places, features, types, options.table)
     for number, read in enumerate(rows()):
         if isinstance(read, Broken):
             yield read
@@ -77,19 +86,22 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
         line, cells = read
         row = {name: cells[place] for name, place in apart if name is not None}
         where = f"{file.where}:{line}"
-        load = partial(_values, cells, places, header, features, numbers, where)
+        load = partial(values, cells, where)
         yield row_entry(row, keys.of(row, number), where, load, options, keys.rows)
 
 
-def _values(cells: Sequence[Any], places: Sequence[int], header: Sequence[str], features: Features, numbers: Numbers, where: str) -> Row:
-    """One row; raises DataError for a cell that is no number."""
-    chosen = [cells[place] for place in places]
-    values = numbers.row(chosen)
-    if None in values:
-        place = values.index(None)
-        what, fix = numbers.problem(chosen[place])
-        raise DataError(f"the column {header[places[place]]!r} holds {shown(chosen[place])}, {what}", where=where, fix=fix)
-    return in_single_precision(features.merged(np.array(values, np.float64)), features.names, where)
+def _refuse_types(options: SourceOptions, where: str) -> None:
+    if options.table.column_types:
+        what = "only tables with samples in rows have columns of several types; this file holds numbers."
+        raise UsageError(what, where=where, fix="Leave --column-type out.")
+
+
+def _check_numbers(features: Features, types: Mapping[str, ColumnType], where: str) -> None:
+    """Raise KeyColumnError where several columns of one name, which are made one, hold something else than numbers."""
+    odd = [name for name in types if features.places is not None and (features.places == features.names.index(name)).sum() > 1]
+    if odd:
+        fix = "Rename them, or leave them out with --column-type NAME=skip."
+        raise KeyColumnError(f"several columns are called {odd[0]!r}, and one holds no numbers.", where=where, fix=fix)
 
 
 def _empty_columns(header: Sequence[str], others: Collection[str | None], rows: Rows, where: str) -> list[int]:

@@ -1,0 +1,189 @@
+"""Which columns of a table hold categories, truth values or dates instead of numbers: what is declared, else what their cells say.
+
+1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell.
+2. Else one of true and false, or of yes and no, holds truth values.
+3. Else one of dates as ISO 8601 writes them (2021-03-31) holds dates.
+4. Else it holds categories: at most 50 of them, at least one of which occurs more than once.
+
+Where this would be a guess, as for names of samples or dates such as 1/2/21, the column is refused, with the options that say what it is.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import isnan
+from typing import Any
+
+from mmtool.preprocessing.keys import KeyColumnError
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, name_of
+from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.tokenizers.column_types import LIKE_A_DATE, NUMBER, TRUTH_VALUES, Boolean, Category, ColumnType, Date, Number, Skip
+
+Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
+LOOKED_AT_CELLS, LEAST_ROWS = 1_000_000, 200  # by which it is seen what columns hold
+DASHES = frozenset({"-", "--", "---", "'--", ".", "?"})
+MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recognised and where they are declared
+LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
+PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
+SHOWN = 3  # cells or columns in a message
+
+
+@dataclass
+class _Cells:
+    """The filled cells of a column: how many are numbers, and the others."""
+
+    numbers: int = 0
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, cell: Any, numbers: Numbers) -> None:
+        if isinstance(cell, str) and not numbers.na and _is_plain(cell):  # most of them, in a tenth of the time
+            self.numbers += 1
+            return
+        number = numbers.number(cell)
+        if number is not None and isnan(number):
+            return
+        if numbers.may_be(cell):
+            self.numbers += 1
+        else:
+            self.words[name_of(cell)] += 1
+
+    @property
+    def guessed(self) -> ColumnType:
+        """What the cells are, categories and spellings still to be collected."""
+        if self.numbers >= self.words.total():
+            return NUMBER
+        small = {word.casefold() for word in self.words}
+        if small <= PLAIN_TRUTH and any(small <= set(pair) for pair in TRUTH_VALUES):
+            return Boolean(())
+        days = [Date().read(word) for word in self.words]
+        if None not in days:
+            return Date(timed=any(day and day % 1 for day in days))
+        return NUMBER if len(self.words) == self.words.total() < LEAST_NAMES else Category()
+
+
+def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[str, ColumnType]:
+    """Name -> type of the columns at `places` that are no numbers: of a fitted tokenizer its types. Raises KeyColumnError where options
+    name a column that there is not, and where a column is neither numbers nor anything that can be imputed."""
+    _check_declared(header, options, where)
+    if options.known is not None:
+        fitted = {**options.known, **{name: column for name, column in options.declared.items() if isinstance(column, Skip)}}
+        return {header[place]: fitted[header[place]] for place in places if header[place] in fitted}
+    declared = {place: options.declared[header[place]] for place in places if header[place] in options.declared}
+    guessed = _guessed(header, [place for place in places if place not in declared], rows, options, where)
+    types = {**guessed, **declared}
+    open_places = sorted(place for place, column in types.items() if isinstance(column, Category) and not column.categories)
+    words = words_of(open_places, rows, options)
+    for place in open_places:
+        name, found = header[place], words[place]
+        if isinstance(types[place], Boolean):
+            types[place] = Boolean(_spelled(found))
+            continue
+        _check_categories(name, found, place in declared, where)
+        types[place] = Category(tuple(sorted(found)))
+    return {header[place]: types[place] for place in sorted(types) if not isinstance(types[place], Number)}
+
+
+def _check_declared(header: Sequence[str], options: TableOptions, where: str) -> None:
+    absent = next((name for name in options.column_types if name not in header), None)
+    if absent is not None:
+        fix = f"Name one of these with --column-type: {', '.join(map(repr, header[:10]))}."
+        raise KeyColumnError(f"there is no column {absent!r}.", where=where, fix=fix)
+    if options.known is None:
+        return
+    for name, column in options.declared.items():
+        fitted = options.known.get(name, NUMBER).name
+        if not isinstance(column, Skip) and column.name != fitted:
+            fix = "Leave --column-type out, or fit a new tokenizer with --fit."
+            raise KeyColumnError(f"the tokenizer takes the column {name!r} for a {fitted}, not for a {column.name}.", where=where, fix=fix)
+
+
+def notes(types: Mapping[str, ColumnType], where: str) -> Iterator[Note]:
+    """What was recognised, a line for each type."""
+    plural = {"category": "categories", "boolean": "truth values", "date": "dates", "ordinal": "ordered levels"}
+    for kind, words in plural.items():
+        names = [name for name, column in types.items() if column.name == kind]
+        if names:
+            listed = ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
+            read = f"columns {listed} are read as {words}" if len(names) > 1 else f"the column {listed} is read as {words}"
+            yield Note(f"{kind}: {listed}", f"{where}: {read}")
+
+
+def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[int, ColumnType]:
+    """Place -> type of the columns that are no numbers, by the first rows."""
+    numbers = Numbers.of(options)
+    columns = {place: _Cells() for place in places}
+    for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
+        chosen = [cells[place] for place in places]
+        if numbers.are_plain(chosen):
+            for place in places:
+                columns[place].numbers += 1
+            continue
+        for place, cell in zip(places, chosen, strict=True):
+            columns[place].add(cell, numbers)
+    guessed = {place: column.guessed for place, column in columns.items()}
+    for place in [place for place, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
+        if all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
+            example = next(iter(columns[place].words))
+            what = f"the column {header[place]!r} seems to hold dates such as {example!r}, which may be read in several ways."
+            fix = f"Say how they are written, e.g. --column-type '{header[place]}=date:%d/%m/%Y', or write them as 2021-03-31."
+            raise KeyColumnError(what, where=where, fix=fix)
+    return {place: column for place, column in guessed.items() if not isinstance(column, Number)}
+
+
+def _is_plain(cell: str) -> bool:
+    try:
+        return not isnan(float(cell))
+    except ValueError:
+        return False
+
+
+def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Counter[str]]:
+    """Place -> how often each filled cell occurs in all rows. A lone `-` is missing, unless the column holds `+` as well."""
+    words: dict[int, Counter[str]] = {place: Counter() for place in places}
+    for cells in _cells(rows) if places else ():
+        for place in places:
+            words[place][name_of(cells[place])] += 1
+    for found in words.values():
+        for word in [word for word in found if is_missing(word, options, found)]:
+            del found[word]
+    return words
+
+
+def is_missing(word: str, options: TableOptions, categories: Iterable[str] = ()) -> bool:
+    """Whether a cell of a column that holds no numbers says that a value is missing."""
+    return word in MISSING or word in map(name_of, options.na) or (word in DASHES and (word != "-" or "+" not in categories))
+
+
+def _cells(rows: Rows) -> Iterator[Sequence[Any]]:
+    return (row[1] for row in rows() if not isinstance(row, Broken))
+
+
+def _spelled(words: Mapping[str, int]) -> tuple[str, str]:
+    """How a column of truth values writes no and yes; a word that does not occur as the other one does."""
+    by_value: dict[float, str] = {}
+    for word in words:
+        value = Boolean().read(word)
+        if value is not None:
+            by_value.setdefault(value, word)
+    for pair in TRUTH_VALUES:
+        if by_value and all(word.casefold() == pair[int(value)] for value, word in by_value.items()):
+            style = str.upper if all(word.isupper() for word in by_value.values()) else str.title
+            style = str.lower if all(word.islower() for word in by_value.values()) else style
+            by_value = {float(value): by_value.get(float(value), style(pair[value])) for value in (0, 1)}
+    return by_value.get(0.0, "False"), by_value.get(1.0, "True")
+
+
+def _check_categories(name: str, words: Counter[str], is_declared: bool, where: str) -> None:
+    """Raise KeyColumnError where a column holds names of samples, or too many categories."""
+    some = ", ".join(map(repr, sorted(words)[:SHOWN]))
+    leave = f"Leave it out with --column-type '{name}=skip', or keep it as a label with --label '{name}'"
+    if not is_declared and words.total() >= LEAST_NAMES and len(words) == words.total():
+        what = f"the column {name!r} holds another text in every row ({some} ...), as names of samples do."
+        fix = f"{leave}; where it holds the keys, add --key-column '{name}'."
+        raise KeyColumnError(what, where=where, fix=fix)
+    if len(words) > (MAX_DECLARED if is_declared else MAX_CATEGORIES):
+        what = f"the column {name!r} holds {len(words):,} different texts ({some} ...), too many to be categories."
+        more = "" if is_declared or len(words) > MAX_DECLARED else f"; --column-type '{name}=category' takes them all"
+        raise KeyColumnError(what, where=where, fix=f"{leave}{more}.")

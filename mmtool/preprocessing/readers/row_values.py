@@ -1,0 +1,88 @@
+"""The cells of a row as numbers, each column by its type."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import DataError
+from mmtool.common.log import log
+from mmtool.preprocessing.readers.column_recognition import Rows, is_missing, words_of
+from mmtool.preprocessing.readers.entries import name_of, shown
+from mmtool.preprocessing.readers.feature_names import Features
+from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.readers.table_values import Row, in_single_precision
+from mmtool.tokenizers.column_types import Boolean, Category, ColumnType, Header
+
+
+@dataclass(frozen=True)
+class RowValues:
+    """Reads the cells at `places` of rows with this header; types: of the columns that are no numbers."""
+
+    header: Sequence[str]
+    places: Sequence[int]
+    features: Features
+    types: Mapping[str, ColumnType]
+    options: TableOptions
+
+    def __call__(self, cells: Sequence[Any], where: str) -> Row:
+        """One row. Raises DataError for a cell that is not of its column's type."""
+        numbers, chosen = Numbers.of(self.options), [cells[place] for place in self.places]
+        typed = self._typed
+        values = numbers.row([nan if place in typed else cell for place, cell in enumerate(chosen)] if typed else chosen)
+        if typed:
+            values = [self._read(cell, typed[place]) if place in typed else values[place] for place, cell in enumerate(chosen)]
+        if None in values:
+            place = values.index(None)
+            what, fix = self._problem(chosen[place], typed.get(place), numbers)
+            raise DataError(f"the column {self.header[self.places[place]]!r} holds {shown(chosen[place])}, {what}", where=where, fix=fix)
+        return in_single_precision(self.features.merged(np.array(values, np.float64)), self._names, where)
+
+    @cached_property
+    def _names(self) -> Header:
+        """The same for all rows: wide tables have many names."""
+        return Header(self.features.names, self.types)
+
+    @cached_property
+    def _typed(self) -> dict[int, ColumnType]:
+        """Number of a cell among those chosen -> its type, where it is no number."""
+        names = enumerate(self.header[place] for place in self.places)
+        return {number: self.types[name] for number, name in names if name in self.types} if self.types else {}
+
+    def _read(self, cell: Any, column: ColumnType) -> float | None:
+        word = name_of(cell)
+        value = column.read(word)
+        if value is None and (is_missing(word, self.options) or (self.options.unseen == "missing" and takes_unseen(column))):
+            return nan
+        return value
+
+    def _problem(self, cell: Any, column: ColumnType | None, numbers: Numbers) -> tuple[str, str]:
+        """What is wrong with a cell, and what to do."""
+        if column is None:
+            return numbers.problem(cell)
+        if takes_unseen(column):
+            fix = "Add --unseen missing to count such cells as missing, correct it, or fit a tokenizer to rows that hold it."
+            return "a category that no training sample of the tokenizer has.", fix
+        fix = "Correct it, say with --na that it is a missing value, or name another type with --column-type."
+        return f"which is not of the column's type, {column.name}.", fix
+
+
+def takes_unseen(column: ColumnType) -> bool:
+    """Whether a column may hold what its type does not know yet."""
+    return isinstance(column, Category) and not isinstance(column, Boolean)
+
+
+def say_unseen(header: Sequence[str], types: Mapping[str, ColumnType], rows: Rows, options: TableOptions, where: str) -> None:
+    """Log the categories that count as missing because the tokenizer does not know them."""
+    if options.known is None or options.unseen != "missing":
+        return
+    columns = {header.index(name): column for name, column in types.items() if takes_unseen(column)}
+    for place, words in words_of(list(columns), rows, options).items():
+        unseen = {word: count for word, count in words.items() if columns[place].read(word) is None}
+        if unseen:
+            listed = ", ".join(f"{word!r} ({count:,})" for word, count in sorted(unseen.items())[:10])
+            log(f"{where}: categories of the column {header[place]!r} that the tokenizer does not know count as missing: {listed}")
