@@ -42,8 +42,8 @@ class CM3(NextToken):
         count = min(random.poisson(self.options.mean_spans), NUM_SENTINELS, (len(document) - 1) // 2)
         if count == 0:
             return []
-        ends = np.sort(random.choice(np.arange(1, len(document) + 1), 2 * count, replace=False))
-        spans = [(int(start), int(stop)) for start, stop in ends.reshape(count, 2)]
+        ends = sorted((1 + random.choice(len(document), 2 * count, replace=False)).tolist())
+        spans = list(zip(ends[::2], ends[1::2], strict=True))
         return spans if self.options.across_segments else [_inside(document, span) for span in spans]
 
 

@@ -86,6 +86,9 @@ class LoReTTa(Commutative):
             for sample, route, drawn, random in zip(samples, routes, pseudo, randoms, strict=True)
         ]
 
+    def makes_own_documents(self, step: Step) -> bool:
+        return self.is_transitive(step)
+
     def is_transitive(self, step: Step) -> bool:
         """After the warm-up, a fixed share of the steps, evenly spread (a function of the step number alone)."""
         share = self.options.transitive_share

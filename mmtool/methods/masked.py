@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
+from mmtool.data.sequence import NO_TARGET, TARGETS, TOKENS, Document, concatenate, segment_table
 from mmtool.methods.likelihood import Likelihood
 from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
@@ -70,10 +70,10 @@ class Masked(PooledStates, Likelihood):
 
     def _segment(self, name: str, local: np.ndarray, hidden: np.ndarray, loss: np.ndarray | None = None) -> Document:
         index = self.layout.index(name)
-        open_id = self.layout.open_id(index)
-        tokens = np.concatenate(([open_id], np.where(hidden, self.layout.sentinel(0), open_id + 1 + local)))
-        targets = np.concatenate(([NO_TARGET], np.where(hidden if loss is None else loss, local, NO_TARGET)))
-        return Document(tokens, targets, np.full(len(tokens), index), *slots_and_positions(self.layout, index, len(tokens)))
+        table = segment_table(self.layout, index, len(local) + 1).copy()
+        table[TOKENS, 1:] = np.where(hidden, self.layout.sentinel(0), self.layout.open_id(index) + 1 + local)
+        table[TARGETS, 1:] = np.where(hidden if loss is None else loss, local, NO_TARGET)
+        return Document(table)
 
     @torch.no_grad()
     def impute(self, model: Transformer, samples: Sequence[Sample], request: ImputationRequest, generator: torch.Generator) -> Generated:
