@@ -66,6 +66,12 @@ def pretrain(
     batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
     ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches that a step is split into, one after the other: less memory.", show_default="1", rich_help_panel=BUDGET
+        ),
+    ] = None,
     learning_rate: LearningRate = None,
     checkpoint_every: Annotated[
         int | None,
@@ -74,6 +80,15 @@ def pretrain(
         ),
     ] = None,
     seed: TrainingSeed = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes beside the training that make its batches, which do not depend on them.",
+            show_default="0, beside a GPU up to 4",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
     config: ConfigFile = None,
     settings: Annotated[
         list[str] | None,
@@ -91,7 +106,8 @@ def pretrain(
     """Train one transformer on whatever combinations of modalities exist.
 
     The same command continues an interrupted training from its last checkpoint; --force starts anew. The run holds its
-    tokenizers and its resolved config: it is all that `impute` and `evaluate` need.
+    tokenizers and its resolved config: it is all that `impute` and `evaluate` need. Under `torchrun` several processes train
+    together.
     """
     options = {
         "method": method,
@@ -102,13 +118,17 @@ def pretrain(
         "steps": steps,
         "minutes": minutes,
         "batch_tokens": batch_tokens,
+        "accumulate": accumulate,
         "learning_rate": learning_rate,
         "checkpoint_every": checkpoint_every,
         "seed": seed,
     }
     resolved = resolve(config, options, settings or ())
+    from mmtool.training.distributed import speaks
     from mmtool.training.pretrain import pretrain as train
 
     with quieted(quiet):
-        done = train(resolved, stdin_or(data), output, force=force)
+        done = train(resolved, stdin_or(data), output, force=force, workers=workers)
+    if not speaks():
+        return
     finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {done.steps} steps, {done.seconds:.0f} s", as_json, quiet)

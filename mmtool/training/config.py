@@ -67,6 +67,7 @@ class PretrainConfig(Budget):
     modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
     paired_share: of the samples drawn, those that hold several modalities; they, or the rest, are repeated (0: as the data is).
     batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
+    accumulate: batches of a step that go through the model one after the other on every process, of `batch_tokens` together (1: at once).
     smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
     value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
     value_epochs: passes over the samples in which, after the last step, networks learn to predict expected values of tables (0: none).
@@ -85,6 +86,7 @@ class PretrainConfig(Budget):
     paired_share: ShareBelowOne = 0.0
     batch_tokens: Count = 8192
     row_length: Natural = 0
+    accumulate: Count = 1
     smoothing: NotNegative = 0.0
     value_dropout: ShareBelowOne = 0.0
     value_epochs: Natural = 40
