@@ -7,20 +7,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_training import make_shards, same, settings, weights
 
 from mmtool.common.errors import DataError
+from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader
 from mmtool.data.prefetch import Prefetch
 from mmtool.data.randomness import generators
+from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.methods import METHODS as METHODS_BY_NAME
 from mmtool.methods.cm3 import CM3, CM3Options
 from mmtool.methods.m3ae import M3AE, M3AEOptions
+from mmtool.training.config import options_of
 from mmtool.training.pretrain import pretrain
 
 METHODS = {"cm3": (CM3, CM3Options()), "m3ae": (M3AE, M3AEOptions())}
@@ -81,6 +86,33 @@ def test_documents_made_ahead_are_those_made_in_the_step(shards: Path) -> None:
         now, keys = loader.next(method.plain_documents)
         assert arrays(now) == arrays(ahead) and keys[: len(first_keys)] == first_keys
     batches.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("causal", {}),
+        ("cm3", {"mean_spans": 3.0}),
+        ("cm3", {"across_segments": False, "mean_spans": 2.0}),
+        ("commutative", {}),
+        ("masked", {}),
+        ("masked", {"mask_ratio": 0.3}),
+    ],
+)
+def test_documents_made_together_are_those_made_one_by_one(name: str, options: dict[str, Any]) -> None:
+    random, held = np.random.default_rng(0), ("image", "text")
+    modalities = [Modality("image", "image", 300, (2, 3), "grid", "0" * 64, 6), Modality("text", "text", 70000, None, "line", "1" * 64, 9)]
+    tokens = {
+        "image": lambda: random.integers(300, size=6).astype(np.uint16),
+        "text": lambda: random.integers(70000, size=random.integers(0, 9)).astype(np.uint32),
+    }
+    samples = [Sample(f"s{i}", {name: tokens[name]() for name in (held, held[:1], held[1:])[i % 3]}) for i in range(90)]
+    cls = METHODS_BY_NAME[name]
+    method = cls(layout_of(modalities), CoOccurrence.of(sample.present for sample in samples), options_of(cls.Options, options, ""))
+    alone = [method.document(sample, np.random.default_rng(i)) for i, sample in enumerate(samples)]
+    together, expected = Documents.of(method.plain_documents(samples, range(90))), Documents.of(alone)
+    assert together.sizes.tolist() == expected.sizes.tolist() and (together.table == expected.table).all()
+    assert together.table.dtype == np.int64
 
 
 def test_parts_share_every_epoch_between_them(shards: Path) -> None:

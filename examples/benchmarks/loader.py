@@ -1,6 +1,7 @@
 """What the loader gives: tokens per second of one worker by method, and the share of a training step that is spent waiting for a batch.
 
-    python examples/benchmarks/loader.py [--shards DIR] [--seconds 2] [--preset tiny] [--steps 40] [--workers 0,1,2] [--json FILE]
+    python examples/benchmarks/loader.py [--shards DIR] [--seconds 2] [--preset tiny] [--steps 40] [--workers 0,1,2] [--no-compile]
+        [--json FILE]
 
 Without --shards: random codes, documents of about 29 tokens (an image of 16, and speech or a text) and of 1,002 (two segments of 500), the
 short ones being the hard case. Rates are of CPU time of one process, so that a busy machine does not count, and of documents being made
@@ -90,10 +91,11 @@ def per_second(call: Callable[[], int], seconds: float) -> float:
     return count / (time.process_time() - started)
 
 
-def waiting(shards: Path, run: Path, preset: str, steps: int, workers: int) -> dict[str, float]:
+def waiting(shards: Path, run: Path, preset: str, steps: int, workers: int, compiled: str) -> dict[str, float]:
     """Of a training: tokens per second and the share of the time that it waited for batches, over its later half."""
-    options = {"method": "commutative", "preset": preset, "steps": steps, "checkpoint_every": 0, "validation_samples": 0}
-    pretrain(resolve(None, {**options, "batch_tokens": BATCH_TOKENS if preset != "tiny" else 2048}), shards, run, workers=workers)
+    options = {"method": "commutative", "preset": preset, "steps": steps, "compile": compiled, "checkpoint_every": 0}
+    options |= {"batch_tokens": BATCH_TOKENS if preset != "tiny" else 2048, "validation_samples": 0}
+    pretrain(resolve(None, options), shards, run, workers=workers)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     later = [record for record in records if record["step"] > steps // 2]
     return {name: float(np.mean([record[name] for record in later])) for name in ("tokens_per_s", "loading_share")}
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--preset")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--workers", default="0,1,2")
+    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -120,8 +123,9 @@ def main() -> None:
                 numbers = " ".join(f"{row[column]:12,.0f}" for column in ("tokens_in_a_document", "made", "packed", "both"))
                 print(f"{kind:10} {method:12} {numbers}", flush=True)
         for number in map(int, options.workers.split(",")) if options.preset else ():
-            shards = options.shards or folder / "short"
-            row = results[f"training, {number} workers"] = waiting(shards, folder / f"run{number}", options.preset, options.steps, number)
+            shards, compiled = options.shards or folder / "short", "off" if options.no_compile else "auto"
+            row = waiting(shards, folder / f"run{number}", options.preset, options.steps, number, compiled)
+            results[f"training, {number} workers"] = row
             print(f"training, {number} workers: {row['tokens_per_s']:,.0f} tokens/s, {row['loading_share']:.1%} of it waiting", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mmtool.data.sequence import MODALITY, NO_TARGET, TARGETS, Document, joined_table
+from mmtool.data.layout import VocabularyLayout
+from mmtool.data.sequence import MODALITY, NO_TARGET, TARGETS, TOKENS, Document, joined_table, segment_table
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,20 @@ class Documents:
         table[TARGETS] = np.where(np.isin(table[MODALITY], list(self.values)), 0, NO_TARGET)
         values = {index: rows[kept[self.modality == index]] for index, rows in self.values.items()}
         return Documents(table, np.bincount(self.owner[kept], minlength=len(self)), values)
+
+
+def of_segments(layout: VocabularyLayout, parts: Sequence[Sequence[tuple[int, np.ndarray]]]) -> Documents:
+    """Documents of segments of codes, all of them with loss; parts: of each document (index of the modality, codes) of its segments."""
+    segments = [part for document in parts for part in document]
+    table = np.concatenate([segment_table(layout, index, len(codes) + 1, True) for index, codes in segments], axis=1)
+    codes = np.concatenate([codes for _, codes in segments]).astype(np.int64)
+    sizes = np.array([len(codes) + 1 for _, codes in segments])
+    ends = sizes.cumsum()
+    opens, closes = np.zeros(ends[-1], bool), np.zeros(ends[-1], bool)
+    opens[ends - sizes], closes[ends - 1] = True, True
+    table[TOKENS, ~opens] += codes
+    table[TARGETS, ~closes] += codes
+    return Documents(table, np.diff(ends[np.cumsum([len(document) for document in parts]) - 1], prepend=0), {})
 
 
 def join(parts: Sequence[Documents]) -> Documents:

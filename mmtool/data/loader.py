@@ -13,7 +13,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.data.shards import TokenSet
 
-MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], list[Document]]
+MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], Sequence[Document] | Documents]
 Pack = Callable[[Sequence[Document] | Documents], AnyBatch]
 
 

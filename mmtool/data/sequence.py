@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.data.layout import MIN_AXES, NUM_SENTINELS, VocabularyLayout
+from mmtool.data.layout import MIN_AXES, VocabularyLayout
 from mmtool.data.sample import Sample
 
 NO_TARGET = -1
@@ -146,43 +146,3 @@ def joined_table(documents: Sequence[Document]) -> np.ndarray:
     """The tables of all documents, one behind the other."""
     tables = [document.table for document in documents if len(document)]
     return np.concatenate(tables, axis=1) if tables else np.zeros((POSITION + MIN_AXES, 0), np.int64)
-
-
-def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: VocabularyLayout) -> Document:
-    """Replace each span [start, stop) by a sentinel and move it, behind the same sentinel, to the end (CM3, arXiv 2201.07520).
-
-    A sentinel stands for the input before what it opens: in place for the last token of the span, at the end for the token before
-    the span; it takes over that token's position and target. No loss is asked for the sentinels themselves, whose
-    positions are noise. Spans are disjoint, sorted and start at 1 or later; at most `NUM_SENTINELS` are moved.
-    """
-    if not len(spans):
-        return document
-    order, sentinels, num_kept = _moved(spans[:NUM_SENTINELS], len(document), layout)
-    is_sentinel = sentinels > 0
-    followed = np.append((order[1:] == order[:-1] + 1) & ~is_sentinel[1:], False)
-    ends_document = (order == len(document) - 1) & (np.arange(len(order)) < num_kept)
-    new = document.take(order)
-    new.tokens[is_sentinel] = sentinels[is_sentinel]
-    new.targets[~(is_sentinel | followed | ends_document)] = NO_TARGET
-    return new
-
-
-def _moved(spans: Sequence[tuple[int, int]], size: int, layout: VocabularyLayout) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of a document of `size` tokens whose spans are moved: which of its tokens stands (or is stood for) where, the sentinel there or 0,
-    and how many tokens stand before the moved ones."""
-    numbers, kept, moved, marks = np.arange(size), list[np.ndarray](), list[np.ndarray](), list[int]()
-    at = length = 0
-    for start, stop in spans:
-        kept += [numbers[at:start], numbers[stop - 1 : stop]]
-        length += start - at + 1
-        marks.append(length - 1)
-        at = stop
-    kept.append(numbers[at:])
-    num_kept = length = length + size - at
-    for start, stop in spans:
-        moved.append(numbers[start - 1 : stop])
-        marks.append(length)
-        length += stop - start + 1
-    sentinels = np.zeros(length, np.int64)
-    sentinels[marks] = [layout.sentinel(number) for number in (*range(len(spans)), *range(len(spans)))]
-    return np.concatenate((*kept, *moved)), sentinels, num_kept

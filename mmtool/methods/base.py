@@ -54,11 +54,11 @@ class Method(ABC):
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
         self.layout, self.graph, self.options = layout, graph, options
 
-    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> list[Document]:
+    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> Sequence[Document] | Documents:
         """One document per sample; `seeds[i]` is a function of (seed, epoch, sample key) alone."""
         return self.plain_documents(samples, seeds)
 
-    def plain_documents(self, samples: Sequence[Sample], seeds: Sequence[int]) -> list[Document]:
+    def plain_documents(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Sequence[Document] | Documents:
         """Documents of steps that do not depend on the model: they can be made anywhere, and before their step."""
         return [self.document(sample, random) for sample, random in zip(samples, generators(seeds), strict=True)]
 

@@ -23,6 +23,7 @@ import torch
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.common.errors import UsageError
+from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
@@ -75,7 +76,7 @@ class LoReTTa(Commutative):
                 fix="Where every pair occurs, or none is connected, use `--method commutative`.",
             )
 
-    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> list[Document]:
+    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> Sequence[Document] | Documents:
         if not self.is_transitive(step):
             return super().documents(samples, seeds, step)
         randoms = [np.random.default_rng(seed) for seed in seeds]
