@@ -126,12 +126,25 @@ def test_parts_share_every_epoch_between_them(shards: Path) -> None:
 def test_a_worker_that_dies_is_an_error_with_advice(shards: Path) -> None:
     _, batches = prefetch(open_token_set(shards, split="train"), workers=2)
     batches.next(0)
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join()
+    victim, *_ = multiprocessing.active_children()
+    victim.kill()
+    victim.join()
     with pytest.raises(DataError, match=r"makes batches ended.*memory.*the same command continues"):
         for _ in range(100):
             batches.next(0)
+    batches.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_leave_requests_to_stop_to_the_training(shards: Path) -> None:
+    (loader,), batches = prefetch(open_token_set(shards, split="train"), workers=2)
+    for number in (signal.SIGINT, signal.SIGTERM):  # as a terminal or a batch system sends them to all processes
+        for child in multiprocessing.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, number)
+    for _ in range(20):
+        batches.next(0)
+    assert loader.consumed > 0 and len(multiprocessing.active_children()) == 2
     batches.close()
 
 

@@ -1,7 +1,7 @@
 """Documents made ahead of the training, by processes beside it.
 
 What they make is a function of the place in the stream alone: neither their number nor their speed changes a batch. They are forked, so
-that they share the samples; they leave the group of their parent, which alone heeds Ctrl-C, and end with it.
+that they share the samples; requests to stop are the business of their parent, with which they end.
 """
 
 import multiprocessing
@@ -20,6 +20,7 @@ from mmtool.data.documents import Documents, join
 
 Make = Callable[[int, int], Documents]  # (number of the first, how many) -> documents of a stream
 CHUNKS_AHEAD = 2  # of each worker
+STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 class Workers:
@@ -29,25 +30,43 @@ class Workers:
     """
 
     def __init__(self, number: int, makes: Sequence[Make]) -> None:
-        self.number, self._makes, self._pool = number, makes, None
+        self.number, self._makes = number, makes
+        self._pool: ProcessPoolExecutor | None = None
         if not number:
             return
         if "fork" not in multiprocessing.get_all_start_methods():
             raise UsageError("this system cannot start workers.", where="--workers", fix="Give --workers 0.")
         context = multiprocessing.get_context("fork")
         self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(makes,))
+        others = multiprocessing.active_children()
+        heeded = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # workers are born with it, and keep it
         with warnings.catch_warnings():  # that forked threads may hold locks: workers use none of these
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pool.submit(os.getpid)  # starts all of them
+        signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
+        self._children = [child for child in multiprocessing.active_children() if child not in others]
 
     def start(self, stream: int, first: int, count: int) -> Callable[[], Documents]:
         """Have documents made; the result is called for when they are needed. Raises DataError where a worker has died."""
         if self._pool is None:
             return partial(self._makes[stream], first, count)
         try:
-            return partial(_result, self._pool.submit(_make, stream, first, count))
+            return partial(self._result, self._pool.submit(_make, stream, first, count))
         except BrokenProcessPool as error:
-            raise _died() from error
+            raise self._died() from error
+
+    def _result(self, future: "Future[Documents]") -> Documents:
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise self._died() from error
+
+    def _died(self) -> DataError:
+        """One of them has: end the others, which do not heed the pool."""
+        for child in self._children:
+            child.kill()
+        fix = "Where memory ran out, give fewer of them. The last checkpoint is intact, the same command continues."
+        return DataError("a process that makes batches ended all of a sudden.", where="--workers", fix=fix)
 
     def close(self) -> None:
         """End all of them."""
@@ -79,27 +98,12 @@ def _same(documents: Documents) -> Documents:
     return documents
 
 
-def _result(future: "Future[Documents]") -> Documents:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise _died() from error
-
-
-def _died() -> DataError:
-    fix = "Where memory ran out, give fewer of them. The last checkpoint is intact, the same command continues."
-    return DataError("a process that makes batches ended all of a sudden.", where="--workers", fix=fix)
-
-
 _streams: Sequence[Make] = ()  # of a worker, set once when it starts
 
 
 def _begin(makes: Sequence[Make]) -> None:
     global _streams
     _streams = makes
-    os.setpgrp()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
