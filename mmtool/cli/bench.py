@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mmtool.cli.options import Quiet, examples, json_line, quieted
-from mmtool.cli.pretrain import Preset
+from mmtool.training.config import Preset
 
 EXAMPLES = examples("mmtool bench", "mmtool bench --preset small --json > bench.json", "mmtool bench --folder /scratch")
 UNITS = {"products": ("FLOP/s", 1e9, "G"), "memory": ("B/s", 1e9, "G"), "disk": ("B/s", 1e6, "M")}
