@@ -26,13 +26,14 @@ BELOW = {
     "evaluation": {"imputation", "training", "methods", "model", "data", "tokenizers", "metrics"},
     "adaptation": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
     "comparison": {"adaptation", "encoders", "evaluation", "imputation", "training", "methods", "model", "data", "metrics"},
+    "bench": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "artefacts": {"adaptation", "training", "data", "tokenizers"},
 }
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli"}
 BELOW["__init__"] = {"common", "api", "verbs"}
-VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint")
+VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
 

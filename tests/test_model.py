@@ -1,6 +1,5 @@
 """Promises of the transformer: packed = unpacked, cached decode = full forward, padding and neighbours change nothing."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from mmtool.data.layout import layout_of
 from mmtool.data.packing import BatchShape, pack
 from mmtool.data.sample import Modality
-from mmtool.data.sequence import concatenate, segment
+from mmtool.data.sequence import Document, concatenate, segment
 from mmtool.model import attention
 from mmtool.model.decode import generate, score
 from mmtool.model.losses import loss_sums
@@ -204,6 +203,6 @@ def test_three_axes_score_and_generate_like_two(positions):
     assert all(len(codes) == 12 for codes in drawn.codes)
     whole = segment(layout, 0, np.tile(np.arange(6), 2))
     still = np.minimum(whole.position, (1, 9, 9))  # as if both frames were the first
-    moved = [whole, replace(whole, position=still)]
+    moved = [whole, Document.of(whole.tokens, whole.targets, whole.modality, whole.slot, still)]
     first, second = score(model, moved)[0]
     assert abs(first - second) > 1e-5 * first

@@ -9,7 +9,8 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.layout import layout_of
 from mmtool.data.packing import BatchShape, capacity_for, pack
 from mmtool.data.sample import Modality
-from mmtool.data.sequence import NO_TARGET, concatenate, move_spans, segment
+from mmtool.data.sequence import NO_TARGET, concatenate, segment
+from mmtool.data.spans import move_spans
 
 IMAGE = Modality("image", "image", 16, (2, 3), "grid", "0" * 64, 6)
 TEXT = Modality("text", "text", 30, None, "line", "1" * 64, 9)

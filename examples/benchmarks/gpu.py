@@ -27,7 +27,6 @@ from mmtool.data.packing import Batch
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import segment
 from mmtool.data.shards import write_split
-from mmtool.methods.base import Step
 from mmtool.model.decode import generate
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import PRESETS, Transformer
@@ -66,11 +65,10 @@ class TimedTrainer(Trainer):
         window = Window()
         self._one_step(window)
         whole = seconds_per_call(lambda: self._one_step(window), self.steps)
-        context = Step(self.step, 0.0, 0, self.model)
-        batch, keys = self.loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
-        alone = seconds_per_call(lambda: self._update(self.backward(batch), keys), min(self.steps, Sizes.steps))
+        batch, keys = self.next_batch()
+        alone = seconds_per_call(lambda: self._update(self.backward(batch, batch.num_targets), keys), min(self.steps, Sizes.steps))
         if self.profiled:
-            print_kernels(lambda: self._update(self.backward(batch), keys))
+            print_kernels(lambda: self._update(self.backward(batch, batch.num_targets), keys))
         peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
         causal = self.method.view == "past"
         TimedTrainer.measured = {

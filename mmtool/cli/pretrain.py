@@ -19,10 +19,11 @@ from mmtool.cli.options import (
     set_option,
     stdin_or,
 )
+from mmtool.training.config import BUDGET as BUDGET_AND_OPTIMISER
 from mmtool.training.config import PretrainConfig, resolve
 
 MODEL = ("method", "preset", "row_length", "precision", "compile")
-BUDGET = ("steps", "minutes", "batch_tokens", "learning_rate", "checkpoint_every", "seed")
+BUDGET = ("steps", "minutes", "batch_tokens", "accumulate", "learning_rate", "checkpoint_every", "seed")
 EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
     "mmtool pretrain --method cm3 --minutes 30 --set method.mean_spans=2 shards/ -o run-cm3/",
@@ -36,6 +37,15 @@ def pretrain(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
     *,
     options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET)],
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes beside the training that make its batches, which do not depend on them.",
+            show_default="0, beside a GPU up to 4",
+            rich_help_panel=BUDGET_AND_OPTIMISER,
+        ),
+    ] = None,
     config: ConfigFile = None,
     settings: Annotated[
         list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
@@ -47,11 +57,15 @@ def pretrain(
     """Train one transformer on whatever combinations of modalities exist.
 
     The same command continues an interrupted training from its last checkpoint; --force starts anew. The run holds its
-    tokenizers and its resolved config: it is all that `impute` and `evaluate` need.
+    tokenizers and its resolved config: it is all that `impute` and `evaluate` need. Under `torchrun` several processes train
+    together.
     """
     resolved = resolve(config, options, settings or ())
+    from mmtool.training.distributed import speaks
     from mmtool.training.pretrain import pretrain as train
 
     with quieted(quiet):
-        done = train(resolved, stdin_or(data), output, force=force)
+        done = train(resolved, stdin_or(data), output, force=force, workers=workers)
+    if not speaks():
+        return
     finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {done.steps} steps, {done.seconds:.0f} s", as_json, quiet)

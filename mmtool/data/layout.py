@@ -27,6 +27,13 @@ class VocabularyLayout:
 
     modalities: tuple[Modality, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:  # it is the key of what is cached for every segment of every sample
+        return hash(self.modalities)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(modality.name for modality in self.modalities)

@@ -7,13 +7,14 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from mmtool.data.documents import Documents
 from mmtool.data.masking import AnyBatch
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.data.shards import TokenSet
 
-MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], list[Document]]
-Pack = Callable[[Sequence[Document]], AnyBatch]
+MakeDocuments = Callable[[Sequence[Sample], Sequence[int]], Sequence[Document] | Documents]
+Pack = Callable[[Sequence[Document] | Documents], AnyBatch]
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Loader:
 
     pack: puts as many documents as fit into rows. consumed: samples used so far, over all epochs; set it to resume.
     window: samples offered to each batch, a little more than fit; those that do not fit open the next batch.
+    part, parts: of the samples drawn, those whose number leaves the remainder `part` by `parts` are this loader's.
     """
 
     data: TokenSet
@@ -30,18 +32,30 @@ class Loader:
     window: int
     seed: int
     consumed: int = 0
+    part: int = 0
+    parts: int = 1
 
     def next(self, make_documents: MakeDocuments) -> tuple[AnyBatch, list[str]]:
-        """The next batch and the keys of its samples."""
-        indices, seeds = [], []
-        for epoch, member in drawn(self.consumed, self.window, len(self.members), self.seed):
-            indices.append(int(self.members[member]))
-            key, turn = self.data.keys[indices[-1]], self._turns[member]
-            seeds.append(sample_seed(self.seed, epoch, f"{key}/{turn}" if turn else key))
-        samples = [self.data[i] for i in indices]
+        """The next batch, of documents made now, and the keys of its samples."""
+        samples, seeds = self.offered(self.consumed, self.window)
         batch = self.pack(make_documents(samples, seeds))
         self.consumed += batch.num_documents
         return batch, [sample.key for sample in samples[: batch.num_documents]]
+
+    def offered(self, start: int, count: int) -> tuple[list[Sample], list[int]]:
+        """`count` samples from number `start` on, without their labels, and the seed of each."""
+        samples, seeds = [], []
+        for epoch, member in drawn(start, count, len(self.members), self.seed, self.part, self.parts):
+            sample = self.data.tokens_of(int(self.members[member]))
+            turn = self._turns[member]
+            samples.append(sample)
+            seeds.append(sample_seed(self.seed, epoch, f"{sample.key}/{turn}" if turn else sample.key))
+        return samples, seeds
+
+    def key(self, number: int) -> str:
+        """Of the sample that is drawn as number so-and-so."""
+        ((_, member),) = drawn(number, 1, len(self.members), self.seed, self.part, self.parts)
+        return self.data.keys[int(self.members[member])]
 
     @cached_property
     def _turns(self) -> np.ndarray:
@@ -78,9 +92,10 @@ class SampleLoader:
         return samples
 
 
-def drawn(consumed: int, number: int, count: int, seed: int) -> Iterator[tuple[int, int]]:
-    """(epoch, which of `count`) of the next `number` draws of an endless stream in which every epoch has an order of its own."""
-    for position in range(consumed, consumed + number):
+def drawn(consumed: int, number: int, count: int, seed: int, part: int = 0, parts: int = 1) -> Iterator[tuple[int, int]]:
+    """(epoch, which of `count`) of the next `number` draws of an endless stream in which every epoch has an order of its own; `consumed`
+    counts those of one of its parts."""
+    for position in range(part + parts * consumed, part + parts * (consumed + number), parts):
         epoch, place = divmod(position, count)
         yield epoch, int(_permutation(seed, epoch, count)[place])
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.data.packing import Batch, BatchShape, assemble, place
+from mmtool.data.documents import Documents
+from mmtool.data.packing import Batch, BatchShape, assemble, place, places
 from mmtool.data.sequence import NO_TARGET, Document
 
 LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
@@ -72,45 +73,34 @@ class MaskedBatch:
 AnyBatch = Batch | MaskedBatch
 
 
-def pack_masked(documents: Sequence[Document], shape: MaskedShape) -> MaskedBatch:
+def pack_masked(documents: Sequence[Document] | Documents, shape: MaskedShape) -> MaskedBatch:
     """Pack documents in their order until one does not fit into either set of rows. Raises UsageError where the first does not."""
-    documents = documents[: shape.documents]
-    seen = [visible_part(document) for document in documents]
-    placed = place(seen, shape.visible), place(documents, shape.whole)
-    count = min(map(len, placed))
-    visible = assemble(seen[:count], placed[0][:count], shape.visible)
-    whole = assemble(documents[:count], placed[1][:count], shape.whole)
-    ids_restore, ids_keep = _correspondence(documents[:count], seen, visible, whole)
+    joined = Documents.of(documents)
+    joined = joined.part(0, min(len(joined), shape.documents))
+    seen = joined.without_targets()
+    placed = place(seen, shape.visible), place(joined, shape.whole)
+    count = min(len(part.starts) for part in placed)
+    joined, seen = joined.part(0, count), seen.part(0, count)
+    visible = assemble(seen, placed[0].head(count), shape.visible)
+    whole = assemble(joined, placed[1].head(count), shape.whole)
+    encoder_ids, decoder_ids = places(seen, placed[0].head(count)), places(joined, placed[1].head(count))[joined.targets == NO_TARGET]
+    ids_restore, ids_keep = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
+    ids_restore[decoder_ids], ids_keep[encoder_ids] = encoder_ids, decoder_ids
     cls, lengths = np.zeros(shape.documents, np.int64), np.full((shape.documents, len(shape.varying)), NO_TARGET, np.int64)
     cls[:count] = visible.starts
-    for row, document in enumerate(documents[:count]):
-        counts = np.bincount(document.modality, minlength=len(shape.whole.capacity))[list(shape.varying)]
-        lengths[row] = np.where(counts > 0, counts, NO_TARGET)
+    counts = joined.modality_counts(1 + len(shape.whole.capacity))[:, list(shape.varying)]
+    lengths[:count] = np.where(counts > 0, counts, NO_TARGET)
     return MaskedBatch(visible, whole, ids_restore, ids_keep, cls, lengths)
 
 
 def pack_all(documents: Sequence[Document], widths: tuple[int, ...], varying: tuple[int, ...]) -> MaskedBatch:
     """Pack all of these documents, in rows as long as the longest and as many as it takes."""
-    shapes = []
-    for part in ([visible_part(document) for document in documents], documents):
-        capacity = sum(np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(widths)) for document in part)
-        shape = BatchShape(len(part), max(map(len, part)), tuple(np.asarray(capacity).tolist()), widths)
-        shapes.append(replace(shape, rows=1 + max(row for row, _ in place(part, shape))))
-    return pack_masked(documents, MaskedShape(shapes[0], shapes[1], len(documents), varying))
-
-
-def visible_part(document: Document) -> Document:
-    """The tokens without a target. Patches are marked with a target of 0, so that packing lists their indices."""
-    part = document.take(np.flatnonzero(document.targets == NO_TARGET))
-    return replace(part, targets=np.where(np.isin(part.modality, list(part.values)), 0, NO_TARGET))
-
-
-def _correspondence(documents: Sequence[Document], seen: Sequence[Document], visible: Batch, whole: Batch) -> tuple[np.ndarray, np.ndarray]:
-    ids_restore, ids_keep = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
-    for document, part, first, start in zip(documents, seen, visible.starts, whole.starts, strict=False):
-        encoder_ids, decoder_ids = first + np.arange(len(part)), start + np.flatnonzero(document.targets == NO_TARGET)
-        ids_restore[decoder_ids], ids_keep[encoder_ids] = encoder_ids, decoder_ids
-    return ids_restore, ids_keep
+    joined, shapes = Documents.of(documents), []
+    for part in (joined.without_targets(), joined):
+        capacity = part.modality_counts(1 + len(widths), targets_only=True)[:, :-1].sum(0)
+        shape = BatchShape(len(part), int(part.sizes.max()), tuple(capacity.tolist()), widths)
+        shapes.append(replace(shape, rows=1 + int(place(part, shape).starts.max()) // shape.length))
+    return pack_masked(joined, MaskedShape(shapes[0], shapes[1], len(joined), varying))
 
 
 def size_masked_rows(
@@ -126,26 +116,26 @@ def size_masked_rows(
     longest: tokens that the encoder and the decoder may have to take of one document. batch_tokens counts whole documents; row_length
     is that of the decoder, 0 takes it from the data.
     """
-    seen = [visible_part(document) for document in documents]
-    whole = _rows(documents, longest[1], batch_tokens, row_length)
-    share = sum(map(len, seen)) / sum(map(len, documents))
-    visible = _rows(seen, longest[0], share * (1 - _padding(documents, whole[1])) * whole[0] * whole[1], 0)
-    mean = float(np.mean([len(document) for document in documents]))
-    window = math.ceil(whole[0] * whole[1] * (1 - _padding(documents, whole[1])) / mean) + 8
-    capacities = [_capacity(part, window, len(widths)) for part in (seen, documents)]
+    whole_ones = Documents.of(documents)
+    seen = whole_ones.without_targets()
+    whole = _rows(whole_ones, longest[1], batch_tokens, row_length)
+    share = seen.sizes.sum() / whole_ones.sizes.sum()
+    filled = (1 - _padding(whole_ones, whole[1])) * whole[0] * whole[1]
+    visible = _rows(seen, longest[0], share * filled, 0)
+    window = math.ceil(filled / float(whole_ones.sizes.mean())) + 8
+    capacities = [_capacity(part, window, len(widths)) for part in (seen, whole_ones)]
     shapes = [BatchShape(*size, capacity, widths) for size, capacity in zip((visible, whole), capacities, strict=True)]
     return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(window / 8), varying), window
 
 
-def _capacity(documents: Sequence[Document], number: int, num_modalities: int) -> tuple[int, ...]:
+def _capacity(documents: Documents, number: int, num_modalities: int) -> tuple[int, ...]:
     """Targets per modality that so many documents have, three deviations above the mean; a fuller batch is closed early."""
-    targets = [document.modality[document.targets != NO_TARGET] for document in documents]
-    counts = np.array([np.bincount(modalities, minlength=num_modalities) for modalities in targets])
+    counts = documents.modality_counts(1 + num_modalities, targets_only=True)[:, :-1]
     wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), counts.max(0))
     return tuple(int(64 * np.ceil(want / 64)) for want in wanted)
 
 
-def _rows(documents: Sequence[Document], longest: int, tokens: float, length: int) -> tuple[int, int]:
+def _rows(documents: Documents, longest: int, tokens: float, length: int) -> tuple[int, int]:
     """(rows, length) for so many tokens, where `length` leaves it open the one that costs least: a long row costs more attention, a
     short one more padding."""
     if not length:
@@ -155,12 +145,12 @@ def _rows(documents: Sequence[Document], longest: int, tokens: float, length: in
     return max(1, math.ceil(tokens / (length * (1 - _padding(documents, length))))), length
 
 
-def _padding(documents: Sequence[Document], length: int) -> float:
+def _padding(documents: Documents, length: int) -> float:
     """Share of rows of `length` that these documents leave empty, packed first fit."""
     used: list[int] = []
-    for document in documents:
-        row = next((i for i, tokens in enumerate(used) if tokens + len(document) <= length), len(used))
+    for size in documents.sizes.tolist():
+        row = next((i for i, tokens in enumerate(used) if tokens + size <= length), len(used))
         if row == len(used):
             used.append(0)
-        used[row] += len(document)
+        used[row] += size
     return 1 - sum(used) / (len(used) * length)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmtool.common.errors import UsageError
-from mmtool.data.layout import MIN_AXES
-from mmtool.data.sequence import NO_TARGET, Document
+from mmtool.data.documents import Documents
+from mmtool.data.sequence import MODALITY, NO_TARGET, POSITION, SLOT, TARGETS, TOKENS, Document
 
 
 @dataclass(frozen=True)
@@ -54,66 +54,85 @@ class Batch:
         return int((self.document > 0).sum())
 
 
-def pack(documents: Sequence[Document], shape: BatchShape) -> Batch:
+def pack(documents: Sequence[Document] | Documents, shape: BatchShape) -> Batch:
     """Pack documents in their order, first fit, until one does not fit; it and the rest are left for the next batch.
 
     Raises UsageError when the first document alone is longer than a row or has more targets than the capacity.
     """
-    placed = place(documents, shape)
-    return assemble(documents[: len(placed)], placed, shape)
+    joined = Documents.of(documents)
+    placed = place(joined, shape)
+    return assemble(joined.part(0, len(placed.starts)), placed, shape)
 
 
-def place(documents: Sequence[Document], shape: BatchShape) -> list[tuple[int, int]]:
-    """(row, first column) of as many documents as `pack` packs. Those of the first n do not depend on the documents behind them."""
-    used = np.zeros(shape.rows, np.int64)
-    free = np.array(shape.capacity)
-    placed: list[tuple[int, int]] = []
-    for document in documents:
-        counts = np.bincount(document.modality[document.targets != NO_TARGET], minlength=len(free))
-        fitting = np.flatnonzero(used + len(document) <= shape.length)
-        if not len(fitting) or (counts > free).any():
+class Placed(NamedTuple):
+    """Of each document the flat index of its first token, and which of its row's documents it is, from 1 on."""
+
+    starts: np.ndarray
+    numbers: np.ndarray
+
+    def head(self, count: int) -> "Placed":
+        """Those of the first documents."""
+        return Placed(self.starts[:count], self.numbers[:count])
+
+
+def place(documents: Documents, shape: BatchShape) -> Placed:
+    """Where `pack` puts as many documents as it packs. Those of the first n do not depend on the documents behind them."""
+    counts = documents.modality_counts(1 + len(shape.capacity), targets_only=True)[:, :-1]  # the last is of no modality: CLS
+    overflowing = (counts.cumsum(0) > np.array(shape.capacity)).any(1)
+    limit = int(overflowing.argmax()) if overflowing.any() else len(documents)
+    used, held = np.zeros(shape.rows, np.int64), [0] * shape.rows
+    starts, numbers = list[int](), list[int]()
+    for size in documents.sizes[:limit].tolist():
+        row = int((used <= shape.length - size).argmax())
+        if used[row] > shape.length - size:
             break
-        row = int(fitting[0])
-        placed.append((row, int(used[row])))
-        used[row] += len(document)
-        free -= counts
-    if documents and not placed:
+        starts.append(row * shape.length + int(used[row]))
+        used[row] += size
+        held[row] += 1
+        numbers.append(held[row])
+    if len(documents) and not starts:
         raise UsageError(
-            f"a sample of {len(documents[0])} tokens does not fit into rows of {shape.length}.",
+            f"a sample of {documents.sizes[0]} tokens does not fit into rows of {shape.length}.",
             where="row_length",
             fix="Raise --row-length.",
         )
-    return placed
+    return Placed(np.array(starts, np.int64), np.array(numbers, np.int64))
 
 
-def assemble(documents: Sequence[Document], placed: Sequence[tuple[int, int]], shape: BatchShape) -> Batch:
-    """The batch of these documents, each at its (row, first column)."""
-    size = shape.rows * shape.length
-    tokens, modality, slot, number = (np.zeros(size, np.int64) for _ in range(4))
-    position = np.zeros((size, max((document.position.shape[1] for document in documents if len(document)), default=MIN_AXES)), np.int64)
-    targets = np.full(size, NO_TARGET, np.int64)
-    in_row = np.zeros(shape.rows, np.int64)
-    carried = {index: np.zeros((size, width), np.uint8) for index, width in enumerate(shape.widths) if width}
-    for document, (row, start) in zip(documents, placed, strict=True):
-        here = slice(row * shape.length + start, row * shape.length + start + len(document))
-        in_row[row] += 1
-        tokens[here], modality[here], slot[here], position[here] = document.tokens, document.modality, document.slot, document.position
-        targets[here], number[here] = document.targets, in_row[row]
-        for index in carried.keys() & document.values.keys():
-            carried[index][here][document.modality == index] = document.values[index]
+def places(documents: Documents, placed: Placed) -> np.ndarray:
+    """(T,) flat index of each token of the documents."""
+    return np.repeat(placed.starts - (documents.ends - documents.sizes), documents.sizes) + np.arange(documents.table.shape[1])
+
+
+def assemble(documents: Documents, placed: Placed, shape: BatchShape) -> Batch:
+    """The batch of these documents, each at its place."""
+    size, indices = shape.rows * shape.length, places(documents, placed)
+    table = np.zeros((len(documents.table), size), np.int64)
+    table[TARGETS] = NO_TARGET
+    for row, properties in zip(table, documents.table, strict=True):
+        row[indices] = properties
+    number = np.zeros(size, np.int64)
+    number[indices] = np.repeat(placed.numbers, documents.sizes)
+    targets, modality = table[TARGETS], table[MODALITY]
     target_indices = [np.flatnonzero((targets != NO_TARGET) & (modality == index)) for index in range(len(shape.capacity))]
+    values = {}
+    for index in (index for index, width in enumerate(shape.widths) if width):
+        carried = np.zeros((size, shape.widths[index]), np.uint8)
+        if index in documents.values:
+            carried[indices[documents.modality == index]] = documents.values[index]
+        values[index] = _pad(carried[target_indices[index]], shape.capacity[index], 0)
     grid = (shape.rows, shape.length)
     return Batch(
-        tokens.reshape(grid),
+        table[TOKENS].reshape(grid),
         modality.reshape(grid),
-        slot.reshape(grid),
-        position.reshape(*grid, -1),
+        table[SLOT].reshape(grid),
+        np.ascontiguousarray(table[POSITION:].T).reshape(*grid, -1),
         number.reshape(grid),
         tuple(_pad(indices, capacity, 0) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),
         tuple(_pad(targets[indices], capacity, NO_TARGET) for indices, capacity in zip(target_indices, shape.capacity, strict=True)),
         len(documents),
-        {index: _pad(numbers[target_indices[index]], shape.capacity[index], 0) for index, numbers in carried.items()},
-        np.array([row * shape.length + start for row, start in placed], np.int64),
+        values,
+        placed.starts,
     )
 
 
@@ -140,11 +159,7 @@ def capacity_for(documents: Sequence[Document], rows: int, length: int, num_moda
 
     A batch that would overflow is closed early, so the margin trades padding in the loss against a little packing.
     """
-    total = max(1, sum(len(document) for document in documents))
-    longest = np.zeros(num_modalities)
-    counts = np.zeros(num_modalities)
-    for document in documents:
-        targets = np.bincount(document.modality[document.targets != NO_TARGET], minlength=num_modalities)
-        counts, longest = counts + targets, np.maximum(longest, targets)
-    wanted = np.maximum(counts / total * margin * rows * length, longest)
+    joined = Documents.of(documents)
+    targets = joined.modality_counts(num_modalities, targets_only=True)
+    wanted = np.maximum(targets.sum(0) / max(1, joined.sizes.sum()) * margin * rows * length, targets.max(0, initial=0))
     return tuple(int(min(rows * length, 64 * np.ceil(want / 64))) for want in wanted)

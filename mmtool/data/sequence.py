@@ -12,40 +12,66 @@ from functools import lru_cache
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.data.layout import MIN_AXES, NUM_SENTINELS, VocabularyLayout
+from mmtool.data.layout import MIN_AXES, VocabularyLayout
 from mmtool.data.sample import Sample
 
 NO_TARGET = -1
+TOKENS, TARGETS, MODALITY, SLOT, POSITION = range(5)  # rows of a document's table
 
 
 @dataclass(frozen=True)
 class Document:
-    """Flat arrays of length L, one entry per input token.
+    """L input tokens, all that is known of them in one array, for what is done to a document is done to all of it.
 
-    tokens: id in the shared vocabulary. targets: local index in the modality's range, or NO_TARGET. modality: index in the layout.
-    slot: row of the slot embedding. position: (L, axes) on the tokenizer's grid. values: index of a continuous modality ->
-    (n, W) uint8 patches of its n tokens here, in their order.
+    table: (4 + axes, L), of which the properties are views. values: index of a continuous modality -> (n, W) uint8 patches of its n tokens
+    here, in their order.
     """
 
-    tokens: np.ndarray
-    targets: np.ndarray
-    modality: np.ndarray
-    slot: np.ndarray
-    position: np.ndarray
+    table: np.ndarray
     values: Mapping[int, np.ndarray] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, tokens: np.ndarray, targets: np.ndarray, modality: np.ndarray, slot: np.ndarray, position: np.ndarray
+    ) -> "Document":
+        """The document of these properties, each an array of length L, position (L, axes)."""
+        return cls(np.vstack((tokens, targets, modality, slot, position.T)))
+
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self.table.shape[1]
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Ids in the shared vocabulary."""
+        return self.table[TOKENS]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Local index in the range of the modality, or NO_TARGET."""
+        return self.table[TARGETS]
+
+    @property
+    def modality(self) -> np.ndarray:
+        """Index in the layout."""
+        return self.table[MODALITY]
+
+    @property
+    def slot(self) -> np.ndarray:
+        """Row of the slot embedding."""
+        return self.table[SLOT]
+
+    @property
+    def position(self) -> np.ndarray:
+        """(L, axes) on the tokenizer's grid."""
+        return self.table[POSITION:].T
 
     def take(self, order: np.ndarray) -> "Document":
-        fields = (self.tokens, self.targets, self.modality, self.slot, self.position)
         values = {}
         for index, rows in self.values.items():
             is_patch = self.modality == index
             number = np.cumsum(is_patch) - 1
             values[index] = rows[number[order][is_patch[order]]]
-        tokens, targets, modality, slot, position = (array[order] for array in fields)
-        return Document(tokens, targets, modality, slot, position, values)
+        return Document(self.table[:, order], values)
 
 
 def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bool = True) -> Document:
@@ -57,14 +83,23 @@ def segment(layout: VocabularyLayout, index: int, codes: np.ndarray, *, loss: bo
             where=modality.name,
             fix="Tokenize it with a codec, or use `--method m3ae`.",
         )
-    size = len(codes) + 1
-    tokens = np.empty(size, np.int64)
-    tokens[0], tokens[1:] = layout.open_id(index), codes.astype(np.int64) + layout.first_code(index)
-    targets = np.full(size, NO_TARGET, np.int64)
+    table, wide = segment_table(layout, index, len(codes) + 1, loss).copy(), codes.astype(np.int64)
+    table[TOKENS, 1:] += wide
     if loss:
-        targets[:-1] = codes.astype(np.int64) + 1
-        targets[-1] = NO_TARGET if modality.fixed_length else 0
-    return Document(tokens, targets, np.full(size, index), *slots_and_positions(layout, index, size))
+        table[TARGETS, :-1] += wide
+    return Document(table)
+
+
+@lru_cache(maxsize=4096)
+def segment_table(layout: VocabularyLayout, index: int, size: int, loss: bool = False) -> np.ndarray:
+    """The table, not to be changed, of a segment of `size` inputs whose codes are all 0; without `loss` it has no targets."""
+    tokens, targets = np.full(size, layout.first_code(index)), np.full(size, int(loss) or NO_TARGET)
+    tokens[:1] = layout.open_id(index)
+    targets[-1:] = 0 if loss and not layout.modalities[index].fixed_length else NO_TARGET
+    slot, position = slots_and_positions(layout, index, size)
+    table = Document.of(tokens, targets, np.full(size, index), slot, position).table
+    table.setflags(write=False)
+    return table
 
 
 def conditional_document(layout: VocabularyLayout, sample: Sample, given: Sequence[str], target: str) -> Document:
@@ -102,36 +137,12 @@ def slot_start(layout: VocabularyLayout, index: int) -> int:
 
 def concatenate(documents: Sequence[Document]) -> Document:
     """One behind the other; of none, a document without tokens (whose positions have the fewest axes there may be)."""
-    none = np.zeros(0, np.int64)
-    filled = [document for document in documents if len(document)] or [Document(none, none, none, none, np.zeros((0, MIN_AXES), np.int64))]
-    fields = ("tokens", "targets", "modality", "slot", "position")
     held = sorted({index for document in documents for index in document.values})
     values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
-    joined = [np.concatenate([getattr(document, name) for document in filled]) for name in fields]
-    return Document(joined[0], joined[1], joined[2], joined[3], joined[4], values)
+    return Document(joined_table(documents), values)
 
 
-def move_spans(document: Document, spans: Sequence[tuple[int, int]], layout: VocabularyLayout) -> Document:
-    """Replace each span [start, stop) by a sentinel and move it, behind the same sentinel, to the end (CM3, arXiv 2201.07520).
-
-    A sentinel stands for the input before what it opens: in place for the last token of the span, at the end for the token before
-    the span; it takes over that token's position and target. No loss is asked for the sentinels themselves, whose
-    positions are noise. Spans are disjoint, sorted and start at 1 or later; at most `NUM_SENTINELS` are moved.
-    """
-    kept: list[tuple[int, int]] = []
-    moved: list[tuple[int, int]] = []
-    at = 0
-    for number, (start, stop) in enumerate(spans[:NUM_SENTINELS]):
-        sentinel = layout.sentinel(number)
-        kept += [(i, 0) for i in range(at, start)] + [(stop - 1, sentinel)]
-        moved += [(start - 1, sentinel)] + [(i, 0) for i in range(start, stop)]
-        at = stop
-    kept += [(i, 0) for i in range(at, len(document))]
-    order, sentinels = np.array(kept + moved).T
-    is_sentinel = sentinels > 0
-    followed = np.append((order[1:] == order[:-1] + 1) & ~is_sentinel[1:], False)
-    ends_document = (order == len(document) - 1) & (np.arange(len(order)) < len(kept))
-    new = document.take(order)
-    new.tokens[is_sentinel] = sentinels[is_sentinel]
-    new.targets[~(is_sentinel | followed | ends_document)] = NO_TARGET
-    return new
+def joined_table(documents: Sequence[Document]) -> np.ndarray:
+    """The tables of all documents, one behind the other."""
+    tables = [document.table for document in documents if len(document)]
+    return np.concatenate(tables, axis=1) if tables else np.zeros((POSITION + MIN_AXES, 0), np.int64)

@@ -71,11 +71,16 @@ def read_record(buffer: memoryview, place: tuple[int, int]) -> dict[str, Any]:
     return record
 
 
-def read_tokens(buffer: memoryview, modality: Modality, start: int, length: int) -> np.ndarray:
-    """The values of one segment of a verified shard, copied out: (L,) codes or (L, values) patches."""
-    width = patch_width(modality)
-    tokens = np.frombuffer(buffer, code_dtype(modality), length * width, start).copy()
-    return tokens.reshape(length, width) if modality.continuous else tokens
+def token_format(modality: Modality) -> tuple[np.dtype[Any], int]:
+    """(type of a value, values in a patch or 0 for codes) of a modality, as `read_tokens` wants them."""
+    return code_dtype(modality), patch_width(modality) if modality.continuous else 0
+
+
+def read_tokens(buffer: memoryview, dtype: np.dtype[Any], width: int, start: int, length: int) -> np.ndarray:
+    """The values of one segment of a verified shard, copied out: (L,) codes or (L, values) patches; see `token_format`."""
+    if not width:
+        return np.frombuffer(buffer, dtype, length, start).copy()
+    return np.frombuffer(buffer, dtype, length * width, start).copy().reshape(length, width)
 
 
 def _load(content: memoryview, name: str, where: object) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.masking import AnyBatch
 from mmtool.data.packing import BatchShape, pack, size_rows
+from mmtool.data.randomness import generators
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document, concatenate, segment
 from mmtool.model.inputs import to_device
@@ -25,7 +27,7 @@ from mmtool.model.losses import loss_sums
 from mmtool.model.masks import MakeMask, View, attention_mask
 from mmtool.model.transformer import Shape, Transformer
 
-Pack = Callable[[Sequence[Document]], AnyBatch]
+Pack = Callable[[Sequence[Document] | Documents], AnyBatch]
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,21 @@ class Method(ABC):
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
         self.layout, self.graph, self.options = layout, graph, options
 
-    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> list[Document]:
+    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> Sequence[Document] | Documents:
         """One document per sample; `seeds[i]` is a function of (seed, epoch, sample key) alone."""
-        return [self.document(sample, np.random.default_rng(seed)) for sample, seed in zip(samples, seeds, strict=True)]
+        return self.plain_documents(samples, seeds)
+
+    def plain_documents(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Sequence[Document] | Documents:
+        """Documents of steps that do not depend on the model: they can be made anywhere, and before their step."""
+        return [self.document(sample, random) for sample, random in zip(samples, generators(seeds), strict=True)]
+
+    def makes_own_documents(self, step: Step) -> bool:
+        """Whether `documents` of this step are not the plain ones, so that they are made in the step itself."""
+        return type(self).documents is not Method.documents
 
     @abstractmethod
     def document(self, sample: Sample, random: np.random.Generator) -> Document:
-        """What one sample is read as in training, with its targets."""
+        """What one sample is read as in training, with its targets. The generator is that of this call alone; labels are not read."""
 
     def typical_documents(self, samples: Sequence[Sample]) -> list[list[Document]]:
         """Documents as training will see them, one list per kind of step: the loop sizes its rows by them."""

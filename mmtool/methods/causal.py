@@ -5,10 +5,6 @@ Radford et al. 2018. The order is fixed, so the model learns p(later | earlier) 
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mmtool.data.sample import Sample
-from mmtool.data.sequence import Document
 from mmtool.methods.next_token import NextToken
 
 
@@ -20,7 +16,3 @@ class CausalOptions:
 class Causal(NextToken):
     name = "causal"
     Options = CausalOptions
-
-    def document(self, sample: Sample, random: np.random.Generator) -> Document:
-        present = self.present(sample)
-        return self.segments(sample, present, loss=present)

@@ -4,14 +4,16 @@ Aghajanyan et al. 2022, arXiv 2201.07520: the number of spans is Poisson(1) (non
 replaced by a sentinel and appended behind the same sentinel.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from mmtool.common.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import Document, move_spans
+from mmtool.data.spans import Spans
 from mmtool.methods.next_token import NextToken
 
 
@@ -30,25 +32,23 @@ class CM3(NextToken):
     name = "cm3"
     Options = CM3Options
 
-    def document(self, sample: Sample, random: np.random.Generator) -> Document:
+    def order(self, sample: Sample, random: np.random.Generator) -> list[str]:
         names = self.present(sample)
         if self.options.commutative:
             random.shuffle(names)
-        document = self.segments(sample, names, loss=names)
-        return move_spans(document, self.spans(document, random), self.layout)
+        return names
 
-    def spans(self, document: Document, random: np.random.Generator) -> list[tuple[int, int]]:
+    def spans(self, sizes: Sequence[int], random: np.random.Generator) -> Spans:
         """Disjoint, sorted spans [start, stop) of the document, none of which holds its first token."""
-        count = min(random.poisson(self.options.mean_spans), NUM_SENTINELS, (len(document) - 1) // 2)
+        size = sum(sizes)
+        count = min(random.poisson(self.options.mean_spans), NUM_SENTINELS, (size - 1) // 2)
         if count == 0:
-            return []
-        ends = np.sort(random.choice(np.arange(1, len(document) + 1), 2 * count, replace=False))
-        spans = [(int(start), int(stop)) for start, stop in ends.reshape(count, 2)]
-        return spans if self.options.across_segments else [_inside(document, span) for span in spans]
+            return ()
+        ends = sorted((1 + random.choice(size, 2 * count, replace=False)).tolist())
+        spans = list(zip(ends[::2], ends[1::2], strict=True))
+        return spans if self.options.across_segments else [(start, min(stop, _end(sizes, start))) for start, stop in spans]
 
 
-def _inside(document: Document, span: tuple[int, int]) -> tuple[int, int]:
-    """The part of a span that lies in the segment of its first token."""
-    start, stop = span
-    borders = np.flatnonzero(document.modality[start + 1 : stop] != document.modality[start : stop - 1])
-    return (start, start + 1 + int(borders[0])) if len(borders) else span
+def _end(sizes: Sequence[int], token: int) -> int:
+    """Where the segment of a token ends."""
+    return next(end for end in accumulate(sizes) if end > token)

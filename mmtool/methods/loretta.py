@@ -23,6 +23,7 @@ import torch
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.common.errors import UsageError
+from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
@@ -78,7 +79,7 @@ class LoReTTa(Commutative):
                 fix="Where every pair occurs, or none is connected, use `--method commutative`.",
             )
 
-    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> list[Document]:
+    def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> Sequence[Document] | Documents:
         if not self.is_transitive(step):
             return super().documents(samples, seeds, step)
         randoms = [np.random.default_rng(seed) for seed in seeds]
@@ -88,6 +89,9 @@ class LoReTTa(Commutative):
             self.transitive_document(sample, route, drawn, random) if route else self.document(sample, random)
             for sample, route, drawn, random in zip(samples, routes, pseudo, randoms, strict=True)
         ]
+
+    def makes_own_documents(self, step: Step) -> bool:
+        return self.is_transitive(step)
 
     def is_transitive(self, step: Step) -> bool:
         """After the warm-up, a fixed share of the steps, evenly spread (a function of the step number alone)."""

@@ -22,7 +22,7 @@ from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
-from mmtool.data.sequence import NO_TARGET, Document, concatenate, slots_and_positions
+from mmtool.data.sequence import NO_TARGET, SLOT, TARGETS, TOKENS, Document, concatenate, segment_table
 from mmtool.methods.base import Pack
 from mmtool.methods.likelihood import Likelihood
 from mmtool.methods.protocols import ImputationRequest
@@ -105,7 +105,9 @@ class M3AE(PooledStates, Likelihood):
         count = int(ratio * size + random.random())
         if 0 < ratio < 1 and size > 1:
             count = min(max(count, 1), size - 1)
-        return np.isin(np.arange(size), random.permutation(size)[:count])
+        hidden = np.zeros(size, bool)
+        hidden[random.permutation(size)[:count]] = True
+        return hidden
 
     def joined(self, sample: Sample, names: Sequence[str], hidden: Mapping[str, np.ndarray]) -> Document:
         """CLS and the modalities of these names; hidden: name -> (L,) bool, none where left out."""
@@ -115,22 +117,22 @@ class M3AE(PooledStates, Likelihood):
     def _cls(self) -> Document:
         number = len(self.layout.names)
         one = np.zeros(1, np.int64)
-        return Document(one + CLS_TOKEN, one + NO_TARGET, one + number, one, np.zeros((1, self.layout.axes), np.int64))
+        return Document.of(one + CLS_TOKEN, one + NO_TARGET, one + number, one, np.zeros((1, self.layout.axes), np.int64))
 
     def _segment(self, name: str, tokens: np.ndarray, hidden: np.ndarray | None) -> Document:
-        index, size = self.layout.index(name), len(tokens)
+        index = self.layout.index(name)
         modality = self.layout.modalities[index]
-        slot, position = (array[1:] for array in slots_and_positions(self.layout, index, size + 1))
+        table = segment_table(self.layout, index, len(tokens) + 1)[:, 1:].copy()
         if modality.positions != "set":
-            slot = np.zeros_like(slot)  # fixed positions tell tokens apart
+            table[SLOT] = 0  # fixed positions tell tokens apart
         if hidden is None:
-            hidden = np.zeros(size, bool)
-        modality_index = np.full(size, index)
+            hidden = np.zeros(len(tokens), bool)
         if modality.continuous:
-            ids, targets = np.full(size, self.layout.patch_id(index)), np.where(hidden, 0, NO_TARGET)
-            return Document(ids, targets, modality_index, slot, position, {index: tokens})
-        codes = tokens.astype(np.int64)
-        return Document(self.layout.first_code(index) + codes, np.where(hidden, codes + 1, NO_TARGET), modality_index, slot, position)
+            table[TOKENS], table[TARGETS] = self.layout.patch_id(index), np.where(hidden, 0, NO_TARGET)
+            return Document(table, {index: tokens})
+        table[TOKENS] += tokens
+        table[TARGETS] = np.where(hidden, tokens.astype(np.int64) + 1, NO_TARGET)
+        return Document(table)
 
     def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
         longest = [max(self._most(names, seen) for names in self.graph.combinations) for seen in (True, False)]

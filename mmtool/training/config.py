@@ -103,6 +103,10 @@ class PretrainConfig(Budget):
     """Tokens in a packed row.
 
     0: from the data."""
+    accumulate: Annotated[Count, Option(panel=BUDGET)] = 1
+    """Batches that a step is split into, one after the other: less memory.
+
+    They hold `batch_tokens` together; under `torchrun` so many of every process."""
     smoothing: NotNegative = 0.0
     """Targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity."""
     value_dropout: ShareBelowOne = 0.0

@@ -10,10 +10,21 @@ from pathlib import Path
 import torch
 
 from mmtool.common.log import log
+from mmtool.common.threads import affinity_cpus
+
+MOST_WORKERS = 4
 
 
 def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_workers(choice: int | None, device: torch.device, num_trainings: int = 1) -> int:
+    """Processes that make batches beside a training: as many as were asked for; else on a CPU none, for its cores are busy training, and
+    beside a GPU some of this training's share of the cores. num_trainings: on this machine."""
+    if choice is not None:
+        return choice
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, max(0, affinity_cpus() // num_trainings - 1))
 
 
 @lru_cache(maxsize=8)

@@ -42,9 +42,9 @@ class Window:
 
 
 class Counting(Protocol):
-    """A loader: `consumed`, the samples used so far, is its whole state."""
+    """A loader: `consumed`, the samples used so far (of each part, where it has several), is its whole state."""
 
-    consumed: int
+    consumed: Any
 
 
 class Loop(ABC):
@@ -70,7 +70,7 @@ class Loop(ABC):
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
-        self._checks = Checks(device)
+        self._checks, self._stopping = Checks(device), False
         self.last_losses: dict[str, float] = {}
         self.measured: dict[str, float] = {}
 
@@ -89,6 +89,8 @@ class Loop(ABC):
             with suppress(Stopped):
                 self._train(folder, metrics_log, validate, requests, live)
             live.end()
+        if self._stopping and not requests.signals:
+            raise SystemExit(128 + signal.SIGTERM)  # as another process of the training was asked to
         if requests.signals:
             log(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
             raise KeyboardInterrupt if requests.signals[0] == signal.SIGINT else SystemExit(128 + requests.signals[0])
@@ -96,10 +98,12 @@ class Loop(ABC):
     def _train(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
         window = Window()
         self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have reached
-        while self.progress < 1.0 and not requests.signals:
+        self._stopping = self._agree(requests)
+        while self.progress < 1.0 and not self._stopping:
             started = time.monotonic()
             self._one_step(window)
             self.elapsed_s += time.monotonic() - started
+            self._stopping = self._agree(requests)
             if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
                 self._checks.settle()
                 record = self._report(window)
@@ -117,6 +121,10 @@ class Loop(ABC):
     @abstractmethod
     def _one_step(self, window: Window) -> None:
         """Train on one batch, add what was done to the window, and step along the gradients."""
+
+    def _agree(self, requests: "StopRequests") -> bool:
+        """Between two steps: whether to stop."""
+        return bool(requests.signals)
 
     def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
         """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
@@ -162,8 +170,11 @@ class Loop(ABC):
 
     def _checkpoint(self, folder: Path) -> None:
         self._checks.settle()
-        save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
+        self._save(folder)
         self._saved = self.step
+
+    def _save(self, folder: Path) -> None:
+        save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
 
     def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
         """Measure a checkpoint that has just been saved, where it is time, and note what follows from it in the checkpoint.

@@ -37,6 +37,16 @@ class MetricsLog:
             self._validations[record["step"]] = record["validation"]
 
 
+class NoLog(MetricsLog):
+    """Of a process that does not write."""
+
+    def __init__(self) -> None:
+        self._validations = {}
+
+    def append(self, record: dict[str, Any]) -> None:
+        self._note(record)
+
+
 def _step_of(line: str) -> float:
     """Step of a record; a line torn by a crash counts as after everything."""
     try:

@@ -1,6 +1,8 @@
 """The pretrain stage: token shards in, a run out; the same command continues an interrupted one."""
 
+import contextlib
 import dataclasses
+import math
 import shutil
 import sys
 import tempfile
@@ -25,21 +27,23 @@ from mmtool.data.held_out import TRAIN, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
 from mmtool.data.loader import Loader, mixture
+from mmtool.data.prefetch import Prefetch
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.methods.protocols import Retrieving
-from mmtool.model.transformer import PRESETS, Shape
+from mmtool.model.transformer import PRESETS, Shape, Transformer
 from mmtool.training.choice import choose_method
 from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
+from mmtool.training.distributed import Processes, local_processes, processes
 from mmtool.training.fit_values import fit_values
-from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision
+from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision, pick_workers
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
-from mmtool.training.metrics import MetricsLog
+from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
-from mmtool.training.trainer import Trainer
+from mmtool.training.trainer import Parts, Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
 GALLERY_SIZE = 4000  # training samples of each combination of modalities that a retrieving method may answer with
@@ -55,42 +59,67 @@ class PretrainSummary:
     validation: dict[str, float]
 
 
-def pretrain(config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False) -> PretrainSummary:
+def pretrain(
+    config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False, workers: int | None = None
+) -> PretrainSummary:
     """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
 
-    Raises UsageError where the run was begun with other settings or data, DataError where a loss is not finite.
+    workers: processes beside this one that make batches (None: some beside a GPU, none on a CPU); no batch depends on it. Under `torchrun`
+    its processes train together. Raises UsageError where the run was begun with other settings or data, DataError where a loss is not
+    finite.
     """
-    place = OutputPath(output, force, [data])
-    begun = place.continues(CONFIG)
+    with processes() as here:
+        if data is None and here.size > 1:
+            raise UsageError("several processes cannot read one stream.", where="-", fix="Write the token set to a file first.")
+        return _pretrain(config, data, OutputPath(output, force, [data]), workers, here)
+
+
+def _pretrain(config: PretrainConfig, data: Path | None, place: OutputPath, workers: int | None, here: Processes) -> PretrainSummary:
+    output = place.path
     with _spooled(data) as path:
         train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
         config = _with_method(config, train)
-        begin_or_check(place, begun, "run", partial(_begin, config, train), partial(_changes, config, train, output))
+        with here.first_ahead():
+            if here.first:
+                begin = partial(_begin, config, train, config.accumulate * here.size)
+                begin_or_check(place, place.continues(CONFIG), "run", begin, partial(_changes, config, train, output))
         run = open_run(output)
-        held_out = _validation_samples(path, config)
+        held_out = _validation_samples(path, config) if here.first else []
     device = pick_device()
-    be_deterministic(device)
+    method = run.method()
+    loader = _parts(run, method, train, here)
+    prefetch = Prefetch(loader.loaders, method.plain_documents, pick_workers(workers, device, local_processes()))
+    with contextlib.closing(prefetch):
+        be_deterministic(device)
+        model = _model(run, method, train, device)
+        trainer = Trainer(model, make_optimizer(model, config), method, loader, config, prefetch=prefetch, processes=here)
+        with here.first_ahead():
+            resume(trainer, run.checkpoints)
+        if trainer.progress >= 1.0:
+            log_finished(output, trainer.step)
+        elif pick_compile(config.compile, device):
+            trainer.compile()
+            trainer.warm_up()
+        metrics = MetricsLog(run.path / METRICS, trainer.step) if here.first else NoLog()
+        trainer.train(run.checkpoints, metrics, partial(_validate, trainer, held_out))
+    if here.first and run.teaches_values and not run.complete:
+        model.eval()
+        decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
+        write_bytes(run.path / VALUES, decoder.to_bytes())
+    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), trainer.measured)
+
+
+def _model(run: Run, method: Method, train: TokenSet, device: torch.device) -> Transformer:
+    """The untrained model, on its device."""
+    config = run.config
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(config.seed))
-    method = run.method()
     method.prepare(model, _typical(config, train))
     if model.ordinal is not None:
         model.ordinal.smoothing = config.smoothing
     model.to(device).compute_dtype = pick_precision(config.precision, device)
     model.recompute = config.recompute
-    trainer = Trainer(model, make_optimizer(model, config), method, _loader(run, method, train), config)
-    resume(trainer, run.checkpoints)
-    if trainer.progress >= 1.0:
-        log_finished(output, trainer.step)
-    elif pick_compile(config.compile, device):
-        trainer.compile()
-        trainer.warm_up()
-    trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), partial(_validate, trainer, held_out))
-    if run.teaches_values and not run.complete:
-        model.eval()
-        decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
-        write_bytes(run.path / VALUES, decoder.to_bytes())
-    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), trainer.measured)
+    return model
 
 
 def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
@@ -120,9 +149,9 @@ def _spooled(data: Path | None) -> Iterator[Path]:
             raise DataError(error.what, where="standard input", fix=fix) from error
 
 
-def _begin(config: PretrainConfig, train: TokenSet, folder: Path) -> None:
-    """Fill a new run directory."""
-    record = _record(config, train)
+def _begin(config: PretrainConfig, train: TokenSet, parts: int, folder: Path) -> None:
+    """Fill a new run directory. parts: of a step."""
+    record = _record(config, train, parts)
     (folder / TOKENIZERS).mkdir()
     for modality in train.modalities:
         write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
@@ -153,10 +182,11 @@ def _gallery(train: TokenSet, seed: int) -> list[Sample]:
     return chosen
 
 
-def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
+def _record(config: PretrainConfig, train: TokenSet, parts: int) -> dict[str, Any]:
     """config.json: everything decided once, at the start."""
     layout, graph = layout_of(train.modalities), CoOccurrence.of(train.present(i) for i in range(len(train)))
     method = make_method(config, layout, graph)
+    batch = method.size_batches(_typical(config, train), math.ceil(config.batch_tokens / parts), config.row_length)
     return {
         "format": RUN_FORMAT,
         "version": __version__,
@@ -166,7 +196,7 @@ def _record(config: PretrainConfig, train: TokenSet) -> dict[str, Any]:
         "modalities": [modality.to_json() for modality in train.modalities],
         "co_occurrence": graph.to_json(),
         "data": train.fingerprint,
-        "batch": method.size_batches(_typical(config, train), config.batch_tokens, config.row_length),
+        "batch": {**batch, "parts": parts} if parts > 1 else batch,
     }
 
 
@@ -185,9 +215,18 @@ def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
     return [train[int(i)] for i in chosen]
 
 
-def _loader(run: Run, method: Method, train: TokenSet) -> Loader:
-    batch = run.record["batch"]
-    return Loader(train, _members(run.config, train), method.packer(batch), batch["window"], run.config.seed)
+def _parts(run: Run, method: Method, train: TokenSet, here: Processes) -> Parts:
+    """Loaders of the parts of a step that fall to this process. Raises UsageError where there are more processes than parts."""
+    batch, config = run.record["batch"], run.config
+    parts, members = batch.get("parts", 1), _members(config, train)
+    if here.size > parts:
+        what = f"this run was begun with {parts} batch{'es' if parts > 1 else ''} in a step, too few for {here.size} processes."
+        raise UsageError(what, where=run.path, fix=f"Continue it on {parts} at most, or begin another one.")
+    if parts != config.accumulate * here.size:
+        log(f"a step of this run has {parts} batches, as it was begun; each process takes {parts / here.size:.3g} of them in turn")
+    pack, window = method.packer(batch), batch["window"]
+    mine = range(here.rank, parts, here.size)
+    return Parts([Loader(train, members, pack, window, config.seed, part=part, parts=parts) for part in mine], parts)
 
 
 def _members(config: PretrainConfig, train: TokenSet) -> np.ndarray:

@@ -1,10 +1,11 @@
 """The pretraining step: one for every method."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,25 +13,71 @@ from mmtool.common.log import log
 from mmtool.data.corrupt import drop_values
 from mmtool.data.loader import Loader, sample_seed
 from mmtool.data.masking import AnyBatch
+from mmtool.data.prefetch import Prefetch
 from mmtool.methods.base import Method, Step
 from mmtool.model.masks import MakeMask, attention_mask, gpu_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
-from mmtool.training.loop import TransformerLoop, Window
+from mmtool.training.distributed import Processes
+from mmtool.training.loop import StopRequests, TransformerLoop, Window
 from mmtool.training.optimizer import max_lr
 
 
-class Trainer(TransformerLoop):
-    """Packs the documents of a method and asks its loss at their targets."""
+class Parts:
+    """The loaders of the parts of a step, of which this process has some.
 
-    loader: Loader
+    consumed: samples that each part has used, a number where there is one part; of other processes' parts as they were last told.
+    """
+
+    def __init__(self, loaders: Sequence[Loader], total: int) -> None:
+        self.loaders, self._consumed = loaders, np.zeros(total, np.int64)
+
+    @property
+    def consumed(self) -> Any:
+        for loader in self.loaders:
+            self._consumed[loader.part] = loader.consumed
+        return self._consumed.tolist() if len(self._consumed) > 1 else int(self._consumed[0])
+
+    @consumed.setter
+    def consumed(self, consumed: Any) -> None:
+        self._consumed = np.array(np.atleast_1d(consumed), np.int64)
+        for loader in self.loaders:
+            loader.consumed = int(self._consumed[loader.part])
+
+    def here(self) -> np.ndarray:
+        """Samples that the parts of this process have used, 0 for all others."""
+        counts = np.zeros(len(self._consumed))
+        for loader in self.loaders:
+            counts[loader.part] = loader.consumed
+        return counts
+
+
+class Trainer(TransformerLoop):
+    """Packs the documents of a method and asks its loss at their targets.
+
+    A step has one part or several, each a batch with a stream of samples for itself; gradients are summed over them before the weights
+    change. The processes of a training share the parts.
+    """
+
+    loader: Parts
 
     def __init__(
-        self, model: Transformer, optimizer: torch.optim.Optimizer, method: Method, loader: Loader, config: PretrainConfig
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        method: Method,
+        loader: Parts,
+        config: PretrainConfig,
+        *,
+        prefetch: Prefetch | None = None,
+        processes: Processes | None = None,
     ) -> None:
         rate = max_lr(config, model.shape.width)
         super().__init__(model, optimizer, loader, config, max_lr=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
+        self.processes = processes or Processes()
+        self._prefetch = prefetch or Prefetch(loader.loaders, method.plain_documents)
+        self._waited_s = 0.0
         self.forward_loss: Callable[..., Tensor] = self._forward_loss
         self._make_mask: MakeMask = attention_mask
 
@@ -43,33 +90,66 @@ class Trainer(TransformerLoop):
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
         started, consumed = time.monotonic(), self.loader.consumed
-        batch, _ = self.loader.next(lambda samples, seeds: self.method.documents(samples, seeds, self._context(progress=0.0)))
-        self.backward(batch)
+        batch, _ = self._prefetch.next(0)
+        self.backward(batch, batch.num_targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.loader.consumed = consumed
         log(f"compiled the step in {time.monotonic() - started:.0f} s")
 
-    def _context(self, progress: float) -> Step:
-        return Step(self.step, progress, sample_seed(self.config.seed, self.step, "step"), self.model)
-
-    def _one_step(self, window: Window) -> None:
-        context = self._context(self.progress)
-        batch, keys = self.loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
+    def next_batch(self, number: int = 0) -> tuple[AnyBatch, list[str]]:
+        """The batch of one of the parts of this process, and keys of its samples."""
+        loader = self.loader.loaders[number]
+        name = f"step/{loader.part}" if loader.part else "step"
+        context = Step(self.step, self.progress, sample_seed(self.config.seed, self.step, name), self.model)
+        if self.method.makes_own_documents(context):
+            batch, keys = loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
+        else:
+            started = time.monotonic()
+            batch, keys = self._prefetch.next(number)
+            self._waited_s += time.monotonic() - started
         if self._value_dropout:
             batch = drop_values(batch, self.model.layout, self._value_dropout, context.seed)
-        sums = self.backward(batch)
-        self._update(sums, keys)
-        window.loss, window.targets = window.loss + sums, window.targets + batch.num_targets
-        window.tokens, window.flops = window.tokens + batch.num_tokens, window.flops + self.model.batch_flops(batch)
+        return batch, keys
 
-    def backward(self, batch: AnyBatch) -> Tensor:
-        """Gradients of the mean loss over all targets of the batch; gives the sums per modality, (M,)."""
+    def _one_step(self, window: Window) -> None:
+        parts = [self.next_batch(number) for number in range(len(self.loader.loaders))]
+        batches = [batch for batch, _ in parts]
+        counted = [np.array([*batch.num_targets, batch.num_tokens, self.model.batch_flops(batch)]) for batch in batches]
+        *targets, tokens, flops = self.processes.sum(np.sum(counted, 0))
+        counts = np.array(targets)
+        sums = torch.stack([self.backward(batch, counts) for batch in batches]).sum(0)
+        sums = self.processes.sum_gradients(self.model, sums)
+        self._update(sums, [key for _, keys in parts for key in keys])
+        window.loss, window.targets = window.loss + sums, window.targets + counts
+        window.tokens, window.flops = window.tokens + int(tokens), window.flops + int(flops)
+
+    def backward(self, batch: AnyBatch, counts: np.ndarray) -> Tensor:
+        """Gradients of the mean loss over all targets of the step, of whose numbers `counts` the batch has a part; gives the sums per
+        modality, (M,)."""
         sums = self.forward_loss(*self.method.inputs(batch, self.device, self._make_mask))
-        self.method.mean_loss(sums, batch.num_targets).backward()
+        self.method.mean_loss(sums, counts).backward()
         return sums.detach()
 
     def _forward_loss(self, *inputs: Any) -> Tensor:
         return self.method.forward(self.model, *inputs)
+
+    def _agree(self, requests: StopRequests) -> bool:
+        """The first process keeps the time, any of them may be asked to stop: all take the same steps."""
+        if self.processes.size == 1:
+            return super()._agree(requests)
+        elapsed_s = self.elapsed_s if self.processes.first else 0.0
+        elapsed_s, stopping, *consumed = self.processes.sum(np.array([elapsed_s, bool(requests.signals), *self.loader.here()])).tolist()
+        self.elapsed_s, self.loader.consumed = elapsed_s, [int(count) for count in consumed]
+        return stopping > 0
+
+    def _speed(self, window: Window, seconds: float) -> dict[str, float]:
+        speed = super()._speed(window, seconds)
+        waited, self._waited_s = self._waited_s, 0.0
+        return {**speed, "hardware_share": speed["hardware_share"] / self.processes.size, "loading_share": waited / seconds}
+
+    def _save(self, folder: Path) -> None:
+        if self.processes.first:
+            super()._save(folder)
 
     def _checkpoint(self, folder: Path) -> None:
         super()._checkpoint(folder)

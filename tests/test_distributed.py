@@ -1,0 +1,129 @@
+"""Two processes train what one trains: the same losses, whatever their samples hold; one goes on where two stopped, and back."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import make_shards, settings
+
+from mmtool.common.errors import UsageError
+from mmtool.methods import METHODS
+from mmtool.training.checkpoint import list_checkpoints
+from mmtool.training.distributed import Processes
+from mmtool.training.pretrain import pretrain
+from mmtool.training.run import open_run
+
+pytestmark = pytest.mark.thorough
+STEPS = 20
+TRANSITIVE = {"warmup": 0.25, "transitive_share": 0.5, "draws": 2}
+CASES = [("mixed", name) for name in METHODS] + [("apart", name) for name in METHODS if name != "loretta"]
+
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch.distributed as dist
+import test_distributed
+if "RANK" in os.environ:
+    dist.init_process_group("gloo")
+for job in json.loads(sys.argv[2]):
+    test_distributed.train(**job)
+if dist.is_initialized():
+    dist.destroy_process_group()
+"""
+
+
+def train(world: str, method: str, folder: str, name: str, accumulate: int, stop: int = 0) -> None:
+    """Train in this process, one of two or alone; with `stop`, the last process is asked to end after so many steps."""
+    import signal
+
+    import torch.distributed as dist
+
+    from mmtool.training import pretrain as stage
+    from mmtool.training.trainer import Trainer
+
+    real_parts, real_step = stage._parts, Trainer._one_step
+
+    def parts(run, method, data, here):
+        """The first part sees samples of the modality a alone, the second those without it."""
+        parts = real_parts(run, method, data, here)
+        for loader in parts.loaders:
+            loader.members = np.array([i for i in range(len(data)) if ("a" in data.present(i)) == (loader.part == 0)])
+        return parts
+
+    def one_step(self, window):
+        real_step(self, window)
+        if self.step == stop and (not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = {"method_options": TRANSITIVE} if method == "loretta" else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmtool.training.loop.REPORT_EVERY", 1)
+        patch.setattr(Trainer, "_one_step", one_step)
+        if world == "apart":
+            patch.setattr(stage, "_parts", parts)
+        config = settings(method=method, steps=STEPS, precision="fp32", checkpoint_every=10, accumulate=accumulate, **options)
+        try:
+            pretrain(config, Path(folder) / world, Path(folder) / name)
+        except SystemExit as stopped:
+            assert stop and stopped.code == 128 + signal.SIGTERM
+
+
+def launch(jobs: list[dict[str, object]], num_processes: int) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"] if num_processes > 1 else []
+    script = Path(str(jobs[0]["folder"])) / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, *launcher, str(script), str(Path(__file__).parent), json.dumps(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(run: Path) -> np.ndarray:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return np.array([list(record["loss"].values()) for record in records if "loss" in record])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards mixed, of (a, b) and (b, c), and apart, of a and (b, c); runs of all cases by two processes and by one."""
+    folder = tmp_path_factory.mktemp("distributed")
+    make_shards(folder / "mixed")
+    make_shards(folder / "apart", ("a", "bc"))
+    for name, accumulate, num_processes in (("two", 1, 2), ("one", 2, 1)):
+        jobs = [
+            {"world": world, "method": method, "folder": str(folder), "name": f"{name}-{world}-{method}", "accumulate": accumulate}
+            for world, method in CASES
+        ]
+        launch(jobs, num_processes)
+    return folder
+
+
+@pytest.mark.parametrize(("world", "method"), CASES)
+def test_losses_are_those_of_one_process(folder: Path, world: str, method: str) -> None:
+    two, one = losses(folder / f"two-{world}-{method}"), losses(folder / f"one-{world}-{method}")
+    assert len(two) == STEPS
+    np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5)
+    assert open_run(folder / f"two-{world}-{method}").record["batch"]["parts"] == 2
+
+
+def test_a_run_is_continued_on_another_number_of_processes(folder: Path) -> None:
+    job = {"world": "mixed", "method": "loretta", "folder": str(folder), "name": "continued", "accumulate": 1}
+    for num_processes, stop in ((2, 6), (1, 13), (2, 0)):
+        launch([{**job, "stop": stop}], num_processes)
+        last = list_checkpoints(folder / "continued/checkpoints")[-1]
+        assert json.loads((last / "state.json").read_text())["step"] == (stop or STEPS)
+    np.testing.assert_allclose(losses(folder / "continued"), losses(folder / "one-mixed-loretta"), rtol=1e-5, atol=1e-5)
+
+
+def test_more_processes_than_batches_of_a_step_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmtool.training import pretrain as stage
+
+    real = stage._parts
+    monkeypatch.setattr(stage, "_parts", lambda run, method, data, here: real(run, method, data, Processes(0, 3)))
+    config = settings(method="causal", steps=STEPS, precision="fp32", checkpoint_every=10, accumulate=1)
+    with pytest.raises(UsageError, match=r"2 batches in a step, too few for 3"):
+        pretrain(config, folder / "mixed", folder / "two-mixed-causal")
