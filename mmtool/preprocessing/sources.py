@@ -1,7 +1,7 @@
 """Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from mmtool.preprocessing.readers.entries import (
     Note,
     OtherContent,
     SourceOptions,
+    Tally,
     UnreadArrays,
     is_unicode,
     label_value,
@@ -140,25 +141,14 @@ class _Gate:
         self.unread: set[str] = set()
         self.quiet = quiet
         self.left_out, self.longest_left_out = Counter[str](), 0
+        self.tallies: dict[str, Counter[str]] = defaultdict(Counter)
         self.in_a_row = 0
         self.deep: list[DeepImageError] = []
 
-    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
-        if isinstance(entry, LeftOut):
-            self.left_out[entry.why] += entry.steps
-            self.longest_left_out = max(self.longest_left_out, entry.steps)
-            return
-        if isinstance(entry, Broken):
-            self.reject(entry.where, entry.key, entry.error)
-            return
-        if isinstance(entry, Keys | Note):
-            if entry.kind not in self.said:
-                self.said.add(entry.kind)
-                self._say(str(entry))
-            return
-        if isinstance(entry, UnreadArrays):
-            self._report_unread(entry)
+        if not isinstance(entry, Entry):
+            self._take_in(entry)
             return
         try:
             item = self._item(entry)
@@ -176,11 +166,20 @@ class _Gate:
         else:
             yield item
 
-    def note(self, message: str) -> None:
-        """Say once what was decided."""
-        if message not in self.said:
-            self.said.add(message)
-            self._say(message)
+    def _take_in(self, told: Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> None:
+        """What a reader tells besides samples."""
+        if isinstance(told, LeftOut):
+            self.left_out[told.why] += told.steps
+            self.longest_left_out = max(self.longest_left_out, told.steps)
+        elif isinstance(told, Tally):
+            self.tallies[told.text].update(told.counts)
+        elif isinstance(told, Broken):
+            self.reject(told.where, told.key, told.error)
+        elif isinstance(told, UnreadArrays):
+            self._report_unread(told)
+        elif told.kind not in self.said:
+            self.said.add(told.kind)
+            self._say(str(told))
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -214,6 +213,8 @@ class _Gate:
             raise DataError("no episode is as long as a clip.", where=where, fix=fix)
         for why, steps in self.left_out.items():
             self._say(f"{steps:,} {why}")
+        for text, counts in self.tallies.items():
+            self._say(text.format(", ".join(f"{count:,} {what}" for what, count in counts.most_common())))
         if not good:
             raise DataError("no sample could be read.", where=where, fix="Check the input.")
         if len(self.absent) == good:

@@ -63,7 +63,7 @@ class SourceOptions:
     label_from_folder: name of a label that takes the name of the folder a file lies in.
     labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
     group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
-    missing_words: texts in CSV and TSV that say they are missing (NA, null ...) are.
+    keep_na: texts that say they are missing (NA, null ...) are texts like any other instead of absent ones.
     columns: names of the columns of a file without header.
     lines: a .txt file holds one sample per line instead of one in all.
     keep_empty: a text without anything but white space is a text like any other instead of an absent one.
@@ -95,7 +95,7 @@ class SourceOptions:
     label_from_folder: str | None = None
     labels_path: Path | None = None
     group_column: str | None = None
-    missing_words: bool = False
+    keep_na: bool = False
     columns: tuple[str, ...] = ()
     lines: bool = False
     keep_empty: bool = False
@@ -181,6 +181,14 @@ class Note:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Something that is counted over all files, and said in the end: `text`, with a `{}` for how often it was which of `counts`."""
+
+    text: str
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
