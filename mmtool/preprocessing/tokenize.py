@@ -107,7 +107,7 @@ def tokenize(
     absent: list[str] = []
     columns, others = LabelColumns(), OtherFormats()
     quiet = tokenizer is None  # fitting has reported it all before
-    read = read_items(kind, paths, options, rejects, columns, absent=absent, others=others, quiet=quiet)
+    read = read_items(kind, paths, options, rejects, columns, absent=absent, others=others, quiet=quiet, check_options=True)
     items = _with_variants(kind, track(read, f"tokenizing {name}"), placement, augment, seed)
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
     samples = _labelled(list(_samples(items, encoder, placement)), columns)
@@ -195,7 +195,7 @@ def _fit(
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
     columns = LabelColumns()
-    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), placement)
+    items = _fitting_items(track(read_items(kind, paths, options, columns=columns, check_options=True), f"reading {kind}"), placement)
     items = [item for item in items if item.key not in columns.withdrawn]
     if options.on_error == "skip":  # what cannot be fitted to is rejected when it is encoded
         items = [item for item in items if preparer.can_fit(item.value, settings)] or items

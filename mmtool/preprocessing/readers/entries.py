@@ -205,7 +205,7 @@ def row_entry(
 ) -> Entry:
     """The entry of one row of a table: labels and group taken from its columns, where it has them."""
     columns = {name: row[column] for name, column in options.label_names.items() if column in row}
-    labels = {name: None if name_of(cell) in options.table.na else label_value(cell) for name, cell in columns.items()}
+    labels = {name: label_value(cell, options.table) for name, cell in columns.items()}
     column = options.group_column
     group = name_of(row[column]) if column is not None and column in row else None
     return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
@@ -242,15 +242,15 @@ def normal_form(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def label_value(value: Any) -> Any:
-    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise."""
+def label_value(value: Any, table: TableOptions = AS_USUAL) -> Any:
+    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise. table: how cells are written."""
     value = value.item() if hasattr(value, "item") else value
-    if value is None or value != value:
+    if value is None or value != value or (table.na and name_of(value) in table.na):
         return None
     if not isinstance(value, str):
         plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
         return value if plain else str(value)
-    text = value.strip()
+    text = table.plain(value.strip())
     if text in MISSING:
         return None
     if INTEGER.fullmatch(text) and len(text) <= MAX_DIGITS:

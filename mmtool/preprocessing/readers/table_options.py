@@ -1,11 +1,18 @@
 """How tables are read: what separates their columns, which way they lie, and what their cells say."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.delimited import DELIMITERS, TAB
+
+THOUSANDS = {
+    ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
+}  # by decimal mark
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -42,3 +49,15 @@ class TableOptions:
                 fix = f"Give one character, or one of {', '.join(DELIMITERS)}."
                 raise UsageError(f"{self.delimiter!r} is no delimiter.", where="--delimiter", fix=fix)
             object.__setattr__(self, "delimiter", mark)
+        if self.sample_sheet is not None and self.value_column is None:
+            fix = "Name it with --value-column, or leave the sheet out."
+            raise UsageError("a sheet names files of one sample; which column holds their values?", where="--sample-sheet", fix=fix)
+        if self.value_column is not None and self.transpose is False:
+            fix = "Leave one of --value-column and --no-transpose out."
+            raise UsageError("files of one sample hold a row for each feature.", where="--value-column", fix=fix)
+
+    def plain(self, text: str) -> str:
+        """A number in these marks as 1234.5, any other text as it is."""
+        if self.thousands and THOUSANDS[self.decimal].fullmatch(text):
+            text = text.replace("," if self.decimal == "." else ".", "")
+        return text.replace(",", ".") if self.decimal == "," and DECIMAL_COMMA.fullmatch(text) else text

@@ -46,7 +46,12 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     if options.table.value_column is not None:
         yield from sample_entry(file, source.header, rows, place, options)
     elif features_in_rows(source.header, place, names, options.table, file.where):
+        if options.key_column is not None and options.labels_path is None:
+            yield Note("keys of columns", f"--key-column has no effect on {file.where}: keys are the names of its columns")
         yield from matrix_entries(file, source.header, rows, place, options)
+    elif options.table.feature_column is not None:
+        fix = "Add --transpose where features are in rows, or leave it out."
+        raise UsageError("each row is a sample, so no column names features.", where=f"--feature-column, {file.where}", fix=fix)
     else:
         yield from _row_entries(file, source, rows, options)
 

@@ -1,0 +1,81 @@
+"""An option that means nothing for the files it is given for is refused with its name and theirs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Result
+from test_errors_cli import assert_refused
+
+Mmtool = Callable[..., Result]
+SHEET = "File Name\tSample ID\na.tsv\tS1\n"
+CSV = "id,x\n" + "".join(f"p{row},{row}\n" for row in range(20))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """One small file of each format."""
+    (tmp_path / "t.csv").write_text(CSV)
+    (tmp_path / "sheet.tsv").write_text(SHEET)
+    (tmp_path / "t.txt").write_text("one\ntwo\n")
+    (tmp_path / "t.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    return tmp_path
+
+
+def annotated(path: Path) -> Path:
+    anndata = pytest.importorskip("anndata", reason="the extra `omics`")
+    pandas = pytest.importorskip("pandas")
+    data = anndata.AnnData(np.arange(40, dtype=np.float32).reshape(20, 2))
+    data.obs = pandas.DataFrame({"dose": [f"{row},5" for row in range(20)]}, index=[f"c{row}" for row in range(20)])
+    data.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("unused", [
+    ["--na", "x"], ["--transpose"], ["--no-transpose"], ["--duplicates", "mean"], ["--decimal", ","], ["--thousands"],
+    ["--censored", "bound"], ["--delimiter", "tab"], ["--columns", "a,b"], ["--value-column", "x"], ["--feature-column", "x"],
+])  # fmt: skip
+def test_tables_of_cells_and_annotated_ones(mmtool: Mmtool, tmp_path: Path, unused: list[str]) -> None:
+    path = annotated(tmp_path / "cells.h5ad")
+    done = mmtool("tokenize", "table", path, "--fit", *unused, "-o", tmp_path / "t.tar")
+    assert_refused(done, 2, f"{path}: {unused[0].replace('--no-', '--')} has no effect on files of this format. Leave it out.")
+    assert not (tmp_path / "t.tar").exists()
+
+
+def test_cells_of_labels_are_cells_in_any_format(mmtool: Mmtool, tmp_path: Path) -> None:
+    done = mmtool(
+        "tokenize", "table", annotated(tmp_path / "c.h5ad"), "--fit", "--label", "dose", "--decimal", ",", "-o", tmp_path / "t.tar"
+    )
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(("kind", "name", "unused"), [
+    ("text", "t.txt", ["--text-column", "x"]), ("text", "t.txt", ["--columns", "x"]), ("text", "t.jsonl", ["--lines"]),
+    ("text", "t.jsonl", ["--columns", "a,b"]), ("text", "t.jsonl", ["--delimiter", "tab"]),
+])  # fmt: skip
+def test_texts(mmtool: Mmtool, files: Path, kind: str, name: str, unused: list[str]) -> None:
+    done = mmtool("tokenize", kind, files / name, "--fit", *unused, "-o", files / "t.tar")
+    assert_refused(done, 2, f"{files / name}: {unused[0]} has no effect on files of this format")
+
+
+def test_one_file_of_a_folder_is_enough(mmtool: Mmtool, files: Path) -> None:
+    folder = files / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a note\n")
+    done = mmtool("tokenize", "text", folder, "--text-column", "note", "--fit", "-o", files / "t.tar")
+    assert_refused(done, 2, f"{folder / 'a.txt'}: --text-column has no effect")
+    (folder / "b.csv").write_text("key,note\n" + "".join(f"p{row},note {row}\n" for row in range(20)))
+    done = mmtool("tokenize", "text", folder, "--text-column", "note", "--fit", "-o", files / "t.tar")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(("unused", "words"), [
+    (["--sample-sheet", "sheet.tsv"], "--sample-sheet: a sheet names files of one sample; which column holds their values?"),
+    (["--feature-column", "id"], "each row is a sample, so no column names features. Add --transpose"),
+    (["--value-column", "x", "--no-transpose"], "Leave one of --value-column and --no-transpose out."),
+])  # fmt: skip
+def test_options_that_need_another(mmtool: Mmtool, files: Path, unused: list[str], words: str) -> None:
+    unused = [str(files / word) if word == "sheet.tsv" else word for word in unused]
+    done = mmtool("tokenize", "table", files / "t.csv", "--fit", *unused, "-o", files / "t.tar")
+    assert_refused(done, 2, words)
