@@ -97,7 +97,7 @@ def read_items(
     paths = [Path(path) for path in paths]
     unused = UnusedOptions(kind, options, alone=len(paths) == 1 and paths[0].is_file())
     for file in member_files(kind, paths, options, others):
-        if isinstance(file, Broken | Note):
+        if isinstance(file, Broken | Note | Tally):
             yield from gate.admit(file)
             continue
         if check_options and options.file_column is None:
