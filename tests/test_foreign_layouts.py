@@ -321,6 +321,28 @@ def test_a_picture_without_caption_is_absent(tmp_path: Path) -> None:
     assert absent == [f"{4:012d}"]
 
 
+@pytest.mark.parametrize(("images", "words"), [
+    ([(1, "a.jpg"), (1, "b.jpg")], r"entries 0 and 1 of `images` have the same `id`, 1 \(a\.jpg and b\.jpg\)"),
+    ([(1, "a.jpg"), (1, "a.jpg")], r"entries 0 and 1 of `images` have the same `id`, 1"),
+    ([(1, "a.jpg"), (2, "a.jpg")], r"entries 0 and 1 of `images` have the same `file_name`, 'a\.jpg'"),
+    ([(1, "a.jpg"), (2, None)], r"entry 1 of `images` has no `file_name`"),
+])  # fmt: skip
+def test_images_of_coco_that_cannot_be_told_apart_are_named(tmp_path: Path, images: list[tuple[int, str | None]], words: str) -> None:
+    records = [{"id": number} | ({} if name is None else {"file_name": name}) for number, name in images]
+    captions = [{"id": number, "image_id": image, "caption": f"text {number}"} for number, (image, _) in enumerate(images)]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": records, "annotations": captions}))
+    with pytest.raises(DataError, match=rf"captions\.json: {words}"):
+        read("text", path)
+
+
+def test_a_caption_of_coco_that_stands_twice_is_named(tmp_path: Path) -> None:
+    captions = [{"id": 5, "image_id": 1, "caption": text} for text in ("a dog", "a cat")]
+    (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": captions}))
+    with pytest.raises(DataError, match="entries 0 and 1 of `annotations` have the same `id`, 5"):
+        read("text", tmp_path / "c.json")
+
+
 def test_pictures_and_captions_of_coco_meet(mmtool: Mmtool, tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     for i in range(5):

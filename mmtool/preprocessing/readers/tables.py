@@ -13,11 +13,18 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.readers import annotated
 from mmtool.preprocessing.readers.delimited import is_gct
-from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry, shown
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry, shown
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
-from mmtool.preprocessing.readers.orientation import check_header_row, check_one_sample, features_in_rows
+from mmtool.preprocessing.readers.orientation import (
+    PLAIN_NUMBER,
+    check_header_row,
+    check_one_sample,
+    features_in_rows,
+    is_called_like_an_index,
+    is_called_like_features,
+)
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, picked, read_cells
 from mmtool.preprocessing.readers.table_values import Row, in_single_precision
@@ -115,7 +122,8 @@ def _check_once(header: Sequence[str], names: Sequence[str], where: str) -> None
 
 
 def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[int, list[str]]:
-    """The place of the column that names the rows, the first one that does not merely count them, and the first of these names."""
+    """The place of the column that names the rows, and the first of these names: the first column, unless it merely counts the rows where
+    one of the next holds text, or is called like features are."""
     header = list(source.header)
     named = options.table.feature_column
     if named is not None and named not in header:
@@ -126,9 +134,17 @@ def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[i
     looked_at = islice(rows(), max(LEAST_ROWS, LOOKED_AT_CELLS // len(header)))
     found = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
     columns = [list(names) for names in zip(*found, strict=True)] or [[] for _ in places]
-    counting = [list(map(str, range(start, start + len(found)))) for start in (0, 1)]
-    chosen = next((number for number, names in enumerate(columns) if names not in counting), 0)
+    naming = (number for number, names in enumerate(columns) if _names_rows(candidates[number], names, first=number == 0))
+    chosen = next(naming, 0)
     return places[chosen], columns[chosen]
+
+
+def _names_rows(column: str, cells: list[str], first: bool) -> bool:
+    """Whether a column names rows: neither an index, nor (but for the first one) numbers measured."""
+    counts = any(cells == list(map(str, range(start, start + len(cells)))) for start in (0, 1))
+    if counts or (is_called_like_an_index(column) and all(map(str.isdigit, cells))):
+        return False
+    return first or is_called_like_features(column) or not all(cell in MISSING or PLAIN_NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
