@@ -191,7 +191,6 @@ JSON_DAMAGE = [
     b"3",
     b"[" * 100_000,
     b'{"key": "k", "text": "\xff"}',
-    b'{"key": "k"}',
     b'{"key": "k", "text": 3}',
     rb'{"key": "k", "text": "half \ud83d"}',
     rb'{"key": "k\ud83d", "text": "half"}',
@@ -440,3 +439,12 @@ def test_one_bad_row_costs_one_sample_and_the_rest_gives_the_same_tokens(tmp_pat
     assert done.samples == ROWS - 1 and done.rejected == 1
     assert (tmp_path / "bad.tar").read_bytes() == (tmp_path / "good.tar").read_bytes()
     assert "bad.csv:6" in (tmp_path / "bad.tar.rejects.jsonl").read_text()
+
+
+def test_the_reason_is_told_where_nothing_is_left(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", [b"id,a", b"p1,x", b"p2,y"])
+    with pytest.raises(DataError, match=r"no sample could be read: .*t\.csv:2: the column 'a' holds 'x'.*\(and 1 more\)"):
+        read("table", path)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1" + bytes(40))
+    with pytest.raises(DataError, match=r"no sample could be read: .*the Parquet file is damaged"):
+        read("table", tmp_path / "t.parquet")

@@ -105,6 +105,7 @@ def tokenize_manifest(
                 split=split,
                 split_label=split_label,
                 seed=seed,
+                finally_at=Path(output) / f"{column.name}.tar",
             )
         summary.presence.update(_presence(folder, summary.modalities))
         files = sorted(path.name for path in folder.iterdir())

@@ -31,12 +31,13 @@ from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, li
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.unused_options import UnusedOptions
 from mmtool.preprocessing.readers.webdatasets import member_files
+from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
 from mmtool.preprocessing.sample_labels import SampleLabels
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
 GROUP, EPISODE = "group", "episode"
-MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
+MAX_REJECTS_IN_A_ROW = 100
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,6 @@ class Item:
     where: str = ""
     rows: int | None = None
     further: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A sample that was set aside: where it lies, its key where that is known, and why."""
-
-    file: str
-    key: str | None
-    reason: str
 
 
 def read_items(
@@ -219,7 +211,7 @@ class _Gate:
         for text, counts in self.tallies.items():
             self._say(text.format(", ".join(f"{count:,} {what}" for what, count in counts.most_common())))
         if not good:
-            raise DataError("no sample could be read.", where=where, fix="Check the input.")
+            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
         if len(self.absent) == good:
             what = f"all {good} samples are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
@@ -272,13 +264,6 @@ class _Gate:
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in self.labels.noted})
         known = {name: label for name, label in labels.items() if label is not None}
         return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, further)
-
-
-def refuse_many(rejects: Sequence[Reject], good: int, where: str) -> None:
-    """Raise DataError where too many of all samples were rejected."""
-    bad = len(rejects)
-    if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
-        raise DataError(f"{bad} of {bad + good} samples are bad; the last: {rejects[-1].reason}", where=where)
 
 
 def _printable(text: str) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import canonical_json, sha256_bytes
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
@@ -27,7 +27,8 @@ from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.sources import EPISODE, Item, Reject, SourceOptions, read_items, refuse_many
+from mmtool.preprocessing.rejects import Reject, list_rejects, refuse_many
+from mmtool.preprocessing.sources import EPISODE, Item, SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
 
@@ -80,6 +81,7 @@ def tokenize(
     seed: int = 0,
     force: bool = False,
     save_tokenizer: Path | None = None,
+    finally_at: Path | None = None,
 ) -> TokenizeSummary:
     """Encode all raw samples of `kind` below `paths` into a token tar at `output` (None: standard output).
 
@@ -87,8 +89,9 @@ def tokenize(
     `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys, and records which these were.
     split_label: a label that names the split. augment: extra variants of each
     training image or recording. guide: token shards whose other tables the components of a table are to tell. save_tokenizer: where
-    to put the tokenizer's file besides. Rejected samples (`options.on_error`) are listed
-    in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
+    to put the tokenizer's file besides. finally_at: where `output` will be moved to, as messages call it. Rejected samples
+    (`options.on_error`) are listed in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before
+    anything is written.
     """
     started = time.monotonic()
     options, placement = replace(options or SourceOptions(), name=name), Placement(split or Split(), split_label)
@@ -124,7 +127,7 @@ def tokenize(
         with outputs.tokenizer.file() as file:
             file.write(data)
     _write(outputs.tokens, modality, data, samples)
-    _list_rejects(rejects, outputs.rejects)
+    list_rejects(rejects, outputs.rejects, finally_at)
     _say_undivided(samples, options)
     encoder.report()
     counts = {"rejected": len(rejects), "absent": len(absent) + len(encoder.absent), "left_out": others.total}
@@ -308,22 +311,6 @@ def _write(output: OutputPath | None, modality: Modality, tokenizer: bytes, samp
         return
     with output.file() as file:
         write_stream(file, [modality], {modality.name: tokenizer}, samples)
-
-
-def _list_rejects(rejects: Sequence[Reject], output: OutputPath | None) -> None:
-    """One JSON line per rejected sample beside the output, or on standard error where there is no file."""
-    lines = [canonical_json(asdict(reject)) for reject in rejects]
-    if output is None:
-        for line in lines:
-            log(f"rejected: {line}")
-        return
-    if lines:
-        with output.file() as file:
-            file.write(("\n".join(lines) + "\n").encode())
-        log(f"{len(lines)} samples were rejected; the reasons are in {output.path}")
-    else:
-        output.check_file()
-        output.path.unlink(missing_ok=True)
 
 
 def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], counts: Mapping[str, int], seconds: float) -> TokenizeSummary:
