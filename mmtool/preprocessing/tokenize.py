@@ -23,7 +23,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS, kind_named, load
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
-from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
+from mmtool.preprocessing.join import FILLED, NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
@@ -44,6 +44,7 @@ class TokenizeSummary:
     tokenizer measured; `tokenizer`: its fingerprint.
 
     clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
+    filled: column of a table -> how many missing values of it no code tells from a likely one.
     """
 
     modality: str
@@ -61,6 +62,7 @@ class TokenizeSummary:
     reconstruction: dict[str, Any]
     tokenizer: str
     clipped: dict[str, dict[str, int]]
+    filled: dict[str, int]
     seconds: float
 
 
@@ -283,7 +285,8 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
                 identity_of_original = f"{identity(item.key, tokens):016x}"
             variant = {} if original is None else {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
             rows = {} if item.rows is None else {NUMBERED_ROWS: {encoder.name: item.rows}}
-            metadata = {"group": item.group} | item.metadata | variant | rows
+            filled = {FILLED: {encoder.name: encoder.filled_in[item.key]}} if item.key in encoder.filled_in else {}
+            metadata = {"group": item.group} | item.metadata | variant | rows | filled
             split = placement.place(item.key, item.group, item.labels, item.metadata)
             yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split)
 
@@ -330,5 +333,6 @@ def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], co
         reconstruction=encoder.tokenizer.report,
         tokenizer=modality.tokenizer,
         clipped=encoder.clipped,
+        filled=dict(sorted(encoder.filled.items())),
         seconds=round(seconds, 2),
     )

@@ -10,7 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmtool.tokenizers.base import Bins, Positions, check_settings
-from mmtool.tokenizers.table_rows import MAX_ROUNDING, SELECTION_SETTINGS, TableRows, check_rounding, fit_quality, quantiles, select, stack
+from mmtool.tokenizers.table_rows import (
+    MAX_ROUNDING,
+    SELECTION_SETTINGS,
+    TableRows,
+    check_rounding,
+    extent_of,
+    fit_quality,
+    quantiles,
+    select,
+    stack,
+)
 
 MANY_FEATURES = 2000  # as bins: the cost of attention grows with the square of the tokens
 SETTINGS = {"features": list | tuple, "n_bins": Bins, **SELECTION_SETTINGS}
@@ -29,6 +39,7 @@ class TableTokenizer(TableRows):
     dropped: tuple[str, ...]
     edges: np.ndarray
     centres: np.ndarray
+    extent: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.n_bins + 1
@@ -69,6 +80,7 @@ class TableTokenizer(TableRows):
         tokenizer = cls(features, tuple(sorted(set(names) - set(features))), edges, np.zeros((len(kept), n_bins), np.float32))
         codes = tokenizer._bin(rows[:, kept])
         tokenizer.centres = bin_means(rows[:, kept], codes, n_bins)
+        tokenizer.extent = extent_of(rows[:, kept])
         tokenizer._check_encodable(exact[:, kept])
         tokenizer.report = tokenizer._measure(rows[:, kept], codes)
         return tokenizer
@@ -95,11 +107,12 @@ class TableTokenizer(TableRows):
         return np.zeros(len(self.features), np.float32)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"edges": self.edges, "centres": self.centres}, {"features": list(self.features), "dropped": list(self.dropped)}
+        extent = {} if self.extent is None else {"extent": self.extent}
+        return {"edges": self.edges, "centres": self.centres} | extent, {"features": list(self.features), "dropped": list(self.dropped)}
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), tensors["edges"], tensors["centres"])
+        return cls(tuple(settings["features"]), tuple(settings["dropped"]), tensors["edges"], tensors["centres"], tensors.get("extent"))
 
     def _tolerance(self) -> np.ndarray:
         """Ten times what fitting takes, for bins deviate less than the values in them."""

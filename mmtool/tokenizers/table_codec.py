@@ -25,6 +25,7 @@ from mmtool.tokenizers.table_rows import (
     centre_and_scale,
     check_rounding,
     column_means,
+    extent_of,
     fit_quality,
     quantiles,
     select,
@@ -58,6 +59,7 @@ class TableCodecTokenizer(TableRows):
     """
 
     scheme: ClassVar[str] = "codec"
+    fills_missing: ClassVar[bool] = True
     features: tuple[str, ...]
     dropped: tuple[str, ...]
     centre: np.ndarray
@@ -69,6 +71,7 @@ class TableCodecTokenizer(TableRows):
     edges: np.ndarray
     centres: np.ndarray
     noise: np.ndarray
+    extent: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.ordered_codes = int(self.centres.shape[1])
@@ -101,7 +104,7 @@ class TableCodecTokenizer(TableRows):
         learned = _learn(rows, *sizes, guides)
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
-        tokenizer = cls(features, dropped, **learned)
+        tokenizer = cls(features, dropped, **learned, extent=extent_of(rows))
         tokenizer._check_encodable(exact[:, kept])
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
         tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
@@ -132,11 +135,17 @@ class TableCodecTokenizer(TableRows):
         return self.noise
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {name: getattr(self, name) for name in TENSORS}, {"features": list(self.features), "dropped": list(self.dropped)}
+        extent = {} if self.extent is None else {"extent": self.extent}
+        return {name: getattr(self, name) for name in TENSORS} | extent, {"features": list(self.features), "dropped": list(self.dropped)}
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
-        return cls(tuple(settings["features"]), tuple(settings["dropped"]), **{name: tensors[name] for name in TENSORS})
+        return cls(
+            tuple(settings["features"]),
+            tuple(settings["dropped"]),
+            **{name: tensors[name] for name in TENSORS},
+            extent=tensors.get("extent"),
+        )
 
     def _tolerance(self) -> np.ndarray:
         """A whole standard deviation of clipped values: what is larger than they are by so much counts as the largest of them anyway."""

@@ -25,13 +25,17 @@ SELECTION_SETTINGS = {"min_present": Annotated[Number, Bounds(0, 1)], "max_featu
 class TableRows:
     """Rows (F,) float32 of named features, NaN where a value is missing.
 
-    features: names, in the order of the values; dropped: columns of the training table that are left out on purpose.
+    features: names, in the order of the values; dropped: columns of the training table that are left out on purpose. fills_missing: whether
+    rows decode without missing values, for no code stands for one. extent: (2, F), the lowest and the highest value of each feature that
+    was fitted to, NaN where there was none; None in tokenizers of earlier versions.
     """
 
     kind: ClassVar[str] = "table"
+    fills_missing: ClassVar[bool] = False
     positions: Positions = "set"
     features: tuple[str, ...]
     dropped: tuple[str, ...]
+    extent: np.ndarray | None
 
     def align(self, header: Sequence[str], where: object = None) -> np.ndarray:
         """Where each feature stands in `header`: `row[tokenizer.align(header)]` is what `encode` takes.
@@ -71,10 +75,10 @@ class TableRows:
 
     def beyond(self, value: np.ndarray) -> dict[str, int]:
         """The features of a row whose value lies far beyond what the tokenizer was fitted to, by more than half of its range: codes
-        stand for the ends of the range instead. Values that lie less far outside are what new samples have."""
-        low, high = self._range()
+        stand for less. Values that lie less far outside are what new samples have."""
+        low, high = self._range() if self.extent is None else self.extent
         middle = (low + high) / 2
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # features without any value have no range
             far = np.abs(value - middle) > MAX_REACH * np.maximum(high - low, MAX_ROUNDING * np.abs(middle))
         return {self.features[feature]: 1 for feature in np.flatnonzero(far)}
 
@@ -99,6 +103,11 @@ class TableRows:
                 what = f"the column {name!r} holds {number:.17g}, which single precision rounds by {error[coarse[0]]:g}."
                 raise DataError(what, fix=ROUNDING_FIX)
         return row
+
+
+def extent_of(rows: np.ndarray) -> np.ndarray:
+    """(2, F): the lowest and the highest value of each column, NaN where it has none."""
+    return np.stack([np.fmin.reduce(rows), np.fmax.reduce(rows)]).astype(np.float32)
 
 
 def stack(values: Sequence[np.ndarray]) -> np.ndarray:
