@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.csv_rows import CsvRows
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
@@ -448,3 +449,20 @@ def test_the_reason_is_told_where_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1" + bytes(40))
     with pytest.raises(DataError, match=r"no sample could be read: .*the Parquet file is damaged"):
         read("table", tmp_path / "t.parquet")
+
+
+def test_a_long_cell_is_not_taken_apart_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "one\n" * 20_000
+    path = write(tmp_path / "t.csv", [b"key,text,n", b'a,"' + text.encode() + b'",1', *(b"b%d,two,2" % row for row in range(9))])
+    looked_at = 0
+    apart = CsvRows._cells_of
+
+    def counted(self: CsvRows, line: str) -> list[str]:
+        nonlocal looked_at
+        looked_at += 1
+        return apart(self, line)
+
+    monkeypatch.setattr(CsvRows, "_cells_of", counted)
+    items, _ = read("text", path)
+    assert items["a"].value == text and len(items) == 10
+    assert looked_at < 100, "lines that cannot be rows are seen by the first one"
