@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Result
 from test_errors_cli import assert_refused
+
+from mmtool.data.shards import open_token_set
 
 Mmtool = Callable[..., Result]
 SHEET = "File Name\tSample ID\na.tsv\tS1\n"
@@ -79,3 +82,28 @@ def test_options_that_need_another(mmtool: Mmtool, files: Path, unused: list[str
     unused = [str(files / word) if word == "sheet.tsv" else word for word in unused]
     done = mmtool("tokenize", "table", files / "t.csv", "--fit", *unused, "-o", files / "t.tar")
     assert_refused(done, 2, words)
+
+
+@pytest.mark.parametrize(("kind", "unused", "reason"), [
+    ("image", ["--text-column", "x"], "on image"), ("image", ["--clip", 3], "on image"), ("text", ["--channel", "left"], "on text"),
+    ("text", ["--censored", "bound"], "on text"), ("text", ["--decimal", ","], "on text without --label or --labels"),
+    ("text", ["--value-range", 0, 9], "on text"), ("table", ["--keep-na"], "on table"), ("table", ["--lines"], "on table"),
+    ("image", ["--na", "x"], "on image without --label or --labels"), ("image", ["--captions", "first"], "on image"),
+    ("audio", ["--columns", "a"], "on audio"), ("text", ["--max-pixels", 9], "on text"), ("image", ["--source-rate-hz", 9], "on image"),
+])  # fmt: skip
+def test_options_of_other_kinds(mmtool: Mmtool, files: Path, kind: str, unused: list[Any], reason: str) -> None:
+    done = mmtool("tokenize", kind, files / "t.csv", "--fit", *unused, "-o", files / "t.tar")
+    assert_refused(done, 2, f"{unused[0]} has no effect {reason}. Leave it out.")
+
+
+def test_labels_and_texts_of_a_command_take_them(mmtool: Mmtool, files: Path) -> None:
+    rows = "".join(f"p{row};note {row};{row},5\n" for row in range(18))
+    (files / "n.csv").write_text("key;text;dose\n" + rows + "q;null;unknown\nr;no note;1,5\n")
+    command = ["tokenize", "text", files / "n.csv", "--delimiter", ";", "--label", "dose", "--decimal", ",", "--na", "unknown"]
+    done = mmtool(*command, "--na", "no note", "--fit", "-o", files / "n.tar")
+    assert done.code == 0 and "texts taken as missing: 1 'no note', 1 'null'" in done.err, done.err
+    samples = {sample.key: sample.labels for sample in open_token_set(files / "n.tar")}
+    assert samples["p3"] == {"dose": 3.5} and "q" not in samples
+    done = mmtool(*command, "--keep-na", "--fit", "-o", files / "k.tar")
+    samples = {sample.key: sample.labels for sample in open_token_set(files / "k.tar")}
+    assert done.code == 0 and samples["q"] == {} and "r" in samples

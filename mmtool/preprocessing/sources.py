@@ -209,7 +209,8 @@ class _Gate:
         for why, steps in self.left_out.items():
             self._say(f"{steps:,} {why}")
         for text, counts in self.tallies.items():
-            self._say(text.format(", ".join(f"{count:,} {what}" for what, count in counts.most_common())))
+            often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            self._say(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
         if not good:
             raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
         if len(self.absent) == good:
