@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Result
+from conftest import Raw, Result
 from test_errors_cli import assert_refused
 
+from mmtool.cli.options import raw_tables
 from mmtool.data.shards import open_token_set
 
 Mmtool = Callable[..., Result]
@@ -107,3 +108,25 @@ def test_labels_and_texts_of_a_command_take_them(mmtool: Mmtool, files: Path) ->
     done = mmtool(*command, "--keep-na", "--fit", "-o", files / "k.tar")
     samples = {sample.key: sample.labels for sample in open_token_set(files / "k.tar")}
     assert done.code == 0 and samples["q"] == {} and "r" in samples
+
+
+def test_raw_files_of_a_run_are_read_with_the_options_of_tokenize(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
+    header, *rows = raw.values.read_text().splitlines()
+    (tmp_path / "v.csv").write_text("\n".join([header.replace(",", ";"), *(row.replace(",", ";").replace(".", ",") for row in rows)]))
+    command = ["impute", project / "run", "--want", "text", "--limit", 5]
+    assert mmtool(*command, "--raw", f"lab={raw.values}", "-o", tmp_path / "a").code == 0
+    done = mmtool(*command, "--raw", f"lab={tmp_path / 'v.csv'}", "--decimal", ",", "--delimiter", ";", "-o", tmp_path / "b")
+    assert done.code == 0, done.err
+    assert (tmp_path / "a/imputed.jsonl").read_text() == (tmp_path / "b/imputed.jsonl").read_text()
+    tables = [
+        raw_tables([f"lab={path}"], project / "run", reading)
+        for path, reading in ((raw.values, {}), (tmp_path / "v.csv", {"decimal": ",", "layer": None}))
+    ]
+    assert tables[0]["lab"].keys() == tables[1]["lab"].keys()
+    assert all((tables[0]["lab"][key] == row).all() for key, row in tables[1]["lab"].items())
+
+
+@pytest.mark.parametrize("unused", [["--layer", "counts"], ["--mod", "rna"], ["--transpose"], ["--na", "x"], ["--decimal", ","]])
+def test_evaluate_and_compare_have_them_for_raw_tables_alone(mmtool: Mmtool, project: Path, tmp_path: Path, unused: list[str]) -> None:
+    for command in (["evaluate", project / "run", project / "shards"], ["compare", project / "shards", "--methods", "causal"]):
+        assert_refused(mmtool(*command, *unused, "-o", tmp_path / "out"), 2, f"{unused[0]} has no effect without --raw")
