@@ -15,7 +15,7 @@ from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
 SETTINGS = tuple(setting.flag for setting in settings_of(TokenizerSettings))
 OF_ONE_KIND: tuple[str, ...] = ("--name", *SETTINGS, "--guide", "--augment", "--save-tokenizer")
 OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
-OF_TABLES = ("--delimiter", "--layer", "--mod")
+OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_CELLS = ("--decimal", "--thousands")  # of tables, and of labels
 OF_KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -26,7 +26,7 @@ OF_KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("--channel",): ("audio",),
     ("--value-range", "--max-pixels"): ("image", "video"),
     ("--max-duration-s",): ("audio", "signal", "video"),
-    ("--layer", "--mod", *OF_MATRICES, "--censored"): ("table",),
+    ("--layer", "--mod", "--sheet", *OF_MATRICES, "--censored"): ("table",),
 }
 
 

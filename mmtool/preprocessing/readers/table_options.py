@@ -25,6 +25,8 @@ class TableOptions:
     """Between columns; or tab, comma, semicolon, bar, blanks.
 
     A character, or the name of one (`blanks`: runs of them)."""
+    sheet: Annotated[str | None, Option(metavar="NAME", default="the only one", panel=TABLES)] = None
+    """Of an Excel workbook."""
     transpose: Annotated[bool | None, Option(panel=TABLES)] = None
     """Features are in rows, samples in columns.
 

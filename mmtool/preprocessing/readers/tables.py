@@ -1,4 +1,7 @@
-"""Tables of numbers: text in columns of any delimiter, and Parquet. Samples lie in rows, or in columns where features lie in rows."""
+"""Tables of numbers: text in columns of any delimiter, Excel sheets, and Parquet.
+
+Samples lie in rows, or in columns where features lie in rows.
+"""
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,9 +14,21 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
-from mmtool.preprocessing.readers import annotated
+from mmtool.preprocessing.readers import annotated, cell_ranger, excel
 from mmtool.preprocessing.readers.delimited import is_gct
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry, shown
+from mmtool.preprocessing.readers.entries import (
+    MISSING,
+    Broken,
+    Entry,
+    Note,
+    OtherContent,
+    SourceOptions,
+    UnreadArrays,
+    name_of,
+    row_entry,
+    shown,
+)
+from mmtool.preprocessing.readers.excel import excel_source
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
@@ -40,12 +55,18 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     if file.format in annotated.FORMATS:
         yield from annotated.read_annotated(file, options)
         return
+    if file.format == cell_ranger.FORMAT:
+        yield from cell_ranger.read_cell_ranger(file, options)
+        return
+    if cell_ranger.is_list_beside(file):
+        raise OtherContent("this belongs to the matrix beside it.", where=file.where, fix="Give the folder, or matrix.mtx.")
     annotated.refuse_options(file, options)
     file = file.held()
     is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
-    source, rows = _parquet_source(file) if is_parquet else _text_source(file, options)
+    is_excel = file.format == excel.FORMAT
+    source, rows = _parquet_source(file) if is_parquet else excel_source(file, options) if is_excel else _text_source(file, options)
     place, names = _row_names(source, rows, options)
-    if not is_parquet and options.table.transpose is None and is_gct(file.read()):
+    if not (is_parquet or is_excel) and options.table.transpose is None and is_gct(file.read()):
         options = replace(options, table=replace(options.table, transpose=True))
     if not options.columns:
         check_header_row(source.header, names, file.where)

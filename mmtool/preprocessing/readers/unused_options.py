@@ -7,15 +7,17 @@ from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.entries import AS_USUAL, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
-ANNOTATED = frozenset(("h5ad", "h5mu"))
+ANNOTATED = frozenset(("h5ad", "h5mu", "mtx"))  # tables of numbers and names, without cells that are written
 WITHOUT_DELIMITER = {
-    "table": ANNOTATED | {"parquet"},
+    "table": ANNOTATED | {"parquet", "xlsx"},
     "text": frozenset(("txt", "token", "json", "jsonl", "npz", "parquet", "arrow")),
     "signal": frozenset(("npz", "npy", "wav", "edf")),
 }
 WITHOUT_COLUMNS = {"text": frozenset(("txt", "token", "json"))}
 WITHOUT_LINES = {"text": frozenset(("csv", "tsv", "jsonl", "json", "token", "npz", "parquet", "arrow"))}
 WITHOUT_CELLS = {"table": ANNOTATED}
+WITHOUT_HEADER_OF_TEXT = {**WITHOUT_DELIMITER, "table": ANNOTATED | {"parquet"}}
+WITHOUT_SHEETS = {"table": ANNOTATED | {"parquet", "csv", "tsv", "tab", "txt", ""}}
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Option:
 
 OPTIONS = (
     Option("--delimiter", lambda options: options.table.delimiter is not None, WITHOUT_DELIMITER),
-    Option("--columns", lambda options: bool(options.columns), WITHOUT_DELIMITER),
+    Option("--columns", lambda options: bool(options.columns), WITHOUT_HEADER_OF_TEXT),
     Option("--text-column", lambda options: options.text_column is not None, WITHOUT_COLUMNS),
     Option("--captions", lambda options: options.captions == "all", WITHOUT_COLUMNS),
     Option("--lines", lambda options: options.lines, WITHOUT_LINES),
+    Option("--sheet", lambda options: options.table.sheet is not None, WITHOUT_SHEETS),
     Option("--transpose", lambda options: options.table.transpose is not None, WITHOUT_CELLS),
     Option("--feature-column", lambda options: options.table.feature_column is not None, WITHOUT_CELLS),
     Option("--value-column", lambda options: options.table.value_column is not None, WITHOUT_CELLS),

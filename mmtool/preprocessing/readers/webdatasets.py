@@ -25,7 +25,9 @@ from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
 FIELDS = {"{key}": r"(?P<key>(?:.*/)?[^./]+)", "{stem}": "(?P<key>.+)"}  # the key of a WebDataset, and any name with dots
 JSON = "json"
-TABULAR = frozenset((*ROW_FORMATS, "tab", "json", "token", "h5ad", "h5mu", "hdf5", "h5"))  # formats of files that hold many samples
+TABULAR = frozenset(
+    (*ROW_FORMATS, "tab", "json", "token", "xlsx", "mtx", "h5ad", "h5mu", "hdf5", "h5")
+)  # formats of files that hold many samples
 SINGLE = {name: frozenset(kind.suffixes) - TABULAR for name, kind in KINDS.items()}  # kind -> formats of files of one sample
 WITH_LABELS = TABULAR | {"npz", "idx"}  # formats of files that may hold the labels of their samples
 
