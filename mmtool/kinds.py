@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
         writes=("txt",),
     ),
     "table": Kind(
-        suffixes=("csv", "tsv", "tab", "parquet", "h5ad", "h5mu"),
+        suffixes=("csv", "tsv", "tab", "xlsx", "parquet", "h5ad", "h5mu", "mtx"),
         recognizer="mmtool.preprocessing.readers.delimited:looks_delimited",
         reader="mmtool.preprocessing.readers.tables:read_tables",
         preparer="mmtool.preprocessing.prepare:TablePreparer",

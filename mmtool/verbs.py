@@ -108,9 +108,7 @@ def shard(inputs: Paths, output: PathLike, *, labels: PathLike | None = None, fo
     return write_shards(_paths(inputs), Path(output), labels=_optional(labels), force=force, **options)
 
 
-def pretrain(
-    data: PathLike, output: PathLike, *, force: bool = False, workers: int | None = None, **settings: Any
-) -> PretrainSummary:
+def pretrain(data: PathLike, output: PathLike, *, force: bool = False, workers: int | None = None, **settings: Any) -> PretrainSummary:
     """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run.
 
     workers: processes that make batches (None: beside a GPU up to four). settings: the fields of `PretrainConfig`.

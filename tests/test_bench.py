@@ -12,9 +12,7 @@ from mmtool.bench import bench as module
 from mmtool.bench.bench import BenchConfig, bench
 from mmtool.common.errors import UsageError
 
-TINY = BenchConfig(
-    seconds=0.01, copy_bytes=1 << 20, disk_bytes=1 << 20, samples=600, batch_tokens=256, steps=2, rows=2, prompt=4, drawn=3
-)
+TINY = BenchConfig(seconds=0.01, copy_bytes=1 << 20, disk_bytes=1 << 20, samples=600, batch_tokens=256, steps=2, rows=2, prompt=4, drawn=3)
 
 
 @pytest.fixture(scope="module")

@@ -185,10 +185,23 @@ def test_labels_of_a_webdataset_lie_beside_the_samples(tmp_path: Path, write: Ca
     assert all(items[f"{i:03d}"].labels == {"class": i % 3, "site": f"s{i}"} | ({"n": i} if i != 2 else {}) for i in range(NUM))
 
 
+def test_a_sample_without_its_label_lacks_the_label(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tar(tmp_path / "a.tar", {"1.png": png(1), "1.cls": b"0", "2.png": png(2), "3.png": png(3), "3.cls": b"1"})
+    items = read("image", path, label_columns=("cls",))
+    assert {key: item.labels for key, item in items.items()} == {"1": {"cls": 0}, "2": {}, "3": {"cls": 1}}
+    assert "samples without a label that others have beside them: 1 'cls'\n" in capfd.readouterr().err
+    fields = [b'{"site": "x", "age": 3}', b"{}", b'{"site": "y"}']
+    path = tar(tmp_path / "b.tar", {f"{i}{end}": data for i in range(3) for end, data in ((".json", fields[i]), (".png", png(i)))})
+    items = read("image", path, label_columns=("site", "age"))
+    assert [item.labels for item in items.values()] == [{"site": "x", "age": 3}, {}, {"site": "y"}]
+    assert "samples without a label that others have beside them: 2 'age', 1 'site'\n" in capfd.readouterr().err
+
+
 def test_a_label_that_lies_nowhere_and_json_that_is_none_are_named(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", {"1.png": png(1), "1.cls": b"0", "2.png": png(2)})
-    with pytest.raises(DataError, match=r"a\.tar/2\.png: there is no column 'cls' for the label 'cls'"):
-        read("image", path, label_columns=("cls",))
+    for name, extra in (("a", {}), ("c", {"1.cls": b"0"}), ("d", {"1.json": b"{}"})):
+        path = tar(tmp_path / f"{name}.tar", {"1.png": png(1), **extra, "2.png": png(2)})
+        with pytest.raises(DataError, match=rf"{name}\.tar/1\.png: there is no column 'site' for the label 'site'"):
+            read("image", path, label_columns=("site",))
     broken = tar(tmp_path / "b.tar", {"1.json": b"{", "1.png": png(1), "2.json": b'{"n": 2}', "2.png": png(2)})
     with pytest.raises(DataError, match=r"b\.tar/1\.json: this is not JSON"):
         read("image", broken, label_columns=("n",))
@@ -205,6 +218,14 @@ def test_one_member_of_several_is_chosen(tmp_path: Path, capfd: pytest.CaptureFi
     assert shades(items) == {f"{i:03d}": i for i in range(5)} and items["003"].labels == {"cls": 3}
     assert "5 .png of other names" in capfd.readouterr().err
     assert shades(read("image", path, member="{key}.r*.png")) == {f"{i:03d}": i + 1 for i in range(5)}
+
+
+def test_a_key_holds_no_dot_unless_that_is_asked_for(tmp_path: Path) -> None:
+    names = ["a/0.png", "a/0.seg.png", "a/1.png", "a/1.seg.png", "b.1/2.png"]
+    path = tar(tmp_path / "a.tar", {name: png(i) for i, name in enumerate(names)})
+    assert shades(read("image", path, member="{key}.png")) == {"a/0": 0, "a/1": 2, "b.1/2": 4}
+    assert shades(read("image", path, member="{key}.seg.png")) == {"a/0": 1, "a/1": 3}
+    assert shades(read("image", path, member="{stem}.png")) == {"a/0": 0, "a/0.seg": 1, "a/1": 2, "a/1.seg": 3, "b.1/2": 4}
 
 
 def test_members_that_are_called_alike_are_said_to_be_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +254,22 @@ def test_keys_that_repeat_from_shard_to_shard_begin_with_the_shard(tmp_path: Pat
     assert capfd.readouterr().err.count("keys repeat from archive to archive: each begins with the name of its archive") == 1
     assert set(read("text", folder)) == set(read("image", folder)), "so that they meet"
     assert set(read("image", folder / "00000.tar")) == {"0", "1", "2"}
+
+
+def test_keys_of_all_kinds_begin_with_the_shard_where_those_of_one_repeat(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    tar(folder / "0.tar", {"0.png": png(0), "1.png": png(1), "1.txt": b"one", "README.txt": b"a"})
+    tar(folder / "1.tar", {"0.png": png(2), "0.txt": b"two", "README.txt": b"b"})
+    assert shades(read("image", folder)) == {"0/0": 0, "0/1": 1, "1/0": 2}
+    assert {key: item.value for key, item in read("text", folder).items()} == {"0/1": "one", "1/0": "two"}
+    assert set(read("image", folder, member="{key}.png")) == {"0/0", "0/1", "1/0"}
+
+
+def test_kinds_in_archives_of_their_own_meet_by_plain_keys(tmp_path: Path) -> None:
+    tar(tmp_path / "images.tar", {f"{i}.png": png(i) for i in range(3)})
+    tar(tmp_path / "texts.tar", {f"{i}.txt": b"words" for i in range(3)})
+    assert set(read("image", tmp_path)) == set(read("text", tmp_path)) == {"0", "1", "2"}
 
 
 def test_keys_that_do_not_repeat_stay_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -282,6 +319,28 @@ def test_a_picture_without_caption_is_absent(tmp_path: Path) -> None:
     absent: list[str] = []
     assert len(list(read_items("text", [coco(tmp_path / "c.json")], SourceOptions(), absent=absent))) == 4
     assert absent == [f"{4:012d}"]
+
+
+@pytest.mark.parametrize(("images", "words"), [
+    ([(1, "a.jpg"), (1, "b.jpg")], r"entries 0 and 1 of `images` have the same `id`, 1 \(a\.jpg and b\.jpg\)"),
+    ([(1, "a.jpg"), (1, "a.jpg")], r"entries 0 and 1 of `images` have the same `id`, 1"),
+    ([(1, "a.jpg"), (2, "a.jpg")], r"entries 0 and 1 of `images` have the same `file_name`, 'a\.jpg'"),
+    ([(1, "a.jpg"), (2, None)], r"entry 1 of `images` has no `file_name`"),
+])  # fmt: skip
+def test_images_of_coco_that_cannot_be_told_apart_are_named(tmp_path: Path, images: list[tuple[int, str | None]], words: str) -> None:
+    records = [{"id": number} | ({} if name is None else {"file_name": name}) for number, name in images]
+    captions = [{"id": number, "image_id": image, "caption": f"text {number}"} for number, (image, _) in enumerate(images)]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": records, "annotations": captions}))
+    with pytest.raises(DataError, match=rf"captions\.json: {words}"):
+        read("text", path)
+
+
+def test_a_caption_of_coco_that_stands_twice_is_named(tmp_path: Path) -> None:
+    captions = [{"id": 5, "image_id": 1, "caption": text} for text in ("a dog", "a cat")]
+    (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": captions}))
+    with pytest.raises(DataError, match="entries 0 and 1 of `annotations` have the same `id`, 5"):
+        read("text", tmp_path / "c.json")
 
 
 def test_pictures_and_captions_of_coco_meet(mmtool: Mmtool, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 from conftest import Raw, Result
 from PIL import Image
 
-from mmtool.common.errors import DataError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.readers.entries import label_value
-from mmtool.preprocessing.sources import SourceOptions
+from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
 Mmtool = Callable[..., Result]
@@ -166,3 +167,39 @@ def test_labels_files(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -
     ages.write_text("key,site\n" + "".join(f"case{i:02d},{i + 95:03d}\n" for i in range(40)))
     assert mmtool(*text, "--force").code == 0
     assert [sample.labels["site"] for sample in open_token_set(out)] == [f"{i + 95:03d}" for i in range(40)]
+
+
+def test_labels_are_written_like_the_numbers_of_their_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id;a;dose;cost;site\np1;0,5;1,5;1.200,5;A,B\np2;1,5;-2,25;800;-\np3;2,5;unknown;3;C\n")
+    table = TableOptions(decimal=",", thousands=True, na=("unknown",))
+    options = SourceOptions(label_columns=("dose", "cost", "site"), table=table)
+    labels = {item.key: item.labels for item in read_items("table", [tmp_path / "t.csv"], options)}
+    assert labels == {
+        "p1": {"dose": 1.5, "cost": 1200.5, "site": "A,B"},
+        "p2": {"dose": -2.25, "cost": 800, "site": "-"},
+        "p3": {"cost": 3, "site": "C"},
+    }
+    (tmp_path / "y.csv").write_text("id;y\np1;0,25\np2;unknown\np3;7,5\n")
+    options = SourceOptions(labels_path=tmp_path / "y.csv", label_columns=("y",), table=table)
+    (tmp_path / "t.csv").write_text("id;a\np1;0,5\np2;1,5\np3;2,5\n")
+    assert [item.labels for item in read_items("table", [tmp_path / "t.csv"], options)] == [{"y": 0.25}, {}, {"y": 7.5}]
+
+
+@pytest.mark.parametrize(("options", "givers"), [
+    ({"label_columns": ("y",), "labels_path": "y.csv"}, "--label and from --labels"),
+    ({"label_columns": ("y",), "label_pattern": r"(?P<y>\d)"}, "--label and from --label-pattern"),
+    ({"label_from_folder": "y", "labels_path": "y.csv"}, "--labels and from --label-from-folder"),
+])  # fmt: skip
+def test_a_label_of_two_sources_is_refused(tmp_path: Path, options: dict[str, Any], givers: str) -> None:
+    (tmp_path / "t.csv").write_text("id,a,y\np1,1,0\np2,2,1\n")
+    (tmp_path / "y.csv").write_text("id,y\np1,5\np2,6\n")
+    options = {name: tmp_path / value if name == "labels_path" else value for name, value in options.items()}
+    with pytest.raises(UsageError, match=rf"the label 'y' comes from {givers}\..*another name"):
+        list(read_items("table", [tmp_path / "t.csv"], SourceOptions(**options)))
+
+
+def test_labels_of_both_sources_stay_where_their_names_differ(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,a,y\np1,1,0\np2,2,1\n")
+    (tmp_path / "z.csv").write_text("id,z\np1,5\np2,6\n")
+    options = SourceOptions(label_columns=("y",), labels_path=tmp_path / "z.csv")
+    assert [item.labels for item in read_items("table", [tmp_path / "t.csv"], options)] == [{"y": 0, "z": 5}, {"y": 1, "z": 6}]

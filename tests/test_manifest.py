@@ -143,14 +143,24 @@ def test_paths_begin_in_a_folder_near_the_table(data: Path, tmp_path: Path, capf
     ("im/none.png", r"there is no file .*im/none\.png.*--root"), ("https://a.org/b.png", "is not on this machine"),
     ("data.csv", "is not an image file by its name"), ("12", "there is no file"),
 ])  # fmt: skip
-def test_a_wrong_cell_is_named_or_set_aside(data: Path, tmp_path: Path, cell: str, words: str) -> None:
+def test_a_wrong_cell_is_named_or_set_aside(data: Path, tmp_path: Path, cell: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
     table = data.parent / "t.csv"
     table.write_text("key,picture\n" + "".join(f"k{i},{cell if i == 4 else f'im/a{i}.png'}\n" for i in range(NUM_ROWS) if i % 3))
     with pytest.raises(DataError, match=rf"t\.csv:4.*{words}"):
         tokenize_manifest(table, tmp_path / "o", {"image": "picture"}, **AS_IMAGE)
     assert not (tmp_path / "o").exists()
     done = tokenize_manifest(table, tmp_path / "o", {"image": "picture"}, options=SourceOptions(on_error="skip"), **AS_IMAGE)
-    assert done.modalities["image"].rejected == 1 and "k4" in (tmp_path / "o/image.tar.rejects.jsonl").read_text()
+    (reject,) = map(json.loads, (tmp_path / "o/image.tar.rejects.jsonl").read_text().splitlines())
+    assert done.modalities["image"].rejected == 1 and reject["key"] == "k4" and reject["file"] == f"{table}:4"
+    assert f"1 samples were rejected; the reasons are in {tmp_path / 'o/image.tar.rejects.jsonl'}\n" in capfd.readouterr().err
+
+
+def test_a_file_that_fails_is_listed_by_its_row(data: Path, tmp_path: Path) -> None:
+    (data.parent / "im/a4.png").write_bytes(b"no picture")
+    done = tokenize_manifest(data, tmp_path / "o", {"image": "picture"}, options=SourceOptions(on_error="skip"), **AS_IMAGE)
+    (reject,) = map(json.loads, (tmp_path / "o/image.tar.rejects.jsonl").read_text().splitlines())
+    assert done.modalities["image"].rejected == 1 and reject["key"] == "p04"
+    assert str(data.parent / "im/a4.png") in reject["file"] and f"{data}:6" in reject["file"] and "cannot be decoded" in reject["reason"]
 
 
 def test_rows_without_keys_are_numbered_and_joined_by_row(mmtool: Mmtool, data: Path, tmp_path: Path) -> None:

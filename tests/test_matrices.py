@@ -237,3 +237,31 @@ def test_many_features_of_one_name_are_counted(tmp_path: Path) -> None:
 def test_a_key_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the column 'sample' stands twice in the header"):
         read(write(tmp_path / "t.tsv", [["sample", "a", "sample"], ["S1", 1, "S2"]]))
+
+
+def test_columns_called_like_files_lose_the_extension_as_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "m.tsv", [["gene", "s1.png", "s2.png"], ["g1", 1, 2], ["g2", 3, 4]])
+    assert values(read(path, transpose=True)) == {"s1": [1, 3], "s2": [2, 4]}
+    assert "without the extensions of file names" in capsys.readouterr().err
+    path = write(tmp_path / "m.tsv", [["gene", "s1.png", "s1.wav"], ["g1", 1, 2], ["g2", 3, 4]])
+    assert list(read(path, transpose=True)) == ["s1.png", "s1.wav"], "they would be one"
+
+
+@pytest.mark.parametrize(("header", "before"), [
+    (["idx", "gene", "a", "b"], lambda row: [row, f"g{row}"]),
+    (["Unnamed: 0", "gene", "a", "b"], lambda row: [row, f"g{row}"]),
+    (["n", "gene", "a", "b"], lambda row: [row + 1, f"g{row}"]),
+    (["gene", "idx", "a", "b"], lambda row: [f"g{row}", 7 * row + 3]),
+    (["idx", "gene", "a", "b"], lambda row: [7 * row + 3, f"g{row}"]),
+])  # fmt: skip
+def test_a_column_of_row_numbers_is_no_sample(tmp_path: Path, header: list[str], before: Callable[[int], list[Any]]) -> None:
+    path = write(tmp_path / "m.tsv", [header, *([*before(row), 2 * row, row / 2] for row in range(4))])
+    items = read(path, transpose=True)
+    assert values(items) == {"a": [0, 2, 4, 6], "b": [0, 0.5, 1, 1.5]}
+    assert items["a"].value[1] == ("g0", "g1", "g2", "g3")
+
+
+def test_row_numbers_name_the_features_where_nothing_else_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.tsv", [["idx", "a", "b"], *([row, row + 0.5, 2 * row] for row in range(4))])
+    items = read(path, transpose=True)
+    assert values(items) == {"a": [0.5, 1.5, 2.5, 3.5], "b": [0, 2, 4, 6]} and items["a"].value[1] == ("0", "1", "2", "3")

@@ -1,6 +1,5 @@
 """Promises of the transformer: packed = unpacked, cached decode = full forward, padding and neighbours change nothing."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.csv_rows import CsvRows
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
@@ -191,7 +192,6 @@ JSON_DAMAGE = [
     b"3",
     b"[" * 100_000,
     b'{"key": "k", "text": "\xff"}',
-    b'{"key": "k"}',
     b'{"key": "k", "text": 3}',
     rb'{"key": "k", "text": "half \ud83d"}',
     rb'{"key": "k\ud83d", "text": "half"}',
@@ -440,3 +440,29 @@ def test_one_bad_row_costs_one_sample_and_the_rest_gives_the_same_tokens(tmp_pat
     assert done.samples == ROWS - 1 and done.rejected == 1
     assert (tmp_path / "bad.tar").read_bytes() == (tmp_path / "good.tar").read_bytes()
     assert "bad.csv:6" in (tmp_path / "bad.tar.rejects.jsonl").read_text()
+
+
+def test_the_reason_is_told_where_nothing_is_left(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", [b"id,a", b"p1,x", b"p2,y"])
+    with pytest.raises(DataError, match=r"no sample could be read: .*t\.csv:2: the column 'a' holds 'x'.*\(and 1 more\)"):
+        read("table", path)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1" + bytes(40))
+    with pytest.raises(DataError, match=r"no sample could be read: .*the Parquet file is damaged"):
+        read("table", tmp_path / "t.parquet")
+
+
+def test_a_long_cell_is_not_taken_apart_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "one\n" * 20_000
+    path = write(tmp_path / "t.csv", [b"key,text,n", b'a,"' + text.encode() + b'",1', *(b"b%d,two,2" % row for row in range(9))])
+    looked_at = 0
+    apart = CsvRows._cells_of
+
+    def counted(self: CsvRows, line: str) -> list[str]:
+        nonlocal looked_at
+        looked_at += 1
+        return apart(self, line)
+
+    monkeypatch.setattr(CsvRows, "_cells_of", counted)
+    items, _ = read("text", path)
+    assert items["a"].value == text and len(items) == 10
+    assert looked_at < 100, "lines that cannot be rows are seen by the first one"

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import struct
 import tarfile
@@ -466,3 +467,15 @@ def test_emoji_give_images_and_texts_under_the_same_keys() -> None:
     images = read("image", corpora() / "emoji", label_columns=("group",))
     names = read("text", corpora() / "emoji", text_column="name", key_column="none")
     assert images.keys() == names.keys() and len(names) == 1644 and names["emoji32-000000"].value == "grinning face"
+
+
+def test_rows_of_json_may_lack_fields(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "one"}, {"id": "b", "text": "two", "age": 5}, {"id": "c", "age": 7, "site": "x"}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    absent: list[str] = []
+    options = SourceOptions(label_columns=("age", "site"))
+    items = {item.key: item for item in read_items("text", [tmp_path / "t.jsonl"], options, absent=absent)}
+    assert {key: (item.value, item.labels) for key, item in items.items()} == {"a": ("one", {}), "b": ("two", {"age": 5})}
+    assert absent == ["c"], "a row without its text has none"
+    with pytest.raises(DataError, match=r"there is no column 'sex' for the label 'sex'"):
+        list(read_items("text", [tmp_path / "t.jsonl"], SourceOptions(label_columns=("sex",))))

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.data.shards import open_token_set
+from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import ValueCodes, fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.table_codec import TableCodecTokenizer
@@ -161,3 +163,26 @@ def test_equal_numbers_are_constant_whatever_they_are() -> None:
     rows = np.tile(np.array([[0.1, 1e-12, 1e12, 0, -7]]), (50, 1))
     centre, scale = centre_and_scale(rows)
     assert scale.tolist() == [1] * 5 and np.allclose(centre, rows[0])
+
+
+def test_holes_that_the_codec_fills_are_said_and_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        rows = [f"p{row:02d},{','.join('' if row < 2 + column and column < 2 else f'{x:.3f}' for column, x in enumerate(values))}\n"
+                for row, values in enumerate(random.normal(size=(40, 4)))]  # fmt: skip
+        (tmp_path / f"{name}.csv").write_text(f"id,{','.join(f'{name}{column}' for column in range(4))}\n" + "".join(rows))
+        done = tokenize(
+            "table", [tmp_path / f"{name}.csv"], tmp_path / f"{name}.tar", name=name, scheme="codec", settings={"components": 2}
+        )
+        assert done.filled == {f"{name}0": 2, f"{name}1": 3}
+        assert f"warning: 5 missing values in 3 {name} samples have no code in this scheme; " in (said := capsys.readouterr().err)
+        assert f"make likely: 3 of {name}1, 2 of {name}0. --scheme bins keeps them missing." in said
+    shard([tmp_path / "a.tar", tmp_path / "b.tar"], tmp_path / "all.tar")
+    declared = {sample.key: sample.metadata.get("filled_values") for sample in open_token_set(tmp_path / "all.tar")}
+    assert {key: counts for key, counts in declared.items() if counts} == {
+        "p00": {"a": 2, "b": 2},
+        "p01": {"a": 2, "b": 2},
+        "p02": {"a": 1, "b": 1},
+    }
+    plain = tokenize("table", [tmp_path / "a.csv"], tmp_path / "bins.tar", name="a")
+    assert plain.filled == {} and "have no code" not in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_folders_and_archives_give_what_looks_like_a_table(tmp_path: Path, capsy
 
 def test_no_table_is_refused_with_a_way_on(tmp_path: Path) -> None:
     for name, way in (
-        ("a.xlsx", "save it as CSV"),
+        ("a.xls", "save it as CSV"),
         ("a.rds", r"write\.csv"),
         ("a.bin", "text in columns"),
     ):

@@ -129,7 +129,7 @@ def test_spreadsheets_of_europe(tmp_path: Path, mmtool: Mmtool) -> None:
 
 def test_options_of_tables_are_refused_elsewhere(tmp_path: Path, mmtool: Mmtool) -> None:
     (tmp_path / "t.txt").write_text("a text")
-    for option in (("--transpose",), ("--na", "x"), ("--duplicates", "mean"), ("--thousands",)):
+    for option in (("--transpose",), ("--duplicates", "mean"), ("--thousands",)):
         refused = mmtool("tokenize", "text", tmp_path / "t.txt", "--fit", *option, "-o", tmp_path / "t.tar")
         assert refused.code == 2 and f"{option[0]} has no effect on text" in refused.err
     refused = mmtool("tokenize", "image", tmp_path, "--fit", "--delimiter", "tab", "-o", tmp_path / "t.tar")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.preprocessing.splits import Split
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import fingerprint, from_bytes, to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 
@@ -121,3 +123,19 @@ def test_wrong_settings_are_named() -> None:
         fit(rows, n_bins=1)
     with pytest.raises(UsageError, match="no feature is left"):
         fit(rows[:, 1:2], min_present=0.99)
+
+
+@pytest.mark.parametrize("scheme", ["bins", "codec"])
+def test_counts_with_a_long_tail_are_not_said_to_lie_beyond_their_own_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    counts = np.random.default_rng(0).negative_binomial(0.2, 0.002, (400, 12))
+    header = ",".join(f"g{gene}" for gene in range(12))
+    rows = "".join(f"c{cell},{','.join(map(str, row))}\n" for cell, row in enumerate(counts.tolist()))
+    (tmp_path / "t.csv").write_text(f"id,{header}\n{rows}")
+    done = tokenize("table", [tmp_path / "t.csv"], tmp_path / "t.tar", name="rna", scheme=scheme, split=Split((1.0, 0.0, 0.0), 0))
+    assert done.clipped == {} and "beyond the data" not in capsys.readouterr().err
+    (tmp_path / "new.csv").write_text(f"id,{header}\n" + "n," + ",".join(["1000000", *["1"] * 11]) + "\n")
+    done = tokenize("table", [tmp_path / "new.csv"], tmp_path / "n.tar", name="rna", tokenizer=tmp_path / "t.tar")
+    assert done.clipped == {"g0": {"values": 1, "samples": 1}}
+    assert "1 numbers of g0 in 1 rna samples lie beyond the data that the tokenizer was fitted to" in capsys.readouterr().err

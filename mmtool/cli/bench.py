@@ -56,7 +56,7 @@ def _show(report: dict[str, Any]) -> None:
     for name, stage in report["stages"].items():
         rate_name = next(rate for rate in RATES if rate in stage)
         rate = f"{stage[rate_name]:,.0f} {rate_name.removesuffix('_per_s')}/s"
-        table.add_row(name, rate, _share(stage['share']), stage["limit"].replace("_", " "))
+        table.add_row(name, rate, _share(stage["share"]), stage["limit"].replace("_", " "))
     Console(file=sys.stdout).print(table)
 
 

@@ -10,6 +10,7 @@ from mmtool.cli.adapt import MISSING, EncoderSources, encoder_sources
 from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_reconstructions
 from mmtool.cli.options import (
+    OF_RAW_TABLES,
     ConfigFile,
     Force,
     Json,
@@ -26,7 +27,6 @@ from mmtool.cli.options import (
 from mmtool.common.arguments import names
 from mmtool.common.errors import UsageError
 from mmtool.evaluation.config import EvaluationConfig
-from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
 GRID = "What is compared"
@@ -85,7 +85,7 @@ def compare(
         ),
     ] = None,
     raw: Raw = None,
-    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
+    reading: Annotated[dict[str, Any], OF_RAW_TABLES],
     encoders: EncoderSources = None,
     of_adapters: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "task", *MISSING)],
     force: Force = False,
@@ -116,7 +116,7 @@ def compare(
         sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
     refuse_unused(context, "without --encoder", "--kind", "--missing-rate", "--missing", "--num-missing")
-    refuse_unused(context, "without --raw", "--key-column", when=not raw)
+    refuse_unused(context, "without --raw", *OF_RAW_TABLES.flags, when=not raw)
     wanted = _configs(methods, variants, config, options, settings)
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
@@ -125,7 +125,7 @@ def compare(
 
     evaluation = with_reconstructions(evaluation, reconstructions)
     with quieted(quiet):
-        tables = raw_tables(raw, data, reading["key_column"])
+        tables = raw_tables(raw, data, reading)
         done = train_and_evaluate(
             wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, oracle=oracle, jobs=jobs, force=force,
         )  # fmt: skip

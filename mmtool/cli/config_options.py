@@ -43,6 +43,11 @@ class OptionsOf:
         settings = {setting.name: setting for setting in settings_of(self.config) if setting.offered or self.names}
         return [settings[name] for name in self.names or settings]
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """As on the command line."""
+        return tuple(setting.flag for setting in self.settings)
+
 
 def with_config_options(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with options in place of its parameters that are configs, or options of one."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmtool.cli.adapt import EncoderSources
-from mmtool.cli.config_options import OptionsOf, with_config_options
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.evaluation_options import (
     OF_RUNS,
     Raw,
@@ -15,6 +15,7 @@ from mmtool.cli.evaluation_options import (
     with_reconstructions,
 )
 from mmtool.cli.options import (
+    OF_RAW_TABLES,
     Force,
     Json,
     OutputDirectory,
@@ -28,7 +29,6 @@ from mmtool.cli.options import (
 )
 from mmtool.common.arguments import assignments
 from mmtool.evaluation.config import EvaluationConfig
-from mmtool.preprocessing.readers.entries import SourceOptions
 
 EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
@@ -65,7 +65,7 @@ def evaluate(
     reconstructions: Reconstructions = False,
     train: Annotated[Path | None, typer.Option(help="Training samples of classifiers and baselines.", show_default="beside DATA")] = None,
     raw: Raw = None,
-    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
+    reading: Annotated[dict[str, Any], OF_RAW_TABLES],
     encoders: EncoderSources = None,
     missing_rates: MissingRates = None,
     force: Force = False,
@@ -105,13 +105,13 @@ def evaluate(
         return finish({"results": adapted.rows, "samples": adapted.samples, "report": adapted.report}, sentence, as_json, quiet)
     evaluation = with_reconstructions(evaluation, reconstructions)
     refuse_unused(context, "where no adapter is evaluated", "--encoder", "--missing-rate")
-    refuse_unused(context, "without --raw", "--key-column", when=not raw)
+    refuse_unused(context, "without --raw", *OF_RAW_TABLES.flags, when=not raw)
     refuse_options_of_other_tasks(context, evaluation)
     spare_inputs(output, force, *runs, data, train, raw=raw)
     from mmtool.evaluation.evaluate import evaluate as measure
 
     with quieted(quiet):
-        tables = raw_tables(raw, runs[0], reading["key_column"])
+        tables = raw_tables(raw, runs[0], reading)
         done = measure(runs, data, output, evaluation, train=train, raw=tables, force=force)
     sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; read report.md in it"
     results = {"results": done.rows, "samples": done.samples, "classifiers": done.classifiers, "report": done.report}

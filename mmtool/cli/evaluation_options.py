@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mmtool.cli.options import refuse_unused
+from mmtool.cli.options import OF_RAW_TABLES, refuse_unused
 from mmtool.evaluation.config import SETTINGS, TABLES, EvaluationConfig
 from mmtool.evaluation.tasks import ALL, USUAL
 
 OF_ADAPTERS = {"--label", "--limit", "--candidates", "--survival", "--seed"}  # settings that adapters are evaluated with as well
 OF_RUNS = (  # options that say how runs are evaluated, not adapters
     *(setting.flag for setting in SETTINGS if setting.flag not in OF_ADAPTERS),
-    *("--reconstructions", "--raw", "--key-column"),
+    *("--reconstructions", "--raw", *OF_RAW_TABLES.flags),
 )
 Raw = Annotated[
     list[str] | None,

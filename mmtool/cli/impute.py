@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mmtool.cli.adapt import EncoderSources
-from mmtool.cli.config_options import OptionsOf, with_config_options
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import (
+    OF_RAW_FILES,
     STREAM,
     ByRow,
     Force,
@@ -20,13 +21,14 @@ from mmtool.cli.options import (
     finish,
     quieted,
     refuse_unused,
+    source_options,
     spare_inputs,
     stdin_or,
 )
 from mmtool.common.arguments import assignments
 from mmtool.common.errors import UsageError
 from mmtool.imputation.config import REAL, ImputeOptions
-from mmtool.preprocessing.readers.entries import READING, SourceOptions
+from mmtool.preprocessing.readers.entries import READING
 
 if TYPE_CHECKING:
     from mmtool.adaptation.embeddings import EmbeddingSummary
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
-OF_RAW = ("--key-column", "--by-row", "--text-column", "--clip", "--layer")
+OF_RAW = ("--by-row", *OF_RAW_FILES.flags)
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o imputed/",
     "mmtool impute run/ shards/ --split test --draws 8 --temperature 0.8 -o imputed/",
@@ -77,7 +79,7 @@ def impute(
     raw: RawFiles = None,
     split: Split = None,
     *,
-    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column", "text_column", "clip", "layer")],
+    reading: Annotated[dict[str, Any], OF_RAW_FILES],
     by_row: ByRow = False,
     options: ImputeOptions,
     donors: Donors = None,
@@ -119,7 +121,7 @@ def impute(
     options = replace(options, seed=seed, format=format if format in ("h5ad", "h5mu") else "csv")
     with quieted(quiet):
         if data is None:
-            samples = raw_samples(run, files, SourceOptions(**reading), by_row=by_row)
+            samples = raw_samples(run, files, source_options(reading), by_row=by_row)
         else:
             samples = stored_samples(run, stdin_or(data), split)
         done = impute_files(run, samples, output, options, force=force, inputs=inputs)

@@ -8,21 +8,31 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import OptionsOf
 from mmtool.common.arguments import assignments, json_value
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
+from mmtool.common.options import assemble, settings_of
 from mmtool.common.output import OutputPath
 from mmtool.preprocessing.readers.entries import LABELS, SourceOptions
+from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
 
 STREAM = Path("-")
 CONFIG = "Configuration"
+CELLS = tuple(setting.name for setting in settings_of(TableOptions) if setting.offered)
+OF_RAW_TABLES = OptionsOf(SourceOptions, "key_column", "columns", "layer", "mod", *CELLS)
+OF_RAW_FILES = OptionsOf(
+    SourceOptions,
+    *("text_column", "file_column", "root", "member", "lines", "keep_empty", "keep_na", "skip_other", "columns", "clip", "ends", "layer"),
+    *("mod", "source_rate_hz", "channel", "value_range", "max_pixels", "max_duration_s", *CELLS, "key_column", "label_pattern"),
+)
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
 OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
@@ -103,14 +113,22 @@ def settings_by_modality(settings: list[str] | None) -> dict[str, dict[str, Any]
     return by_modality
 
 
-def raw_tables(values: Sequence[str] | None, tokens: Path, key_column: str | None) -> Any:
-    """The tables of --raw with columns as the tokenizers in `tokens` (a run or token set) want them; None where there are none."""
+def raw_tables(values: Sequence[str] | None, tokens: Path, reading: Mapping[str, Any]) -> Any:
+    """The tables of --raw with columns as the tokenizers in `tokens` (a run or token set) want them; None where there are none.
+
+    reading: what was given of `OF_RAW_TABLES`.
+    """
     files = {name: Path(path) for name, path in assignments(values, "--raw").items()}
     if not files:
         return None
     from mmtool.preprocessing.raw_rows import raw_rows
 
-    return raw_rows(files, tokens, SourceOptions(key_column=key_column))
+    return raw_rows(files, tokens, source_options(reading))
+
+
+def source_options(reading: Mapping[str, Any]) -> SourceOptions:
+    """How raw files are read, from the options that were given (None: not given)."""
+    return assemble(SourceOptions, {name: value for name, value in reading.items() if value is not None})
 
 
 def spare_inputs(output: Path, force: bool, *inputs: Path | None, raw: Sequence[str] | None = None) -> None:

@@ -1,6 +1,8 @@
 """What `mmtool tokenize` refuses before it reads anything: unclear calls, and options that have no effect."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -13,9 +15,20 @@ from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
 SETTINGS = tuple(setting.flag for setting in settings_of(TokenizerSettings))
 OF_ONE_KIND: tuple[str, ...] = ("--name", *SETTINGS, "--guide", "--augment", "--save-tokenizer")
 OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
-OF_TABLES = ("--delimiter", "--layer", "--mod")
+OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
-OF_NUMBERS = ("--na", "--censored", "--decimal", "--thousands", "--column-type", "--unseen")
+OF_VALUES = ("--censored", "--column-type", "--unseen")
+OF_CELLS = ("--decimal", "--thousands")  # of tables, and of labels
+OF_KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("--text-column", "--lines", "--keep-empty", "--keep-na"): ("text",),
+    ("--ends",): ("trajectory",),
+    ("--clip", "--split-within"): ("trajectory", "signal", "video"),
+    ("--source-rate-hz",): ("signal", "video"),
+    ("--channel",): ("audio",),
+    ("--value-range", "--max-pixels"): ("image", "video"),
+    ("--max-duration-s",): ("audio", "signal", "video"),
+    ("--layer", "--mod", "--sheet", *OF_MATRICES, *OF_VALUES): ("table",),
+}
 
 
 def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:
@@ -32,7 +45,8 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
         raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
     refuse_unused(context, "without --manifest", "--column", when=manifest is None)
     refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
-    refuse_unused(context, "with --manifest", *OF_TABLES, *OF_MATRICES, *OF_NUMBERS, when=manifest is not None)
+    refuse_unused(context, "with --manifest", *OF_TABLES, *OF_MATRICES, *OF_VALUES, when=manifest is not None)
+    refuse_unused(context, "with --manifest but without --label or --labels", *OF_CELLS, when=manifest is not None and not _labels(given))
     refuse_unused(context, "without --manifest or --file-column", "--root", when=manifest is None and given["file_column"] is None)
     if kind is not None:
         _check_kind(context, kind)
@@ -40,8 +54,16 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
 
 def _check_kind(context: typer.Context, kind: str) -> None:
     """Refuse options that have no effect on a kind."""
-    entry = KINDS[kind]
-    refuse_unused(context, f"on {kind}", "--keep-empty", when=not entry.is_text)
-    refuse_unused(context, f"on {kind}", "--ends", when=kind != "trajectory")
-    refuse_unused(context, f"on {kind}", "--layer", "--mod", *OF_MATRICES, *OF_NUMBERS, when=entry.recognizer is None)
-    refuse_unused(context, f"on {kind}", "--delimiter", when="csv" not in entry.suffixes)
+    given = context.params
+    for flags, kinds in OF_KINDS.items():
+        refuse_unused(context, f"on {kind}", *flags, when=kind not in kinds)
+    by_column = given["file_column"] is not None
+    refuse_unused(context, f"on {kind}", "--captions", when=kind != "text" and not by_column)
+    refuse_unused(context, f"on {kind}", "--delimiter", "--columns", when="csv" not in KINDS[kind].suffixes and not by_column)
+    of_labels = _labels(given) or kind == "table"
+    refuse_unused(context, f"on {kind} without --label or --labels", *OF_CELLS, when=not of_labels)
+    refuse_unused(context, f"on {kind} without --label or --labels", "--na", when=not (of_labels or kind == "text" or by_column))
+
+
+def _labels(given: Mapping[str, Any]) -> bool:
+    return bool(given["label_columns"]) or given["labels_path"] is not None

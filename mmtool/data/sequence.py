@@ -31,9 +31,7 @@ class Document:
     values: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, tokens: np.ndarray, targets: np.ndarray, modality: np.ndarray, slot: np.ndarray, position: np.ndarray
-    ) -> "Document":
+    def of(cls, tokens: np.ndarray, targets: np.ndarray, modality: np.ndarray, slot: np.ndarray, position: np.ndarray) -> "Document":
         """The document of these properties, each an array of length L, position (L, axes)."""
         return cls(np.vstack((tokens, targets, modality, slot, position.T)))
 

@@ -21,13 +21,15 @@ class Encoder:
 
     rejects: list of those that are set aside; None raises DataError at the first. absent: keys of table rows without any value of the
     features that the tokenizer keeps. values_clipped, samples_clipped: by part of a value (the stream of a trajectory), how many numbers
-    lay beyond the range of the codes, and in how many items.
+    lay beyond the range of the codes, and in how many items. filled: feature -> how many missing values of it no code tells from a likely
+    one; filled_in: key -> how many in that row.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str, rejects: list[Reject] | None = None) -> None:
         self.tokenizer, self.name, self.rejects = tokenizer, name, rejects
         self.absent: list[str] = []
         self.values_clipped, self.samples_clipped = Counter[str](), Counter[str]()
+        self.filled, self.filled_in = Counter[str](), dict[str, int]()
         self._prepare = preparer_of(tokenizer)
 
     def __call__(self, batch: Sequence[Item]) -> list[np.ndarray | None]:
@@ -41,7 +43,7 @@ class Encoder:
             return [self._encode_one(item) for item in batch]  # which names the item
         for place, encoded in zip(present, codes, strict=True):
             tokens[place] = encoded
-            self._count(values[place])
+            self._count(batch[place].key, values[place])
         self.absent += [item.key for item, encoded in zip(batch, tokens, strict=True) if encoded is None]
         return tokens
 
@@ -51,9 +53,10 @@ class Encoder:
         return {part: {"values": count, "samples": self.samples_clipped[part]} for part, count in sorted(self.values_clipped.items())}
 
     def report(self) -> None:
-        """Say how much was clipped, and what is absent because the tokenizer keeps none of its values."""
+        """Say how much was clipped or filled, and what is absent because the tokenizer keeps none of its values."""
         if self.absent:
             log(f"rows without any value of the features that the tokenizer keeps, hence absent: {len(self.absent):,}")
+        self._report_filled()
         clipped = sorted(self.clipped.items(), key=lambda item: -item[1]["values"])
         for part, count in clipped[:NAMED_PARTS]:
             log(
@@ -63,6 +66,16 @@ class Encoder:
         if len(clipped) > NAMED_PARTS:
             numbers = sum(count["values"] for _, count in clipped[NAMED_PARTS:])
             log(f"warning: so are {numbers:,} numbers of {len(clipped) - NAMED_PARTS:,} other columns. Is the data on another scale?")
+
+    def _report_filled(self) -> None:
+        if self.filled:
+            columns = [f"{count:,} of {name}" for name, count in self.filled.most_common(NAMED_PARTS)]
+            others = len(self.filled) - len(columns)
+            more = f" and others of {others:,} more columns" if others else ""
+            log(
+                f"warning: {self.filled.total():,} missing values in {len(self.filled_in):,} {self.name} samples have no code in this "
+                f"scheme; they decode to what the others make likely: {', '.join(columns)}{more}. --scheme bins keeps them missing."
+            )
 
     def _encode_one(self, item: Item) -> np.ndarray | None:
         try:
@@ -77,11 +90,15 @@ class Encoder:
                 raise error from None
             self.rejects.append(Reject(item.where, item.key, str(error)))
             return None
-        self._count(value)
+        self._count(item.key, value)
         return tokens
 
-    def _count(self, value: Any) -> None:
+    def _count(self, key: str, value: Any) -> None:
         if isinstance(self.tokenizer, RangeLimited):
             found = self.tokenizer.beyond(value)
             self.values_clipped.update(found)
             self.samples_clipped.update(dict.fromkeys(found, 1))
+        missing = np.flatnonzero(np.isnan(value)) if getattr(self.tokenizer, "fills_missing", False) else ()
+        if len(missing):
+            self.filled.update(self.tokenizer.features[feature] for feature in missing)  # type: ignore[attr-defined]
+            self.filled_in[key] = len(missing)

@@ -13,6 +13,7 @@ from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
+FILLED = "filled_values"  # metadata: modality -> how many missing values of a table row its tokens stand for likely ones of
 NUMBERED_ROWS = "numbered_rows"  # metadata: modality -> rows of its file, where the key is the number of one of them
 
 
@@ -120,8 +121,9 @@ def _merged(key: str, parts: Sequence[Sample]) -> Sample:
     tokens = {name: values for part in parts for name, values in part.tokens.items()}
     metadata = {name: value for part in reversed(parts) for name, value in part.metadata.items()}
     metadata[GROUP] = _common_group(key, parts)
-    numbered = {name: rows for part in parts for name, rows in part.metadata.get(NUMBERED_ROWS, {}).items()}
-    metadata |= {NUMBERED_ROWS: numbered} if numbered else {}
+    for counts in (NUMBERED_ROWS, FILLED):
+        by_modality = {name: count for part in parts for name, count in part.metadata.get(counts, {}).items()}
+        metadata |= {counts: by_modality} if by_modality else {}
     return Sample(key, tokens, _merge(key, [part.labels for part in parts]), metadata, parts[0].split)
 
 

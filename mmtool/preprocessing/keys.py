@@ -33,6 +33,7 @@ ID_NAMES = frozenset(
     + [f"{entity}{ending}" for entity in ENTITIES for ending in ("id", "name")]
 )
 EXAMPLE_COLUMNS = 20
+WITHOUT_EXTENSIONS = ", without the extensions of file names"
 FILE_FORMATS = frozenset(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix) | {"txt"}
 
 
@@ -77,7 +78,7 @@ class Keys:
         return " ".join(("row numbers" if self.column is None else _called(self.column), *self.ids))
 
     def __str__(self) -> str:
-        files = ", without the extensions of file names" if self.are_files else ""
+        files = WITHOUT_EXTENSIONS if self.are_files else ""
         others = f"; left out: {_listed(self.ids)}" if self.ids else ""
         return f"keys: {'row numbers' if self.column is None else _called(self.column)} of {self.where}{files}{others}"
 
@@ -118,6 +119,15 @@ def choose_keys(
         return Keys(source.where, source.stem, None, sum(1 for _ in source.cells(())), ids)
     fact = facts[column] if column in facts else _look_at(source, [column])[column]
     return Keys(source.where, source.stem, column, None, ids, fact.are_files)
+
+
+def names_as_keys(names: Iterable[Any]) -> tuple[list[str], bool]:
+    """Names of samples as keys, without their extensions where all are names of files of data; and whether they are."""
+    facts = _Facts()
+    keys = list(map(name_of, names))
+    for number, name in enumerate(keys):
+        facts.add(number, name)
+    return [split_name(key)[0] for key in keys] if facts.are_files else keys, facts.are_files
 
 
 def has_row_names(header: Sequence[str], cells: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.readers.delimited import looks_delimited
-from mmtool.preprocessing.readers.entries import Broken, SourceOptions, label_value
+from mmtool.preprocessing.readers.entries import AS_USUAL, Broken, SourceOptions, label_value
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.records import check_header, picked, read_cells
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -41,6 +41,7 @@ def read_labels(
     names: Mapping[str, str] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     *,
+    table: TableOptions = AS_USUAL,
     quiet: bool = False,
 ) -> LabelsFile:
     """Labels by key from a CSV or TSV file: keys by the rule of `keys.py`, if in doubt in the first column.
@@ -48,17 +49,18 @@ def read_labels(
     names: name of each wanted label -> its column, where the file has it; all other columns where it has none of them.
     on_error: `raise` where a row is broken or a cell is no number in a column that is mostly numbers, or `skip` such rows: the former are
     named at once, the latter by the result.
-    quiet: do not say where the keys are.
+    table: how its cells are written. quiet: do not say where the keys are.
     """
     if not path.is_file():
         raise DataError("there is no such labels file.", where=path, fix="Check the path.")
     file = raw_file(path).held()
     if file.format not in ("csv", "tsv") and not looks_delimited(file.read()[:LOOKED_AT_BYTES], named=True):
         raise DataError("a labels file is a CSV or TSV with a key column.", where=path, fix="Convert it.")
-    header, rows = read_cells(file, (), table=TableOptions())
+    layout = TableOptions(decimal=table.decimal)
+    header, rows = read_cells(file, (), table=layout)
     check_header(header, file.where)
     wanted = {name: column for name, column in (names or {}).items() if column in header}
-    keys = _keys(file, header, key_column, list(wanted.values()))
+    keys = _keys(file, header, key_column, list(wanted.values()), layout)
     if not quiet:
         log(str(keys))
     nameless = nameless_columns(header)
@@ -75,7 +77,7 @@ def read_labels(
                 raise
             log(f"left out: {error}")
             continue
-        found[key] = {name: label_value(row[column]) for name, column in wanted.items()}
+        found[key] = {name: label_value(row[column], table) for name, column in wanted.items()}
         columns.add(key, f"{path}:{line}", found[key])
     if on_error == "raise":
         columns.check()
@@ -98,13 +100,13 @@ def _new_key(key: str, found: Mapping[str, Any], where: str) -> str:
     return key
 
 
-def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequence[str]) -> Keys:
+def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequence[str], layout: TableOptions) -> Keys:
     named = None if numbers_rows(SourceOptions(key_column=key_column), header) else key_column
     if named is not None and named not in header:
         raise UsageError(f"there is no column {named!r} in {file.where}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
 
     def cells(columns: Sequence[str]) -> Iterator[list[str] | None]:
-        return picked(header, read_cells(file, (), table=TableOptions())[1], columns)
+        return picked(header, read_cells(file, (), table=layout)[1], columns)
 
     index = nameless_columns(header)
     first = next((name for name in header if name not in index), None)

@@ -105,6 +105,7 @@ def tokenize_manifest(
                 split=split,
                 split_label=split_label,
                 seed=seed,
+                finally_at=Path(output) / f"{column.name}.tar",
             )
         summary.presence.update(_presence(folder, summary.modalities))
         files = sorted(path.name for path in folder.iterdir())
@@ -161,7 +162,7 @@ def _extension(cell: Any) -> str:
 
 def _filled(table: RawFile, column: str, options: SourceOptions) -> Iterator[Any]:
     for read in rows_of(table, options, [column]):
-        if not isinstance(read, Broken) and not is_missing(read[1].get(column)):
+        if not isinstance(read, Broken) and not is_missing(read[1].get(column), options.table.na):
             yield read[1][column]
 
 
@@ -178,7 +179,7 @@ def _check(columns: Sequence[Column], schemes: Mapping[str, str], settings: Mapp
 def _options(options: SourceOptions, column: Column) -> SourceOptions:
     if column.holds_files:
         return replace(options, file_column=column.column)
-    return replace(options, text_column=column.column, missing_words=True)
+    return replace(options, text_column=column.column)
 
 
 def _tokenizer(path: Path | None, name: str) -> Path | None:

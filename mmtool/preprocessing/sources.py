@@ -1,19 +1,17 @@
 """Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtool.common.errors import DataError, UsageError
+from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.readers.entries import (
     KEY,
     Broken,
@@ -23,21 +21,23 @@ from mmtool.preprocessing.readers.entries import (
     Note,
     OtherContent,
     SourceOptions,
+    Tally,
     UnreadArrays,
     is_unicode,
-    label_value,
-    name_of,
     normal_form,
 )
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
-from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.unused_options import UnusedOptions
 from mmtool.preprocessing.readers.webdatasets import member_files
+from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
+from mmtool.preprocessing.sample_labels import SampleLabels
 
 __all__ = ["Item", "Reject", "SourceOptions", "read_items"]
 
 GROUP, EPISODE = "group", "episode"
-MAX_REJECTS_IN_A_ROW, MAX_REJECTED_SHARE, MIN_REJECTS = 100, 0.01, 20
+MAX_REJECTS_IN_A_ROW = 100
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,6 @@ class Item:
     further: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
-class Reject:
-    """A sample that was set aside: where it lies, its key where that is known, and why."""
-
-    file: str
-    key: str | None
-    reason: str
-
-
 def read_items(
     kind: str,
     paths: Sequence[Path],
@@ -80,11 +71,13 @@ def read_items(
     absent: list[str] | None = None,
     others: OtherFormats | None = None,
     quiet: bool = False,
+    check_options: bool = False,
 ) -> Iterator[Item]:
     """Read all samples of a kind below `paths`, one at a time.
 
     Texts of nothing but white space and table rows without any value are absent: no items, but their keys are appended to `absent`.
     others: where files of other formats, which are left out, are counted. quiet: say nothing of what was read, for reading it again.
+    check_options: raise UsageError for options of tables and texts that have no effect on any of the files.
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
     columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
@@ -94,10 +87,13 @@ def read_items(
     gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
     others = OtherFormats() if others is None else others
     paths = [Path(path) for path in paths]
+    unused = UnusedOptions(kind, options, alone=len(paths) == 1 and paths[0].is_file())
     for file in member_files(kind, paths, options, others):
-        if isinstance(file, Broken | Note):
+        if isinstance(file, Broken | Note | Tally):
             yield from gate.admit(file)
             continue
+        if check_options and options.file_column is None:
+            unused.see(file)
         try:
             for entry in reader(file, options):
                 yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
@@ -109,6 +105,7 @@ def read_items(
             others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
         except DataError as error:
             gate.reject(file.where, None, error)
+    unused.check()
     gate.report_other_formats(others)
     gate.close(paths)
 
@@ -133,32 +130,20 @@ class _Gate:
         self.options = options
         self.columns, self.may_withdraw = columns or LabelColumns(), columns is not None and options.on_error == "skip"
         self.rejects, self.absent, self.is_empty = rejects, absent, is_empty
-        self.pattern = _pattern(options.label_pattern)
-        self.labels_file = _labels_file(options, quiet)
+        self.labels = SampleLabels(options, quiet)
         self.seen: dict[str, str] = {}
         self.said: set[str] = set()
         self.unread: set[str] = set()
         self.quiet = quiet
         self.left_out, self.longest_left_out = Counter[str](), 0
+        self.tallies: dict[str, Counter[str]] = defaultdict(Counter)
         self.in_a_row = 0
         self.deep: list[DeepImageError] = []
 
-    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
-        if isinstance(entry, LeftOut):
-            self.left_out[entry.why] += entry.steps
-            self.longest_left_out = max(self.longest_left_out, entry.steps)
-            return
-        if isinstance(entry, Broken):
-            self.reject(entry.where, entry.key, entry.error)
-            return
-        if isinstance(entry, Keys | Note):
-            if entry.kind not in self.said:
-                self.said.add(entry.kind)
-                self._say(str(entry))
-            return
-        if isinstance(entry, UnreadArrays):
-            self._report_unread(entry)
+        if not isinstance(entry, Entry):
+            self._take_in(entry)
             return
         try:
             item = self._item(entry)
@@ -176,11 +161,20 @@ class _Gate:
         else:
             yield item
 
-    def note(self, message: str) -> None:
-        """Say once what was decided."""
-        if message not in self.said:
-            self.said.add(message)
-            self._say(message)
+    def _take_in(self, told: Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> None:
+        """What a reader tells besides samples."""
+        if isinstance(told, LeftOut):
+            self.left_out[told.why] += told.steps
+            self.longest_left_out = max(self.longest_left_out, told.steps)
+        elif isinstance(told, Tally):
+            self.tallies[told.text].update(told.counts)
+        elif isinstance(told, Broken):
+            self.reject(told.where, told.key, told.error)
+        elif isinstance(told, UnreadArrays):
+            self._report_unread(told)
+        elif told.kind not in self.said:
+            self.said.add(told.kind)
+            self._say(str(told))
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -214,14 +208,17 @@ class _Gate:
             raise DataError("no episode is as long as a clip.", where=where, fix=fix)
         for why, steps in self.left_out.items():
             self._say(f"{steps:,} {why}")
+        for text, counts in self.tallies.items():
+            often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            self._say(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
         if not good:
-            raise DataError("no sample could be read.", where=where, fix="Check the input.")
+            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
         if len(self.absent) == good:
             what = f"all {good} samples are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
         if self.absent:
             self._say(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
-        unnamed = self.labels_file.unnamed(self.seen) if self.labels_file else 0
+        unnamed = self.labels.unnamed(self.seen)
         if unnamed:
             self._say(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
 
@@ -249,8 +246,8 @@ class _Gate:
                 self.absent.remove(key)
 
     def _item(self, entry: Entry) -> Item:
-        found = self._match(entry)
-        key = normal_form(found.pop(KEY, entry.key))
+        matched = self.labels.matched(entry)
+        key = normal_form(matched.pop(KEY, entry.key))
         if not key:
             raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
         if key in self.seen:
@@ -259,82 +256,17 @@ class _Gate:
         if not is_unicode(key):
             what = f"the key {key!r} is not UTF-8."
             raise DataError(what, where=entry.where, fix="Rename the file, or correct the key.")
-        group = found.pop(GROUP, entry.group)
-        labels = entry.labels | self._folder(entry) | self._row(key) | {name: label_value(text) for name, text in found.items()}
-        self._check(labels, entry)
+        group = matched.pop(GROUP, entry.group)
+        labels = self.labels.of(entry, key, matched)
         if group is None:
-            group = self._group(labels, key, entry)
+            group = self.labels.group(labels, key, entry.where)
         value, further = entry.load(), tuple(load() for load in entry.further)
         self.seen[key] = entry.where
-        noted = self.labels_file.names if self.labels_file else ()
-        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
+        self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in self.labels.noted})
         known = {name: label for name, label in labels.items() if label is not None}
         return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, further)
-
-    def _match(self, entry: Entry) -> dict[str, str]:
-        if self.pattern is None:
-            return {}
-        match = self.pattern.search(entry.key)
-        if match is None:
-            what = f"the key {entry.key!r} does not match {self.pattern.pattern!r}."
-            raise DataError(what, where=entry.where, fix="Mend --label-pattern.")
-        return {name: text for name, text in match.groupdict().items() if text is not None}
-
-    def _folder(self, entry: Entry) -> dict[str, Any]:
-        if self.options.label_from_folder is None:
-            return {}
-        folder = PurePosixPath(entry.key).parent.name or Path(entry.where).parent.name
-        return {self.options.label_from_folder: label_value(folder)}
-
-    def _row(self, key: str) -> dict[str, Any]:
-        file = self.labels_file
-        if file and key in file.wrong:
-            raise file.wrong[key]
-        return dict(file.rows.get(key) or dict.fromkeys(file.names)) if file else {}
-
-    def _check(self, labels: dict[str, Any], entry: Entry) -> None:
-        for name, column in self.options.label_names.items():
-            if name not in labels:
-                fix = "Check --label, or give the file that holds it with --labels."
-                raise DataError(f"there is no column {column!r} for the label {name!r}.", where=entry.where, fix=fix)
-
-    def _group(self, labels: dict[str, Any], key: str, entry: Entry) -> str:
-        column = self.options.group_column
-        if column is None:
-            return key
-        if column not in labels:
-            what = f"there is no column or label {column!r}; the labels are: {', '.join(labels) or 'none'}."
-            raise DataError(what, where=entry.where, fix="Name another with --group-column.")
-        return name_of(labels[column])
-
-
-def refuse_many(rejects: Sequence[Reject], good: int, where: str) -> None:
-    """Raise DataError where too many of all samples were rejected."""
-    bad = len(rejects)
-    if bad >= MIN_REJECTS and bad > MAX_REJECTED_SHARE * (bad + good):
-        raise DataError(f"{bad} of {bad + good} samples are bad; the last: {rejects[-1].reason}", where=where)
 
 
 def _printable(text: str) -> str:
     """The text, with backslashes for halves of characters."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    if text is None:
-        return None
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise UsageError(f"{text!r} is no regular expression ({error}).", where="--label-pattern", fix="Mend it.") from error
-    if not pattern.groupindex:
-        raise UsageError(f"{text!r} has no named group.", where="--label-pattern", fix=r"Name what to keep, e.g. `(?P<digit>\d)_`.")
-    return pattern
-
-
-def _labels_file(options: SourceOptions, quiet: bool) -> LabelsFile | None:
-    """None where there is none, or where it is the idx file of an image reader."""
-    path = options.labels_path
-    if path is None or (path.is_file() and raw_file(path).format == "idx"):
-        return None
-    return read_labels(path, options.key_column, options.label_names, options.on_error, quiet=quiet)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import canonical_json, sha256_bytes
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
@@ -23,11 +23,12 @@ from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS, kind_named, load
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.guides import guide_tables
-from mmtool.preprocessing.join import NUMBERED_ROWS, Placement
+from mmtool.preprocessing.join import FILLED, NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.sources import EPISODE, Item, Reject, SourceOptions, read_items, refuse_many
+from mmtool.preprocessing.rejects import Reject, list_rejects, refuse_many
+from mmtool.preprocessing.sources import EPISODE, Item, SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
 from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer, to_bytes
 
@@ -43,6 +44,7 @@ class TokenizeSummary:
     tokenizer measured; `tokenizer`: its fingerprint.
 
     clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
+    filled: column of a table -> how many missing values of it no code tells from a likely one.
     """
 
     modality: str
@@ -60,6 +62,7 @@ class TokenizeSummary:
     reconstruction: dict[str, Any]
     tokenizer: str
     clipped: dict[str, dict[str, int]]
+    filled: dict[str, int]
     seconds: float
 
 
@@ -80,6 +83,7 @@ def tokenize(
     seed: int = 0,
     force: bool = False,
     save_tokenizer: Path | None = None,
+    finally_at: Path | None = None,
 ) -> TokenizeSummary:
     """Encode all raw samples of `kind` below `paths` into a token tar at `output` (None: standard output).
 
@@ -87,8 +91,9 @@ def tokenize(
     `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys, and records which these were.
     split_label: a label that names the split. augment: extra variants of each
     training image or recording. guide: token shards whose other tables the components of a table are to tell. save_tokenizer: where
-    to put the tokenizer's file besides. Rejected samples (`options.on_error`) are listed
-    in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before anything is written.
+    to put the tokenizer's file besides. finally_at: where `output` will be moved to, as messages call it. Rejected samples
+    (`options.on_error`) are listed in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before
+    anything is written.
     """
     started = time.monotonic()
     options, placement = replace(options or SourceOptions(), name=name), Placement(split or Split(), split_label)
@@ -107,7 +112,7 @@ def tokenize(
     absent: list[str] = []
     columns, others = LabelColumns(), OtherFormats()
     quiet = tokenizer is None  # fitting has reported it all before
-    read = read_items(kind, paths, options, rejects, columns, absent=absent, others=others, quiet=quiet)
+    read = read_items(kind, paths, options, rejects, columns, absent=absent, others=others, quiet=quiet, check_options=True)
     items = _with_variants(kind, track(read, f"tokenizing {name}"), placement, augment, seed)
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
     samples = _labelled(list(_samples(items, encoder, placement)), columns)
@@ -124,7 +129,7 @@ def tokenize(
         with outputs.tokenizer.file() as file:
             file.write(data)
     _write(outputs.tokens, modality, data, samples)
-    _list_rejects(rejects, outputs.rejects)
+    list_rejects(rejects, outputs.rejects, finally_at)
     _say_undivided(samples, options)
     encoder.report()
     counts = {"rejected": len(rejects), "absent": len(absent) + len(encoder.absent), "left_out": others.total}
@@ -195,7 +200,7 @@ def _fit(
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
     columns = LabelColumns()
-    items = _fitting_items(track(read_items(kind, paths, options, columns=columns), f"reading {kind}"), placement)
+    items = _fitting_items(track(read_items(kind, paths, options, columns=columns, check_options=True), f"reading {kind}"), placement)
     items = [item for item in items if item.key not in columns.withdrawn]
     if options.on_error == "skip":  # what cannot be fitted to is rejected when it is encoded
         items = [item for item in items if preparer.can_fit(item.value, settings)] or items
@@ -280,7 +285,8 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
                 identity_of_original = f"{identity(item.key, tokens):016x}"
             variant = {} if original is None else {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
             rows = {} if item.rows is None else {NUMBERED_ROWS: {encoder.name: item.rows}}
-            metadata = {"group": item.group} | item.metadata | variant | rows
+            filled = {FILLED: {encoder.name: encoder.filled_in[item.key]}} if item.key in encoder.filled_in else {}
+            metadata = {"group": item.group} | item.metadata | variant | rows | filled
             split = placement.place(item.key, item.group, item.labels, item.metadata)
             yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split)
 
@@ -310,22 +316,6 @@ def _write(output: OutputPath | None, modality: Modality, tokenizer: bytes, samp
         write_stream(file, [modality], {modality.name: tokenizer}, samples)
 
 
-def _list_rejects(rejects: Sequence[Reject], output: OutputPath | None) -> None:
-    """One JSON line per rejected sample beside the output, or on standard error where there is no file."""
-    lines = [canonical_json(asdict(reject)) for reject in rejects]
-    if output is None:
-        for line in lines:
-            log(f"rejected: {line}")
-        return
-    if lines:
-        with output.file() as file:
-            file.write(("\n".join(lines) + "\n").encode())
-        log(f"{len(lines)} samples were rejected; the reasons are in {output.path}")
-    else:
-        output.check_file()
-        output.path.unlink(missing_ok=True)
-
-
 def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], counts: Mapping[str, int], seconds: float) -> TokenizeSummary:
     tokens = sum(len(sample.tokens[modality.name]) for sample in samples)
     variants = sum(VARIANT_OF in sample.metadata for sample in samples)
@@ -343,5 +333,6 @@ def _summary(modality: Modality, encoder: Encoder, samples: Sequence[Sample], co
         reconstruction=encoder.tokenizer.report,
         tokenizer=modality.tokenizer,
         clipped=encoder.clipped,
+        filled=dict(sorted(encoder.filled.items())),
         seconds=round(seconds, 2),
     )

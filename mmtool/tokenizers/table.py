@@ -20,6 +20,7 @@ from mmtool.tokenizers.table_rows import (
     TableRows,
     centre_and_scale,
     choose_columns,
+    extent_of,
     fit_quality,
     quantiles,
     scaling_in,
@@ -46,6 +47,7 @@ class TableTokenizer(TableRows):
     centres: np.ndarray
     types: Types = field(default_factory=dict)
     scaling: Scaling = field(default_factory=Scaling)
+    extent: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.n_bins + 1 + int(self.one_hot.counts.max(initial=0))
@@ -83,7 +85,7 @@ class TableTokenizer(TableRows):
         one_hot = OneHot([chosen.types.get(name, NUMBER) for name in chosen.features])
         amounts = np.where(one_hot.categorical, np.nan, chosen.scaled)
         edges, centres = quantile_edges(amounts, n_bins), np.zeros((len(chosen.features), n_bins), np.float32)
-        tokenizer = cls(chosen.features, chosen.dropped, edges, centres, chosen.types, chosen.scaling)
+        tokenizer = cls(chosen.features, chosen.dropped, edges, centres, chosen.types, chosen.scaling, extent_of(chosen.rows))
         codes = tokenizer._bin(chosen.scaled)
         tokenizer.centres = bin_means(amounts, codes, n_bins)
         tokenizer._check_encodable(chosen.exact)
@@ -130,12 +132,13 @@ class TableTokenizer(TableRows):
         return np.zeros(len(self.features), np.float32)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"edges": self.edges, "centres": self.centres, **self.scaling.tensors()}, self._columns()
+        extent = {} if self.extent is None else {"extent": self.extent}
+        return {"edges": self.edges, "centres": self.centres, **self.scaling.tensors(), **extent}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableTokenizer":
-        names = tuple(settings["features"]), tuple(settings["dropped"])
-        return cls(*names, tensors["edges"], tensors["centres"], types_in(settings), scaling_in(tensors, settings))
+        names, extent = (tuple(settings["features"]), tuple(settings["dropped"])), tensors.get("extent")
+        return cls(*names, tensors["edges"], tensors["centres"], types_in(settings), scaling_in(tensors, settings), extent)
 
     def _tolerance(self) -> np.ndarray:
         """Ten times what fitting takes, for bins deviate less than the values in them."""

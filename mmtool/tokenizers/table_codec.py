@@ -30,6 +30,7 @@ from mmtool.tokenizers.table_rows import (
     centre_and_scale,
     choose_columns,
     column_means,
+    extent_of,
     fit_quality,
     quantiles,
     scaling_in,
@@ -61,6 +62,7 @@ class TableCodecTokenizer(TableRows):
     """
 
     scheme: ClassVar[str] = "codec"
+    fills_missing: ClassVar[bool] = True
     features: tuple[str, ...]
     dropped: tuple[str, ...]
     centre: np.ndarray
@@ -74,6 +76,7 @@ class TableCodecTokenizer(TableRows):
     noise: np.ndarray
     types: Types = field(default_factory=dict)
     scaling: Scaling = field(default_factory=Scaling)
+    extent: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.vocabulary_size = self.ordered_codes = int(self.centres.shape[1])
@@ -108,7 +111,7 @@ class TableCodecTokenizer(TableRows):
         learned = _learn(rows, *sizes, guides)
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
-        tokenizer = made_of(**learned)
+        tokenizer = made_of(**learned, extent=extent_of(chosen.rows))
         tokenizer._check_encodable(chosen.exact)
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
         tokenizer.hints = chosen.hints
@@ -140,7 +143,8 @@ class TableCodecTokenizer(TableRows):
         return self.noise
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {**{name: getattr(self, name) for name in TENSORS}, **self.scaling.tensors()}, self._columns()
+        extent = {} if self.extent is None else {"extent": self.extent}
+        return {**{name: getattr(self, name) for name in TENSORS}, **self.scaling.tensors(), **extent}, self._columns()
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> "TableCodecTokenizer":
@@ -151,6 +155,7 @@ class TableCodecTokenizer(TableRows):
             **parts,
             types=types_in(settings),
             scaling=scaling_in(tensors, settings),
+            extent=tensors.get("extent"),
         )
 
     def _tolerance(self) -> np.ndarray:

@@ -41,15 +41,19 @@ class TableRows:
     """Rows (F,) float32 of named features, NaN where a value is missing.
 
     features: names, in the order of the values; dropped: columns of the training table that are left out on purpose. types: of the
-    columns that are no numbers, by name. scaling: of the columns that are.
+    columns that are no numbers, by name. scaling: of the columns that are. fills_missing: whether rows decode without missing values, for
+    no code stands for one. extent: (2, F), the lowest and the highest value of each feature that was fitted to, NaN where there was none;
+    None in tokenizers of earlier versions.
     """
 
     kind: ClassVar[str] = "table"
+    fills_missing: ClassVar[bool] = False
     positions: Positions = "set"
     features: tuple[str, ...]
     dropped: tuple[str, ...]
     types: Types
     scaling: Scaling
+    extent: np.ndarray | None
 
     @cached_property
     def _numbers(self) -> np.ndarray:
@@ -124,10 +128,10 @@ class TableRows:
 
     def beyond(self, value: np.ndarray) -> dict[str, int]:
         """The features of a row whose value lies far beyond what the tokenizer was fitted to, by more than half of its range: codes
-        stand for the ends of the range instead. Values that lie less far outside are what new samples have."""
-        low, high = self._range()
+        stand for less. Values that lie less far outside are what new samples have."""
+        low, high = self._range() if self.extent is None else self.extent
         middle = (low + high) / 2
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # features without any value have no range
             far = np.abs(value - middle) > MAX_REACH * np.maximum(high - low, MAX_ROUNDING * np.abs(middle))
         return {self.features[feature]: 1 for feature in np.flatnonzero(far)}
 
@@ -207,6 +211,11 @@ def types_in(settings: Mapping[str, Any]) -> Types:
 def scaling_in(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Scaling:
     """The scaling that `TableRows._columns` and `Scaling.tensors` wrote."""
     return SCALINGS[settings.get("scale", Scaling.name)].from_tensors(tensors)
+
+
+def extent_of(rows: np.ndarray) -> np.ndarray:
+    """(2, F): the lowest and the highest value of each column, NaN where it has none."""
+    return np.stack([np.fmin.reduce(rows), np.fmax.reduce(rows)]).astype(np.float32)
 
 
 def stack(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ Each becomes rows of a key and a text, or a list of texts where a key has severa
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -67,6 +67,9 @@ def _coco_rows(file: RawFile) -> Rows:
     images, annotations = (data.get(name) if isinstance(data, dict) else None for name in ("images", "annotations"))
     if not (isinstance(images, list) and isinstance(annotations, list) and annotations and "caption" in annotations[0]):
         raise OtherContent("this JSON holds no captions in the layout of COCO.", where=file.where, fix=JSON_FIX)
+    _check_once(images, "id", file.where)
+    _check_once(images, "file_name", file.where)
+    _check_once([annotation for annotation in annotations if "id" in annotation], "id", file.where, "annotations")
     texts: dict[Any, list[Any]] = {image["id"]: [] for image in images}
     for number, annotation in enumerate(annotations):
         if annotation.get("image_id") not in texts:
@@ -75,6 +78,19 @@ def _coco_rows(file: RawFile) -> Rows:
         texts[annotation["image_id"]].append(annotation.get("caption"))
     for image in images:
         yield f"{file.where}, image {image['id']}", {KEY: _stem(str(image["file_name"])), TEXT: texts[image["id"]]}
+
+
+def _check_once(records: Sequence[Mapping[str, Any]], field: str, where: str, name: str = "images") -> None:
+    """Raise DataError for two records of COCO with the same id, or of the same file."""
+    seen: dict[Any, int] = {}
+    for number, record in enumerate(records):
+        if field not in record:
+            raise DataError(f"entry {number} of `{name}` has no `{field}`.", where=where, fix="Get the file again.")
+        before = seen.setdefault(record[field], number)
+        if before != number:
+            what = f"entries {before} and {number} of `{name}` have the same `{field}`, {record[field]!r}"
+            files = f" ({records[before].get('file_name')} and {record.get('file_name')})" if name == "images" and field == "id" else ""
+            raise DataError(f"{what}{files}.", where=where, fix="Give each its own, or keep one of them.")
 
 
 def _token_rows(file: RawFile) -> Rows:

@@ -20,6 +20,7 @@ csv.field_size_limit((1 << 31) - 1)  # characters of a cell, for which Python ha
 SEPARATORS_OF_CHANCE = 8  # so many in the lines of one cell, as many in each as in the header, and the lines are taken for rows
 
 NUM_KNOWN = 50  # rows by which others are known
+NUM_JUDGED = 1000  # lines of one cell, the first ones, that are held against them
 
 
 class Lines:
@@ -114,15 +115,21 @@ class CsvRows:
 
     def _looks_like_rows(self, cells: list[str], broken: Collection[int]) -> bool:
         """Whether all further lines have the cells of a row, and most of them look like it in the columns where no line breaks."""
-        further = [self._cells_of(line) for line in self._lines.row[1:] if line.strip()]
-        whole = [place for place in range(len(cells)) if place not in broken]
-        if not further or any(len(line) != len(cells) for line in further):
+        further: list[list[str]] = []
+        for line in self._lines.row[1:]:
+            if line.strip():
+                row = self._cells_of(line)
+                if len(row) != len(cells):
+                    return False
+                further += [row] if len(further) < NUM_JUDGED else []
+        if not further:
             return False
+        whole = [place for place in range(len(cells)) if place not in broken]
         return looks_like_rows(further, [cells, *self._last], whole)
 
     def _holds_rows(self) -> bool:
         """Whether most lines behind the first could be rows."""
-        further = self._lines.row[1:]
+        further = self._lines.row[1 : 1 + NUM_JUDGED]
         return 2 * sum(map(self._is_row, further)) > len(further)
 
     def _is_row(self, line: str) -> bool:

@@ -68,7 +68,7 @@ class SourceOptions:
     member: Annotated[str | None, Option(metavar="PATTERN", panel=READING)] = None
     """Read only files of this name, e.g. '{key}.left.jpg'.
 
-    What stands for `{key}` becomes the key. None: all of the kind."""
+    What stands for `{key}` becomes the key, and holds no dot; what stands for `{stem}` may. None: all of the kind."""
     captions: Annotated[Literal["first", "all"] | None, Option(default="an error", panel=READING)] = None
     """Rows that repeat a key are texts of one sample.
 
@@ -79,6 +79,8 @@ class SourceOptions:
     """Empty texts are texts; else such samples have none.
 
     Empty: without anything but white space."""
+    keep_na: Annotated[bool, Option(panel=READING)] = False
+    """NA, nan, null ... are texts; else such samples have none."""
     skip_other: Annotated[bool, Option(panel=READING)] = False
     """Leave out files of formats that are not read.
 
@@ -143,8 +145,6 @@ class SourceOptions:
     split_within: tuple[float, float, float] | None = None
     """Fractions of train, validation and test, to which the clips of each episode are dealt one behind the other, with a clip left out in
     between. None: an episode lies in one split."""
-    missing_words: bool = False
-    """Texts in CSV and TSV that say they are missing (NA, null ...) are."""
     name: str | None = None
     """Of the modality that is read."""
 
@@ -220,6 +220,14 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Something that is counted over all files, and said in the end: `text`, with a `{}` for how often it was which of `counts`."""
+
+    text: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class UnreadArrays:
     """Arrays and groups of a file that are no part of its samples: not an error, but reported. known: the names that are read."""
 
@@ -233,7 +241,7 @@ def row_entry(
 ) -> Entry:
     """The entry of one row of a table: labels and group taken from its columns, where it has them."""
     columns = {name: row[column] for name, column in options.label_names.items() if column in row}
-    labels = {name: None if name_of(cell) in options.table.na else label_value(cell) for name, cell in columns.items()}
+    labels = {name: label_value(cell, options.table) for name, cell in columns.items()}
     column = options.group_column
     group = name_of(row[column]) if column is not None and column in row else None
     return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
@@ -270,15 +278,15 @@ def normal_form(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def label_value(value: Any) -> Any:
-    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise."""
+def label_value(value: Any, table: TableOptions = AS_USUAL) -> Any:
+    """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise. table: how cells are written."""
     value = value.item() if hasattr(value, "item") else value
-    if value is None or value != value:
+    if value is None or value != value or (table.na and name_of(value) in table.na):
         return None
     if not isinstance(value, str):
         plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
         return value if plain else str(value)
-    text = value.strip()
+    text = table.plain(value.strip())
     if text in MISSING:
         return None
     if INTEGER.fullmatch(text) and len(text) <= MAX_DIGITS:

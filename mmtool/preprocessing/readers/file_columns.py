@@ -35,7 +35,7 @@ def read_file_column(kind: str, file: RawFile, options: SourceOptions) -> Iterat
     keys = row_keys(file, header, options, [column], numbered=True)
     yield keys
     wanted = [name for name in header if name in {column, keys.column, options.group_column, *options.label_names.values()}]
-    root = options.root or _root(file, column)
+    root = options.root or _root(file, column, options.table.na)
     if options.root is None and root != _home(file):
         yield Note("root of paths", f"paths in column {column!r} begin in {root}")
     rows = _keyed(rows_of(file, options, wanted), keys)
@@ -46,11 +46,11 @@ def read_file_column(kind: str, file: RawFile, options: SourceOptions) -> Iterat
             yield from _entries(kind, group, column, root, keys, options)
 
 
-def is_missing(cell: Any) -> bool:
-    """Whether a cell names no file, and holds none."""
+def is_missing(cell: Any, na: Sequence[str] = ()) -> bool:
+    """Whether a cell names no file, and holds none. na: further spellings of a missing one."""
     if isinstance(cell, Mapping):
-        return cell.get(CONTENT) is None and is_missing(cell.get(PATH))
-    return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in MISSING)
+        return cell.get(CONTENT) is None and is_missing(cell.get(PATH), na)
+    return cell is None or cell != cell or (isinstance(cell, str) and (cell.strip() in MISSING or cell.strip() in na))
 
 
 def _keyed(rows: Iterator[tuple[str, dict[str, Any]] | Broken], keys: Keys) -> Iterator[Row | Broken]:
@@ -61,7 +61,7 @@ def _keyed(rows: Iterator[tuple[str, dict[str, Any]] | Broken], keys: Keys) -> I
 def _entries(kind: str, group: Sequence[Row], column: str, root: Path, keys: Keys, options: SourceOptions) -> Iterator[Any]:
     """What the reader of the kind gives for the file of a sample, under the key of its row."""
     first = group[0]
-    cells = [row.cells[column] for row in group if not is_missing(row.cells[column])]
+    cells = [row.cells[column] for row in group if not is_missing(row.cells[column], options.table.na)]
     entry = row_entry(first.cells, first.key, first.where, partial(_nothing), options, keys.rows)
     if not cells or not first.key:
         yield entry
@@ -138,11 +138,11 @@ def _home(file: RawFile) -> Path:
     return Path() if file.path is None else file.path.parent
 
 
-def _root(file: RawFile, column: str) -> Path:
+def _root(file: RawFile, column: str, na: Sequence[str]) -> Path:
     """The folder in which paths begin: that of the table or the one above, else the folder beside these in which one of them lies. Raises
     DataError where that are several."""
     rows = (read[1].get(column) for read in rows_of(file, SourceOptions(), [column]) if not isinstance(read, Broken))
-    cells = (_path_of(cell) for cell in rows if not is_missing(cell))
+    cells = (_path_of(cell) for cell in rows if not is_missing(cell, na))
     names = list(islice((cell.strip() for cell in cells if isinstance(cell, str)), NAMES_TRIED))
     home = _home(file)
     above = Path(os.path.normpath(home / ".."))

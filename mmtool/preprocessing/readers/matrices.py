@@ -1,7 +1,7 @@
 """Tables with features in rows: matrices whose columns are samples, and files of one sample each."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.keys import KeyColumnError
+from mmtool.preprocessing.keys import WITHOUT_EXTENSIONS, KeyColumnError, names_as_keys
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of, shown
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.numbers import Numbers
-from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING
+from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING, is_called_like_an_index
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.sample_sheets import key_of_file
 from mmtool.preprocessing.readers.table_values import Row, in_single_precision
@@ -38,7 +38,7 @@ def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int,
     first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
     if first is None:
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
-    samples, annotations = _columns(header, place, first, numbers)
+    samples, annotations = _columns(header, place, first, numbers, _counting_columns(header, place, rows))
     if not samples:
         raise KeyColumnError("no column holds a sample.", where=file.where, fix="Leave --transpose out where each row is one.")
     matrix = _Matrix(numbers, samples, place)
@@ -47,12 +47,14 @@ def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int,
     features = features_of(matrix.names, options.table.duplicates, file.where)
     left_out = [f"column {header[column]!r}" for column in annotations[:LISTED]]
     left_out += [f"{len(annotations) - LISTED} more columns"] if len(annotations) > LISTED else []
-    yield _remark(f"samples: {len(samples):,} columns of {file.where}, features: its rows", [*left_out, *matrix.left_out()])
+    keys, are_files = names_as_keys([header[column] for column in samples])
+    said = f"samples: {len(samples):,} columns of {file.where}{WITHOUT_EXTENSIONS if are_files else ''}, features: its rows"
+    yield _remark(said, [*left_out, *matrix.left_out()])
     values = features.merged(np.array(matrix.values, np.float64))
     for number, column in enumerate(samples):
         where = f"{file.where}, column {header[column]!r}"
         load = partial(_loaded, values[:, number], features, where, matrix.bad.get(number))
-        yield Entry(name_of(header[column]), where, load)
+        yield Entry(keys[number], where, load)
 
 
 def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, place: int, options: SourceOptions) -> Iterator[Entry | Note]:
@@ -119,13 +121,40 @@ def _loaded(values: np.ndarray, features: Features, where: str, error: DataError
     return in_single_precision(values, features.names, where)
 
 
-def _columns(header: Sequence[str], place: int, first: Sequence[Any], numbers: Numbers) -> tuple[list[int], list[int]]:
-    """The places of samples, and of columns that describe the features: by their names, or because they hold text before the samples."""
+def _columns(
+    header: Sequence[str], place: int, first: Sequence[Any], numbers: Numbers, counting: Collection[int]
+) -> tuple[list[int], list[int]]:
+    """The places of samples, and of columns that describe the features: by their names, because they hold text before the samples, or
+    because they count the rows (`counting`)."""
     others = [column for column in range(len(header)) if column != place]
-    known = [column for column in others if FILLING.sub("", header[column]).casefold() in ANNOTATIONS or not header[column].strip()]
+    known = [column for column in others if _describes(header[column]) or column in counting]
     unknown = [column for column in others if column not in set(known)]
     samples = next((number for number, column in enumerate(unknown) if _may_be_value(first[column], numbers)), 0)
     return unknown[samples:], sorted({*known, *unknown[:samples]})
+
+
+def _describes(name: str) -> bool:
+    return FILLING.sub("", name).casefold() in ANNOTATIONS or not name.strip()
+
+
+def _counting_columns(header: Sequence[str], place: int, rows: Rows) -> set[int]:
+    """The places of columns called like an index that hold a different integer in each row, and of those that count the rows before the
+    column that names them."""
+    counting = {column: {0, 1} for column in range(place)}
+    indices: dict[int, set[str]] = {
+        column: set() for column, name in enumerate(header) if column != place and is_called_like_an_index(name)
+    }
+    for number, read in enumerate(rows() if counting or indices else ()):
+        cells = [] if isinstance(read, Broken) else read[1]
+        for column, starts in counting.items():
+            counting[column] = {start for start in starts if cells and name_of(cells[column]) == str(number + start)}
+        for column in list(indices):
+            cell = name_of(cells[column]) if cells else ""
+            if not cell.isdigit() or cell in indices[column]:
+                del indices[column]
+            else:
+                indices[column].add(cell)
+    return {column for column, starts in counting.items() if starts} | indices.keys()
 
 
 def _may_be_value(cell: Any, numbers: Numbers) -> bool:

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmtool.preprocessing.readers.entries import MISSING, name_of
-from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.readers.table_options import THOUSANDS, TableOptions
 
 MISSING_NUMBERS = MISSING | {"None", "none", "NONE", "na", "n.a.", "N.A.", "nil", "-", "--", "'--", "---", ".", "?"}
 TRUTH = {**dict.fromkeys(("TRUE", "True", "true"), 1.0), **dict.fromkeys(("FALSE", "False", "false"), 0.0)}
 LIMITS = r"LLO[DQ]|ULO[DQ]|LO[DQ]|MDL|DL|BDL|BLO?[DQ]|ALQ"  # of detection and quantification
 CENSORED = re.compile(rf"(?:(?:<=?|>=?|≤|≥|&[lg]t;)\s*(?P<bound>[-+]?[\d.,]+(?:[eE][-+]?\d+)?|{LIMITS})|{LIMITS})", re.IGNORECASE)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-THOUSANDS = {
-    ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
-    ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
-}  # by decimal mark
 STRANGE = re.compile(r"[-+]?(inf(inity)?|0x[0-9a-f]+|\d+(_\d+)+)", re.IGNORECASE)  # as programs write numbers
 COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 

@@ -13,6 +13,7 @@ COLUMNS_OF_FEATURES = (
     "geneticprofileid agid mirna mirnaid mirbaseid protein proteinid proteins uniprot uniprotid feature featureid features featurename "
     "geneids cpg cpgid peptide metabolite metaboliteid"
 )
+INDEX_NAMES = frozenset(("index", "idx", "row", "rownumber", "rowid", "rownames"))  # without `_`, `-`, `.` and blanks
 FEATURE_HEADERS = frozenset(COLUMNS_OF_FEATURES.split())  # without `_`, `-`, `.` and blanks
 SAMPLE_NAME = re.compile(  # barcodes and accessions that consortia and archives give to samples
     r"TCGA[-.]\w\w[-.]\w{4}.*|TARGET[-.]\d\d[-.].*|GTEX[-.]\w+.*|GSM\d+.*|[ESD]R[RSX]\d{5,}.*|SAM(N|EA|D)\d+|ACH-\d{6}|C3[LN]-\d{5}.*|"
@@ -91,6 +92,16 @@ def _sign(first: str, columns: Sequence[str], rows: Sequence[str]) -> str | None
     if len(genes) >= ENOUGH_GENES and len(genes) > sum(name.casefold() in KNOWN_GENES for name in columns):
         return f"rows are called {', '.join(map(repr, genes[:ENOUGH_GENES]))}"
     return None
+
+
+def is_called_like_features(name: str) -> bool:
+    """Whether a column has a name that those of features have."""
+    return _plain(name) in FEATURE_HEADERS
+
+
+def is_called_like_an_index(name: str) -> bool:
+    """Whether a column has a name that those of row numbers have."""
+    return _plain(name) in INDEX_NAMES
 
 
 def _plain(name: str) -> str:

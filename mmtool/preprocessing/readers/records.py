@@ -158,6 +158,16 @@ def _even(rows: Cells, header: list[str], where: str) -> Cells:
 
 
 def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
+    """Rows with the fields that any of them has, None where a row lacks one."""
+    fields: dict[str, None] = {}
+    for read in _json_lines(file):
+        if not isinstance(read, Broken):
+            fields |= dict.fromkeys(read[1])
+    for read in _json_lines(file):
+        yield read if isinstance(read, Broken) else (read[0], {name: read[1].get(name) for name in fields})
+
+
+def _json_lines(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
     text, damaged = decode(file)
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

@@ -46,7 +46,7 @@ def header_of(file: RawFile, options: SourceOptions) -> list[str]:
     if file.format in COLUMNAR:
         return _column_names(file)
     if file.format in ("csv", "tsv"):
-        return read_cells(file, options.columns)[0]
+        return read_cells(file, options.columns, delimiter=options.table.delimiter)[0]
     header = next((list(row[1]) for row in rows_of(file, options) if not isinstance(row, Broken)), [])
     if not header:
         raise DataError("the file has no rows.", where=file.where, fix="Give a file with rows.")

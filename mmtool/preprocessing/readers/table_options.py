@@ -1,5 +1,6 @@
 """How tables are read: what separates their columns, which way they lie, and what their cells say."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,6 +14,11 @@ from mmtool.preprocessing.readers.delimited import DELIMITERS, TAB
 from mmtool.tokenizers.column_types import ColumnType, Types, declared
 
 TABLES = "Tables"  # panel of the help
+THOUSANDS = {
+    ".": re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    ",": re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
+}  # by decimal mark
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class TableOptions:
     """Between columns; or tab, comma, semicolon, bar, blanks.
 
     A character, or the name of one (`blanks`: runs of them)."""
+    sheet: Annotated[str | None, Option(metavar="NAME", default="the only one", panel=TABLES)] = None
+    """Of an Excel workbook."""
     transpose: Annotated[bool | None, Option(panel=TABLES)] = None
     """Features are in rows, samples in columns.
 
@@ -76,3 +84,15 @@ class TableOptions:
                 raise UsageError(f"{self.delimiter!r} is no delimiter.", where="--delimiter", fix=fix)
             object.__setattr__(self, "delimiter", mark)
         assert self.declared is not None  # what is no type is refused at once
+        if self.sample_sheet is not None and self.value_column is None:
+            fix = "Name it with --value-column, or leave the sheet out."
+            raise UsageError("a sheet names files of one sample; which column holds their values?", where="--sample-sheet", fix=fix)
+        if self.value_column is not None and self.transpose is False:
+            fix = "Leave one of --value-column and --no-transpose out."
+            raise UsageError("files of one sample hold a row for each feature.", where="--value-column", fix=fix)
+
+    def plain(self, text: str) -> str:
+        """A number in these marks as 1234.5, any other text as it is."""
+        if self.thousands and THOUSANDS[self.decimal].fullmatch(text):
+            text = text.replace("," if self.decimal == "." else ".", "")
+        return text.replace(",", ".") if self.decimal == "," and DECIMAL_COMMA.fullmatch(text) else text

@@ -1,4 +1,7 @@
-"""Tables of numbers: text in columns of any delimiter, and Parquet. Samples lie in rows, or in columns where features lie in rows."""
+"""Tables of numbers: text in columns of any delimiter, Excel sheets, and Parquet.
+
+Samples lie in rows, or in columns where features lie in rows.
+"""
 
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,14 +12,32 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
-from mmtool.preprocessing.readers import annotated
+from mmtool.preprocessing.readers import annotated, cell_ranger, excel
 from mmtool.preprocessing.readers.column_recognition import Rows, column_types, notes
 from mmtool.preprocessing.readers.delimited import is_gct
-from mmtool.preprocessing.readers.entries import Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry
+from mmtool.preprocessing.readers.entries import (
+    MISSING,
+    Broken,
+    Entry,
+    Note,
+    OtherContent,
+    SourceOptions,
+    UnreadArrays,
+    name_of,
+    row_entry,
+)
+from mmtool.preprocessing.readers.excel import excel_source
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
 from mmtool.preprocessing.readers.numbers import Numbers
-from mmtool.preprocessing.readers.orientation import check_header_row, check_one_sample, features_in_rows
+from mmtool.preprocessing.readers.orientation import (
+    PLAIN_NUMBER,
+    check_header_row,
+    check_one_sample,
+    features_in_rows,
+    is_called_like_an_index,
+    is_called_like_features,
+)
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, picked, read_cells
 from mmtool.preprocessing.readers.row_values import RowValues, say_unseen
@@ -33,12 +54,18 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         _refuse_types(options, file.where)
         yield from annotated.read_annotated(file, options)
         return
+    if file.format == cell_ranger.FORMAT:
+        yield from cell_ranger.read_cell_ranger(file, options)
+        return
+    if cell_ranger.is_list_beside(file):
+        raise OtherContent("this belongs to the matrix beside it.", where=file.where, fix="Give the folder, or matrix.mtx.")
     annotated.refuse_options(file, options)
     file = file.held()
     is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
-    source, rows = _parquet_source(file) if is_parquet else _text_source(file, options)
+    is_excel = file.format == excel.FORMAT
+    source, rows = _parquet_source(file) if is_parquet else excel_source(file, options) if is_excel else _text_source(file, options)
     place, names = _row_names(source, rows, options)
-    if not is_parquet and options.table.transpose is None and is_gct(file.read()):
+    if not (is_parquet or is_excel) and options.table.transpose is None and is_gct(file.read()):
         options = replace(options, table=replace(options.table, transpose=True))
     if not options.columns:
         check_header_row(source.header, names, file.where)
@@ -48,7 +75,12 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         yield from sample_entry(file, source.header, rows, place, options)
     elif features_in_rows(source.header, place, names, options.table, file.where):
         _refuse_types(options, file.where)
+        if options.key_column is not None and options.labels_path is None:
+            yield Note("keys of columns", f"--key-column has no effect on {file.where}: keys are the names of its columns")
         yield from matrix_entries(file, source.header, rows, place, options)
+    elif options.table.feature_column is not None:
+        fix = "Add --transpose where features are in rows, or leave it out."
+        raise UsageError("each row is a sample, so no column names features.", where=f"--feature-column, {file.where}", fix=fix)
     else:
         yield from _row_entries(file, source, rows, options)
 
@@ -122,7 +154,8 @@ def _check_once(header: Sequence[str], names: Sequence[str], where: str) -> None
 
 
 def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[int, list[str]]:
-    """The place of the column that names the rows, the first one that does not merely count them, and the first of these names."""
+    """The place of the column that names the rows, and the first of these names: the first column, unless it merely counts the rows where
+    one of the next holds text, or is called like features are."""
     header = list(source.header)
     named = options.table.feature_column
     if named is not None and named not in header:
@@ -133,9 +166,17 @@ def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[i
     looked_at = islice(rows(), max(LEAST_ROWS, LOOKED_AT_CELLS // len(header)))
     found = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
     columns = [list(names) for names in zip(*found, strict=True)] or [[] for _ in places]
-    counting = [list(map(str, range(start, start + len(found)))) for start in (0, 1)]
-    chosen = next((number for number, names in enumerate(columns) if names not in counting), 0)
+    naming = (number for number, names in enumerate(columns) if _names_rows(candidates[number], names, first=number == 0))
+    chosen = next(naming, 0)
     return places[chosen], columns[chosen]
+
+
+def _names_rows(column: str, cells: list[str], first: bool) -> bool:
+    """Whether a column names rows: neither an index, nor (but for the first one) numbers measured."""
+    counts = any(cells == list(map(str, range(start, start + len(cells)))) for start in (0, 1))
+    if counts or (is_called_like_an_index(column) and all(map(str.isdigit, cells))):
+        return False
+    return first or is_called_like_features(column) or not all(cell in MISSING or PLAIN_NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:

@@ -1,5 +1,10 @@
-"""Texts: one per .txt file (or per line), a column of CSV, TSV, JSON lines, npz, Parquet and Arrow, or captions of public datasets."""
+"""Texts: one per .txt file (or per line), a column of CSV, TSV, JSON lines, npz, Parquet and Arrow, or captions of public datasets.
 
+A text that is nothing but a spelling of a missing value (NA, nan, null ...; `None` and `-` are words) is none, whatever the format: scripts
+write them into cells and files alike. How many there were is said.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,8 +21,10 @@ from mmtool.preprocessing.readers.entries import (
     Note,
     OtherContent,
     SourceOptions,
+    Tally,
     is_unicode,
     key_of,
+    name_of,
     require_column,
     row_entry,
     shown,
@@ -27,23 +34,40 @@ from mmtool.preprocessing.readers.records import read_lines, read_text_file
 from mmtool.preprocessing.readers.rows import COLUMNAR, Row, header_of, row_keys, rows_of, together
 
 
-def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note]:
+def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note | Tally]:
     """Entries of one file; their values are str, None where there is no text. A sample with several texts has one entry."""
-    file = _looked_into(file)
+    file, missing = _looked_into(file), MissingTexts(options)
     captions = caption_rows(file)
     if captions is not None:
-        yield from _caption_entries(captions, options)
+        yield from _caption_entries(captions, options, missing)
     elif file.format != "txt":
-        yield from _row_entries(file, options)
+        yield from _row_entries(file, options, missing)
     elif options.lines:
-        lines = list(read_lines(file))
-        for number, line in enumerate(lines):
-            if isinstance(line, Broken):
-                yield line
-            else:
-                yield Entry(key_of(file.stem, number), line[0], partial(str, line[1]), rows=len(lines))
+        yield from _line_entries(file, missing)
     else:
-        yield Entry(file.stem, file.where, partial(read_text_file, file))
+        yield Entry(file.stem, file.where, lambda: missing.or_text(read_text_file(file)))
+    yield from missing.tally()
+
+
+class MissingTexts:
+    """Tells the texts that say they are missing, and counts them."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._words = (frozenset() if options.keep_na else MISSING) | frozenset(map(name_of, options.table.na))
+        self._counts: Counter[str] = Counter()
+
+    def or_text(self, text: Any) -> Any:
+        """The text, None where it says that it is missing."""
+        word = text.strip() if isinstance(text, str) else ""
+        if not word or word not in self._words:
+            return text
+        self._counts[repr(word)] += 1
+        return None
+
+    def tally(self) -> Iterator[Tally]:
+        """How many there were of which spelling, once all texts were looked at."""
+        if self._counts:
+            yield Tally("texts taken as missing: {}; --keep-na keeps them", self._counts)
 
 
 def _looked_into(file: RawFile) -> RawFile:
@@ -54,23 +78,31 @@ def _looked_into(file: RawFile) -> RawFile:
         return file
 
 
-def _caption_entries(rows: Iterator[tuple[str, dict[str, Any]]], options: SourceOptions) -> Iterator[Entry | Note]:
+def _line_entries(file: RawFile, missing: MissingTexts) -> Iterator[Entry | Broken]:
+    lines = list(read_lines(file))
+    for number, line in enumerate(lines):
+        if isinstance(line, Broken):
+            yield line
+        else:
+            yield Entry(key_of(file.stem, number), line[0], partial(missing.or_text, line[1]), rows=len(lines))
+
+
+def _caption_entries(rows: Iterator[tuple[str, dict[str, Any]]], options: SourceOptions, missing: MissingTexts) -> Iterator[Entry | Note]:
     plain = replace(options, text_column=TEXT)
     for number, (where, cells) in enumerate(rows):
         if not number:
             yield Note("captions", "texts with the keys that stand beside them, as COCO, Flickr or LibriSpeech write them")
-        yield _entry([Row(cells[KEY], where, cells)], None, plain, frozenset())
+        yield _entry([Row(cells[KEY], where, cells)], None, plain, missing)
 
 
-def _row_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys]:
+def _row_entries(file: RawFile, options: SourceOptions, missing: MissingTexts) -> Iterator[Entry | Broken | Keys]:
     if file.format in COLUMNAR and options.text_column is None:
         _check_holds_texts(file, header_of(file, options))
     keys = _keys(file, options)
     if keys is not None:
         yield keys
-    says_missing = options.missing_words and file.format in ("csv", "tsv")  # which have no null
     for group in together(_keyed_rows(file, keys, options), options):
-        yield group if isinstance(group, Broken) else _entry(group, keys, options, MISSING if says_missing else frozenset())
+        yield group if isinstance(group, Broken) else _entry(group, keys, options, missing)
 
 
 def _check_holds_texts(file: RawFile, header: Sequence[str]) -> None:
@@ -81,17 +113,10 @@ def _check_holds_texts(file: RawFile, header: Sequence[str]) -> None:
 
 
 def _keys(file: RawFile, options: SourceOptions) -> Keys | None:
-    """Where the keys are, by the first row that has a text; None where no row has one."""
+    """Where the keys are; None where no row can be read."""
     for read in rows_of(file, options):
-        if isinstance(read, Broken):
-            continue
-        try:
-            columns = _text_columns(*read, options)
-        except DataError:
-            if file.format != "jsonl":
-                raise
-            continue
-        return row_keys(file, list(read[1]), options, columns)
+        if not isinstance(read, Broken):
+            return row_keys(file, list(read[1]), options, _text_columns(*read, options))
     return None
 
 
@@ -99,26 +124,17 @@ def _keyed_rows(file: RawFile, keys: Keys | None, options: SourceOptions) -> Ite
     for number, read in enumerate(rows_of(file, options)):
         if isinstance(read, Broken):
             yield read
-            continue
-        where, cells = read
-        try:
-            _text_columns(where, cells, options)
-            assert keys is not None  # a row with a text column has shown where the keys are
-            if keys.column is not None:
-                require_column(keys.column, cells, where, "--key-column")
-            yield Row(keys.of(cells, number), where, cells)
-        except DataError as error:
-            if file.format != "jsonl":  # elsewhere all rows have the same columns
-                raise
-            yield Broken(where, error)
+        else:
+            assert keys is not None  # this row has shown where they are
+            yield Row(keys.of(read[1], number), *read)
 
 
-def _entry(group: Sequence[Row], keys: Keys | None, options: SourceOptions, missing: frozenset[str]) -> Entry:
-    """The entry of the rows of one key: its first text, and further ones where it has several. missing: texts that are none."""
+def _entry(group: Sequence[Row], keys: Keys | None, options: SourceOptions, missing: MissingTexts) -> Entry:
+    """The entry of the rows of one key: its first text, and further ones where it has several."""
     texts: list[tuple[Any, str, str]] = []
     for _, where, cells in group:
         for column in _text_columns(where, cells, options):
-            texts += [(None if _is_one_of(text, missing) else text, column, where) for text in _listed(cells[column])]
+            texts += [(missing.or_text(text), column, where) for text in _listed(cells[column])]
     written = [text for text in texts if not _is_blank(text[0])] or texts[:1]
     loads = [partial(_text_of, *text) for text in written] or [partial(_text_of, None, "", "")]
     first = group[0]
@@ -134,10 +150,6 @@ def _text_columns(where: str, row: dict[str, Any], options: SourceOptions) -> li
 
 def _listed(cell: Any) -> list[Any]:
     return cell if isinstance(cell, list) else [cell]
-
-
-def _is_one_of(text: Any, words: frozenset[str]) -> bool:
-    return isinstance(text, str) and text.strip() in words
 
 
 def _is_blank(text: Any) -> bool:

@@ -1,6 +1,6 @@
 """WebDatasets and folders like them: which member of a sample is read, labels in members beside it, keys that repeat in other shards.
 
-Members of one sample lie beside each other and share their name up to its first dot: `7.left.jpg`, `7.right.jpg`, `7.cls`, `7.json`
+Members of one sample lie beside each other and share their name up to its first dot, the key: `7.left.jpg`, `7.right.jpg`, `7.cls`
 (https://github.com/webdataset/webdataset). Shards are read by `raw_files`, which unlike that package tells where one is cut.
 """
 
@@ -8,22 +8,28 @@ import json
 import re
 import tarfile
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.kinds import kind_named
-from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, label_value
-from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part
+from mmtool.kinds import KINDS, kind_named
+from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
+from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
 from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, split_name, walk
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
-KEY_FIELD, JSON = "{key}", "json"
+FIELDS = {"{key}": r"(?P<key>(?:.*/)?[^./]+)", "{stem}": "(?P<key>.+)"}  # the key of a WebDataset, and any name with dots
+JSON = "json"
+TABULAR = frozenset(
+    (*ROW_FORMATS, "tab", "json", "token", "xlsx", "mtx", "h5ad", "h5mu", "hdf5", "h5")
+)  # formats of files that hold many samples
+SINGLE = {name: frozenset(kind.suffixes) - TABULAR for name, kind in KINDS.items()}  # kind -> formats of files of one sample
+WITH_LABELS = TABULAR | {"npz", "idx"}  # formats of files that may hold the labels of their samples
 
 
 @dataclass(frozen=True)
@@ -49,20 +55,27 @@ class Members:
         return replace(file, stem=match["key"]) if match else None if self.pattern else file
 
 
-def member_files(kind: str, paths: Sequence[Path], options: SourceOptions, others: OtherFormats) -> Iterator[RawFile | Broken | Note]:
+def member_files(
+    kind: str, paths: Sequence[Path], options: SourceOptions, others: OtherFormats
+) -> Iterator[RawFile | Broken | Note | Tally]:
     """The files of a kind below `paths` that are read, with the labels beside them. Members of archives that repeat keys are called after
-    their archives, which is said."""
+    their archives, which is said.
+
+    Raises DataError where a label lies beside no sample at all.
+    """
     formats = ROW_FORMATS if options.file_column else kind_named(kind).suffixes
     members = Members(_pattern(options.member), formats, {} if options.file_column else options.label_names)
-    repeated = _repeated_in_archives(paths, members)
+    labels = LabelsBeside(members.labels, paths, options)
+    repeated = _repeated_in_archives(paths, formats)
     if repeated:
         yield Note("keys repeat", "keys repeat from archive to archive: each begins with the name of its archive")
     named_alike: dict[str, list[str]] = defaultdict(list)  # first part of a name -> keys
-    for file in _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, others):
+    for file in _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, labels, others):
         if isinstance(file, RawFile) and file.archive is not None:
             file = replace(file, stem=f"{split_name(file.archive.name)[0]}/{file.stem}") if repeated else file
             named_alike[first_part(file.stem)].append(file.stem)
         yield file
+    yield from labels.tally()
     several = [keys for keys in named_alike.values() if len(keys) > 1]
     if members.pattern is None and 2 * len(several) > len(named_alike):
         text = (
@@ -71,36 +84,91 @@ def member_files(kind: str, paths: Sequence[Path], options: SourceOptions, other
         yield Note("members alike", text)
 
 
+class LabelsBeside:
+    """Labels in members called like a sample: the content of KEY.COLUMN, else a field of KEY.json. names: of each label -> its column.
+
+    A sample that has none where others do lacks the label.
+    """
+
+    def __init__(self, names: Mapping[str, str], paths: Sequence[Path], options: SourceOptions) -> None:
+        self._names, self._options = names, options
+        self._are_there = bool(names) and _hold_formats(paths, {JSON, *names.values()})
+        self._lacking: Counter[str] = Counter()
+        self._first: dict[str, str] = {}  # name of a label -> the first sample without it
+        self._seen: set[str] = set()
+
+    def of(self, file: RawFile, group: Sequence[RawFile | Broken]) -> dict[str, Any]:
+        """The labels of a sample, whose members are `group`; None for one that it lacks. Raises DataError for JSON that is none."""
+        stem = file.stem
+        beside = {part.format: part for part in group if isinstance(part, RawFile) and part.stem in (stem, first_part(stem))}
+        values = dict(_fields(beside[JSON])) if JSON in beside else {}
+        values |= {column: beside[column].read().decode(errors="replace") for column in self._names.values() if column in beside}
+        labels = {name: label_value(values[column], self._options.table) for name, column in self._names.items() if column in values}
+        self._seen.update(labels)
+        if self._are_there and file.format not in WITH_LABELS:
+            for name in self._names.keys() - labels:
+                self._lacking[repr(name)] += 1
+                self._first.setdefault(name, file.where)
+            return dict.fromkeys(self._names) | labels
+        return labels
+
+    def tally(self) -> Iterator[Tally]:
+        """How many samples lack which label. Raises DataError for one that no sample has."""
+        nowhere = [name for name in self._first if name not in self._seen]
+        if nowhere and self._options.labels_path is None:
+            what = f"there is no column {self._names[nowhere[0]]!r} for the label {nowhere[0]!r}, nor is it beside any sample."
+            fix = "Check --label, or give the file that holds it with --labels."
+            raise DataError(what, where=self._first[nowhere[0]], fix=fix)
+        lacking = {shown: count for shown, count in self._lacking.items() if shown not in map(repr, nowhere)}
+        if lacking:
+            yield Tally("samples without a label that others have beside them: {}", lacking)
+
+
 def _pattern(text: str | None) -> re.Pattern[str] | None:
-    """`{key}.left.jpg` as a regular expression; `*` is any part of a name. Raises UsageError without `{key}`."""
+    """`{key}.left.jpg` as a regular expression; `*` is any part of a name. Raises UsageError without `{key}` or `{stem}`."""
     if text is None:
         return None
-    if text.count(KEY_FIELD) != 1:
-        raise UsageError(f"{text!r} does not say where the key stands.", where="--member", fix="Write e.g. '{key}.left.jpg'.")
-    return re.compile(re.escape(text).replace(re.escape(KEY_FIELD), "(?P<key>.+)").replace(r"\*", "[^/]*"), re.IGNORECASE)
+    if sum(map(text.count, FIELDS)) != 1:
+        fix = "Write e.g. '{key}.left.jpg', or '{stem}.jpg' where keys hold dots."
+        raise UsageError(f"{text!r} does not say where the key stands.", where="--member", fix=fix)
+    pattern = re.escape(text).replace(r"\*", "[^/]*")
+    for field, expression in FIELDS.items():
+        pattern = pattern.replace(re.escape(field), expression)
+    return re.compile(pattern, re.IGNORECASE)
 
 
-def _chosen_members(files: Iterable[RawFile | Broken], members: Members, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _chosen_members(
+    files: Iterable[RawFile | Broken], members: Members, labels: LabelsBeside, others: OtherFormats
+) -> Iterator[RawFile | Broken]:
     """The files that are read, with the labels that lie beside them; all else is counted in `others`."""
     if not members.labels:
         for file in files:
-            yield from _chosen([file], members, others)
+            yield from _chosen([file], members, labels, others)
         return
     for _, group in groupby(map(_held, files), _sample):
-        yield from _chosen(list(group), members, others)
+        yield from _chosen(list(group), members, labels, others)
 
 
-def _repeated_in_archives(paths: Sequence[Path], members: Members) -> bool:
-    """Whether a key stands in several of these archives, or of those in these folders."""
-    archives = [file for path in paths for file in (walk(path) if path.is_dir() else [path]) if split_name(file.name)[1] in ARCHIVES]
-    seen: set[str] = set()
+def _repeated_in_archives(paths: Sequence[Path], formats: Collection[str]) -> bool:
+    """Whether a sample of some kind has the same key in several of these archives, or of those in these folders: one answer for all kinds,
+    so that their samples meet. formats: of the kind that is read, where its files hold many samples."""
+    archives = _archives(paths)
+    seen: set[tuple[str, str]] = set()
     for archive in archives if len(archives) > 1 else ():
-        files = (RawFile("", *split_name(name), read=bytes) for name in _names(archive))
-        keys = {named.stem for file in files if file.format in members.formats and (named := members.named(file)) is not None}
+        members = [split_name(name) for name in _names(archive) if not is_document(PurePosixPath(name).name)]
+        keys = {(kind, stem) for stem, form in members for kind, single in SINGLE.items() if form in single}
+        keys |= {("", stem) for stem, form in members if form in TABULAR and form in formats}
         if not keys.isdisjoint(seen):
             return True
         seen |= keys
     return False
+
+
+def _hold_formats(paths: Sequence[Path], formats: Collection[str]) -> bool:
+    """Whether a file below these paths is of one of these formats by its name."""
+    archives = _archives(paths)
+    names = [file.name for path in paths if path.is_dir() for file in walk(path)]
+    return any(split_name(name)[1] in formats for name in (*names, *(name for archive in archives for name in _names(archive))))
 
 
 def _names(archive: Path) -> list[str]:
@@ -115,7 +183,12 @@ def _names(archive: Path) -> list[str]:
         return []
 
 
-def _chosen(group: Sequence[RawFile | Broken], members: Members, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _archives(paths: Sequence[Path]) -> list[Path]:
+    files = [file for path in paths for file in (walk(path) if path.is_dir() else [path])]
+    return [file for file in files if split_name(file.name)[1] in ARCHIVES]
+
+
+def _chosen(group: Sequence[RawFile | Broken], members: Members, labels: LabelsBeside, others: OtherFormats) -> Iterator[RawFile | Broken]:
     for file in group:
         named = None if isinstance(file, Broken) else members.named(file)
         if isinstance(file, Broken):
@@ -127,17 +200,9 @@ def _chosen(group: Sequence[RawFile | Broken], members: Members, others: OtherFo
             continue
         others.samples.add(file.stem)
         try:
-            yield replace(named, labels=_labels(file.stem, group, members.labels)) if members.labels else named
+            yield replace(named, labels=labels.of(file, group)) if members.labels else named
         except DataError as error:
             yield Broken(file.where, error, named.stem)
-
-
-def _labels(stem: str, group: Sequence[RawFile | Broken], names: Mapping[str, str]) -> dict[str, Any]:
-    """The labels of a sample in members called like it: the content of KEY.COLUMN, else a field of KEY.json."""
-    beside = {file.format: file for file in group if isinstance(file, RawFile) and file.stem in (stem, first_part(stem))}
-    values = dict(_fields(beside[JSON])) if JSON in beside else {}
-    values |= {column: beside[column].read().decode(errors="replace") for column in names.values() if column in beside}
-    return {name: label_value(values[column]) for name, column in names.items() if column in values}
 
 
 def _fields(file: RawFile) -> Mapping[str, Any]:
