@@ -26,7 +26,7 @@ BELOW = {
     "evaluation": {"imputation", "training", "methods", "model", "data", "tokenizers", "metrics"},
     "adaptation": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
     "comparison": {"adaptation", "encoders", "evaluation", "imputation", "training", "methods", "model", "data", "metrics"},
-    "artefacts": {"adaptation", "training", "data", "tokenizers"},
+    "artefacts": {"adaptation", "evaluation", "training", "data", "tokenizers"},
 }
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["cli"] = {*BELOW}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json, sha256_bytes
@@ -63,6 +64,7 @@ class TokenizeSummary:
     seconds: float
 
 
+@one_writer
 def tokenize(
     kind: str,
     paths: Sequence[Path],

@@ -16,7 +16,8 @@ from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Sh
 from mmtool.common.errors import DataError, UsageError
 
 PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
-RUN_FORMAT = "mmtool-run/1"
+RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
+RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
 AUTO = "auto"  # the method is chosen by the data
 
 
