@@ -22,7 +22,8 @@ from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.storage import PARTIAL
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 RENEWED_EVERY_S, GIVEN_UP_AFTER_S = 30.0, 300.0
 
 

@@ -4,18 +4,21 @@ A sealed record is a JSON object whose field `digest` is the sha256 of everythin
 What an earlier version wrote has none: its `format` says so, and it is accepted as it is.
 """
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError
 from mmtool.common.storage import canonical_json, sha256_bytes, write_json
 
+T = TypeVar("T")
 DIGEST = "digest"
+FAILING = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the machine, not of a file
 
 
 def digest_of(record: Mapping[str, Any], tensors: Mapping[str, np.ndarray] | None = None) -> str:
@@ -72,3 +75,18 @@ def reading(where: object, fix: str) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"it is damaged ({said}).", where=where, fix=fix) from error
+
+
+def guarded(entries: Iterator[T], where: object) -> Iterator[T]:
+    """What a reader of foreign bytes yields; see `reading`. A disk or a machine that fails is no fault of the file, and ends everything."""
+    while True:
+        try:
+            with reading(where, "Get the file again, or leave it out."):
+                entry = next(entries, entries)
+        except DataError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in FAILING:
+                raise error.__cause__ from None
+            raise
+        if entry is entries:
+            return
+        yield entry  # type: ignore[misc]

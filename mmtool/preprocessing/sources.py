@@ -10,6 +10,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
+from mmtool.common.seal import guarded
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
@@ -99,7 +100,7 @@ def read_items(
             yield from gate.admit(file)
             continue
         try:
-            for entry in reader(file, options):
+            for entry in guarded(reader(file, options), file.where):
                 yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
         except KeyColumnError:
             raise

@@ -52,6 +52,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:
         raise OSError(None, f"the checkpoint cannot be written, {error}", str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library makes files that their owner alone can read
 
 
 def amend_checkpoint(folder: Path, state: dict[str, Any]) -> None:
