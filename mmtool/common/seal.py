@@ -77,16 +77,24 @@ def reading(where: object, fix: str) -> Iterator[None]:
         raise DataError(f"it is damaged ({said}).", where=where, fix=fix) from error
 
 
+@contextmanager
+def foreign(where: object) -> Iterator[None]:
+    """The same for a raw file; a disk or a machine that fails is no fault of the file, and stays the error that it is."""
+    try:
+        with reading(where, "Get the file again, or leave it out."):
+            yield
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in FAILING:
+            raise error.__cause__ from None
+        raise
+
+
 def guarded(entries: Iterator[T], where: object) -> Iterator[T]:
-    """What a reader of foreign bytes yields; see `reading`. A disk or a machine that fails is no fault of the file, and ends everything."""
+    """What a reader of a raw file yields; see `foreign`."""
     while True:
-        try:
-            with reading(where, "Get the file again, or leave it out."):
-                entry = next(entries, entries)
-        except DataError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in FAILING:
-                raise error.__cause__ from None
-            raise
-        if entry is entries:
-            return
-        yield entry  # type: ignore[misc]
+        with foreign(where):
+            try:
+                entry = next(entries)
+            except StopIteration:
+                return
+        yield entry

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
-from mmtool.common.seal import guarded
+from mmtool.common.seal import foreign, guarded
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
@@ -265,7 +265,8 @@ class _Gate:
         self._check(labels, entry)
         if group is None:
             group = self._group(labels, key, entry)
-        value, further = entry.load(), tuple(load() for load in entry.further)
+        with foreign(entry.where):
+            value, further = entry.load(), tuple(load() for load in entry.further)
         self.seen[key] = entry.where
         noted = self.labels_file.names if self.labels_file else ()
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in noted})
