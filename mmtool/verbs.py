@@ -53,8 +53,6 @@ def tokenize(
 
         mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
     """
-    from mmtool.preprocessing.sources import SourceOptions
-    from mmtool.preprocessing.splits import Split
     from mmtool.preprocessing.tokenize import tokenize as write_tokens
 
     return write_tokens(
@@ -62,16 +60,11 @@ def tokenize(
         _paths(paths),
         Path(output),
         name=name or kind,
-        tokenizer=_optional(tokenizer),
         scheme=scheme,
         settings=settings,
-        options=SourceOptions(**(source or {})),
-        split=Split(fractions, seed),
-        split_label=split_label,
         augment=augment,
         guide=_optional(guide),
-        seed=seed,
-        force=force,
+        **_stage(tokenizer, fractions, split_label, source, seed, force),
     )
 
 
@@ -97,22 +90,9 @@ def tokenize_manifest(
         mmtool.tokenize_manifest("data.csv", "tokens/", {"image": "image_path", "text": "caption"}, settings={"image": {"size": 32}})
     """
     from mmtool.preprocessing.manifest import tokenize_manifest as write_token_sets
-    from mmtool.preprocessing.sources import SourceOptions
-    from mmtool.preprocessing.splits import Split
 
-    return write_token_sets(
-        Path(manifest),
-        Path(output),
-        columns,
-        tokenizer=_optional(tokenizer),
-        schemes=schemes,
-        settings=settings,
-        options=SourceOptions(**(source or {})),
-        split=Split(fractions, seed),
-        split_label=split_label,
-        seed=seed,
-        force=force,
-    )
+    stage = _stage(tokenizer, fractions, split_label, source, seed, force)
+    return write_token_sets(Path(manifest), Path(output), columns, schemes=schemes, settings=settings, **stage)
 
 
 def shard(inputs: Paths, output: PathLike, *, labels: PathLike | None = None, force: bool = False, **options: Any) -> ShardSummary:
@@ -179,25 +159,22 @@ def impute(
     have: Names = (),
     want: Names = (),
     split: str | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    guidance: float = 0.0,
     force: bool = False,
     **options: Any,
 ) -> ImputeSummary:
     """Impute what samples of a token set lack, into real files.
 
-    have, want: modalities (none named: all that a sample holds; all that it lacks). options: the fields of `ImputeOptions` (`draws`,
-    `seed`, `limit` ...). Raises UsageError where nothing can be imputed.
+    have, want: modalities (none named: all that a sample holds; all that it lacks). options: the fields of `ImputeOptions` and
+    of `SamplingParams` (`draws`, `seed`, `temperature` ...). Raises UsageError where nothing can be imputed.
 
         mmtool.impute("run/", "shards/", "imputed/", split="test", have="text", want="image", draws=4)
     """
-    from mmtool.imputation.files import ImputeOptions, impute_files
+    from mmtool.common.options import assemble
+    from mmtool.imputation.config import ImputeOptions
+    from mmtool.imputation.files import impute_files
     from mmtool.imputation.inputs import stored_samples
-    from mmtool.imputation.sampling_params import SamplingParams
 
-    params = SamplingParams(temperature, top_k, guidance)
-    chosen = ImputeOptions(have=_names(have), want=_names(want), params=params, **options)
+    chosen = assemble(ImputeOptions, {"have": _names(have), "want": _names(want), **options})
     return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
 
 
@@ -260,6 +237,22 @@ def compare(
     variants = {name: resolve(None, {**settings, **column}) for name, column in columns.items()}
     config = EvaluationConfig.of(**(evaluation or {}))
     return train_and_evaluate(variants, seeds, Path(data), Path(output), config, jobs=jobs, force=force)
+
+
+def _stage(
+    tokenizer: PathLike | None,
+    fractions: tuple[float, float, float],
+    split_label: str | None,
+    source: Mapping[str, Any] | None,
+    seed: int,
+    force: bool,
+) -> dict[str, Any]:
+    """What tokenizing one modality and several have in common, as the library takes it."""
+    from mmtool.preprocessing.readers.entries import SourceOptions
+    from mmtool.preprocessing.splits import Split
+
+    options, split = SourceOptions(**(source or {})), Split(fractions, seed)
+    return {"tokenizer": _optional(tokenizer), "options": options, "split": split, "split_label": split_label, "seed": seed, "force": force}
 
 
 def _paths(paths: Paths) -> list[Path]:

@@ -19,10 +19,10 @@ from typer.main import get_command
 
 import mmtool as package
 from mmtool.cli.main import VERBS, app
-from mmtool.cli.options import assignments, by_modality, names
-from mmtool.cli.pretrain import Preset
+from mmtool.common.arguments import assignments, by_modality, names
 from mmtool.common.errors import UsageError
-from mmtool.training.config import PRESETS
+from mmtool.model.transformer import PRESETS
+from mmtool.training.config import Preset
 
 Mmtool = Callable[..., Result]
 NAMES = [verb.__name__ for _, verb, _ in VERBS]
@@ -149,7 +149,7 @@ def test_errors_name_options_that_exist() -> None:
 
 
 def test_presets_offered_are_those_that_exist() -> None:
-    assert get_args(Preset) == PRESETS
+    assert get_args(Preset) == tuple(PRESETS)
 
 
 def test_settings_are_of_all_modalities_or_of_some() -> None:

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mmtool.cli.evaluation_options import with_evaluation_options
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.main import app
 from mmtool.common.errors import UsageError
 from mmtool.evaluation.config import (
@@ -31,7 +31,7 @@ def read(*words: object) -> EvaluationConfig:
     """The configuration of a command line that takes nothing but the options of an evaluation."""
     configs: list[EvaluationConfig] = []
 
-    @with_evaluation_options
+    @with_config_options
     def verb(evaluation: EvaluationConfig) -> None:
         configs.append(evaluation)
 
@@ -127,4 +127,4 @@ def test_every_task_is_a_file_that_holds_it(name: str) -> None:
 
 
 def test_options_of_a_task_bear_its_name() -> None:
-    assert {setting.task for setting in SETTINGS} - {None} <= set(TASKS)
+    assert {setting.group for setting in SETTINGS} - {None} <= set(TASKS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_model import LAYOUT, make_model
 
-from mmtool.cli.options import sampling_params
+from mmtool.common.arguments import by_modality
 from mmtool.common.errors import UsageError
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
@@ -67,14 +67,14 @@ def _next(model, prompts, codes, index):  # type: ignore[no-untyped-def]
 
 
 def test_guidance_is_of_all_modalities_or_of_some() -> None:
-    asked = sampling_params(["0.5"], 5, ["1,text=0"])
+    asked = SamplingParams(by_modality(["0.5"], "--temperature", 1.0), 5, by_modality(["1,text=0"], "--guidance", 0.0))
     assert asked == SamplingParams(0.5, 5, {"*": 1.0, "text": 0.0})
     assert asked.of("image") == Sampling(0.5, 5, 1.0) and asked.of("text") == Sampling(0.5, 5, 0.0)
     assert SamplingParams(guidance={"text": 2.0}).of("image").guidance == 0
     with pytest.raises(UsageError, match=r"--guidance.*no modality 'smell'"):
-        sampling_params(None, None, ["smell=1"]).check(["text", "image"])
+        SamplingParams(guidance=by_modality(["smell=1"], "--guidance", 0.0)).check(["text", "image"])
     with pytest.raises(UsageError, match="--guidance"):
-        sampling_params(None, None, ["-1"])
+        by_modality(["-1"], "--guidance", 0.0)
     for wrong in (SamplingParams(-1.0), SamplingParams(guidance={"text": -1.0})):
         with pytest.raises(UsageError, match="0 or more"):
             wrong.check(["text"])

@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from mmtool.common.arguments import names, survival_labels
 from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne
 from mmtool.common.errors import UsageError
-from mmtool.training.config import Budget
+from mmtool.common.options import Option
+from mmtool.training.config import BUDGET, Budget
 
 ADAPTER_FORMAT, UNSEALED_ADAPTER = "mmtool-adapter/3", "mmtool-adapter/2"  # the earlier one carries no digest
 ALONE = "alone:"  # followed by the name of the only modality that is used
 Pool = Literal["auto", "mean", "class"]
 POOLS = get_args(Pool)
-TASKS = ("auto", "single", "multilabel", "binary", "regression", "survival")
+TaskKind = Literal["auto", "single", "multilabel", "binary", "regression", "survival"]
+TASKS = get_args(TaskKind)
+ENCODERS, TASK, MISSING = "Encoders and method", "What is predicted", "What is missing in training"  # panels of the help
+BOTH = ("both", "any")
 
 
 @dataclass(frozen=True)
@@ -38,37 +43,47 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def removable(values: Sequence[str]) -> tuple[str, ...] | None:
+    """--missing as names of modalities; none where it says that any may be missing."""
+    named = names(values)
+    return None if not named else () if set(named) <= set(BOTH) else named
+
+
 @dataclass(frozen=True)
 class AdaptConfig(Budget):
-    """All that decides an adapter, given encoders and data.
-
-    pool: how encoders pool their states: auto (as each is known for), mean or class.
-    method: one of the table, or alone:NAME. method_options: settings that differ from the method's usual ones (`--set method.prompts=16`).
-    label: what is predicted. task: auto (by the label), single, multilabel, binary, regression or survival. survival: labels of a time and
-    its event. balanced: rare classes weigh as much as frequent ones.
-    missing_rate: share of training samples that lose modalities (eta in the paper). missing: which may be missing (none: any).
-    num_missing: how many each such sample loses. missing_seed: which samples lose which modalities is drawn once, from this seed, and is
-    the same for every seed of the training.
-    train_samples: samples trained on at most (0: all). complete_only: only on samples that held every modality before any was removed.
-    batch: samples in one step.
-    """
+    """All that decides an adapter, given encoders and data."""
 
     pool: Pool = "auto"
-    method: str = JOINT
+    """How encoders pool their states: auto (as each is known for), mean or class."""
+    method: Annotated[str, Option(panel=ENCODERS)] = JOINT
+    """joint, or one it is compared with: mse, ridge, mean, zeros, dropout, late, complete, alone:NAME."""
     method_options: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-    task: str = "auto"
-    survival: tuple[str, ...] = ()
-    balanced: bool = False
-    missing_rate: Share = 0.0
-    missing: tuple[str, ...] = ()
-    num_missing: Count = 1
+    """Settings that differ from the method's usual ones (`--set method.prompts=16`)."""
+    label: Annotated[str, Option(panel=TASK)] = ""
+    """Label to predict."""
+    task: Annotated[str, Option("--kind", type=TaskKind, panel=TASK)] = "auto"
+    """Kind of label."""
+    survival: Annotated[tuple[str, ...], Option(metavar="TIME,EVENT", type=str, read=survival_labels, panel=TASK)] = ()
+    """Predict survival: labels of a time and its event."""
+    balanced: Annotated[bool, Option(panel=TASK)] = False
+    """Rare classes weigh as much as frequent ones."""
+    missing_rate: Annotated[Share, Option(alias="--eta", default="0", panel=MISSING)] = 0.0
+    """Share of training samples that lose modalities (eta in the paper)."""
+    missing: Annotated[tuple[str, ...], Option(metavar="NAME", default="any", read=removable, panel=MISSING)] = ()
+    """Which may be missing; 'both': any, in equal parts."""
+    num_missing: Annotated[Count, Option(panel=MISSING)] = 1
+    """How many each such sample loses."""
     missing_seed: Seed = 0
-    train_samples: Natural = 0
+    """Which samples lose which modalities is drawn once, from this seed, and is the same for every seed of the training."""
+    train_samples: Annotated[Natural, Option(default="all", panel=BUDGET)] = 0
+    """Train on so many samples at most."""
     complete_only: bool = False
-    steps: Natural = 1000
-    batch: Count = 64
-    learning_rate: Positive = 3e-3
+    """Only on samples that held every modality before any was removed."""
+    steps: Annotated[Natural, Option(panel=BUDGET)] = 1000
+    batch: Annotated[Count, Option(panel=BUDGET)] = 64
+    """Samples in one step."""
+    learning_rate: Annotated[Positive, Option(panel=BUDGET)] = 3e-3
+    """At its peak."""
     warmup_steps: Natural = 50
     weight_decay: NotNegative = 0.01
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)

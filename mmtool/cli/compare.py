@@ -6,29 +6,27 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmtool.adaptation.config import AdaptConfig
-from mmtool.cli.adapt import EncoderSources, Missing, MissingRate, NumMissing, TaskKind, encoder_sources, shared_options
-from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_evaluation_options, with_reconstructions
+from mmtool.cli.adapt import MISSING, EncoderSources, encoder_sources
+from mmtool.cli.config_options import OptionsOf, with_config_options
+from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_reconstructions
 from mmtool.cli.options import (
-    BUDGET,
-    CONFIG,
     ConfigFile,
     Force,
     Json,
-    KeyColumn,
-    Minutes,
     OutputDirectory,
     Quiet,
     examples,
     finish,
-    names,
     quieted,
     raw_tables,
     refuse_unused,
+    set_option,
     spare_inputs,
 )
-from mmtool.cli.pretrain import MODEL, USUAL, Preset
+from mmtool.common.arguments import names
 from mmtool.common.errors import UsageError
 from mmtool.evaluation.config import EvaluationConfig
+from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.training.config import PretrainConfig, resolve, resolve_as
 
 GRID = "What is compared"
@@ -37,62 +35,51 @@ EXAMPLES = examples(
     "mmtool compare shards/ --encoder image=a/ --encoder text=b/ --label digit --missing-rate 0.7 --methods joint,zeros,ridge -o curves/",
     "mmtool compare shards/ --methods loretta --variant half:loretta:transitive_share=0.5 --steps 2000 -o ablation/",
 )
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME,...", help="Methods with their usual settings.", show_default="none", rich_help_panel=GRID),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME:METHOD:KEY=VALUE,...",
+        help="A method with other settings, as a separate column. Repeatable.",
+        rich_help_panel=GRID,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Trainings side by side, each in a process with its share of the cores. With --minutes, more of them learn less each.",
+        rich_help_panel=GRID,
+    ),
+]
 
 
-@with_evaluation_options
+@with_config_options
 def compare(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with a train and a held-out split.")],
     output: OutputDirectory,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME,...", help="Methods with their usual settings.", show_default="none", rich_help_panel=GRID),
-    ] = None,
-    variants: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME:METHOD:KEY=VALUE,...",
-            help="A method with other settings, as a separate column. Repeatable.",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
+    methods: Methods = None,
+    variants: Variants = None,
     seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Trainings side by side, each in a process with its share of the cores. With --minutes, more of them learn less each.",
-            rich_help_panel=GRID,
-        ),
-    ] = 1,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Minutes = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
-    ] = None,
-    config: ConfigFile = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of all trainings. Repeatable.", rich_help_panel=CONFIG),
-    ] = None,
+    jobs: Jobs = 1,
     *,
+    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, "preset", "steps", "minutes", "batch_tokens")],
+    config: ConfigFile = None,
+    settings: Annotated[list[str] | None, set_option("Any other setting of all trainings. Repeatable.")] = None,
     evaluation: EvaluationConfig,
     reconstructions: Reconstructions = False,
     split: Annotated[
         Literal["test", "validation"] | None, typer.Option(help="Held-out split to evaluate on.", show_default="test, else validation")
     ] = None,
     raw: Raw = None,
-    key_column: KeyColumn = None,
+    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
     encoders: EncoderSources = None,
-    kind: TaskKind = None,
-    missing_rate: MissingRate = None,
-    missing: Missing = None,
-    num_missing: NumMissing = None,
+    of_adapters: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "task", *MISSING)],
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -108,9 +95,9 @@ def compare(
     """
     if encoders:
         refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
-        options = shared_options(evaluation.label, kind, None, missing_rate, missing, num_missing)
-        shared = {**options, "survival": evaluation.survival}
-        wanted_adapters = _adapters(methods, variants, config, settings, {**shared, "steps": steps, "minutes": minutes})
+        labels = {"label": evaluation.label, "survival": evaluation.survival}
+        options = {**of_adapters, **labels, "steps": options["steps"], "minutes": options["minutes"]}
+        wanted_adapters = _adapters(methods, variants, config, settings, options)
         from mmtool.comparison.adapters import compare_adapters
 
         with quieted(quiet):
@@ -122,7 +109,6 @@ def compare(
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
     refuse_unused(context, "without --encoder", "--kind", "--missing-rate", "--missing", "--num-missing")
     refuse_unused(context, "without --raw", "--key-column", when=not raw)
-    options = {"preset": preset, "steps": steps, "minutes": minutes, "batch_tokens": batch_tokens}
     wanted = _configs(methods, variants, config, options, settings)
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
@@ -131,7 +117,7 @@ def compare(
 
     evaluation = with_reconstructions(evaluation, reconstructions)
     with quieted(quiet):
-        tables = raw_tables(raw, data, key_column)
+        tables = raw_tables(raw, data, reading["key_column"])
         done = train_and_evaluate(
             wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, jobs=jobs, force=force,
         )  # fmt: skip

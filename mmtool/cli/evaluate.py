@@ -1,26 +1,24 @@
 """`mmtool evaluate`: how good imputed modalities are."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmtool.cli.adapt import EncoderSources
+from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.evaluation_options import (
     OF_RUNS,
     Raw,
     Reconstructions,
     refuse_options_of_other_tasks,
-    with_evaluation_options,
     with_reconstructions,
 )
 from mmtool.cli.options import (
     Force,
     Json,
-    KeyColumn,
     OutputDirectory,
     Quiet,
-    assignments,
     examples,
     finish,
     quieted,
@@ -28,7 +26,9 @@ from mmtool.cli.options import (
     refuse_unused,
     spare_inputs,
 )
+from mmtool.common.arguments import assignments
 from mmtool.evaluation.config import EvaluationConfig
+from mmtool.preprocessing.readers.entries import SourceOptions
 
 EXAMPLES = examples(
     "mmtool evaluate run/ shards/ -o report/",
@@ -40,32 +40,34 @@ EXAMPLES = examples(
     "mmtool evaluate run/ shards/ --task probe --reconstructions -o report/",
     "mmtool evaluate finetuned/ shards/ -o report/",
 )
+MissingRates = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--missing-rate",
+        "--eta",
+        metavar="X",
+        min=0,
+        max=1,
+        help="Of adapters: shares of samples that lose modalities. Repeatable.",
+        show_default="0 to 1",
+    ),
+]
 
 
-@with_evaluation_options
+@with_config_options
 def evaluate(
     context: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="What pretrain or finetune wrote; several are compared.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Held-out samples: shards/test, or the shards directory.")],
     output: OutputDirectory,
+    *,
     evaluation: EvaluationConfig,
     reconstructions: Reconstructions = False,
     train: Annotated[Path | None, typer.Option(help="Training samples of classifiers and baselines.", show_default="beside DATA")] = None,
     raw: Raw = None,
-    key_column: KeyColumn = None,
+    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
     encoders: EncoderSources = None,
-    missing_rates: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--missing-rate",
-            "--eta",
-            metavar="X",
-            min=0,
-            max=1,
-            help="Of adapters: shares of samples that lose modalities. Repeatable.",
-            show_default="0 to 1",
-        ),
-    ] = None,
+    missing_rates: MissingRates = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -109,7 +111,7 @@ def evaluate(
     from mmtool.evaluation.evaluate import evaluate as measure
 
     with quieted(quiet):
-        tables = raw_tables(raw, runs[0], key_column)
+        tables = raw_tables(raw, runs[0], reading["key_column"])
         done = measure(runs, data, output, evaluation, train=train, raw=tables, force=force)
     sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; read report.md in it"
     results = {"results": done.rows, "samples": done.samples, "classifiers": done.classifiers, "report": done.report}

@@ -1,30 +1,26 @@
 """`mmtool finetune`: a pretrained run and labelled samples in, a run with a head out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
-    BUDGET,
-    CONFIG,
     ConfigFile,
     Force,
     Json,
-    LearningRate,
-    Minutes,
     OutputDirectory,
     Quiet,
-    TrainingSeed,
     examples,
     finish,
-    names,
     quieted,
+    set_option,
 )
 from mmtool.training.config import FinetuneConfig, resolve_as
 
-TASK = "What is predicted, and from what"
-USUAL = FinetuneConfig()
+TASK = ("label", "kind", "have", "pooling", "class_weights")
+BUDGET = ("steps", "minutes", "batch_samples", "learning_rate", "layer_decay", "checkpoint_every", "patience", "seed")
 EXAMPLES = examples(
     "mmtool finetune run/ shards/ --label digit -o digits/",
     "mmtool finetune run/ shards/ --label cancer --have mrna,rppa --class-weights balanced -o cancer/",
@@ -34,62 +30,15 @@ EXAMPLES = examples(
 )
 
 
+@with_config_options
 def finetune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or finetune) wrote.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards with labels; trains on train, stops by validation.")],
     output: OutputDirectory,
-    label: Annotated[str | None, typer.Option(help="The label to predict.", show_default="the only one", rich_help_panel=TASK)] = None,
-    kind: Annotated[
-        Literal["auto", "classes", "number"] | None,
-        typer.Option("--as", help="How the label is taken.", show_default=USUAL.kind, rich_help_panel=TASK),
-    ] = None,
-    have: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Given modalities; repeatable, or a,b.", show_default="all a sample holds", rich_help_panel=TASK),
-    ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(
-            help="How states become features: mean, or what else the method has.", show_default=USUAL.pooling, rich_help_panel=TASK
-        ),
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=W,...", help="none, balanced, or weights by class.", show_default=USUAL.class_weights, rich_help_panel=TASK
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Minutes = None,
-    batch_samples: Annotated[
-        int | None, typer.Option(help="Samples in one step.", show_default=str(USUAL.batch_samples), rich_help_panel=BUDGET)
-    ] = None,
-    learning_rate: LearningRate = None,
-    layer_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate of a block as a share of the one above; 0: the head alone.",
-            show_default=str(USUAL.layer_decay),
-            rich_help_panel=BUDGET,
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between validations.", show_default=str(USUAL.checkpoint_every), rich_help_panel=BUDGET)
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Validations without progress before it stops; 0: never.", show_default=str(USUAL.patience), rich_help_panel=BUDGET
-        ),
-    ] = None,
-    seed: TrainingSeed = None,
+    *,
+    options: Annotated[dict[str, Any], OptionsOf(FinetuneConfig, *TASK, *BUDGET)],
     config: ConfigFile = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other setting: dropout=0, weight_decay=0. Repeatable.", rich_help_panel=CONFIG
-        ),
-    ] = None,
+    settings: Annotated[list[str] | None, set_option("Any other setting: dropout=0, weight_decay=0. Repeatable.")] = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -102,21 +51,6 @@ def finetune(
     The result is a run: `evaluate` measures its predictions on held-out samples (accuracy, macro F1, R2), and `impute --want LABEL`
     predicts the label of new ones.
     """
-    options = {
-        "label": label,
-        "kind": kind,
-        "have": names(have) or None,
-        "pooling": pooling,
-        "class_weights": class_weights,
-        "steps": steps,
-        "minutes": minutes,
-        "batch_samples": batch_samples,
-        "learning_rate": learning_rate,
-        "layer_decay": layer_decay,
-        "checkpoint_every": checkpoint_every,
-        "patience": patience,
-        "seed": seed,
-    }
     resolved = resolve_as(FinetuneConfig, config, options, settings or ())
     from mmtool.training.finetune import finetune as train
 

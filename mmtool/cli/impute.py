@@ -1,45 +1,37 @@
 """`mmtool impute`: samples in which modalities are missing in, real files of these out."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mmtool.cli.adapt import EncoderSources
+from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
-    DRAWING,
-    READING,
     STREAM,
     ByRow,
-    Clip,
     Force,
-    Guidance,
     Json,
-    KeyColumn,
-    Layer,
     OutputDirectory,
     Quiet,
     Seed,
-    Temperature,
-    TextColumn,
-    TopK,
-    assignments,
     examples,
     finish,
-    names,
     quieted,
     refuse_unused,
-    sampling_params,
     spare_inputs,
     stdin_or,
 )
+from mmtool.common.arguments import assignments
 from mmtool.common.errors import UsageError
-from mmtool.preprocessing.readers.entries import SourceOptions
+from mmtool.imputation.config import REAL, ImputeOptions
+from mmtool.preprocessing.readers.entries import READING, SourceOptions
 
 if TYPE_CHECKING:
+    from mmtool.adaptation.embeddings import EmbeddingSummary
     from mmtool.imputation.files import ImputeSummary
 
-REAL = "Real data"
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
@@ -54,57 +46,43 @@ EXAMPLES = examples(
 )
 
 
+RawFiles = Annotated[
+    list[str] | None,
+    typer.Option("--raw", metavar="NAME=PATH", help="Raw files of a modality, joined by key. Repeatable.", rich_help_panel=READING),
+]
+Split = Annotated[
+    Literal["train", "validation", "test"] | None,
+    typer.Option(help="Only samples of this split.", show_default="all", rich_help_panel=READING),
+]
+Donors = Annotated[
+    Path | None,
+    typer.Option(metavar="DATA", help="Impute with real data of this token set (of its train split, if any).", rich_help_panel=REAL),
+]
+Space = Annotated[
+    Literal["raw", "embedding"],
+    typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
+]
+Format = Annotated[
+    Literal["csv", "h5ad", "h5mu", "npz", "parquet"] | None,
+    typer.Option(help="Of tables: csv, h5ad, h5mu; of embeddings: npz, parquet.", show_default="csv, npz"),
+]
+
+
+@with_config_options
 def impute(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `mmtool pretrain` (or `adapt`) wrote.")],
     output: OutputDirectory,
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Token set with missing modalities; '-' is standard input.")] = None,
-    have: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Given modalities; repeatable, or a,b.", show_default="all a sample holds"),
-    ] = None,
-    want: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Modalities to impute; repeatable, or a,b.", show_default="all a sample lacks"),
-    ] = None,
-    raw: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="Raw files of a modality, joined by key. Repeatable.", rich_help_panel=READING),
-    ] = None,
-    split: Annotated[
-        Literal["train", "validation", "test"] | None,
-        typer.Option(help="Only samples of this split.", show_default="all", rich_help_panel=READING),
-    ] = None,
-    key_column: KeyColumn = None,
+    raw: RawFiles = None,
+    split: Split = None,
+    *,
+    reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column", "text_column", "clip", "layer")],
     by_row: ByRow = False,
-    text_column: TextColumn = None,
-    clip: Clip = None,
-    layer: Layer = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", rich_help_panel=READING)] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws per missing modality, the best first.", rich_help_panel=DRAWING)] = 1,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    guidance: Guidance = None,
-    confidence: Annotated[
-        bool, typer.Option(help="Rank draws by how well the given can be told from them.", rich_help_panel=DRAWING)
-    ] = True,
-    donors: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DATA",
-            help="Impute with real data of this token set (of its train split, if any).",
-            rich_help_panel=REAL,
-        ),
-    ] = None,
-    max_donors: Annotated[int, typer.Option(min=2, help="At most so many of those that hold it, at random.", rich_help_panel=REAL)] = 1000,
-    space: Annotated[
-        Literal["raw", "embedding"],
-        typer.Option(help="Raw files by a run, or embeddings as an adapter predicts them.", rich_help_panel=EMBEDDINGS),
-    ] = "raw",
-    format: Annotated[
-        Literal["csv", "h5ad", "h5mu", "npz", "parquet"] | None,
-        typer.Option(help="Of tables: csv, h5ad, h5mu; of embeddings: npz, parquet.", show_default="csv, npz"),
-    ] = None,
+    options: ImputeOptions,
+    donors: Donors = None,
+    space: Space = "raw",
+    format: Format = None,
     encoders: EncoderSources = None,
     seed: Seed = 0,
     force: Force = False,
@@ -123,53 +101,74 @@ def impute(
     where its encoders lie if they were moved.
     """
     if space == "embedding":
-        refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
-        refuse_unused(context, f"as {format} with --space embedding", "--format", when=format not in (None, "npz", "parquet"))
-        if data is None:
-            raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
-        from mmtool.adaptation.embeddings import impute_embeddings
-
-        sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
+        _check_embeddings(context, data, format)
         with quieted(quiet):
-            filled = impute_embeddings(
-                run, data, output, have=names(have), want=names(want), split=split, limit=limit, sources=sources,
-                format="parquet" if format == "parquet" else "npz",
-                force=force,
-            )  # fmt: skip
-        counts = ", ".join(f"{count:,} {name}" for name, count in filled.imputed.items())
-        return finish(filled, f"{filled.output}: embeddings of {counts} from {filled.samples:,} samples", as_json, quiet)
+            tables = _embeddings(run, data or STREAM, output, options, split, encoders, format=format, force=force)
+        counts = ", ".join(f"{count:,} {name}" for name, count in tables.imputed.items())
+        return finish(tables, f"{tables.output}: embeddings of {counts} from {tables.samples:,} samples", as_json, quiet)
+    _check(context, run, data, raw)
+    _refuse_unused(context, run, options.want, bool(raw), bool(donors))
+    files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
+    inputs = [None if data == STREAM else data, donors, *files.values()]
+    spare_inputs(output, force, run, *inputs)
+    from mmtool.imputation.files import impute_files
+    from mmtool.imputation.inputs import raw_samples, stored_samples
+
+    if donors is not None:
+        options = replace(options, donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None))
+    options = replace(options, seed=seed, format=format if format in ("h5ad", "h5mu") else "csv")
+    with quieted(quiet):
+        if data is None:
+            samples = raw_samples(run, files, SourceOptions(**reading), by_row=by_row)
+        else:
+            samples = stored_samples(run, stdin_or(data), split)
+        done = impute_files(run, samples, output, options, force=force, inputs=inputs)
+    finish(done, _sentence(done), as_json, quiet)
+
+
+def _check_embeddings(context: typer.Context, data: Path | None, format: str | None) -> None:
+    """Refuse what has no effect on embeddings."""
+    refuse_unused(context, "with --space embedding", "--raw", *OF_RAW, *OF_DRAWS, *OF_CHOICE)
+    refuse_unused(context, f"as {format} with --space embedding", "--format", when=format not in (None, "npz", "parquet"))
+    if data is None:
+        raise UsageError("embeddings are predicted for token sets.", where="DATA", fix="Give shards.")
+
+
+def _embeddings(
+    adapter: Path,
+    data: Path,
+    output: Path,
+    options: ImputeOptions,
+    split: str | None,
+    encoders: list[str] | None,
+    *,
+    format: str | None,
+    force: bool,
+) -> "EmbeddingSummary":
+    """Tables of embeddings, as an adapter predicts them."""
+    from mmtool.adaptation.embeddings import impute_embeddings
+
+    return impute_embeddings(
+        adapter,
+        data,
+        output,
+        have=options.have,
+        want=options.want,
+        split=split,
+        limit=options.limit,
+        sources={name: Path(path) for name, path in assignments(encoders, "--encoder").items()},
+        format="parquet" if format == "parquet" else "npz",
+        force=force,
+    )
+
+
+def _check(context: typer.Context, run: Path, data: Path | None, raw: list[str] | None) -> None:
+    """Refuse calls of which it is unclear what is to be imputed, and formats of embeddings."""
     if (run / "adapter.json").is_file():
         raise UsageError("this is an adapter, which predicts embeddings.", where=run, fix="Add --space embedding.")
     if (data is None) == (not raw):
         raise UsageError("what is to be imputed?", where="DATA/--raw", fix="Give a token set, or --raw NAME=PATH; one of the two.")
-    refuse_unused(context, "without --space embedding", "--format", when=format in ("npz", "parquet"))
-    _refuse_unused(context, run, names(want), bool(raw), bool(donors))
-    files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
-    inputs = [None if data == STREAM else data, donors, *files.values()]
-    spare_inputs(output, force, run, *inputs)
-    from mmtool.imputation.files import ImputeOptions, impute_files
-    from mmtool.imputation.inputs import raw_samples, stored_samples
-
-    options = ImputeOptions(
-        have=names(have),
-        want=names(want),
-        draws=draws,
-        params=sampling_params(temperature, top_k, guidance),
-        consistency=confidence,
-        limit=limit,
-        seed=seed,
-        donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None) if donors else None,
-        max_donors=max_donors,
-        format=format if format in ("h5ad", "h5mu") else "csv",
-    )
-    with quieted(quiet):
-        if data is None:
-            options_of_raw = SourceOptions(key_column=key_column, text_column=text_column, clip=clip, layer=layer)
-            samples_in = raw_samples(run, files, options_of_raw, by_row=by_row)
-        else:
-            samples_in = stored_samples(run, stdin_or(data), split)
-        done = impute_files(run, samples_in, output, options, force=force, inputs=inputs)
-    finish(done, _sentence(done), as_json, quiet)
+    refuse_unused(context, "without --space embedding", "--format", when=context.params["format"] in ("npz", "parquet"))
 
 
 def _sentence(done: "ImputeSummary") -> str:

@@ -1,32 +1,28 @@
 """`mmtool pretrain`: token shards in, a run out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
-    BUDGET,
-    CONFIG,
     STREAM,
     ConfigFile,
     Force,
     Json,
-    LearningRate,
-    Minutes,
     OutputDirectory,
     Quiet,
-    TrainingSeed,
     examples,
     finish,
     quieted,
+    set_option,
     stdin_or,
 )
 from mmtool.training.config import PretrainConfig, resolve
 
-MODEL = "Method and model"
-Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
-USUAL = PretrainConfig()
+MODEL = ("method", "preset", "row_length", "precision", "compile")
+BUDGET = ("steps", "minutes", "batch_tokens", "learning_rate", "checkpoint_every", "seed")
 EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
     "mmtool pretrain --method cm3 --minutes 30 --set method.mean_spans=2 shards/ -o run-cm3/",
@@ -34,55 +30,15 @@ EXAMPLES = examples(
 )
 
 
+@with_config_options
 def pretrain(
     output: OutputDirectory,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="loretta, commutative, cm3, causal, masked, contrastive or m3ae; auto: loretta where a modality links two that never "
-            "occur together, else commutative, or masked for one modality.",
-            show_default=USUAL.method,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="Size of the transformer, the one dial.", show_default=USUAL.preset, rich_help_panel=MODEL),
-    ] = None,
-    row_length: Annotated[
-        int | None, typer.Option(help="Tokens in a packed row.", show_default="from the data", rich_help_panel=MODEL)
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"] | None,
-        typer.Option(help="Of activations; weights stay fp32.", show_default=USUAL.precision, rich_help_panel=MODEL),
-    ] = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the whole step.", show_default=USUAL.compile, rich_help_panel=MODEL),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=str(USUAL.steps), rich_help_panel=BUDGET)] = None,
-    minutes: Minutes = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in one step.", show_default=str(USUAL.batch_tokens), rich_help_panel=BUDGET)
-    ] = None,
-    learning_rate: LearningRate = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps between checkpoints; 0: only at the end.", show_default=str(USUAL.checkpoint_every), rich_help_panel=BUDGET
-        ),
-    ] = None,
-    seed: TrainingSeed = None,
+    *,
+    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET)],
     config: ConfigFile = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.",
-            rich_help_panel=CONFIG,
-        ),
+        list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -93,19 +49,6 @@ def pretrain(
     The same command continues an interrupted training from its last checkpoint; --force starts anew. The run holds its
     tokenizers and its resolved config: it is all that `impute` and `evaluate` need.
     """
-    options = {
-        "method": method,
-        "preset": preset,
-        "row_length": row_length,
-        "precision": precision,
-        "compile": None if compile is None else ("on" if compile else "off"),
-        "steps": steps,
-        "minutes": minutes,
-        "batch_tokens": batch_tokens,
-        "learning_rate": learning_rate,
-        "checkpoint_every": checkpoint_every,
-        "seed": seed,
-    }
     resolved = resolve(config, options, settings or ())
     from mmtool.training.pretrain import pretrain as train
 

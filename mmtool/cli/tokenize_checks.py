@@ -6,10 +6,12 @@ import typer
 
 from mmtool.cli.options import STREAM, refuse_unused
 from mmtool.common.errors import UsageError
+from mmtool.common.options import settings_of
 from mmtool.kinds import KINDS
+from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
 
-SETTINGS = ("size", "patch", "codebook", "n_bins", "sample_rate_hz", "vocabulary_size")
-OF_ONE_KIND: tuple[str, ...] = ("--name", *(f"--{name.replace('_', '-')}" for name in SETTINGS), "--guide", "--augment", "--save-tokenizer")
+SETTINGS = tuple(setting.flag for setting in settings_of(TokenizerSettings))
+OF_ONE_KIND: tuple[str, ...] = ("--name", *SETTINGS, "--guide", "--augment", "--save-tokenizer")
 OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
 OF_TABLES = ("--delimiter", "--layer", "--mod")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")

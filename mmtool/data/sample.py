@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.common.artefact_files import SPLITS as SPLITS
 from mmtool.common.errors import DataError
 from mmtool.tokenizers.base import Positions
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mmtool.common.errors import UsageError
+from mmtool.imputation.config import TableFormat
 
-TableFormat = Literal["csv", "h5ad", "h5mu"]
 MUDATA_FILE = "imputed.h5mu"
 UNS = "mmtool"
 

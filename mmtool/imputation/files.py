@@ -17,32 +17,13 @@ from mmtool.common.output import OutputPath
 from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
-from mmtool.imputation.annotated import TableFormat, annotated, file_of, require_library, write_annotated
+from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
+from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
-from mmtool.imputation.sampling_params import PLAIN, SamplingParams
+from mmtool.imputation.sampling_params import PLAIN
 from mmtool.imputation.tables import table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
-
-
-@dataclass(frozen=True)
-class ImputeOptions:
-    """have: given modalities (empty: all that each sample holds). want: modalities to impute (empty: all that each sample lacks).
-    draws: imputations of each missing modality. params: how they are drawn.
-    consistency: rank draws by how well the given modalities are predicted from them. limit: at most so many samples. seed: of the draws.
-    donors: real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data.
-    max_donors: at most so many that hold what is wanted, at random. format: of tables."""
-
-    have: tuple[str, ...] = ()
-    want: tuple[str, ...] = ()
-    draws: int = 1
-    params: SamplingParams = PLAIN
-    consistency: bool = True
-    limit: int | None = None
-    seed: int = 0
-    donors: Sequence[Sample] | None = None
-    max_donors: int = 1000
-    format: TableFormat = "csv"
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-
+from mmtool.common.bounds import Count, NotNegative
 from mmtool.common.errors import UsageError
-from mmtool.model.sampling import Sampling
+from mmtool.common.options import Option
 
-ByModality = float | Mapping[str, float]  # of all modalities, or by modality, where OTHERS stands for those not named
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmtool.model.sampling import Sampling
+
+SAMPLING = "Sampling"  # panel of the help
+ByModality = NotNegative | Mapping[str, NotNegative]  # of all modalities, or by modality, where OTHERS stands for those not named
 OTHERS = "*"
 
 
@@ -17,12 +23,18 @@ OTHERS = "*"
 class SamplingParams:
     """What `Sampling` says of one wanted modality, here of all, or by name."""
 
-    temperature: ByModality = 1.0
-    top_k: int | None = None
-    guidance: ByModality = 0.0
+    temperature: Annotated[ByModality, Option(metavar="T|NAME=T,...", default="1", panel=SAMPLING)] = 1.0
+    """Of the draws; 0: the most likely code. Of all modalities, of one, or both: 0.5,text=0.2."""
+    top_k: Annotated[Count | None, Option(default="all", panel=SAMPLING)] = None
+    """Draw from the k most likely codes."""
+    guidance: Annotated[ByModality, Option(metavar="G|NAME=G,...", default="0", panel=SAMPLING)] = 0.0
+    """Of the draws; 1: what the given modalities speak for counts twice. Fits better where the model knows, varies less (0 where bounds
+    of tables matter), takes twice as long. By wanted modality as --temperature is."""
 
-    def of(self, name: str, code_values: np.ndarray | None = None) -> Sampling:
+    def of(self, name: str, code_values: "np.ndarray | None" = None) -> "Sampling":
         """How modality `name` is drawn."""
+        from mmtool.model.sampling import Sampling
+
         return Sampling(_setting(self.temperature, name, 1.0), self.top_k, _setting(self.guidance, name, 0.0), code_values)
 
     def check(self, names: Iterable[str]) -> None:

@@ -5,46 +5,17 @@ by index, and the pools behind two pairs of modalities are disjoint.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmtool.common.errors import DataError, UsageError
+from mmtool.common.errors import DataError
 from mmtool.data.identity import SOURCES, original_field
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.preprocessing.join import Placement, original_of
-from mmtool.preprocessing.protocol import MissingnessProtocol, uniform
+from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol, uniform
 
-ALIGNED_PER_CLASS = 384
 Place = tuple[str, str]  # split and class
 Pool = Sequence[Sample]
 Pools = dict[str, dict[Place, list[Sample]]]  # modality -> place -> its items
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How items are dealt, index by index in a seeded order.
-
-    label: name of the label that all corpora have. pairs_per_class: training samples per pair and class (default: the larger of
-    its two pools). aligned_per_class: complete samples per class in validation and test (default: the largest pool, 384 at most,
-    as in the paper). Smaller pools are dealt again, in another order each time.
-    """
-
-    label: str
-    pairs_per_class: int | None = None
-    aligned_per_class: int | None = None
-
-    def __post_init__(self) -> None:
-        if any(count is not None and count < 1 for count in (self.pairs_per_class, self.aligned_per_class)):
-            raise UsageError("a class needs at least one sample.", where="--align", fix="Give a positive number of samples per class.")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def count(self, split: str, largest: int) -> int:
-        """Samples per class, where the largest pool has `largest` items."""
-        if split == SPLITS[0]:
-            return self.pairs_per_class or largest
-        return self.aligned_per_class or min(largest, ALIGNED_PER_CLASS)
 
 
 def align(
@@ -102,8 +73,8 @@ def _share(pool: Pool, name: str, names: tuple[str, ...], groups: Sequence[tuple
     """The part of a modality's pool that belongs to one combination: originals are dealt in turn, variants follow theirs."""
     users = [group for group in groups if name in group]
     originals = sorted({original_of(item) for item in pool}, key=lambda key: (uniform(seed, "pool", name, key), key))
-    own = set(originals[users.index(names) :: len(users)])
-    return [item for item in pool if original_of(item) in own]
+    dealt = set(originals[users.index(names) :: len(users)])
+    return [item for item in pool if original_of(item) in dealt]
 
 
 def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
@@ -117,7 +88,8 @@ def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
 
 def _sample(key: str, split: str, common: Mapping[str, Any], sources: Mapping[str, Sample]) -> Sample:
     tokens = {name: item.tokens[name] for name, item in sources.items()}
-    others = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
+    labels = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
     originals = {original_field(name): item.metadata.get(original_field(name)) for name, item in sources.items()}
-    metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **{name: own for name, own in originals.items() if own}}
-    return Sample(key, tokens, {**common, **others}, metadata, split)
+    known = {name: original for name, original in originals.items() if original}
+    metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **known}
+    return Sample(key, tokens, {**common, **labels}, metadata, split)

@@ -24,26 +24,26 @@ class Column:
     """All filled cells of one label: how many are numbers, and the ones that are not."""
 
     numbers: int = 0
-    others: list[Cell] = field(default_factory=list)
+    not_numbers: list[Cell] = field(default_factory=list)
     widths: set[int] = field(default_factory=set)  # of cells in digits, 0 for one that is not of digits alone
 
     def add(self, cell: Cell) -> None:
         if isinstance(cell.value, int | float) and not isinstance(cell.value, bool):
             self.numbers += 1
         else:
-            self.others.append(cell)
+            self.not_numbers.append(cell)
         text = str(cell.value)
         self.widths.add(len(text) if text.isascii() and text.isdigit() else 0)
 
     @property
     def is_code(self) -> bool:
         """Digits of one width, some with zeros in front: 007 and 123 are names."""
-        return self.numbers > 0 and len(self.others) > 0 and len(self.widths) == 1 and 0 not in self.widths
+        return self.numbers > 0 and len(self.not_numbers) > 0 and len(self.widths) == 1 and 0 not in self.widths
 
     @property
     def odd(self) -> list[Cell]:
         """Cells that are no numbers in a column that is mostly numbers."""
-        return self.others if self.numbers > len(self.others) and not self.is_code else []
+        return self.not_numbers if self.numbers > len(self.not_numbers) and not self.is_code else []
 
 
 class LabelColumns:
@@ -70,11 +70,11 @@ class LabelColumns:
 
     def wrong(self) -> dict[str, tuple[str, DataError]]:
         """Key of each sample with a label that does not fit -> where it stands, and what is wrong."""
-        found: dict[str, tuple[str, DataError]] = {}
+        errors: dict[str, tuple[str, DataError]] = {}
         for name, column in self._columns.items():
             for cell in column.odd:
-                found.setdefault(cell.key, (cell.where, _error(name, column, [cell])))
-        return found
+                errors.setdefault(cell.key, (cell.where, _error(name, column, [cell])))
+        return errors
 
     def corrected(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         """The labels of a sample, codes in digits as text throughout."""
@@ -86,6 +86,6 @@ def _error(name: str, column: Column, cells: list[Cell]) -> DataError:
     """What is wrong with these cells of a label."""
     listed = ", ".join(f"{cell.value!r} for {cell.key!r} ({cell.where})" for cell in cells[:SHOWN])
     more = f" and {len(cells) - SHOWN:,} more" if len(cells) > SHOWN else ""
-    filled = column.numbers + len(column.others)
+    filled = column.numbers + len(column.not_numbers)
     what = f"the label {name!r} is a number in {column.numbers:,} of {filled:,} filled cells, but {listed}{more}."
     return DataError(what, where=cells[0].where, fix=FIX)

@@ -55,9 +55,9 @@ def check_overlap(items: Mapping[str, Mapping[str, Sample]], features: Mapping[s
         num_met = len(held) - len(lone)
         if num_met >= ENOUGH * len(held):
             continue
-        others = {other: there - held for other, there in keys.items() if other != name}
-        examples = "; ".join(f"{other} has {_some(there)}" for other, there in {name: lone, **others}.items() if there)
-        hint = _hint(lone, others) or _transposed(name, lone, features or {})
+        candidates = {other: there - held for other, there in keys.items() if other != name}
+        examples = "; ".join(f"{other} has {_some(there)}" for other, there in {name: lone, **candidates}.items() if there)
+        hint = _hint(lone, candidates) or _transposed(name, lone, features or {})
         if not num_met:
             what = f"no key of {name} occurs in another modality: {examples}.{hint}"
             numbered = any(name in item.metadata.get(NUMBERED_ROWS, {}) for item in items[name].values())
@@ -95,17 +95,17 @@ def _some(keys: Collection[str]) -> str:
     return ", ".join(map(repr, nsmallest(NUM_EXAMPLES, keys))) + (", ..." if len(keys) > NUM_EXAMPLES else "")
 
 
-def _hint(keys: Collection[str], others: Mapping[str, Collection[str]]) -> str:
+def _hint(keys: Collection[str], candidates: Mapping[str, Collection[str]]) -> str:
     """Which simple change would make half of the keys of either side meet, as a sentence; nothing where none would."""
-    found = ((name, _change(keys, there)) for name, there in others.items() if there)
-    changes = [f"those of {name} {change}" for name, change in found if change]
+    changes_by_name = ((name, _change(keys, there)) for name, there in candidates.items() if there)
+    changes = [f"those of {name} {change}" for name, change in changes_by_name if change]
     return f" They would meet {', and '.join(changes)}." if changes else ""
 
 
-def _change(keys: Collection[str], others: Collection[str]) -> str | None:
-    for change in (*CHANGES, *_cuts(keys, others), *_without_ends(keys, others)):
-        here, there = set(map(change.here, keys)), set(map(change.there, others))
-        discerning = 2 * len(here) > len(keys) and 2 * len(there) > len(others)
+def _change(keys: Collection[str], candidates: Collection[str]) -> str | None:
+    for change in (*CHANGES, *_cuts(keys, candidates), *_without_ends(keys, candidates)):
+        here, there = set(map(change.here, keys)), set(map(change.there, candidates))
+        discerning = 2 * len(here) > len(keys) and 2 * len(there) > len(candidates)
         if discerning and len(here & there) >= ENOUGH * min(len(here), len(there)):
             return str(change)
     return None
@@ -117,9 +117,9 @@ def _transposed(name: str, keys: Collection[str], features: Mapping[str, Collect
     return f" They are features of {tables[0]}: one of both has its features in rows (tokenize it with --transpose)." if tables else ""
 
 
-def _without_ends(keys: Collection[str], others: Collection[str]) -> Iterator[Change]:
+def _without_ends(keys: Collection[str], candidates: Collection[str]) -> Iterator[Change]:
     """Keys without what all of one side begin or end with."""
-    sides = [_common_ends(side) for side in (keys, others)]
+    sides = [_common_ends(side) for side in (keys, candidates)]
     prefixes = {before for before, _ in sides if before}  # two different ones may well say that the keys are other things
     if sides[0] != sides[1] and len(prefixes) < 2:
         named = [f"{before}KEY{after}" for before, after in sides if before or after]
@@ -145,10 +145,10 @@ def _stripped(key: str, before: str, after: str) -> str:
     return key.removeprefix(before).removesuffix(after)
 
 
-def _cuts(keys: Collection[str], others: Collection[str]) -> tuple[Change, ...]:
+def _cuts(keys: Collection[str], candidates: Collection[str]) -> tuple[Change, ...]:
     """Keys cut to the length of the shortest, and barcodes of TCGA to the beginnings that are those of vials, samples and patients."""
-    shortest = min(map(len, (*keys, *others)), default=0)
-    barcodes = all(map(BARCODE.match, (*keys, *others)))
+    shortest = min(map(len, (*keys, *candidates)), default=0)
+    barcodes = all(map(BARCODE.match, (*keys, *candidates)))
     sizes = dict.fromkeys([shortest, *(size for size in BARCODE_SIZES if barcodes and size < shortest)])
     return tuple(change for size in sizes for change in _cut_to(size))
 

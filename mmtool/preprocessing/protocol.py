@@ -4,39 +4,77 @@ Pairs: every training sample serves one of the given pairs and loses all other m
 (LoReTTa, arXiv 2305.14243). Missing rate: a share of the samples loses exactly one modality, a named one or any of them in equal parts
 (missing-aware prompts, Lee et al., CVPR 2023), or every modality is lost independently at its own rate. A sample that lacks a
 modality at one share lacks it at every higher share.
+
+How corpora without common keys become samples at all is an `Alignment`, carried out in `alignment.py`.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
+from mmtool.common.arguments import assignments
+from mmtool.common.artefact_files import SPLITS
 from mmtool.common.errors import UsageError
-from mmtool.data.sample import SPLITS
+from mmtool.common.options import Option
 
+MISSING, ALIGNING = "Missing modalities", "Corpora without common keys"  # panels of the help
+ALIGNED_PER_CLASS = 384
 Pair = tuple[str, str]
+
+
+def read_pairs(values: Sequence[str]) -> tuple[Pair, ...]:
+    """`A,B` options as pairs."""
+    parts = (text.partition(",") for text in values)
+    return tuple((first.strip(), second.strip()) for first, _, second in parts)
+
+
+def read_rates(values: Sequence[str]) -> float | Mapping[str, float] | None:
+    """`0.3` is one rate for all, `image=0.3` a rate for one modality. Raises UsageError for a mixture and for what is no number."""
+    try:
+        if len(values) == 1 and "=" not in values[0]:
+            return float(values[0])
+        return {name: float(rate) for name, rate in assignments(values, "--missing-rate").items()} or None
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError("a rate must be a number from 0 to 1.", where="--missing-rate", fix="Write 0.3, or image=0.3.") from error
 
 
 @dataclass(frozen=True)
 class MissingnessProtocol:
-    """What samples lose.
+    """What samples lose."""
 
-    pairs: each sample keeps one of the pairs it holds, chosen by hash; samples that hold none are left out, or with `keep_unpaired`
-    keep a single modality, chosen by hash.
-    missing_rate: share of the samples that lose modalities, or a rate per modality; the last one is never lost.
-    missing: with a share, the modalities that may be lost (none named: all, in equal parts). num_missing: how many each such sample loses.
-    least: samples that hold fewer modalities from the start are left out of every split.
-    apply_to: splits that lose anything; validation and test stay complete unless named. seed: of all choices.
-    """
+    pairs: Annotated[tuple[Pair, ...], Option("--pair", "A,B", panel=MISSING, type=list[str], read=read_pairs)] = ()
+    """Training samples keep one of these pairs and lose the rest. Repeatable.
 
-    pairs: tuple[Pair, ...] = ()
-    missing_rate: float | Mapping[str, float] | None = None
-    apply_to: tuple[str, ...] = ("train",)
-    keep_unpaired: bool = False
+    Which of those it holds is chosen by hash; samples that hold none are left out."""
+    keep_unpaired: Annotated[bool, Option(panel=MISSING)] = False
+    """With --pair, samples that hold none of the pairs keep one modality.
+
+    It is chosen by hash."""
+    missing_rate: Annotated[
+        float | Mapping[str, float] | None, Option(metavar="[NAME=]RATE", panel=MISSING, type=list[str], read=read_rates)
+    ] = None
+    """Share of samples that lose one modality, or the rate at which NAME is lost. Repeatable.
+
+    The last modality of a sample is never lost."""
+    missing: Annotated[tuple[str, ...], Option(metavar="NAME", default="any", panel=MISSING)] = ()
+    """Which of them --missing-rate RATE may take; repeatable.
+
+    None named: all, in equal parts."""
+    num_missing: Annotated[int, Option(panel=MISSING)] = 1
+    """How many modalities such a sample loses."""
+    least: Annotated[int, Option(panel=MISSING)] = 1
+    """Leave out samples that hold fewer modalities than this from the start.
+
+    Of every split."""
+    apply_to: Annotated[tuple[str, ...], Option(metavar="SPLIT", default="train", panel=MISSING)] = ("train",)
+    """Splits that lose modalities.
+
+    Validation and test stay complete unless named."""
     seed: int = 0
-    missing: tuple[str, ...] = ()
-    num_missing: int = 1
-    least: int = 1
+    """Of all choices."""
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
@@ -54,9 +92,9 @@ class MissingnessProtocol:
         if self.num_missing < 1:
             raise UsageError(f"{self.num_missing} modalities cannot be lost.", where="--num-missing", fix="Give a number from 1 on.")
         if self.least < 1:
-            raise UsageError(f"no sample holds {self.least} modalities.", where="least", fix="Give a number from 1 on.")
+            raise UsageError(f"no sample holds {self.least} modalities.", where="--least", fix="Give a number from 1 on.")
         if not set(self.apply_to) <= set(SPLITS):
-            raise UsageError(f"unknown split in {self.apply_to}.", where="apply_to", fix=f"Choose from: {', '.join(SPLITS)}.")
+            raise UsageError(f"unknown split in {self.apply_to}.", where="--apply-to", fix=f"Choose from: {', '.join(SPLITS)}.")
 
     @property
     def named(self) -> set[str]:
@@ -106,6 +144,37 @@ class MissingnessProtocol:
         if kept or not names:
             return kept
         return (names[int(uniform(self.seed, "survivor", key) * len(names))],)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How items are dealt, index by index in a seeded order. Smaller pools are dealt again, in another order each time."""
+
+    label: Annotated[str, Option("--align", "LABEL", panel=ALIGNING)]
+    """Deal items into samples by this label, not by key.
+
+    All corpora have it."""
+    pairs_per_class: Annotated[int | None, Option(default="larger pool", panel=ALIGNING)] = None
+    """Training samples of each pair and class.
+
+    None: as many as the larger of its two pools holds."""
+    aligned_per_class: Annotated[int | None, Option(default="largest pool, 384 at most", panel=ALIGNING)] = None
+    """Complete held-out samples of each class.
+
+    None: as many as the largest pool holds, 384 at most, as in the paper."""
+
+    def __post_init__(self) -> None:
+        if any(count is not None and count < 1 for count in (self.pairs_per_class, self.aligned_per_class)):
+            raise UsageError("a class needs at least one sample.", where="--align", fix="Give a positive number of samples per class.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def count(self, split: str, largest: int) -> int:
+        """Samples per class, where the largest pool has `largest` items."""
+        if split == SPLITS[0]:
+            return self.pairs_per_class or largest
+        return self.aligned_per_class or min(largest, ALIGNED_PER_CLASS)
 
 
 def uniform(seed: int, *words: str) -> float:

@@ -6,9 +6,13 @@ So the split of a sample never changes when others come or go, and is the same i
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from mmtool.common.artefact_files import SPLITS
 from mmtool.common.errors import UsageError
-from mmtool.data.sample import SPLITS
+from mmtool.common.options import Option
+
+SPLITTING = "Train, validation, test"  # panel of the help
 
 
 def split_of(group: str, fractions: tuple[float, float, float], seed: int) -> str:
@@ -24,8 +28,10 @@ def split_of(group: str, fractions: tuple[float, float, float], seed: int) -> st
 class Split:
     """How samples are dealt to train, validation and test: their fractions and a seed. Raises UsageError unless they sum to 1."""
 
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    fractions: Annotated[tuple[float, float, float], Option(metavar="TRAIN VALIDATION TEST", panel=SPLITTING)] = (0.8, 0.1, 0.1)
+    """Shares of the splits, dealt by the hash of the key."""
     seed: int = 0
+    """Of the hash."""
 
     def __post_init__(self) -> None:
         if len(self.fractions) != 3 or min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):

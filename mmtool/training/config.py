@@ -1,7 +1,7 @@
 """The settings of a training, light enough for the command line to import (no torch).
 
-Every field's docstring line is what `mmtool pretrain --help` and the README say of it. A config is resolved once, kept in the run
-as `config.json`, and compared on resume.
+What a docstring under a field says, the help of its option says (see `common/options.py`). A config is resolved once, kept in the run as
+`config.json`, and compared on resume.
 """
 
 import dataclasses
@@ -10,12 +10,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.options import Option
 
-PRESETS = ("tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h")
+Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
+Precision = Literal["auto", "fp32", "bf16"]
+LabelKind = Literal["auto", "classes", "number"]
+PRESETS = get_args(Preset)
+MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predicted, and from what"  # panels of the help
 RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
 RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
 AUTO = "auto"  # the method is chosen by the data
@@ -25,26 +30,40 @@ AUTO = "auto"  # the method is chosen by the data
 class Budget:
     """What every training has: how long, how fast, and from which seed.
 
-    steps: optimiser steps (0: no limit). minutes: wall time (0: no limit). Whichever ends first ends the training; where minutes do, the
-    result depends on the machine's speed. Minutes alone are given without a limit of steps.
-    learning_rate (0: from the width), warmup_steps, min_lr_share (of the peak, at the end), weight_decay, betas, clip_norm: with
-    linear warm-up and cosine decay.
-    seed: of all randomness. precision: auto, fp32 or bf16. checkpoint_every: steps between checkpoints (0: only the end).
-    keep: checkpoints kept.
+    Steps or minutes, whichever end first, end the training; where minutes do, the result depends on the machine's speed. Minutes alone are
+    given without a limit of steps. The learning rate warms up linearly and decays as a cosine.
     """
 
-    steps: Natural = 2000
-    minutes: NotNegative = 0.0
-    learning_rate: NotNegative = 0.0
+    steps: Annotated[Natural, Option(panel=BUDGET)] = 2000
+    """Optimiser steps.
+
+    0: no limit."""
+    minutes: Annotated[NotNegative, Option(default="", panel=BUDGET)] = 0.0
+    """Wall time of training; with --steps, whichever ends first.
+
+    0: no limit."""
+    learning_rate: Annotated[NotNegative, Option(default="from the width", panel=BUDGET)] = 0.0
+    """At its peak.
+
+    0: from the width of the model."""
     warmup_steps: Natural = 100
+    """Steps in which the learning rate rises to its peak."""
     min_lr_share: Share = 0.05
+    """Of the peak, at the end."""
     weight_decay: NotNegative = 0.1
+    """Of matrices, by AdamW or Muon."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
+    """Of AdamW."""
     clip_norm: Positive = 1.0
-    seed: Seed = 0
-    precision: str = "auto"
-    checkpoint_every: Natural = 500
+    """Longer gradients are scaled to this norm."""
+    seed: Annotated[Seed, Option(panel=BUDGET)] = 0
+    """Of weights, order and draws."""
+    precision: Annotated[str, Option(type=Precision, panel=MODEL)] = "auto"
+    """Of activations; weights stay fp32."""
+    checkpoint_every: Annotated[Natural, Option(panel=BUDGET)] = 500
+    """Steps between checkpoints; 0: only at the end."""
     keep: Count = 2
+    """Checkpoints kept."""
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -58,40 +77,47 @@ class Budget:
 
 @dataclass(frozen=True)
 class PretrainConfig(Budget):
-    """All that decides the weights of a run, given the data.
+    """All that decides the weights of a run, given the data."""
 
-    method: loretta, commutative, cm3, causal, masked, contrastive, m3ae, or auto (see `training.choice`; a run's config.json names the one
-    that was chosen). method_options: the method's own settings
-    (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`).
-    optimizer: adamw, or muon (matrices of the blocks by Muon, the rest by AdamW).
-    preset: size of the transformer, the one dial. shape: overrides of single sizes (`--set shape.depth=6`).
-    modalities: those to train on, joined by + (empty: all); others count as absent. least_modalities: samples with fewer are left out.
-    paired_share: of the samples drawn, those that hold several modalities; they, or the rest, are repeated (0: as the data is).
-    batch_tokens: tokens in one step. row_length: tokens in a packed row (0: from the data).
-    smoothing: targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity.
-    value_dropout: share of the ordered levels that the model may not see as inputs, drawn anew in every step.
-    value_epochs: passes over the samples in which, after the last step, networks learn to predict expected values of tables (0: none).
-    recompute: the backward pass computes anew what is inside the blocks: much less memory, about a third more work.
-    compile: auto, on or off. validation_samples: held-out samples scored at every checkpoint (by
-    the masked method a quarter of them).
-    """
+    method: Annotated[str, Option(panel=MODEL)] = AUTO
+    """loretta, commutative, cm3, causal, masked, contrastive or m3ae; auto: loretta where a modality links two that never occur together,
+    else commutative, or masked for one modality.
 
-    method: str = AUTO
+    See `training.choice`; a run's config.json names the one that was chosen."""
     method_options: Mapping[str, Any] = field(default_factory=dict)
+    """The method's settings (`--set method.warmup=0.3`, `--set method.mask_ratios.text=0.5`)."""
     optimizer: str = "adamw"
-    preset: str = "small"
+    """adamw, or muon (matrices of the blocks by Muon, the rest by AdamW)."""
+    preset: Annotated[str, Option(type=Preset, panel=MODEL)] = "small"
+    """Size of the transformer, the one dial."""
     shape: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of single sizes (`--set shape.depth=6`)."""
     modalities: str = ""
+    """Those to train on, joined by + (empty: all); others count as absent."""
     least_modalities: Count = 1
+    """Samples with fewer are left out."""
     paired_share: ShareBelowOne = 0.0
-    batch_tokens: Count = 8192
-    row_length: Natural = 0
+    """Of the samples drawn, those that hold several modalities; they, or the rest, are repeated (0: as the data is)."""
+    batch_tokens: Annotated[Count, Option(panel=BUDGET)] = 8192
+    """Tokens in one step."""
+    row_length: Annotated[Natural, Option(default="from the data", panel=MODEL)] = 0
+    """Tokens in a packed row.
+
+    0: from the data."""
     smoothing: NotNegative = 0.0
+    """Targets among ordered levels (of tables) are spread this wide, in standard deviations of the quantity."""
     value_dropout: ShareBelowOne = 0.0
+    """Share of the ordered levels that the model may not see as inputs, drawn anew in every step."""
     value_epochs: Natural = 40
+    """Passes over the samples in which, after the last step, networks learn to predict expected values of tables (0: none)."""
     recompute: bool = False
-    compile: str = "auto"
+    """The backward pass computes anew what is inside the blocks: much less memory, about a third more work."""
+    compile: Annotated[str, Option(type=bool, read=lambda wanted: "on" if wanted else "off", panel=MODEL)] = "auto"
+    """Compile the whole step.
+
+    auto, on or off."""
     validation_samples: Natural = 256
+    """Held-out samples scored at every checkpoint (by the masked method a quarter of them)."""
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -101,37 +127,45 @@ class PretrainConfig(Budget):
 
 @dataclass(frozen=True)
 class FinetuneConfig(Budget):
-    """All that decides the weights of a finetuned run, given the pretrained one and the data.
+    """All that decides the weights of a finetuned run, given the pretrained one and the data."""
 
-    label: what is predicted. kind: auto, classes or number. have: modalities it is predicted from (empty: all that a sample holds).
-    pooling: how the states of a sample become its features (auto: as the method does by itself).
-    batch_samples: samples in one step. layer_decay: each block learns at this share of the rate of the one above it (1: all alike, 0: the
-    head alone; Clark et al. 2020, arXiv 2003.10555). dropout: share of features hidden from the head.
-    class_weights: none, balanced (each class counts alike), or NAME=WEIGHT,... (1 for the others).
-    patience: checkpoints without progress on validation samples after which training stops (0: never).
-    """
+    label: Annotated[str, Option(default="the only one", panel=TASK)] = ""
+    """The label to predict."""
+    kind: Annotated[str, Option("--as", type=LabelKind, panel=TASK)] = "auto"
+    """How the label is taken."""
+    have: Annotated[tuple[str, ...], Option(metavar="NAME", default="all a sample holds", panel=TASK)] = ()
+    """Given modalities; repeatable, or a,b."""
+    pooling: Annotated[str, Option(panel=TASK)] = "auto"
+    """How states become features: mean, or what else the method has.
 
-    label: str = ""
-    kind: str = "auto"
-    have: tuple[str, ...] = ()
-    pooling: str = "auto"
-    steps: Natural = 500
-    batch_samples: Count = 64
-    layer_decay: NotNegative = 0.75
+    auto: as the method does by itself."""
+    steps: Annotated[Natural, Option(panel=BUDGET)] = 500
+    batch_samples: Annotated[Count, Option(panel=BUDGET)] = 64
+    """Samples in one step."""
+    layer_decay: Annotated[NotNegative, Option(panel=BUDGET)] = 0.75
+    """Learning rate of a block as a share of the one above; 0: the head alone.
+
+    1: all learn alike (Clark et al. 2020, arXiv 2003.10555)."""
     dropout: ShareBelowOne = 0.1
-    class_weights: str = "none"
-    patience: Natural = 5
+    """Share of features hidden from the head."""
+    class_weights: Annotated[str, Option(metavar="NAME=W,...", panel=TASK)] = "none"
+    """none, balanced, or weights by class.
+
+    balanced: every class counts alike; NAME=WEIGHT,...: 1 for the others."""
+    patience: Annotated[Natural, Option(panel=BUDGET)] = 5
+    """Validations without progress before it stops; 0: never."""
     warmup_steps: Natural = 20
     weight_decay: NotNegative = 0.05
-    checkpoint_every: Natural = 50
+    checkpoint_every: Annotated[Natural, Option(panel=BUDGET)] = 50
+    """Steps between validations."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "preset": PRESETS,
     "optimizer": ("adamw", "muon"),
-    "precision": ("auto", "fp32", "bf16"),
+    "precision": get_args(Precision),
     "compile": ("auto", "on", "off"),
-    "kind": ("auto", "classes", "number"),
+    "kind": get_args(LabelKind),
 }
 Config = TypeVar("Config", bound=Budget)
 

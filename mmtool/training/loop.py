@@ -2,6 +2,7 @@
 
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Counting(Protocol):
     consumed: int
 
 
-class Loop:
+class Loop(ABC):
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
     model: what is trained, and what checkpoints hold. max_lr: of the learning rate. losses: names of the entries of a loss vector.
@@ -113,8 +114,9 @@ class Loop:
             self._checkpoint(folder)
         self._validate(folder, metrics_log, validate, requests)
 
+    @abstractmethod
     def _one_step(self, window: Window) -> None:
-        raise NotImplementedError
+        """Train on one batch, add what was done to the window, and step along the gradients."""
 
     def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
         """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
@@ -183,7 +185,8 @@ class Loop:
             amend_checkpoint(folder, self.state())
 
     def _judge(self, measured: Mapping[str, float]) -> None:
-        """Learn from a validation; the state may change."""
+        """Learn from a validation; the state may change, but need not."""
+        return
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""

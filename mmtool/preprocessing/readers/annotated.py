@@ -226,11 +226,11 @@ def _values(values: np.ndarray, features: tuple[str, ...], where: str) -> tuple[
 def _unread(root: Any, group: Any, matrix: Matrix, where: str, options: SourceOptions) -> Iterator[UnreadArrays]:
     """What the file holds and nothing reads."""
     frames = {name: set(_column_names(group[name])) if name in ("obs", "var") else set(group[name]) for name in ALIGNED if name in group}
-    others = [f"{name}/{part}" for name, parts in frames.items() for part in sorted(parts)]
-    others += [name for name in ("X", f"{RAW}/X") if name.partition("/")[0] in group]
+    contents = [f"{name}/{part}" for name, parts in frames.items() for part in sorted(parts)]
+    contents += [name for name in ("X", f"{RAW}/X") if name.partition("/")[0] in group]
     if root != group:
-        others += [f"{MODALITIES}/{name}" for name in root[MODALITIES] if root[MODALITIES][name] != group]
+        contents += [f"{MODALITIES}/{name}" for name in root[MODALITIES] if root[MODALITIES][name] != group]
     read = {matrix.name, *(f"obs/{name}" for name in (options.key_column, options.group_column, *options.label_names.values()))}
-    unread = [name for name in others if name not in read]
+    unread = [name for name in contents if name not in read]
     if unread:
         yield UnreadArrays(where, unread, ["X", "another layer with --layer"])

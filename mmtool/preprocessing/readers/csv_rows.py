@@ -143,9 +143,9 @@ class CsvRows:
 def damage(lines: Collection[str], where: str, first: int) -> Broken | None:
     """The first of these lines (`first`: its number) that holds bytes that are not UTF-8, or null bytes; None where none does."""
     for number, line in enumerate(lines, first):
-        if found := DAMAGE.search(line):
+        if damaged := DAMAGE.search(line):
             what, fix = ("the text is not UTF-8.", "Convert it, e.g. with iconv.")
-            if found[0] == "\0":
+            if damaged[0] == "\0":
                 what, fix = "the line holds null bytes.", "Get the file again."
             return Broken(f"{where}:{number}", DataError(what, where=f"{where}:{number}", fix=fix))
     return None

@@ -6,15 +6,18 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.options import Option
 from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.splits import SPLITTING
 
 INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest, re.A) for rest in ("", r"\.\d+", r"\.0"))
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)", re.A)  # 1e-05 as of pandas; 3e7 without a sign is a name
 AS_USUAL = TableOptions()
+READING, LABELS = "Reading raw files", "Keys and labels"  # panels of the help
 SHOWN = 60  # characters of a cell in a message
 KEY, NUMBERED = "key", "none"
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
@@ -48,73 +51,106 @@ class DeepImageError(DataError):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read raw files: where keys, labels and texts are, and what is too large or too broken.
+    """How to read raw files: where keys, labels and texts are, and what is too large or too broken."""
 
-    key_column: column (or array) holding the sample keys, also in `labels_path`; `none` (unless a column is called so) makes keys of
-        the file's stem and row numbers. Default: the rule of `keys.py`. For files the key is their path without extension.
-    text_column: column holding the text, or several, separated by commas. Default: `text`, or the only column.
-    file_column: column of a table that holds files, one per sample: their paths, or their content. Default: paths given are files.
-    root: folder in which paths in `file_column` begin. Default: the folder of the table, or one near it in which the files lie.
-    member: name of the files that are read, such as `{key}.left.jpg`, of which `{key}` becomes the key. Default: all of the kind.
-    captions: rows that repeat a key are `all` texts of one sample, or only the `first` counts. Default: they are refused.
-    label_columns: columns kept as labels; `NAME=COLUMN` renames one.
-    label_pattern: regular expression searched in the key; its named groups become labels, except `key` (replaces the key, so
-        that files of several modalities can meet) and `group` (see `group_column`).
-    label_from_folder: name of a label that takes the name of the folder a file lies in.
-    labels_path: CSV or TSV with a key column and label columns, or the idx1 file beside MNIST images.
-    group_column: column or label whose value decides the split; samples of one group never part. Default: every sample for itself.
-    missing_words: texts in CSV and TSV that say they are missing (NA, null ...) are.
-    columns: names of the columns of a file without header.
-    lines: a .txt file holds one sample per line instead of one in all.
-    keep_empty: a text without anything but white space is a text like any other instead of an absent one.
-    skip_other: files of formats that are not read are left out, though they may be samples.
-    on_error: `raise` at the first bad sample, or `skip` it.
-    channel: of recordings that has to be taken, or `mean` of all. Default: the mean, where they do not cancel each other.
-    value_range: (low, high) of images with more than 8 bits per value: low becomes 0, high 255, outside is clipped.
-    clip: steps of the clips of a trajectory or a time series; episodes are cut from their start, and what is shorter than a clip is left
-        out. Default: whole episodes.
-    split_within: fractions of train, validation and test; the clips of each episode are dealt to them one behind the other, with a clip
-        left out in between. Default: an episode lies in one split.
-    ends: arrays that mark the ends of episodes where a file holds all steps one after another. Default: those of the usual names.
-    layer: of an AnnData file (or of a modality of MuData), `raw` for its `.raw`. Default: X.
-    mod: modality to read of a MuData file. Default: the one called `name`, or the only one.
-    name: of the modality that is read.
-    source_rate_hz: sample rate of time series whose files state none.
-    table: how tables are read.
-    max_pixels, max_duration_s: larger images and longer recordings are refused before they are decoded.
-    """
+    text_column: Annotated[str | None, Option(panel=READING)] = None
+    """Column that holds the text.
 
-    key_column: str | None = None
-    text_column: str | None = None
-    file_column: str | None = None
-    root: Path | None = None
-    member: str | None = None
-    captions: Literal["first", "all"] | None = None
-    label_columns: tuple[str, ...] = ()
-    label_pattern: str | None = None
-    label_from_folder: str | None = None
-    labels_path: Path | None = None
-    group_column: str | None = None
-    missing_words: bool = False
-    columns: tuple[str, ...] = ()
-    lines: bool = False
-    keep_empty: bool = False
-    skip_other: bool = False
-    on_error: Literal["raise", "skip"] = "raise"
-    channel: Literal["left", "right", "mean"] | None = None
-    value_range: tuple[float, float] | None = None
-    clip: int | None = None
-    split_within: tuple[float, float, float] | None = None
-    ends: tuple[str, ...] = ()
-    layer: str | None = None
-    mod: str | None = None
-    name: str | None = None
-    source_rate_hz: float | None = None
+    Or several, separated by commas. None: `text`, or the only column."""
+    file_column: Annotated[str | None, Option(panel=READING)] = None
+    """Column of a table that holds files, or their paths.
+
+    One file per sample. None: paths given are files."""
+    root: Annotated[Path | None, Option(metavar="DIR", default="the table's folder, or one near it", panel=READING)] = None
+    """Where the paths in a column begin.
+
+    None: in the folder of the table, or one near it in which the files lie."""
+    member: Annotated[str | None, Option(metavar="PATTERN", panel=READING)] = None
+    """Read only files of this name, e.g. '{key}.left.jpg'.
+
+    What stands for `{key}` becomes the key. None: all of the kind."""
+    captions: Annotated[Literal["first", "all"] | None, Option(default="an error", panel=READING)] = None
+    """Rows that repeat a key are texts of one sample.
+
+    Of `all` of them, or only the `first` counts. None: they are refused."""
+    lines: Annotated[bool, Option(panel=READING)] = False
+    """A .txt file holds one sample per line."""
+    keep_empty: Annotated[bool, Option(panel=READING)] = False
+    """Empty texts are texts; else such samples have none.
+
+    Empty: without anything but white space."""
+    skip_other: Annotated[bool, Option(panel=READING)] = False
+    """Leave out files of formats that are not read.
+
+    They may be samples."""
+    columns: Annotated[tuple[str, ...], Option(metavar="NAME,...", panel=READING)] = ()
+    """Names of the columns of a file without header."""
+    clip: Annotated[int | None, Option(default="whole episodes", panel=READING)] = None
+    """Steps of the clips that episodes are cut into.
+
+    Trajectories and time series are cut from their start, and what is shorter than a clip is left out."""
+    ends: Annotated[tuple[str, ...], Option(metavar="NAME,...", default="usual names", panel=READING)] = ()
+    """Arrays that mark the ends of episodes.
+
+    For files that hold all steps one after another."""
+    layer: Annotated[str | None, Option(default="X", panel=READING)] = None
+    """Of AnnData (raw: its .raw).
+
+    Or of a modality of MuData."""
+    mod: Annotated[str | None, Option(default="--name, or the only one", panel=READING)] = None
+    """Modality to read of a MuData file."""
+    source_rate_hz: Annotated[float | None, Option(panel=READING)] = None
+    """Of time series whose files state no sample rate."""
+    channel: Annotated[Literal["left", "right", "mean"] | None, Option(default="the mean, unless they cancel out", panel=READING)] = None
+    """Of recordings of several."""
+    value_range: Annotated[tuple[float, float] | None, Option(metavar="LOW HIGH", panel=READING)] = None
+    """Of 16-bit images: what is black, and what white.
+
+    Low becomes 0, high 255, what is outside is clipped."""
+    max_pixels: Annotated[int, Option(panel=READING)] = 64_000_000
+    """Larger images are refused.
+
+    Before they are decoded."""
+    max_duration_s: Annotated[float, Option(panel=READING)] = 600.0
+    """Longer recordings are refused.
+
+    Before they are decoded."""
+    on_error: Annotated[Literal["raise", "skip"], Option(panel=READING)] = "raise"
+    """At a bad sample: stop, or list it in OUTPUT.rejects.jsonl."""
     table: TableOptions = AS_USUAL
-    max_pixels: int = 64_000_000
-    max_duration_s: float = 600.0
+    """How tables are read."""
+    key_column: Annotated[
+        str | None, Option(metavar="NAME|none", default="found by its name: key, id, sample, patient_id ...", panel=LABELS)
+    ] = None
+    """Column that holds the sample keys; none: number the rows.
+
+    Or the array; also in `labels_path`. `none` (unless a column is called so) makes keys of the file's stem and row numbers. None: by the
+    rule of `keys.py`. For files the key is their path without extension."""
+    label_columns: Annotated[tuple[str, ...], Option("--label", "[NAME=]COLUMN", panel=LABELS)] = ()
+    """Column kept as a label. Repeatable, or a,b,c."""
+    label_pattern: Annotated[str | None, Option(metavar="REGEX", panel=LABELS)] = None
+    """Searched in the key; its named groups become labels (key, group: that).
+
+    `key` replaces the key, so that files of several modalities can meet; `group`: see `group_column`."""
+    label_from_folder: Annotated[str | None, Option(metavar="NAME", panel=LABELS)] = None
+    """This label is the name of a file's folder."""
+    labels_path: Annotated[Path | None, Option("--labels", "FILE", panel=LABELS)] = None
+    """CSV or TSV with a key column, or MNIST's idx1 file."""
+    group_column: Annotated[str | None, Option(panel=SPLITTING)] = None
+    """Column or label: samples of one group share a split.
+
+    None: every sample is a group."""
+    split_within: tuple[float, float, float] | None = None
+    """Fractions of train, validation and test, to which the clips of each episode are dealt one behind the other, with a clip left out in
+    between. None: an episode lies in one split."""
+    missing_words: bool = False
+    """Texts in CSV and TSV that say they are missing (NA, null ...) are."""
+    name: str | None = None
+    """Of the modality that is read."""
 
     def __post_init__(self) -> None:
+        if self.clip is not None and self.clip < 1:
+            raise UsageError(f"a clip of {self.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")

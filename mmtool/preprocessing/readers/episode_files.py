@@ -156,8 +156,8 @@ def _numbered(root: Any, episodes: Mapping[int, Mapping[str, str]], file: RawFil
         except DataError as error:
             yield Broken(where, error, key)
     matches = {name: NUMBERED_ARRAY.fullmatch(name) for name in contents(root)}
-    others = [name for name, match in matches.items() if match is None or match[1] not in (*STREAM_NAMES, *ENDS)]
-    yield from unread_arrays(others, file.where, options)
+    unread = [name for name, match in matches.items() if match is None or match[1] not in (*STREAM_NAMES, *ENDS)]
+    yield from unread_arrays(unread, file.where, options)
     yield from _parts_left_out(left_out, file.where, options)
 
 
@@ -203,11 +203,11 @@ def _row_episodes(table: Any, file: RawFile, options: SourceOptions) -> Iterator
         key, where = _row_key(row.get(id_column or ""), number, table.num_rows, file.stem), f"{file.where}:{number + 1}"
         try:
             arrays = {name: _of_cell(table[name][number].as_py(), name, where) for name in streams.values()}
-            found = with_returns(aligned_streams(arrays, where, names))
+            aligned = with_returns(aligned_streams(arrays, where, names))
         except DataError as error:
             yield Broken(where, error, key)
             continue
-        yield Episode(key, where, found, row, None if id_column or table.num_rows == 1 else table.num_rows)
+        yield Episode(key, where, aligned, row, None if id_column or table.num_rows == 1 else table.num_rows)
 
 
 def _row_key(episode_id: Any, number: int, rows: int, stem: str) -> str:

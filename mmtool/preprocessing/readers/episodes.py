@@ -101,9 +101,9 @@ def split_steps(
         except DataError as error:
             yield Broken(f"{file.where}, {name}", error, name)
             continue
-        first = {own: array[places[0]] for own, array in columns.items()}
-        own_streams = {own: array[places] for own, array in streams.items()}
-        yield Episode(name, f"{file.where}, {name}", with_returns(own_streams), {**single, **first}, count)
+        first = {column: array[places[0]] for column, array in columns.items()}
+        of_episode = {stream: array[places] for stream, array in streams.items()}
+        yield Episode(name, f"{file.where}, {name}", with_returns(of_episode), {**single, **first}, count)
 
 
 def _parts(
@@ -165,8 +165,8 @@ def _runs_of_ends(arrays: Arrays, steps: int, where: str, options: SourceOptions
     in_a_row = {name: int((of_name[1:] & of_name[:-1]).sum()) for name, of_name in marks.items()}
     for name, count in in_a_row.items():
         if count:
-            others = [other for other in known if not in_a_row[other] and marks[other].any()]
-            fix = f"--ends {','.join(others)}" if others else "correct it, or leave it out of the file"
+            marked = [other for other in known if not in_a_row[other] and marks[other].any()]
+            fix = f"--ends {','.join(marked)}" if marked else "correct it, or leave it out of the file"
             text = f"{name} of {where} marks ends at steps in a row: {count:,} episodes have one step; if that is not meant, {fix}"
             yield Note(f"runs of {name}", text)
 
@@ -204,19 +204,19 @@ def aligned_streams(arrays: Arrays, where: str, names: Sequence[str]) -> dict[st
 
     Raises DataError, naming what there is, where there is none, or they differ in length.
     """
-    found = {stream: arrays[name] for stream, name in stream_names(arrays).items()}
-    if not found:
+    aligned = {stream: arrays[name] for stream, name in stream_names(arrays).items()}
+    if not aligned:
         what = f"there are no observations, actions or rewards, only {', '.join(names) or 'nothing'}."
         fix = f"Name the arrays {', '.join(NAMES)}; HDF5 has them at its top, or in groups episode_0, traj_0 or data/demo_0 and so on."
         raise DataError(what, where=where, fix=fix)
-    lengths = {stream: len(array) if array.ndim else 0 for stream, array in found.items()}
-    others = {length for stream, length in lengths.items() if stream != OBSERVATIONS}
-    if others == {lengths.get(OBSERVATIONS, 0) - 1}:
-        found[OBSERVATIONS], lengths[OBSERVATIONS] = found[OBSERVATIONS][:-1], lengths[OBSERVATIONS] - 1
+    lengths = {stream: len(array) if array.ndim else 0 for stream, array in aligned.items()}
+    further_lengths = {length for stream, length in lengths.items() if stream != OBSERVATIONS}
+    if further_lengths == {lengths.get(OBSERVATIONS, 0) - 1}:
+        aligned[OBSERVATIONS], lengths[OBSERVATIONS] = aligned[OBSERVATIONS][:-1], lengths[OBSERVATIONS] - 1
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         listed = ", ".join(f"{stream} {length}" for stream, length in lengths.items())
         raise DataError(f"the numbers of steps differ, or are 0: {listed}.", where=where, fix="Save one value per step in each array.")
-    return {stream: _squeezed(array, stream) for stream, array in found.items()}
+    return {stream: _squeezed(array, stream) for stream, array in aligned.items()}
 
 
 def _squeezed(array: np.ndarray, stream: str) -> np.ndarray:

@@ -106,8 +106,8 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 def attributes(group: Any) -> dict[str, Any]:
     """Its scalar attributes, text as text."""
-    found = {name: group.attrs[name] for name in group.attrs}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items() if np.ndim(value) == 0}
+    values = {name: group.attrs[name] for name in group.attrs}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items() if np.ndim(value) == 0}
 
 
 def member(group: Any, name: str, where: str) -> Any:

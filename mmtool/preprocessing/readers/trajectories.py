@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.errors import DataError, UsageError
+from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.clips import cut
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays, row_entry
 from mmtool.preprocessing.readers.episode_files import read_episodes
@@ -23,8 +23,6 @@ def read_trajectories(file: RawFile, options: SourceOptions) -> Iterator[Entry |
     With `options.clip` an episode is cut from its start into clips `EPISODE-STEP`, and the rest at its end is left out; else it is
     one sample `EPISODE`.
     """
-    if options.clip is not None and options.clip < 1:
-        raise UsageError(f"a clip of {options.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
     for episode in read_episodes(file, options):
         if not isinstance(episode, Episode):
             yield episode

@@ -1,0 +1,109 @@
+"""Fields of config dataclasses as options: of the command line, and as keywords of functions.
+
+The docstring under a field is the help of its option (its first paragraph; what only a reader of the code needs may follow), its type and
+default are those of the option, and `Option` says what does not follow from these: `draws: Annotated[Count, Option(panel="Sampling")] = 1`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mmtool.common.bounds import check_range
+from mmtool.common.errors import UsageError
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field on the command line.
+
+    flag: instead of `--field-name`. metavar: what its value looks like. default: what the help shows instead of the default ("": nothing).
+    panel: of the help. alias: a further flag. type: of the option, where the field has another. read: makes the value of the field of that
+    of the option, wherever the type does not say how.
+    """
+
+    flag: str = ""
+    metavar: str | None = None
+    default: str | None = None
+    panel: str | None = None
+    alias: str = ""
+    type: Any = None
+    read: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of the dataclass `owner`, which is a config or lies in its field `group` (None: in none).
+
+    offered: declared with an `Option`.
+    """
+
+    name: str
+    default: Any
+    types: tuple[Any, ...]
+    option: Option
+    owner: type
+    group: str | None
+    offered: bool = field(default=True, compare=False)
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return self.option.flag.partition("/")[0] or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def key(self) -> str:
+        """A name that no other setting of the config has: of one in a group that of its option, else that of the field."""
+        return self.flag.removeprefix("--").replace("-", "_") if self.group else self.name
+
+    def type_for(self, value: Any) -> Any:
+        """Of the types a field may have (None apart) the one with the bounds of this value."""
+        return next((hint for hint in self.types if (get_origin(hint) is Mapping) == isinstance(value, Mapping)), self.types[0])
+
+
+def settings_of(owner: type, group: str | None = None) -> Iterator[Setting]:
+    """Every field of a dataclass in order, those of its nested dataclasses in their place; one without a default has MISSING."""
+    hints = get_type_hints(owner, include_extras=True)
+    for item in fields(owner):
+        hint = hints[item.name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from settings_of(hint, item.name)
+            continue
+        option = next((extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Option)), None)
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        yield Setting(item.name, default, tuple(_types(hint)), option or Option(), owner, group, option is not None)
+
+
+def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """A config from the keys of its settings, those of nested dataclasses beside the others.
+
+    Raises UsageError for a key that does not exist, and what the dataclasses raise.
+    """
+    known = {setting.key: setting for setting in settings_of(cls)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"there is no setting {key!r}.", fix=f"Settings: {', '.join(known)}.")
+    grouped: dict[str | None, dict[str, Any]] = {}
+    for key, value in values.items():
+        grouped.setdefault(known[key].group, {})[known[key].name] = value
+    owners = {setting.group: setting.owner for setting in known.values() if setting.group}
+    nested = {group: owners[group](**grouped[group]) for group in owners if group in grouped}
+    return cls(**grouped.get(None, {}), **nested)
+
+
+def check_bounds(config: Any) -> None:
+    """Raise UsageError for numbers of a config, and of dataclasses nested in it, that are out of the bounds in their types."""
+    for setting in settings_of(type(config)):
+        value = getattr(getattr(config, setting.group) if setting.group else config, setting.name)
+        check_range(setting.name, value, setting.type_for(value), setting.flag)
+
+
+def _types(hint: Any) -> Iterator[Any]:
+    """The members of a union, annotated or not, without None; bounds stay with their member."""
+    union = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(union) in (Union, UnionType):
+        yield from (member for member in get_args(union) if member is not NoneType)
+    else:
+        yield hint
