@@ -70,24 +70,29 @@ def survive(verb: str, project: Path, most: int | None = None) -> Survival:
     return result
 
 
-def make_project(folder: Path) -> Path:
-    """Tables of 24 entities, token sets, shards and runs."""
+def make_project(folder: Path, verbs: Sequence[str]) -> Path:
+    """Tables of 24 entities, token sets, shards, and runs for verbs that read such."""
     colours = ("red", "green", "blue")
     rows = [(f"case{i:02d}", colours[i % 3], i) for i in range(24)]
     (folder / "notes.csv").write_text("key,text,colour\n" + "".join(f"{key},a {c} thing on day {i},{c}\n" for key, c, i in rows))
     (folder / "values.csv").write_text("key,a,b\n" + "".join(f"{key},{i % 3 + i / 100},{i * i % 7}\n" for key, _, i in rows))
     half = ("--fractions", "0.5", "0.25", "0.25")
-    for command in (
+    commands = (
         ("tokenize", "text", "notes.csv", "--text-column", "text", "--label", "colour", "--fit", "-o", "text.tar", *half),
         ("tokenize", "table", "values.csv", "--fit", "--name", "lab", "-o", "lab.tar", *half),
         ("shard", "text.tar", "lab.tar", "-o", "shards", *half),
         ("pretrain", "shards", "-o", "run", *SMALL, "--steps", "2"),
         ("pretrain", "shards", "-o", "alone", "--method", "masked", *SMALL[2:], "--set", "modalities=lab", "--steps", "2"),
-    ):
+    )
+    for command in commands[: None if needs_runs(verbs) else 2]:
         code, said = _run(command, folder)
         if code:
             raise RuntimeError(f"{' '.join(command)}: {said}")
     return folder
+
+
+def needs_runs(verbs: Sequence[str]) -> bool:
+    return not set(verbs) <= {"tokenize", "shard"}
 
 
 def _undisturbed(verb: str, project: Path) -> tuple[dict[str, str], int]:
@@ -195,8 +200,21 @@ def _halve(descriptor: int) -> None:
         os.truncate(f"/proc/self/fd/{descriptor}", status.st_size // 2)
 
 
+def import_stages() -> None:
+    """Import what preparing data uses, once for all processes that are forked."""
+    import sentencepiece  # noqa: F401
+
+    import mmtool.cli.main
+    import mmtool.preprocessing.readers.tables
+    import mmtool.preprocessing.readers.text
+    import mmtool.preprocessing.shard
+    import mmtool.preprocessing.tokenize
+    import mmtool.tokenizers.table
+    import mmtool.tokenizers.text  # noqa: F401
+
+
 def import_all() -> None:
-    """Import what the verbs use, once for all processes that are forked; figures are not rendered, which takes seconds."""
+    """The same for the verbs that train and evaluate; figures are not rendered, which takes seconds."""
     from mmtool.adaptation import train  # noqa: F401
     from mmtool.comparison import grid  # noqa: F401
     from mmtool.evaluation.figures import curves, plots
@@ -214,10 +232,12 @@ def main(arguments: Sequence[str]) -> int:
     """Arguments: verbs, and `--most N` points of each; prints one JSON line of each verb. Gives the number of problems."""
     most = int(arguments[arguments.index("--most") + 1]) if "--most" in arguments else None
     verbs = [verb for verb in arguments if verb in VERBS] or list(VERBS)
-    import_all()
+    import_stages()
+    if needs_runs(verbs):
+        import_all()
     problems = 0
     with tempfile.TemporaryDirectory() as folder:
-        project = make_project(Path(folder))
+        project = make_project(Path(folder), verbs)
         for verb in verbs:
             result = survive(verb, project, most)
             problems += len(result.problems)
