@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.lock import one_writer
+from mmtool.common.lock import locked, one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.common.seal import read_json
@@ -91,7 +91,8 @@ def compare(
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
         settings, title = PretrainConfig(**{**vars(variants[name]), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
         if _finished(path, settings, print_of_data) and not force:
-            log(f"{title}: trained already")
+            with locked(path):  # which a process that died at its end may have left behind
+                log(f"{title}: trained already")
         else:
             trainings[title] = partial(pretrain, settings, data, path, force=force)
     train_all(trainings, jobs)
@@ -161,7 +162,8 @@ def _evaluate(
     }
     note = folder / "asked.json"
     if (report := _report_on(key, note, folder)) is not None:
-        log(f"seed {seed}: evaluated already")
+        with locked(folder):
+            log(f"seed {seed}: evaluated already")
         return report
     log(f"seed {seed}: evaluating {', '.join(runs)}")
     evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)

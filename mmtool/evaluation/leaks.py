@@ -74,19 +74,18 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
 
 def _renamed(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> np.ndarray:
     """The samples whose content a learner was trained on under other keys, where these are more than repeats in training explain."""
-    renamed = set[int]()
+    renamed = np.zeros(0, np.int64)
     for name, trained in learner.items.contents.items():
-        items = {(original_key(sample, name), content_of(sample.tokens[name])) for sample in test if name in sample.tokens}
-        same = {content for _, content in items} & set(trained.tolist())
-        rows = {row for row, sample in enumerate(test) if name in sample.tokens and content_of(sample.tokens[name]) in same}
-        rows -= set(leaked.tolist())
-        expected = len(items) * _share_of_repeats(trained)
-        if len({original_key(test[row], name) for row in rows}) > expected + DEVIATIONS * expected**0.5:
-            renamed |= rows
-        elif rows:
-            what = f"{len(rows):,} of {len(test):,} test samples have the content of {name} items that {learner.name} was trained on"
+        rows = np.array([row for row, sample in enumerate(test) if name in sample.tokens], np.int64)
+        sources = np.array([key_id(original_key(test[row], name)) for row in rows], np.uint64)
+        same = np.isin(np.array([content_of(test[row].tokens[name]) for row in rows], np.uint64), trained) & ~np.isin(rows, leaked)
+        expected = len(np.unique(sources)) * _share_of_repeats(trained)
+        if len(np.unique(sources[same])) > expected + DEVIATIONS * expected**0.5:
+            renamed = np.union1d(renamed, rows[same])
+        elif same.any():
+            what = f"{same.sum():,} of {len(test):,} test samples have the content of {name} items that {learner.name} was trained on"
             log(f"{what} under other keys, no more than repeats within training explain; they count as held out.")
-    return np.array(sorted(renamed), np.int64)
+    return renamed
 
 
 def _share_of_repeats(contents: np.ndarray) -> float:
@@ -96,11 +95,12 @@ def _share_of_repeats(contents: np.ndarray) -> float:
 
 
 def _say_same_keys(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> None:
-    keys = [{key_id(original_key(sample, name)) for name in sample.tokens} for sample in test]
-    same = [row for row in np.setdiff1d(np.arange(len(test)), leaked) if np.isin(list(keys[row]), learner.items.keys).any()]
-    if same:
+    pairs = [(row, key_id(original_key(sample, name))) for row, sample in enumerate(test) for name in sample.tokens]
+    rows, keys = np.array([row for row, _ in pairs], np.int64), np.array([key for _, key in pairs], np.uint64)
+    same = np.setdiff1d(rows[np.isin(keys, learner.items.keys)], leaked)
+    if len(same):
         what = f"{len(same):,} of {len(test):,} test samples have keys that {learner.name} was trained on, with other content"
-        log(f"{what} ({_examples(test, np.array(same))}); they count as held out.")
+        log(f"{what} ({_examples(test, same)}); they count as held out.")
 
 
 def _rows_by(test: Sequence[Sample], of: Callable[[Sample, str], Iterable[int]]) -> Rows:
