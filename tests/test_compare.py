@@ -13,7 +13,7 @@ from mmtool.common.output import OutputPath
 from mmtool.comparison import grid as stage
 from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
-from mmtool.metrics.seeds import mean_of_seeds, over_seeds, paired_differences
+from mmtool.metrics.seeds import gap_closed, mean_of_seeds, over_seeds, paired_differences
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
@@ -168,6 +168,29 @@ def test_runs_of_the_same_seed_are_compared_with_each_other() -> None:
     assert uneven[0]["low"] < -1 < uneven[0]["high"]  # -0.25 ± 12.7 standard errors: not cut at 0 or 1
 
 
+def test_the_share_of_the_gap_to_the_oracle_that_a_run_closes() -> None:
+    def rows(run: str, metric: str, values: tuple[float, ...], seen: bool = False):
+        common = {"run": run, "metric": metric, "given": ["a"], "target": "b", "seen": seen, "n": 9}
+        return [{**common, "seed": seed, "value": value} for seed, value in enumerate(values)]
+
+    results = rows("commutative", "accuracy", (0.1, 0.2)) + rows("oracle", "accuracy", (0.9, 0.8), seen=True)
+    results += rows("ours", "accuracy", (0.5, 0.8)) + rows("nearest neighbour", "accuracy", (0.9,))
+    results += (
+        rows("commutative", "perplexity", (16.0, 16.0)) + rows("oracle", "perplexity", (4.0, 4.0)) + rows("ours", "perplexity", (8.0, 8.0))
+    )
+    results += rows("commutative", "r2", (0.3,)) + rows("oracle", "r2", (0.2,)) + rows("ours", "r2", (0.4,))
+    closed = {(row["run"], row["metric"]): row for row in gap_closed(results, "commutative", "oracle")}
+    accuracy = closed["ours", "accuracy, share of the gap closed"]
+    assert accuracy["value"] == pytest.approx((0.65 - 0.15) / (0.85 - 0.15)) and accuracy["seeds"] == 2
+    assert accuracy["low"] < 0.5 and accuracy["high"] > 1  # seed 0 closes a half, seed 1 all of it
+    perplexity = closed["ours", "perplexity, share of the gap closed"]
+    assert (perplexity["value"], perplexity["low"], perplexity["high"]) == pytest.approx((0.5, 0.5, 0.5))  # of logarithms
+    assert not any(metric.startswith("r2") for _, metric in closed)  # the oracle is behind: there is no gap
+    assert not any(run in ("commutative", "oracle") for run, _ in closed)
+    alone = gap_closed([row for row in results if row["seed"] == 0], "commutative", "oracle")
+    assert alone[0]["value"] == pytest.approx(0.5) and alone[0]["low"] != alone[0]["low"]  # NaN: no interval from one seed
+
+
 def test_variants_and_seeds_are_read() -> None:
     assert read_variant("half:loretta:transitive_share=0.5,shape.depth=2,learning_rate=0.01") == (
         "half", "loretta", ["method.transitive_share=0.5", "shape.depth=2", "learning_rate=0.01"],
@@ -179,3 +202,31 @@ def test_variants_and_seeds_are_read() -> None:
             read_variant(wrong)
     with pytest.raises(UsageError, match="--seeds"):
         read_seeds("one")
+
+
+@pytest.mark.thorough
+def test_an_oracle_that_saw_the_pair_stands_beside_all_others(tmp_path: Path) -> None:
+    shards, oracle = make_shards(tmp_path / "shards"), make_shards(tmp_path / "oracle", ("ab", "bc", "ac"))
+    config = EvaluationConfig(label="class", contact_samples=0, limit=12)
+    done = compare(variants("commutative", "loretta"), [0, 1], shards, tmp_path / "out", config, oracle=oracle)
+    of_pair = [row for row in done.rows if (row["given"], row["target"], row["metric"]) == (["a"], "c", "perplexity")]
+    assert {row["run"]: row["seen"] for row in of_pair} == {"commutative": False, "loretta": False, "oracle": True}
+    record = json.loads((tmp_path / "out/runs/oracle/seed-1/config.json").read_text())
+    assert record["config"]["method"] == "commutative" and record["config"]["seed"] == 1
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| direction | commutative | loretta | oracle |" in text and "## loretta against the others" in text
+    assert text.count("| **a → c** |") == text.count("| a → c |") + text.count("| **a → c** |") > 0  # one line, as never seen
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {row["run"] for row in report["gap_closed"]} <= {"loretta"} and report["meta"]["oracle"]["data"] == str(oracle)
+    again = compare(variants("commutative", "loretta"), [0, 1], shards, tmp_path / "out", config, oracle=oracle)
+    assert again.results == done.results
+
+
+def test_shards_that_are_no_oracle_are_refused(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards")
+    config = EvaluationConfig(label="class", contact_samples=0, limit=12)
+    with pytest.raises(UsageError, match="every pair of modalities that occurs together"):
+        compare(variants("commutative"), [0], shards, tmp_path / "out", config, oracle=shards)
+    with pytest.raises(UsageError, match="no column 'commutative'"):
+        compare(variants("loretta"), [0], shards, tmp_path / "out", config, oracle=make_shards(tmp_path / "oracle", ("ab", "bc", "ac")))
+    assert not (tmp_path / "out").exists()

@@ -132,3 +132,21 @@ def test_recorded_steps_draw_what_others_draw(guidance: float, monkeypatch: pyte
     codes, log_likelihood = drawn()
     assert recorded[0] == codes and len(set(map(len, codes))) > 20
     np.testing.assert_allclose(recorded[1], log_likelihood, rtol=1e-4)
+
+
+def test_recordings_share_their_memory() -> None:
+    """Each with memory of its own, the recordings of a long training would fill the card."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    total = torch.zeros(1, device="cuda")
+
+    def step() -> None:
+        total.add_(torch.rand(4_000_000, generator=generator, device="cuda").mean())
+
+    reserved = []
+    for _ in range(12):
+        repeated = Repeated(step, generator)
+        for _ in range(3):
+            repeated()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] == reserved[2]
+    assert 0.45 * 36 < float(total) < 0.55 * 36

@@ -19,7 +19,7 @@ from mmtool.artefacts import describe, lint
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.seal import write_sealed
 from mmtool.comparison.grid import compare
-from mmtool.data.identity import TrainingItems, identities, identity
+from mmtool.data.identity import TrainingItems, content_field, content_of, identities, identity
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.evaluation.config import EvaluationConfig
@@ -205,19 +205,28 @@ def test_a_trained_file_that_was_renamed_is_refused(world: World, tmp_path: Path
 def write_held_out(world: World, folder: Path, leaked: str) -> Path:
     """The test split of the world, and one of its training samples under another name."""
     train, test = (open_token_set(world.shards[0] / split) for split in ("train", "test"))
-    copy = replace(next(each for each in train if each.key == leaked), key="renamed", metadata={})
+    copy = replace(next(each for each in train if each.key == leaked), key="renamed")
     write_split(folder, test.modalities, test.tokenizers, [*list(test)[:3], copy], test.protocol, split="test")
     return folder
 
 
+def noted(samples: list[Sample]) -> list[Sample]:
+    """The same with the contents that tokenizing would note, one for each class."""
+    return [
+        replace(each, metadata={**each.metadata, **{content_field(name): content_of(str(each.labels)) for name in each.tokens}})
+        for each in samples
+    ]
+
+
 def test_content_that_repeats_within_training_is_no_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_shards(tmp_path / "shards")  # of four sorts of items
+    items = noted([sample(f"{i}", i % CLASSES, "abc", "train") for i in range(40)])  # of four sorts
+    write_split(tmp_path / "shards/train", [modality(name) for name in "abc"], dict.fromkeys("abc", TOKENIZER), items, split="train")
     pretrain(settings(steps=2, checkpoint_every=0), tmp_path / "shards", tmp_path / "run")
     write_split(
         tmp_path / "test",
         [modality(name) for name in "abc"],
         dict.fromkeys("abc", TOKENIZER),
-        [sample(f"t-{i}", i % CLASSES, "ab", "test") for i in range(20)],
+        noted([sample(f"t-{i}", i % CLASSES, "ab", "test") for i in range(20)]),
         split="test",
     )
     assert evaluated(tmp_path / "run", tmp_path / "test", tmp_path / "report", train=tmp_path / "shards/train").rows
@@ -225,9 +234,10 @@ def test_content_that_repeats_within_training_is_no_leak(tmp_path: Path, capsys:
 
 
 def test_items_that_two_trainings_saw_are_no_repeats() -> None:
-    items = [Sample(key, {"a": np.arange(size)}) for key, size in (("x", 3), ("y", 4), ("z", 4))]
+    items = [Sample(key, {"a": np.arange(3)}, metadata={content_field("a"): text}) for key, text in (("x", "aa"), ("y", "bb"), ("z", "bb"))]
     first, second = TrainingItems.of(items[:2]), TrainingItems.of(items)
     assert ((first | second).contents["a"] == second.contents["a"]).all() and len(second.contents["a"]) == 3
+    assert list(second.contents["a"]) == [0xAA, 0xBB, 0xBB]
     assert ((first | second).keys == second.keys).all()
 
 
@@ -241,6 +251,12 @@ def test_other_data_under_the_same_keys_is_no_leak(world: World, tmp_path: Path,
     assert f"{same} of {len(world.keys(1, 'test'))} test samples have keys that the run cm3 was trained on, with other content" in (
         capsys.readouterr().err
     )
+
+
+def test_the_content_of_a_raw_value_is_all_of_it() -> None:
+    values = ["a", "b", np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.ones(3), {"x": np.zeros(3)}, {"y": np.zeros(3)}]
+    assert len({content_of(value) for value in values}) == len(values)
+    assert content_of({"x": "a", "y": np.ones(2)}) == content_of({"y": np.ones(2), "x": "a"})
 
 
 def test_an_item_is_its_key_and_its_content() -> None:

@@ -76,6 +76,14 @@ def compare(
     split: Annotated[
         Literal["test", "validation"] | None, typer.Option(help="Held-out split to evaluate on.", show_default="test, else validation")
     ] = None,
+    oracle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARDS",
+            help="Shards of the same tokens in which what never meets here does: `commutative`, trained on them, is the column `oracle`.",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
     raw: Raw = None,
     reading: Annotated[dict[str, Any], OptionsOf(SourceOptions, "key_column")],
     encoders: EncoderSources = None,
@@ -94,7 +102,7 @@ def compare(
     samples loses modalities.
     """
     if encoders:
-        refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", *OF_RUNS)
+        refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", "--oracle", *OF_RUNS)
         labels = {"label": evaluation.label, "survival": evaluation.survival}
         options = {**of_adapters, **labels, "steps": options["steps"], "minutes": options["minutes"]}
         wanted_adapters = _adapters(methods, variants, config, settings, options)
@@ -119,7 +127,7 @@ def compare(
     with quieted(quiet):
         tables = raw_tables(raw, data, reading["key_column"])
         done = train_and_evaluate(
-            wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, jobs=jobs, force=force,
+            wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, oracle=oracle, jobs=jobs, force=force,
         )  # fmt: skip
     sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)

@@ -3,13 +3,14 @@
 OUT/comparison.json          format, data: what this directory is
 OUT/runs/NAME/seed-S/        runs (see training/run.py); a finished one is kept and used again, an interrupted one continues
 OUT/seeds/S/                 the report on all runs of one seed, with its contact sheet
-OUT/report.json              {"format", "meta", "rows": averaged, "results": of every seed, "differences": of the last column from others}
+OUT/report.json              {"format", "meta", "rows": averaged, "results": of every seed, "differences": of the last column from others,
+                     "gap_closed": between the commutative column and the oracle}
 OUT/report.md, *.png; contact_sheet.png, texts.tsv and audio/ (of the first seed)
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from mmtool.common.log import log
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.common.seal import read_json
 from mmtool.common.storage import atomic_directory, sha256_bytes, write_bytes, write_json
+from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import held_out_path
 from mmtool.data.labels import choose_label, is_number
-from mmtool.data.shards import open_token_set
+from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS, TEXTS
@@ -39,13 +41,14 @@ from mmtool.evaluation.tasks.reconstruction import SHEETS
 from mmtool.imputation.chain import check_chained
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Reconstructing, Retrieving
-from mmtool.metrics.seeds import over_seeds, paired_differences
+from mmtool.metrics.seeds import gap_closed, over_seeds, paired_differences
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
 from mmtool.training.side_by_side import train_all
 
 COMPARISON, COMPARISON_FORMAT = "comparison.json", "mmtool-comparison/1"
+BASELINE, ORACLE = "commutative", "oracle"  # columns: what an oracle's method is, and what it is called
 INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
 
 
@@ -69,6 +72,7 @@ def compare(
     *,
     split: str | None = None,
     raw: RawTables | None = None,
+    oracle: Path | None = None,
     jobs: int = 1,
     force: bool = False,
 ) -> Comparison:
@@ -76,33 +80,50 @@ def compare(
 
     The same call continues an interrupted comparison and adds new variants and seeds to a finished one. Raises UsageError where a run
     that is there was begun with other settings, or where `output` is something else. config: of the evaluation. split: the held-out one
-    (None: test, or validation where there is no test). raw: tables before tokenizing (see `evaluate`). jobs: trainings side by side (see
-    `train_all`).
+    (None: test, or validation where there is no test). raw: tables before tokenizing (see `evaluate`). oracle: shards of the same tokens in
+    which modalities that never meet in `data` do: the variant `commutative`, trained on these, is the column `oracle`, and the report
+    says how much of the gap between the two every other variant closes. jobs: trainings side by side (see `train_all`).
     """
     config = replace(config, tasks=tuple(config.tasks) or (USUAL,))
     _check(variants, seeds, config)
     train = open_token_set(Path(data), split="train")
     config.params.check(train.tokenizers)
-    print_of_data = train.fingerprint
     held_out = _held_out(Path(data), split, config, variants)
-    begin_or_continue(OutputPath(output, force, [data]), COMPARISON, {"format": COMPARISON_FORMAT, "data": print_of_data})
-    runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in variants}
-    trainings = {}
+    columns = {name: (training, Path(data)) for name, training in variants.items()}
+    if oracle:
+        _check_oracle(variants, train, Path(oracle), held_out, config)
+        columns[ORACLE] = variants[BASELINE], Path(oracle)
+    begin_or_continue(
+        OutputPath(output, force, list({source for _, source in columns.values()})),
+        COMPARISON,
+        {"format": COMPARISON_FORMAT, "data": train.fingerprint},
+    )
+    runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in columns}
+    train_all(_trainings(columns, runs, force), jobs)
+    reports = {seed: _evaluate({name: runs[name, seed] for name in columns}, seed, held_out, output, config, raw) for seed in seeds}
+    results = [row for seed in seeds for row in reports[seed]["rows"]]
+    rows, first = over_seeds(results), reports[seeds[0]]["meta"]
+    named = [{"name": run["name"], "method": run["method"], "seeds": list(seeds)} for run in first["runs"]]
+    known = {"oracle": {"name": ORACLE, "baseline": BASELINE, "data": str(oracle)}} if oracle else {}
+    _write(output, rows, results, {**first, "runs": named, "intervals": INTERVALS, **known}, seeds[0])
+    return Comparison(output, rows, results, list(runs.values()))
+
+
+def _trainings(
+    columns: Mapping[str, tuple[PretrainConfig, Path]], runs: Mapping[tuple[str, int], Path], force: bool
+) -> dict[str, Callable[[], object]]:
+    """What is to be trained (column -> settings and data), by a title; what was trained to the end already is left out."""
+    prints = {source: open_token_set(source, split="train").fingerprint for _, source in columns.values()}
+    trainings: dict[str, Callable[[], object]] = {}
     for place, ((name, seed), path) in enumerate(runs.items(), 1):
-        settings, title = PretrainConfig(**{**vars(variants[name]), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
-        if _finished(path, settings, print_of_data) and not force:
+        training, source = columns[name]
+        settings, title = PretrainConfig(**{**vars(training), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
+        if _finished(path, settings, prints[source]) and not force:
             with locked(path):  # which a process that died at its end may have left behind
                 log(f"{title}: trained already")
         else:
-            trainings[title] = partial(pretrain, settings, data, path, force=force)
-    train_all(trainings, jobs)
-    reports = {seed: _evaluate({name: runs[name, seed] for name in variants}, seed, held_out, output, config, raw) for seed in seeds}
-    results = [row for seed in seeds for row in reports[seed]["rows"]]
-    rows = over_seeds(results)
-    first = reports[seeds[0]]["meta"]
-    named = [{"name": run["name"], "method": run["method"], "seeds": list(seeds)} for run in first["runs"]]
-    _write(output, rows, results, {**first, "runs": named, "intervals": INTERVALS}, seeds[0])
-    return Comparison(output, rows, results, list(runs.values()))
+            trainings[title] = partial(pretrain, settings, source, path, force=force)
+    return trainings
 
 
 def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], config: EvaluationConfig) -> None:
@@ -119,6 +140,22 @@ def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], config:
             raise UsageError(f"{name!r} cannot be the name of a column.", where="--variant", fix="Use letters, digits, '-' and '_'.")
     retrieves = {name: issubclass(METHODS[training.method], Retrieving) for name, training in variants.items()}
     check_chained(config.impute.chain, retrieves, config.tasks)
+
+
+def _check_oracle(variants: Mapping[str, PretrainConfig], train: TokenSet, oracle: Path, held_out: Path, config: EvaluationConfig) -> None:
+    """Raise UsageError for shards that are no oracle of these: nothing more meets in them, or held-out samples were trained on."""
+    if BASELINE not in variants:
+        what = f"there is no column {BASELINE!r} for the oracle to be compared with."
+        raise UsageError(what, where="--oracle", fix=f"Add {BASELINE} to --methods.")
+    if ORACLE in variants:
+        raise UsageError(f"a column is named {ORACLE!r}.", where="--variant", fix="Name it differently, or leave --oracle out.")
+    tokens = open_token_set(oracle, split="train")
+    seen, known = (CoOccurrence.of(side.present(i) for i in range(len(side))) for side in (tokens, train))
+    if not set(seen.edges) - set(known.edges):
+        what = "every pair of modalities that occurs together in the oracle's shards does so in the others."
+        raise UsageError(what, where=oracle, fix="Shard the same tokens again with the missing --pair as well.")
+    samples = draw_test(open_sides(held_out, _train_of(held_out))[0], config.limit, config.seed)
+    refuse_leaks(samples, [reference_of(tokens, samples, "the oracle", OF_RUN)], held_out)
 
 
 def _held_out(data: Path, split: str | None, config: EvaluationConfig, variants: Mapping[str, PretrainConfig]) -> Path:
@@ -197,4 +234,6 @@ def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[
                 shutil.copytree(report / player, folder, dirs_exist_ok=True)
         else:
             shutil.rmtree(output / player, ignore_errors=True)
-    write_report(output, list(rows), meta, results=list(results), differences=paired_differences(results, meta["runs"][-1]["name"]))
+    ours = [run["name"] for run in meta["runs"] if run["name"] != ORACLE][-1]
+    gaps = gap_closed(results, BASELINE, ORACLE)
+    write_report(output, list(rows), meta, results=list(results), differences=paired_differences(results, ours), gap_closed=gaps)

@@ -2,13 +2,15 @@
 
 An item is the data of one modality of one source. Its identity is 8 bytes of sha256 over the source's key and the item's tokens: the same
 raw item under the same tokenizer has the same tokens. Files are renamed, however, and other data has the same file names: contents alone,
-and keys alone, are kept besides. A file of training items is one `.safetensors` file: sorted uint64 identities by modality under its name,
-contents under `.content.NAME` (repeated as often as items of different sources have them), and keys under `.keys`.
+and keys alone, are kept besides. A content is that of the raw value, which tokenizing notes in the sample: coarse tokens are alike too often.
+
+A file of training items is one `.safetensors` file: sorted uint64 identities by modality under its name, contents under `.content.NAME`
+(repeated as often as items of different sources have them), and keys under `.keys`.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from mmtool.data.shards import TokenSet
 
 SOURCES, VARIANT_OF = "sources", "variant_of"  # metadata: modality -> key of the item, where samples were aligned; key of the original
 PARTIAL = ".partial"  # of the name of an empty tensor: not everything is known
+CONTENT_OF = "content"
 CONTENT, KEYS = ".content.", ".keys"  # no modality has a name that begins with a dot
 EMPTY = np.zeros(0, np.uint64)
 
@@ -34,9 +37,32 @@ def identity(key: str, tokens: np.ndarray) -> int:
     return int.from_bytes(hashlib.sha256(key.encode() + b"\0" + content.tobytes()).digest()[:8], "little")
 
 
-def content_of(tokens: np.ndarray) -> int:
-    """Of an item, whatever its key."""
-    return identity("", tokens)
+def content_field(name: str) -> str:
+    """The metadata field that holds, in hexadecimal, the content of a sample's raw value of modality `name`."""
+    return f"{CONTENT_OF}.{name}"
+
+
+def content_of(value: Any) -> str:
+    """Of a raw value (an array, a text, or a mapping of such): 8 bytes of sha256, in hexadecimal."""
+    return sha256_bytes(b"".join(_parts(value)))[:16]
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            yield f"{name}\0".encode()
+            yield from _parts(value[name])
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype} {value.shape}\0".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    else:
+        yield repr(value).encode(errors="backslashreplace")
+
+
+def noted_content(sample: Sample, name: str) -> int | None:
+    """What tokenizing noted of a sample's content; None where an earlier version made it, and of augmented variants."""
+    noted = sample.metadata.get(content_field(name))
+    return None if noted is None else int(noted, 16)
 
 
 def key_id(key: str) -> int:
@@ -87,14 +113,17 @@ class TrainingItems:
         """Every item of the samples."""
         by_modality: dict[str, set[int]] = defaultdict(set)
         contents: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        keys: set[int] = set()
         for sample in samples:
-            for name, tokens in sample.tokens.items():
+            for name in sample.tokens:
+                keys.add(key_id(original_key(sample, name)))
                 by_modality[name] |= identities(sample, name)
-                contents[name].add((original_key(sample, name), content_of(tokens)))
+                if (content := noted_content(sample, name)) is not None:
+                    contents[name].add((original_key(sample, name), content))
         return cls(
             {name: _sorted(values) for name, values in sorted(by_modality.items())},
             contents={name: _sorted([content for _, content in pairs]) for name, pairs in sorted(contents.items())},
-            keys=_sorted({key_id(key) for pairs in contents.values() for key, _ in pairs}),
+            keys=_sorted(keys),
         )
 
     @classmethod

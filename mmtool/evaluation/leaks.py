@@ -1,6 +1,6 @@
 """Whether held-out samples really are: nothing that is evaluated, or that evaluates, may have been trained on an item of theirs.
 
-A file that was renamed is the same item still. Contents repeat in honest data as well, though: captions do, and coarse tokens. How often
+A file that was renamed is the same item still. Contents repeat in honest data as well, though: captions do, and coarse tables. How often
 they do is seen among the training items themselves, so test items whose content was trained on under other keys are leaks where there are
 more of them than such repeats explain. Other content under a key that was trained on is told, and counts as held out: names repeat, too.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
-from mmtool.data.identity import TrainingItems, content_of, identities, key_id, original_key, source_keys
+from mmtool.data.identity import TrainingItems, identities, key_id, noted_content, original_key, source_keys
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.tokenizers.base import read_fitted_on
@@ -76,9 +76,11 @@ def _renamed(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> np
     """The samples whose content a learner was trained on under other keys, where these are more than repeats in training explain."""
     renamed = np.zeros(0, np.int64)
     for name, trained in learner.items.contents.items():
-        rows = np.array([row for row, sample in enumerate(test) if name in sample.tokens], np.int64)
+        noted = {row: noted_content(sample, name) for row, sample in enumerate(test) if name in sample.tokens}
+        held = {row: content for row, content in noted.items() if content is not None}
+        rows = np.array(list(held), np.int64)
         sources = np.array([key_id(original_key(test[row], name)) for row in rows], np.uint64)
-        same = np.isin(np.array([content_of(test[row].tokens[name]) for row in rows], np.uint64), trained) & ~np.isin(rows, leaked)
+        same = np.isin(np.array(list(held.values()), np.uint64), trained) & ~np.isin(rows, leaked)
         expected = len(np.unique(sources)) * _share_of_repeats(trained)
         if len(np.unique(sources[same])) > expected + DEVIATIONS * expected**0.5:
             renamed = np.union1d(renamed, rows[same])

@@ -23,11 +23,13 @@ from mmtool.imputation.chain import NUM_LINKS, chained
 
 def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
     """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
-    report.json holds; `differences` of the last run from the others (see `paired_differences`) are shown as well."""
-    parts = _introduction(meta)
+    report.json holds; `differences` of the last run from the others (see `paired_differences`) and the `gap_closed` to the oracle are
+    shown as well."""
+    parts, shown = _introduction(meta), seen_by_all(rows)
     for task in meta["tasks"]:
-        parts += open_task(task).section(folder, rows, meta)
-    parts += _differences(more.get("differences", ()), meta)
+        parts += open_task(task).section(folder, shown, meta)
+    parts += _gap_closed(more.get("gap_closed", ()), meta)
+    parts += _differences(seen_by_all(more.get("differences", ())), meta)
     if (folder / CONTACT_SHEET).exists():
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
         parts += ["Texts are in `texts.tsv`, recordings in `audio/` and `video/`, where there are any."]
@@ -40,11 +42,30 @@ def write_document(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], p
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 
+def seen_by_all(rows: Sequence[Row]) -> list[Row]:
+    """The rows with a direction as seen where all runs saw it: what some never saw together is one line of a table, not two."""
+    unseen = {(tuple(row["given"]), row["target"]) for row in rows if not row["seen"]}
+    return [{**row, "seen": (tuple(row["given"]), row["target"]) not in unseen} for row in rows]
+
+
+def _gap_closed(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """How much of the way from the baseline to the oracle each run goes; nothing where there is no oracle."""
+    if not rows:
+        return []
+    oracle = meta["oracle"]
+    how = f"*{oracle['name']}*: {oracle['baseline']}, trained where these modalities do occur together ({oracle['data']}). A column holds "
+    parts = ["## Share of the gap closed", how + f"(method - {oracle['baseline']}) / ({oracle['name']} - {oracle['baseline']})."]
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, rows, meta)]
+    return parts
+
+
 def _differences(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """A table for each metric; nothing where there are no rows."""
     if not rows:
         return []
-    name = meta["runs"][-1]["name"]
+    oracle = meta.get("oracle", {}).get("name")
+    name = [run["name"] for run in meta["runs"] if run["name"] != oracle][-1]
     how = f"A column holds the value of {name} minus that of its method, of perplexities their ratio, averaged over runs of the same seed."
     parts = [f"## {name} against the others", how]
     for metric in dict.fromkeys(row["metric"] for row in rows):

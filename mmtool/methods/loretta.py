@@ -41,6 +41,8 @@ class LoReTTaOptions(CommutativeOptions):
     """warmup: share of training spent on real pairs only, until the links work.
     transitive_share: share of the later steps that are transitive.
     all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
+    distillation: share of transitive documents of one pseudo modality that predict it from the real one: a chain through the real link,
+        distilled into the direct direction. All others predict the real one from the pseudo one, as the authors do.
     pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
     temperature, top_k, guidance: how pseudo modalities are drawn (top_k 0: all codes).
     draws: of so many, the one is taken given which the modality it was drawn from is most probable (consistency; 1: any).
@@ -49,6 +51,7 @@ class LoReTTaOptions(CommutativeOptions):
     warmup: Share = 0.4
     transitive_share: Share = 0.25
     all_share: Share = 0.25
+    distillation: Share = 0.0
     pseudo_loss: bool = False
     temperature: NotNegative = 0.7
     top_k: Natural = 0
@@ -168,10 +171,13 @@ class LoReTTa(Commutative):
         self._cache.clear()
 
     def transitive_document(self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator) -> Document:
-        """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones."""
+        """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones. By distillation
+        [real, pseudo target]."""
         joined = Sample(sample.key, {**pseudo, **sample.tokens})
         real = list(sample.tokens)
         names = [*route.pseudo, route.target]
+        if self.options.distillation and len(route.pseudo) == 1 and random.random() < self.options.distillation:
+            return self.segments(joined, [route.target, *route.pseudo], route.pseudo)
         if random.random() < self.options.all_share:
             names = sorted(joined.tokens)
             random.shuffle(names)

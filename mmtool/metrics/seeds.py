@@ -14,7 +14,9 @@ from scipy.stats import t
 
 from mmtool.metrics.units import is_share
 
-RATIO, DIFFERENCE = "{}, ratio", "{}, difference"
+RATIO, DIFFERENCE, CLOSED = "{}, ratio", "{}, difference", "{}, share of the gap closed"
+
+GAPS = {"accuracy": 1, "perplexity": -1, "r2": 1, "spearman": 1}  # metrics of which a share of a gap is known; -1: lower is better
 
 
 def over_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -44,6 +46,44 @@ def paired_differences(results: Sequence[Mapping[str, Any]], name: str) -> list[
         row = {**theirs[seeds[0]], "metric": named, "seed": None, "seeds": len(seeds), "n": min(ours[seeds[0]]["n"], theirs[seeds[0]]["n"])}
         rows.append({**row, "value": mean, "low": low, "high": high})
     return rows
+
+
+def gap_closed(results: Sequence[Mapping[str, Any]], baseline: str, oracle: str) -> list[dict[str, Any]]:
+    """(run - baseline) / (oracle - baseline) of every other run, in directions that the baseline never saw together: of accuracies and R2
+    as they are, of perplexities as logarithms. Seeds are averaged first, the interval is the jackknife's over seeds (from one seed
+    there is none: NaN). Where the oracle is no better than the baseline there is no gap to close, and no row."""
+    values: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    for row in results:
+        if row["seed"] is not None and row.get("at") is None:
+            values[row["run"], tuple(row["given"]), row["target"], row["metric"]][row["seed"]] = row
+    rows = []
+    for (run, *direction, metric), ours in values.items():
+        below, above = (values.get((name, *direction, metric), {}) for name in (baseline, oracle))
+        seeds = sorted(set(ours) & set(below) & set(above))
+        if run in (baseline, oracle) or not seeds or below[seeds[0]]["seen"] or metric not in GAPS:
+            continue
+        scale = np.log if metric == "perplexity" else np.asarray
+        table = np.array([[scale(row[seed]["value"]) for row in (ours, below, above)] for seed in seeds], float)
+        if (table.mean(0)[2] - table.mean(0)[1]) * GAPS[metric] > 0:
+            share, low, high = _jackknife(table)
+            named = {**ours[seeds[0]], "metric": CLOSED.format(metric), "seed": None, "seeds": len(seeds), "seen": False}
+            rows.append({**named, "value": share, "low": low, "high": high})
+    return rows
+
+
+def _jackknife(table: np.ndarray) -> tuple[float, float, float]:
+    """Share of the gap closed of (seeds, 3) values of the run, the baseline and the oracle, with its 95 % interval."""
+
+    def closed(rows: np.ndarray) -> float:
+        ours, below, above = rows.mean(0).tolist()
+        return (ours - below) / (above - below) if above != below else math.nan
+
+    share, count = closed(table), len(table)
+    if count == 1:
+        return share, math.nan, math.nan
+    left_out = np.array([closed(np.delete(table, seed, 0)) for seed in range(count)])
+    half = float(t.ppf(0.975, count - 1) * math.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum()))
+    return share, share - half, share + half
 
 
 def _averaged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

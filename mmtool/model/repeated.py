@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -26,21 +27,36 @@ class Repeated:
 
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """By hand, since `torch.cuda.graph` first collects garbage and empties the allocator, which takes longer than the recording."""
-        graph, stream, current = torch.cuda.CUDAGraph(), _recording_stream(self._generator.device), torch.cuda.current_stream()
+        graph, recorder, current = torch.cuda.CUDAGraph(), _recorder(self._generator.device), torch.cuda.current_stream()
         graph.register_generator_state(self._generator)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            graph.capture_begin(capture_error_mode="thread_local")
+        recorder.stream.wait_stream(current)
+        with torch.cuda.stream(recorder.stream):
+            graph.capture_begin(recorder.memory, capture_error_mode="thread_local")
             self._step()
             graph.capture_end()
-        current.wait_stream(stream)
+        current.wait_stream(recorder.stream)
+        recorder.last = graph
         return graph
 
 
+class _Recorder:
+    """What all recordings on a device share: a stream, each of which has a workspace of its own for matrix products, and the memory of
+    intermediate results, which none needs between two replays. With memory of their own, recordings would pile up until there is none
+    left: the allocator does not give back that of old ones while a new one is made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.last: torch.cuda.CUDAGraph | None = None  # kept, so that its memory is
+
+    @property
+    def memory(self) -> Any:
+        """The pool of the last recording; None before the first."""
+        return self.last.pool() if self.last else None
+
+
 @lru_cache
-def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    """The same for all recordings: each stream has a workspace of its own for matrix products."""
-    return torch.cuda.Stream(device)
+def _recorder(device: torch.device) -> _Recorder:
+    return _Recorder(device)
 
 
 @contextmanager
