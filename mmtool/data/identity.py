@@ -2,7 +2,7 @@
 
 An item is the data of one modality of one source. Its identity is 8 bytes of sha256 over the source's key and the item's tokens: the same
 raw item under the same tokenizer has the same tokens. Files are renamed, however, and other data has the same file names: contents alone,
-and keys alone, are kept besides. A content is that of the raw value, noted in the sample when it is tokenized: coarse tokens are alike too often.
+and keys alone, are kept besides. A content is that of the raw value, noted when it is tokenized: coarse tokens are alike too often.
 
 A file of training items is one `.safetensors` file: sorted uint64 identities by modality under its name, contents under `.content.NAME`
 (repeated as often as items of different sources have them), and keys under `.keys`.
