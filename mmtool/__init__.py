@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmtool.common.errors import DataError, MmtoolError, UsageError
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = [
     "Adapter",
     "DataError",

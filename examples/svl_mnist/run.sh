@@ -55,9 +55,10 @@ case $link in
     text) pairs='--pair image,text --pair speech,text' ;;
     *) usage ;;
 esac
-codec=''
+codec='' augment=9 dealt='' learned=''
 if [ -n "$smoke" ]; then
-    preset=tiny steps=40 minutes='' codec='--set steps=60' limit=100 methods=commutative,loretta
+    preset=tiny steps=20 minutes='' limit=60 methods=commutative,loretta compile='--set compile=off'
+    codec='--set steps=40' augment=1 dealt='--pairs-per-class 200 --aligned-per-class 20' learned='--train-limit 300'
 fi
 
 budget="--steps $steps"
@@ -69,14 +70,14 @@ tokens=$out/tokens shards=$out/shards-$link fractions='' group='' more=''
 [ -z "$apart" ] || { fractions='--fractions 0.7 0.15 0.15'; group='--group-column speaker'; }
 make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \
     --codebook 64 $codec $fractions --seed "$data_seed" -o "$tokens/image.tar"
-make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech --augment 9 --codebook 64 \
+make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech --augment "$augment" --codebook 64 \
     --label-pattern '^(?P<digit>[0-9])_(?P<speaker>[a-z]+)_' $codec $group $fractions --seed "$data_seed" -o "$tokens/speech.tar"
 make "$tokens/text.tar" mmtool tokenize text "$data/clinc150/train.tsv" "$data/clinc150/val.tsv" --fit --columns digit,domain,intent,text \
     --key-column none --text-column text --label digit --vocabulary-size 1024 $fractions --seed "$data_seed" -o "$tokens/text.tar"
-make "$shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit $pairs $fractions --seed "$data_seed" -o "$shards"
+make "$shards" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit $pairs $dealt $fractions --seed "$data_seed" -o "$shards"
 if [ -n "$oracle" ]; then
     make "$shards-oracle" mmtool shard "$tokens/image.tar" "$tokens/speech.tar" "$tokens/text.tar" --align digit \
-        --pair image,speech --pair image,text --pair speech,text $fractions --seed "$data_seed" -o "$shards-oracle"
+        --pair image,speech --pair image,text --pair speech,text $dealt $fractions --seed "$data_seed" -o "$shards-oracle"
     more="--oracle $shards-oracle"
 fi
 
@@ -92,4 +93,4 @@ fi
 case ,$methods,$task, in *,commutative,*impute,*) more="$more --chain commutative" ;; esac
 say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
     $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 \
-    --guidance "$guidance" $more $compile --json -o "$out/$link${ablation:+-ablation}"
+    --guidance "$guidance" $more $learned $compile --json -o "$out/$link${ablation:+-ablation}"

@@ -10,7 +10,7 @@ A file of training items is one `.safetensors` file: sorted uint64 identities by
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 
 SOURCES, VARIANT_OF = "sources", "variant_of"  # metadata: modality -> key of the item, where samples were aligned; key of the original
+GROUP = "group"  # metadata: what is split as one
+MIN_CLUSTERS = 5
 PARTIAL = ".partial"  # of the name of an empty tensor: not everything is known
 CONTENT_OF = "content"
 CONTENT, KEYS = ".content.", ".keys"  # no modality has a name that begins with a dot
@@ -55,6 +57,10 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype} {value.shape}\0".encode()
         yield np.ascontiguousarray(value).tobytes()
+    elif (
+        isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple)
+    ):  # a row and its columns, which may stand in any order
+        yield from _parts(dict(zip(value[1], value[0].tolist(), strict=True)))
     elif isinstance(value, list | tuple | np.ndarray):
         for item in value:
             yield from _parts(item)
@@ -89,9 +95,25 @@ def original_field(name: str) -> str:
 def source_keys(key: str, metadata: Mapping[str, Any], name: str) -> set[str]:
     """Keys that a sample's item of modality `name` may have had as raw data: an augmented sample takes what was not augmented from its
     original."""
-    sources = metadata.get(SOURCES)
-    source = str(sources[name]) if isinstance(sources, Mapping) and name in sources else key
+    source = _source(key, metadata, name)
     return {source, str(metadata.get(VARIANT_OF, source))}
+
+
+def _source(key: str, metadata: Mapping[str, Any], name: str) -> str:
+    """The key of the item of modality `name` in a sample: the sample's, or where samples were aligned the one that was dealt."""
+    sources = metadata.get(SOURCES)
+    return str(sources[name]) if isinstance(sources, Mapping) and name in sources else key
+
+
+def clusters(samples: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
+    """(N,) numbers, equal for samples that share a source: their group (a patient, an episode), or an item of one of the modalities
+    `names`, where items were dealt into several samples. Of these the one that makes fewest clusters, but at least 5: how far fewer differ
+    from each other, nobody can tell."""
+    sources = [[_source(sample.key, sample.metadata, name) for sample in samples] for name in names]
+    sources.append([str(sample.metadata.get(GROUP) or sample.key) for sample in samples])
+    numbered = [np.unique(keys, return_inverse=True)[1] for keys in sources]
+    enough = [numbers for numbers in numbered if numbers.max(initial=-1) + 1 >= MIN_CLUSTERS]
+    return min(enough, key=lambda numbers: numbers.max(), default=np.arange(len(samples)))
 
 
 def identities(sample: Sample, name: str) -> set[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import track
+from mmtool.data.identity import clusters
 from mmtool.evaluation.baselines.nearest import NearestNeighbour, marginal
 from mmtool.evaluation.baselines.tables import TabularBaselines
 from mmtool.evaluation.config import EvaluationConfig
@@ -148,7 +149,7 @@ class Trial:
         if predicted is not None and self.reference.label and len(self.labelled):
             classes = predicted[np.searchsorted(self.indices, self.labelled)]
             right = classes == self.reference.test.labels(self.reference.label, self.labelled)[:, None]
-            estimates["accuracy"] = share(right.mean(1))
+            estimates["accuracy"] = share(right.mean(1), self._clusters(self.labelled))
         if self._tokenizer.kind == "table" and len(self.complete):
             true = self.reference.table(self.reference.test, self.direction.target, self.complete)
             drawn = np.array([values[row] for row in np.searchsorted(self.indices, self.complete)])
@@ -166,7 +167,7 @@ class Trial:
         if not np.isfinite(scores).all():
             what = f"the run gives no finite likelihood for {self.direction}."
             raise DataError(what, where=name, fix="Its training diverged: train it again.")
-        return {"perplexity": perplexity(scores[:, 0], scores[:, 1], self.config.seed)}
+        return {"perplexity": perplexity(scores[:, 0], scores[:, 1], self.config.seed, self._clusters(scored))}
 
     def _shown(self, values: Sequence[Sequence[Any]], predicted: np.ndarray | None) -> Shown:
         """The first draw of the samples to show."""
@@ -183,6 +184,10 @@ class Trial:
             ranked.append((i not in complete, seen[label], label, i))
             seen[label] += 1
         return [i for *_, i in sorted(sorted(ranked)[:count], key=lambda entry: entry[2:])]
+
+    def _clusters(self, indices: np.ndarray) -> np.ndarray:
+        """Samples of one number share a source, and so are no independent evidence (see `clusters`)."""
+        return clusters(self._samples(indices), [*self.direction.given, self.direction.target])
 
     def _samples(self, indices: np.ndarray) -> list[Any]:
         return [self.reference.test.samples[i] for i in indices]

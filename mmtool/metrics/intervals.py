@@ -30,18 +30,40 @@ class Estimate:
         return bool(np.isfinite(self.value))
 
 
-def share(correct: np.ndarray) -> Estimate:
-    """Mean of (n,) values in [0, 1] with Wilson's interval (several draws of one sample count as one observation, their mean)."""
-    n, p = len(correct), float(np.mean(correct))
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+def share(correct: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
+    """Mean of (n,) values in [0, 1] with Wilson's interval (several draws of one sample count as one observation, their mean).
+
+    clusters: (n,) numbers; samples of one are not independent of each other. The interval is then that of so many samples as are worth
+    these (Korn and Graubard 1998, Survey Methodology 24).
+    """
+    p, n = float(np.mean(correct)), len(correct)
+    worth = n if clusters is None else _effective_size(correct, clusters)
+    centre = (p + Z**2 / (2 * worth)) / (1 + Z**2 / worth)
+    half = Z * np.sqrt(p * (1 - p) / worth + Z**2 / (4 * worth**2)) / (1 + Z**2 / worth)
     return Estimate.around(p, centre - half, centre + half, n)
 
 
-def perplexity(nll: np.ndarray, num_tokens: np.ndarray, seed: int) -> Estimate:
-    """exp(sum of negative log-likelihoods / number of tokens) over samples; nll (n,) in nats, num_tokens (n,)."""
+def _effective_size(values: np.ndarray, clusters: np.ndarray) -> float:
+    """So many independent samples have a mean as uncertain as that of these (n,) values, of which those in one cluster belong together:
+    n divided by the design effect, which is the size of the clusters where there is nothing to estimate it from."""
+    n, groups = len(values), len(np.unique(clusters))
+    deviations = np.asarray(values, float) - np.mean(values)
+    alone = float(np.square(deviations).sum())
+    if groups == n:
+        return n
+    if alone == 0 or groups == 1:
+        return groups
+    together = np.square(np.bincount(np.unique(clusters, return_inverse=True)[1], deviations)).sum() * groups / (groups - 1)
+    return n / max(1.0, float(together) / alone)
+
+
+def perplexity(nll: np.ndarray, num_tokens: np.ndarray, seed: int, clusters: np.ndarray | None = None) -> Estimate:
+    """exp(sum of negative log-likelihoods / number of tokens) over samples; nll (n,) in nats, num_tokens (n,). clusters: (n,) numbers, of
+    samples that are resampled together."""
     n = len(nll)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    _, members = np.unique(np.arange(n) if clusters is None else clusters, return_inverse=True)
+    groups = members.max() + 1
+    counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)[:, members]
     low, high = np.quantile((counts @ nll) / np.maximum(counts @ num_tokens, 1), (0.025, 0.975))
     return Estimate.around(np.exp(nll.sum() / num_tokens.sum()), np.exp(low), np.exp(high), n)
 

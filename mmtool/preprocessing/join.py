@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.data.identity import VARIANT_OF
+from mmtool.data.identity import GROUP, VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
-GROUP = "group"
 NUMBERED_ROWS = "numbered_rows"  # metadata: modality -> rows of its file, where the key is the number of one of them
 
 

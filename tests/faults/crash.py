@@ -23,7 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 KILLED, PARTIAL = 137, ".partial-"
 ACTS = ("fsync", "replace", "rename", "unlink", "rmdir")
-TIMES = ("metrics.jsonl", "state.json")  # hold seconds
+TIMES = ("metrics.jsonl", "state.json", "adapter.json")  # hold seconds, or the place of their inputs
 BEFORE, MIDDLE = "before", "in the middle of"
 SMALL = ("--method", "cm3", "--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--set", "batch_tokens=256")
 SMALL = (*SMALL, "--set", "compile=off", "--set", "value_epochs=1")
