@@ -12,6 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype} {value.shape}\0".encode()
         yield np.ascontiguousarray(value).tobytes()
-    elif (
-        isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple)
-    ):  # a row and its columns, which may stand in any order
-        yield from _parts(dict(zip(value[1], value[0].tolist(), strict=True)))
+    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):  # a row, and its columns in any order
+        names, order = _in_order(value[1])
+        yield names
+        yield from _parts(value[0][order])
     elif isinstance(value, list | tuple | np.ndarray):
         for item in value:
             yield from _parts(item)
@@ -68,6 +69,12 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield repr(value).encode() + b"\0"
     else:
         yield type(value).__name__.encode()  # of an unknown sort all are alike, which tells nothing
+
+
+@lru_cache(maxsize=64)
+def _in_order(names: tuple[str, ...]) -> tuple[bytes, np.ndarray]:
+    """Names of columns sorted, as one text, and the places they had."""
+    return "\0".join(sorted(names)).encode(), np.argsort(np.array(names, dtype=object), kind="stable")
 
 
 def noted_content(sample: Sample, name: str) -> int | None:
