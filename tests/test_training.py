@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import write_sealed
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
@@ -200,7 +201,7 @@ def test_a_run_continues_after_an_upgrade_that_brought_a_setting(tmp_path):
     pretrain(settings(), shards, run)
     record = json.loads((run / "config.json").read_text())
     del record["config"]["paired_share"]
-    (run / "config.json").write_text(json.dumps(record))
+    write_sealed(run / "config.json", record)
     assert pretrain(settings(), shards, run).steps == settings().steps
     with pytest.raises(UsageError, match="paired_share was"):
         pretrain(settings(paired_share=0.5), shards, run)
@@ -211,7 +212,7 @@ def test_a_run_is_not_continued_where_a_default_changed_meanwhile(tmp_path):
     pretrain(settings(), shards, run)
     record = json.loads((run / "config.json").read_text())
     record["method_options"]["mean_spans"] = 2.0
-    (run / "config.json").write_text(json.dumps(record))
+    write_sealed(run / "config.json", record)
     with pytest.raises(UsageError, match=r"method\.mean_spans was 2\.0, now 1\.0"):
         pretrain(settings(), shards, run)
 
