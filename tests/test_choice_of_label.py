@@ -35,3 +35,10 @@ def test_of_several_one_has_to_be_named() -> None:
         choose_label(samples(subtype=["a", "b"] * 10, event=[0, 1] * 10), None)
     with pytest.raises(UsageError, match="no sample has"):
         choose_label(samples(subtype=["a", "b"] * 10), "digit")
+
+
+def test_without_labels_it_is_said_how_they_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="shard --labels FILE"):
+        choose_label(samples(subtype=[None, None]), "subtype")
+    assert choose_label(samples(subtype=[None, None]), None) is None
+    assert "shard --labels FILE" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from mmtool.common.output import OutputPath
 from mmtool.comparison import grid as stage
 from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
+from mmtool.evaluation.report import heading
 from mmtool.metrics.seeds import gap_closed, mean_of_seeds, over_seeds, paired_differences
 
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
@@ -230,3 +231,8 @@ def test_shards_that_are_no_oracle_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column 'commutative'"):
         compare(variants("loretta"), [0], shards, tmp_path / "out", config, oracle=make_shards(tmp_path / "oracle", ("ab", "bc", "ac")))
     assert not (tmp_path / "out").exists()
+
+
+def test_differences_are_headed_by_the_names_of_metrics_as_people_write_them() -> None:
+    assert heading("category_accuracy, difference") == "Category accuracy, difference"
+    assert heading("r2, share of the gap closed") == "R², share of the gap closed"

@@ -196,7 +196,8 @@ def test_annotated_files_hold_numbers_only(filled: Path, mmtool: Mmtool) -> None
 def test_types_and_unseen_categories_on_the_command_line(filled: Path, mmtool: Mmtool) -> None:
     table, tokens = filled / "clinical.csv", filled / "again.tar"
     types = ("--column-type", "grade=low<mid<high", "--column-type", "visit=skip")
-    assert mmtool("tokenize", "table", table, "--fit", *types, "--scale", "rank", "-o", tokens).code == 0
+    fitted = mmtool("tokenize", "table", table, "--fit", *types, "--scale", "rank", "-o", tokens)
+    assert fitted.code == 0 and "the column 'visit' is left out" in fitted.err
     assert find_tokenizer(tokens, "table").types.keys() == {"stage", "smoker", "grade"}  # type: ignore[attr-defined]
     new = filled / "new.csv"
     new.write_text(table.read_text().replace(",II,", ",IV,"))
@@ -207,6 +208,21 @@ def test_types_and_unseen_categories_on_the_command_line(filled: Path, mmtool: M
     assert other.code == 1 and "takes the column 'stage' for a category, not for a number" in other.err
     taken = mmtool(*again, "--unseen", "missing")
     assert taken.code == 0 and "count as missing: 'IV'" in taken.err
+
+
+def test_raw_tables_take_column_types(filled: Path, mmtool: Mmtool) -> None:
+    run, extended = filled / "commutative", filled / "extended.csv"
+    lines = (filled / "clinical.csv").read_text().splitlines()
+    extended.write_text("\n".join([f"{lines[0]},ward", *(f"{line},{i}" for i, line in enumerate(lines[1:]))]) + "\n")
+    imputing = ("impute", run, "--raw", f"clinical={extended}", "--want", "genes", "-o", filled / "of-raw")
+    evaluating = ("evaluate", run, filled / "shards/test", "--raw", f"clinical={extended}", "-o", filled / "by-raw")
+    for command in (imputing, evaluating):
+        refused = mmtool(*command)
+        assert refused.code == 1 and "unknown 'ward'" in refused.err and "--column-type" in refused.err
+        assert mmtool(*command, "--column-type", "ward=skip").code == 0
+    assert len(records(filled / "of-raw/genes.csv")) == COUNT
+    both = ("--raw", f"clinical={extended}", "--raw", f"genes={filled / 'genes.csv'}", "--column-type", "ward=skip")
+    assert mmtool("evaluate", run, filled / "shards/test", *both, "-o", filled / "by-both").code == 0
 
 
 def test_types_are_of_tables_with_samples_in_rows(tmp_path: Path, mmtool: Mmtool) -> None:

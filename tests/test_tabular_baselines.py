@@ -104,3 +104,9 @@ def test_an_outlier_does_not_decide_the_scale() -> None:
     rows = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
     rows[0] = 17_036
     assert Scaler.of(rows).scale[0] == pytest.approx(1, abs=0.1)
+
+
+def test_chained_equations_that_do_not_converge_say_nothing(recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmtool.evaluation.baselines.tabular.CHAINED_ROUNDS", 2)
+    assert chained_equations(training(), A_TO_B, {"a": world(4, 2)["a"]}) is not None
+    assert not [warning for warning in recwarn if "criterion" in str(warning.message)]

@@ -79,12 +79,12 @@ def _options_of(annotation: Any) -> OptionsOf | None:
 
 
 def _read_given(options: OptionsOf, values: dict[str, Any]) -> dict[str, Any]:
-    """Field -> what was given of it, else None. Takes these options out of the values of all. Raises UsageError out of bounds."""
+    """Key of a setting -> what was given of it, else None. Takes these options out of all values. Raises UsageError out of bounds."""
     given: dict[str, Any] = {}
     for setting in options.settings:
         value = values.pop(setting.key)
-        given[setting.name] = None if value is None else _reader(setting)(value)
-        check_range(setting.name, given[setting.name], setting.types[0], setting.flag)
+        given[setting.key] = None if value is None else _reader(setting)(value)
+        check_range(setting.name, given[setting.key], setting.types[0], setting.flag)
     return given
 
 
@@ -122,7 +122,7 @@ def _shown(setting: Setting) -> str | bool:
     """What the help shows as the default."""
     if setting.option.default is not None:
         return setting.option.default or False
-    return False if setting.default in ("", (), None, MISSING) or setting.default is False else str(setting.default)
+    return False if setting.default in ("", (), {}, None, MISSING) or setting.default is False else str(setting.default)
 
 
 def _type_and_default(setting: Setting) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
     known = sorted({name for sample in samples for name in sample.labels})
     if wanted is not None:
         if not any(sample.labels.get(wanted) is not None for sample in samples):
-            raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=f"Labels: {', '.join(known) or 'none'}.")
+            raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=_fix(known))
         return wanted
     values = {name: _held(samples, name) for name in known}
     candidates = [name for name in known if len(values[name]) >= MIN_SHARE * len(samples) and categorical(values[name])]
@@ -28,8 +28,15 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
         what = f"several labels have classes: {', '.join(candidates)}."
         raise UsageError(what, where="--label", fix=f"Choose one, for example --label {candidates[0]}.")
     if not candidates:
-        log("no label with 2 to 100 classes is held by most samples: imputed data is not judged by class.")
+        what = "no label with 2 to 100 classes is held by most samples: imputed data is not judged by class"
+        log(f"{what} (mmtool shard --labels FILE adds labels).")
     return candidates[0] if candidates else None
+
+
+def _fix(known: Sequence[str]) -> str:
+    if known:
+        return f"Labels: {', '.join(known)}."
+    return "There are no labels. Add them with `mmtool shard --labels FILE`, or keep a column with `mmtool tokenize --label COLUMN`."
 
 
 def is_number(samples: Sequence[Sample], label: str | None) -> bool:

@@ -56,7 +56,7 @@ def _gap_closed(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     how = f"*{oracle['name']}*: {oracle['baseline']}, trained where these modalities do occur together ({oracle['data']}). A column holds "
     parts = ["## Share of the gap closed", how + f"(method - {oracle['baseline']}) / ({oracle['name']} - {oracle['baseline']})."]
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, rows, meta)]
+        parts += [f"{heading(metric)}:", by_direction(metric, rows, meta)]
     return parts
 
 
@@ -69,8 +69,14 @@ def _differences(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     how = f"A column holds the value of {name} minus that of its method, of perplexities their ratio, averaged over runs of the same seed."
     parts = [f"## {name} against the others", how]
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        parts += [f"{metric[0].upper() + metric[1:]}:", by_direction(metric, rows, meta)]
+        parts += [f"{heading(metric)}:", by_direction(metric, rows, meta)]
     return parts
+
+
+def heading(metric: str) -> str:
+    """`category_accuracy, difference` as people write it."""
+    words = metric.replace("_", " ").replace("r2", "R²")
+    return words[0].upper() + words[1:]
 
 
 def _introduction(meta: Mapping[str, Any]) -> list[str]:

@@ -133,9 +133,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(
-            f"cannot read the tokenizer ({error.strerror}).", where=path, fix="Fit one with `mmtool tokenize KIND ... --fit`."
-        ) from error
+        fix = "Give a tokenizer's file, a token set or a run; `mmtool tokenize KIND ... --fit` fits a new one."
+        raise DataError(f"cannot read the tokenizer ({error.strerror}).", where=path, fix=fix) from error
     return from_bytes(data, where=path)
 
 

@@ -4,6 +4,7 @@ Each takes training tables with missing rows and the given tables of other sampl
 samples hold given and target together it learns from these; where they never do, it goes through the modalities between them: a chain.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (importing it makes IterativeImputer available)
 from sklearn.impute import IterativeImputer
 from sklearn.kernel_approximation import Nystroem
@@ -160,7 +162,9 @@ def chained_equations(train: TrainingTables, direction: Direction, given: Tables
     table = np.hstack(blocks)
     bounds = {"min_value": np.nanmin(table, 0), "max_value": np.nanmax(table, 0)}  # without them rounds run away from each other
     imputer = IterativeImputer(BayesianRidge(), max_iter=CHAINED_ROUNDS, tol=1e-2, random_state=0, skip_complete=True, **bounds)
-    imputed = imputer.fit_transform(table)[-count:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of rounds is part of the baseline
+        imputed = imputer.fit_transform(table)[-count:]
     start = dict(zip(train.standard, np.cumsum([0, *(block.shape[1] for block in blocks)]), strict=False))
     width = reduced[direction.target].n_components_
     components = imputed[:, start[direction.target] : start[direction.target] + width]

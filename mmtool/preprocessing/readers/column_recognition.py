@@ -28,6 +28,13 @@ MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recogni
 LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
 PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
 SHOWN = 3  # cells or columns in a message
+READ_AS = {
+    "category": "read as categories",
+    "boolean": "read as truth values",
+    "date": "read as dates",
+    "ordinal": "read as ordered levels",
+    "skip": "left out",
+}  # what is said of the columns of a type
 
 
 @dataclass
@@ -86,7 +93,10 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
 
 
 def _check_declared(header: Sequence[str], options: TableOptions, where: str) -> None:
-    absent = next((name for name in options.column_types if name not in header), None)
+    """Raise KeyColumnError for types of absent columns, and for types that differ from the tokenizer's. With a tokenizer, a column to skip
+    may be absent: it can be one of another of several tables."""
+    needed = [name for name, column in options.declared.items() if options.known is None or not isinstance(column, Skip)]
+    absent = next((name for name in needed if name not in header), None)
     if absent is not None:
         fix = f"Name one of these with --column-type: {', '.join(map(repr, header[:10]))}."
         raise KeyColumnError(f"there is no column {absent!r}.", where=where, fix=fix)
@@ -101,12 +111,11 @@ def _check_declared(header: Sequence[str], options: TableOptions, where: str) ->
 
 def notes(types: Mapping[str, ColumnType], where: str) -> Iterator[Note]:
     """What was recognised, a line for each type."""
-    plural = {"category": "categories", "boolean": "truth values", "date": "dates", "ordinal": "ordered levels"}
-    for kind, words in plural.items():
+    for kind, words in READ_AS.items():
         names = [name for name, column in types.items() if column.name == kind]
         if names:
             listed = ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-            read = f"columns {listed} are read as {words}" if len(names) > 1 else f"the column {listed} is read as {words}"
+            read = f"columns {listed} are {words}" if len(names) > 1 else f"the column {listed} is {words}"
             yield Note(f"{kind}: {listed}", f"{where}: {read}")
 
 

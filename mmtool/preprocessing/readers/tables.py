@@ -100,9 +100,9 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
         yield Note("nameless columns", f"left out of {file.where}: {len(nameless)} columns without a name or any value")
     places = [i for i, name in enumerate(header) if name not in others and i not in nameless]
     types = column_types(header, places, rows, options.table, file.where)
+    yield from notes(types, file.where)
     places = [place for place in places if not isinstance(types.get(header[place]), Skip)]
     types = {name: column for name, column in types.items() if not isinstance(column, Skip)}
-    yield from notes(types, file.where)
     say_unseen(header, types, rows, options.table, file.where)
     if not places:
         raise DataError("the table has no column besides key and labels.", where=file.where, fix="Add features.")
