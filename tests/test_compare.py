@@ -172,21 +172,21 @@ def test_runs_of_the_same_seed_are_compared_with_each_other() -> None:
 def test_the_share_of_the_gap_to_the_oracle_that_a_run_closes() -> None:
     def rows(run: str, metric: str, values: tuple[float, ...], seen: bool = False):
         common = {"run": run, "metric": metric, "given": ["a"], "target": "b", "seen": seen, "n": 9}
-        return [{**common, "seed": seed, "value": value} for seed, value in enumerate(values)]
+        return [{**common, "seed": seed, "value": value, "low": 0.9 * value, "high": 1.1 * value} for seed, value in enumerate(values)]
 
     results = rows("commutative", "accuracy", (0.1, 0.2)) + rows("oracle", "accuracy", (0.9, 0.8), seen=True)
     results += rows("ours", "accuracy", (0.5, 0.8)) + rows("nearest neighbour", "accuracy", (0.9,))
     results += (
         rows("commutative", "perplexity", (16.0, 16.0)) + rows("oracle", "perplexity", (4.0, 4.0)) + rows("ours", "perplexity", (8.0, 8.0))
     )
-    results += rows("commutative", "r2", (0.3,)) + rows("oracle", "r2", (0.2,)) + rows("ours", "r2", (0.4,))
+    results += rows("commutative", "r2", (0.3,)) + rows("oracle", "r2", (0.32,)) + rows("ours", "r2", (0.4,))
     closed = {(row["run"], row["metric"]): row for row in gap_closed(results, "commutative", "oracle")}
     accuracy = closed["ours", "accuracy, share of the gap closed"]
     assert accuracy["value"] == pytest.approx((0.65 - 0.15) / (0.85 - 0.15)) and accuracy["seeds"] == 2
     assert accuracy["low"] < 0.5 and accuracy["high"] > 1  # seed 0 closes a half, seed 1 all of it
     perplexity = closed["ours", "perplexity, share of the gap closed"]
     assert (perplexity["value"], perplexity["low"], perplexity["high"]) == pytest.approx((0.5, 0.5, 0.5))  # of logarithms
-    assert not any(metric.startswith("r2") for _, metric in closed)  # the oracle is behind: there is no gap
+    assert not any(metric.startswith("r2") for _, metric in closed)  # the oracle is not clearly ahead: there is no gap
     assert not any(run in ("commutative", "oracle") for run, _ in closed)
     alone = gap_closed([row for row in results if row["seed"] == 0], "commutative", "oracle")
     assert alone[0]["value"] == pytest.approx(0.5) and alone[0]["low"] != alone[0]["low"]  # NaN: no interval from one seed

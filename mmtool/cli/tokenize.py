@@ -73,7 +73,9 @@ Fitted = Annotated[
 Guide = Annotated[
     Path | None,
     typer.Option(
-        metavar="SHARDS", help="A table's components tell what other tables of its samples in there hold.", rich_help_panel=TOKENIZER
+        metavar="SHARDS",
+        help="Shards with other tables of the same samples: components are chosen that predict these.",
+        rich_help_panel=TOKENIZER,
     ),
 ]
 

@@ -52,7 +52,7 @@ class ReconstructOptions:
     """Of the task `reconstruct`."""
 
     mask_ratio: Annotated[Share | None, Option(default="as in training")] = None
-    """Share of tokens masked for reconstructions."""
+    """Share of tokens that are masked and then reconstructed."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class EvaluationConfig:
     top_k: Annotated[Count | None, Option(default="all", panel=SAMPLING)] = None
     """Draw from the k most likely codes."""
     guidance: Annotated[ByModality, Option(metavar="G|NAME=G,...", default="0", panel=SAMPLING)] = 0.0
-    """Of the draws; 1: what the given modalities speak for counts twice. Fits better where the model knows, varies less (0 where bounds
-    of tables matter), takes twice as long. By wanted modality as --temperature is."""
+    """How much more the evidence of the given modalities counts; 1: twice. Draws fit better where the model knows and vary less (0 where
+    bounds of tables matter), and take twice as long. For all wanted modalities or by name, as --temperature."""
     seed: Annotated[Seed, Option()] = 0
     """Same seed and same input give the same result."""
 

@@ -54,7 +54,11 @@ def _gap_closed(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
         return []
     oracle = meta["oracle"]
     how = f"*{oracle['name']}*: {oracle['baseline']}, trained where these modalities do occur together ({oracle['data']}). A column holds "
-    parts = ["## Share of the gap closed", how + f"(method - {oracle['baseline']}) / ({oracle['name']} - {oracle['baseline']})."]
+    parts = [
+        "## Share of the gap closed",
+        how
+        + f"(method - {oracle['baseline']}) / ({oracle['name']} - {oracle['baseline']}), in directions in which the latter is clearly ahead.",
+    ]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         parts += [f"{heading(metric)}:", by_direction(metric, rows, meta)]
     return parts

@@ -26,6 +26,9 @@ from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
 
+ENOUGH_DRAWS = 10  # for quantiles
+
+
 @dataclass(frozen=True)
 class ImputeSummary:
     """samples: with an imputed modality; skipped: the others, of which `complete` lack nothing. imputed: modality -> how many."""
@@ -204,7 +207,7 @@ def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options:
     if others:
         what = f"{options.format} holds numbers only, and columns of {want} are something else: {', '.join(map(repr, others))}."
         raise UsageError(what, where="--format", fix="Leave it out for CSV.")
-    layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, imputed).items()}
+    layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, want, imputed).items()}
     known = [value.to_json() for value in imputed]
     columns = {
         "imputed_from": ["+".join(value.given) for value in imputed],
@@ -216,9 +219,12 @@ def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options:
     return annotated(layers.pop(""), layers, [value.key for value in imputed], tokenizer.features, columns, record)
 
 
-def _layers(tokenizer: Any, imputed: Sequence[Imputed]) -> dict[str, np.ndarray]:
+def _layers(tokenizer: Any, want: str, imputed: Sequence[Imputed]) -> dict[str, np.ndarray]:
     """Rows of a table: means under the name "" and quantiles, or of donors those of each rank, the best under the name ""."""
     if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes):
+        draws = len(imputed[0].imputation.tokens)
+        if 1 < draws < ENOUGH_DRAWS:
+            log(f"{want}: quantiles of {draws} draws are rough, take {ENOUGH_DRAWS} or more (--draws)")
         return table_layers(tokenizer, [value.imputation.tokens for value in imputed], [value.imputation.expected for value in imputed])
     ranks = zip(*(tokenizer.decode(value.ranked()) for value in imputed), strict=True)
     return {str(rank) if rank else "": np.stack(rows) for rank, rows in enumerate(ranks)}
@@ -243,7 +249,7 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequen
 
 def _write_tables(tokenizer: Any, folder: Path, want: str, imputed: Sequence[Imputed]) -> list[Path]:
     """Write each layer of a table, and what is known of its categories; gives the files."""
-    keys, layers = [value.key for value in imputed], _layers(tokenizer, imputed)
+    keys, layers = [value.key for value in imputed], _layers(tokenizer, want, imputed)
     paths = [tokenizer.write_rows(keys, list(rows), folder / f"{want}{'.' * bool(name)}{name}.csv") for name, rows in layers.items()]
     if tokenizer.one_hot.categorical.any() and not imputed[0].imputation.donors:
         draws, expected = zip(*((value.imputation.tokens, value.imputation.expected) for value in imputed), strict=True)

@@ -27,8 +27,8 @@ class SamplingParams:
     top_k: Annotated[Count | None, Option(default="all", panel=SAMPLING)] = None
     """Draw from the k most likely codes."""
     guidance: Annotated[ByModality, Option(metavar="G|NAME=G,...", default="0", panel=SAMPLING)] = 0.0
-    """Of the draws; 1: what the given modalities speak for counts twice. Fits better where the model knows, varies less (0 where bounds
-    of tables matter), takes twice as long. By wanted modality as --temperature is."""
+    """How much more the evidence of the given modalities counts; 1: twice. Draws fit better where the model knows and vary less (0 where
+    bounds of tables matter), and take twice as long. For all wanted modalities or by name, as --temperature."""
 
     def of(self, name: str, code_values: "CodeValues | None" = None) -> "Sampling":
         """How modality `name` is drawn."""

@@ -51,7 +51,8 @@ def paired_differences(results: Sequence[Mapping[str, Any]], name: str) -> list[
 def gap_closed(results: Sequence[Mapping[str, Any]], baseline: str, oracle: str) -> list[dict[str, Any]]:
     """(run - baseline) / (oracle - baseline) of every other run, in directions that the baseline never saw together: of accuracies and R2
     as they are, of perplexities as logarithms. Seeds are averaged first, the interval is the jackknife's over seeds (from one seed
-    there is none: NaN). Where the oracle is no better than the baseline there is no gap to close, and no row."""
+    there is none: NaN). Where the oracle is not clearly better than the baseline (by intervals that do not meet, for each seed) there is no gap
+    to close, and no row."""
     values: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in results:
         if row["seed"] is not None and row.get("at") is None:
@@ -64,11 +65,16 @@ def gap_closed(results: Sequence[Mapping[str, Any]], baseline: str, oracle: str)
             continue
         scale = np.log if metric == "perplexity" else np.asarray
         table = np.array([[scale(row[seed]["value"]) for row in (ours, below, above)] for seed in seeds], float)
-        if (table.mean(0)[2] - table.mean(0)[1]) * GAPS[metric] > 0:
+        if all(_clearly_better(above[seed], below[seed], GAPS[metric]) for seed in seeds):
             share, low, high = _jackknife(table)
             named = {**ours[seeds[0]], "metric": CLOSED.format(metric), "seed": None, "seeds": len(seeds), "seen": False}
             rows.append({**named, "value": share, "low": low, "high": high})
     return rows
+
+
+def _clearly_better(row: Mapping[str, Any], other: Mapping[str, Any], sign: int) -> bool:
+    """Whether the intervals of two rows do not meet, and which lies on the better side."""
+    return row["low"] > other["high"] if sign > 0 else row["high"] < other["low"]
 
 
 def _jackknife(table: np.ndarray) -> tuple[float, float, float]:
@@ -76,7 +82,7 @@ def _jackknife(table: np.ndarray) -> tuple[float, float, float]:
 
     def closed(rows: np.ndarray) -> float:
         ours, below, above = rows.mean(0).tolist()
-        return (ours - below) / (above - below) if above != below else math.nan
+        return (ours - below) / (above - below)
 
     share, count = closed(table), len(table)
     if count == 1:
