@@ -30,6 +30,10 @@ class OtherContent(DataError):
     """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
 
 
+class ReadBeside(OtherContent):
+    """A file that is read along with another one that lies beside it."""
+
+
 class DeepImageError(DataError):
     """An image with more than 8 bits per value, whose range was not declared. low, high: the range of its values."""
 
