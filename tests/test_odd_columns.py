@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import Result
 
+import mmtool as package
+from mmtool.cli.options import source_options
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -129,3 +131,16 @@ def test_lines_of_json_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("".join(f'{{"key": "k{i}", "c": "a"}}\n' for i in range(COUNT)))
     with pytest.raises(DataError, match="this is JSON, no text in columns"):
         tokens([tmp_path / "t.jsonl"])
+
+
+def test_functions_take_the_options_of_tables_by_name(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", ["1", "2"])
+    package.tokenize("table", path, tmp_path / "t.tar", name="t", source={"column_types": {"c": "category"}, "key_column": "key"})
+    assert set(column(tmp_path / "t.tar").values()) == {"1", "2"}
+    with pytest.raises(UsageError, match="there is no setting 'nope'"):
+        package.tokenize("table", path, tmp_path / "no.tar", source={"nope": 1})
+
+
+def test_options_of_raw_files_reach_the_reader() -> None:
+    read = source_options({"column_types": {"c": "skip"}, "na": ("x",), "key_column": None})
+    assert read == SourceOptions(table=TableOptions(column_types={"c": "skip"}, na=("x",)))
