@@ -1,6 +1,5 @@
 """What an artefact is, what it holds, and whether it is whole: the library side of `info` and `lint`."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, MmtoolError
+from mmtool.common.listing import problems_of, read_listing
+from mmtool.common.seal import DIGEST, reading
 from mmtool.common.storage import sha256_file
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
 from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, IMPUTED = "tokenizer", "token set", "run", "checkpoint", "report", "imputed files"
-ADAPTER = "adapter"
+ADAPTER, METRICS = "adapter", "metrics.jsonl"
 MARKS = {
     "adapter.json": ADAPTER,
     "config.json": RUN,
@@ -134,17 +135,19 @@ def _check_token_set(path: Path) -> Iterator[str]:
 
 def _describe_run(path: Path) -> dict[str, Any]:
     from mmtool.training.checkpoint import list_checkpoints
-    from mmtool.training.run import METRICS, open_run
+    from mmtool.training.metrics import read_metrics
+    from mmtool.training.run import open_run
 
     run = open_run(path)
     steps = [int(checkpoint.name) for checkpoint in list_checkpoints(run.checkpoints)]
-    records = [record for record in _records(path / METRICS) if isinstance(record, dict)] if (path / METRICS).exists() else []
+    log = (path / METRICS).read_bytes() if (path / METRICS).exists() else b""
+    records = [record for _, record in read_metrics(log) if record is not None]
     return {
         "method": run.config.method,
         "preset": run.config.preset,
         **({"predicts": run.target.to_json(), "finetuned": run.record["finetune"]["config"]} if run.target else {}),
         "checkpoints": steps,
-        "last": records[-1] if records else {},
+        "last": _unsealed(records[-1]) if records else {},
         "modalities": {modality.name: _modality(modality) for modality in run.layout.modalities},
         "together": {f"{a} + {b}": count for (a, b), count in run.graph.edges.items()},
         "linking": run.graph.linking_modalities(),
@@ -157,11 +160,13 @@ def _describe_run(path: Path) -> dict[str, Any]:
 
 def _check_run(path: Path) -> Iterator[str]:
     from mmtool.training.checkpoint import list_checkpoints
-    from mmtool.training.run import METRICS, open_run
+    from mmtool.training.run import open_run
 
     run = open_run(path)
     run.tokenizers()
     run.training_items()
+    run.values()
+    run.method()
     checkpoints = list_checkpoints(run.checkpoints)
     for checkpoint in checkpoints:
         try:
@@ -170,16 +175,22 @@ def _check_run(path: Path) -> Iterator[str]:
             yield str(error)
     if not checkpoints:
         yield f"{path}: the run has no checkpoint yet. Train it with `mmtool pretrain`."
-    for number, record in enumerate(_records(path / METRICS) if (path / METRICS).exists() else (), 1):
+    yield from _check_metrics(path / METRICS)
+
+
+def _check_metrics(path: Path) -> Iterator[str]:
+    from mmtool.training.metrics import read_metrics
+
+    for number, (_, record) in enumerate(read_metrics(path.read_bytes()) if path.exists() else (), 1):
         if record is None:
-            yield f"{path / METRICS}: line {number} is not JSON. It is dropped when the training continues."
+            yield f"{path}: line {number} is damaged. It is dropped when the training continues."
 
 
 def _describe_adapter(path: Path) -> dict[str, Any]:
     from mmtool.adaptation.adapter import read_record
 
     record = read_record(path)
-    return {name: value for name, value in record.items() if name != "format"}
+    return {name: value for name, value in _unsealed(record).items() if name != "format"}
 
 
 def _check_adapter(path: Path) -> Iterator[str]:
@@ -187,6 +198,7 @@ def _check_adapter(path: Path) -> Iterator[str]:
 
     record = read_record(path)
     training_items(path)
+    yield from _check_metrics(path / METRICS)
     if not record.get("finished"):
         yield f"{path}: the adapter is not trained to its end. Run the same `mmtool adapt` command again."
     elif not (path / WEIGHTS).is_file():
@@ -196,8 +208,9 @@ def _check_adapter(path: Path) -> Iterator[str]:
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
-    state = _read_json(path / "state.json")
-    return {**state, "bytes": sum(file.stat().st_size for file in path.iterdir())}
+    from mmtool.training.checkpoint import read_state
+
+    return {**_unsealed(read_state(path)), "bytes": sum(file.stat().st_size for file in path.iterdir())}
 
 
 def _check_checkpoint(path: Path) -> list[str]:
@@ -208,7 +221,14 @@ def _check_checkpoint(path: Path) -> list[str]:
 
 
 def _describe_report(path: Path) -> dict[str, Any]:
-    report = _read_json(path / "report.json")
+    from mmtool.evaluation.report_file import AGAIN, read_report
+
+    report = read_report(path)
+    with reading(path, AGAIN):
+        return _results(report)
+
+
+def _results(report: dict[str, Any]) -> dict[str, Any]:
     results: dict[str, dict[str, float]] = {}
     for row in report["rows"]:
         seen = "seen" if row["seen"] else "never seen"
@@ -226,36 +246,13 @@ def _check_report(path: Path) -> list[str]:
 
 
 def _describe_imputed(path: Path) -> dict[str, Any]:
-    records = [record for record in _records(path / "imputed.jsonl") if record]
+    records = list(read_listing(path))
     directions = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
     return {"imputed": len(records), "directions": dict(directions)}
 
 
-def _check_imputed(path: Path) -> Iterator[str]:
-    for number, record in enumerate(_records(path / "imputed.jsonl"), 1):
-        if record is None:
-            yield f"{path / 'imputed.jsonl'}: line {number} is not JSON. Impute again."
-        else:
-            yield from (f"{path / name}: the file is missing. Impute again." for name in record["files"] if not (path / name).is_file())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"it cannot be read ({error}).", where=path, fix="Write it again.") from error
-    if not isinstance(record, dict):
-        raise DataError("it holds no JSON object.", where=path, fix="Write it again.")
-    return record
-
-
-def _records(path: Path) -> Iterator[Any]:
-    """The lines of a JSON Lines file; None for one that is not JSON."""
-    for line in path.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            yield None
+def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != DIGEST}
 
 
 ARTEFACTS = {
@@ -265,5 +262,5 @@ ARTEFACTS = {
     ADAPTER: Artefact(_describe_adapter, _check_adapter),
     CHECKPOINT: Artefact(_describe_checkpoint, _check_checkpoint),
     REPORT: Artefact(_describe_report, _check_report),
-    IMPUTED: Artefact(_describe_imputed, _check_imputed),
+    IMPUTED: Artefact(_describe_imputed, problems_of),
 }

@@ -180,7 +180,7 @@ def test_an_adapter_of_an_earlier_version_is_refused_with_the_way_out(world, tmp
     (tmp_path / "old" / "adapter.json").write_text(json.dumps({"format": "mmtool-adapter/1", "config": {"eta": 0.7}}))
     for command in (["evaluate", tmp_path / "old", world / "shards"], ["adapt", *common(world)]):
         done = mmtool(*command, "-o", tmp_path / ("old" if command[0] == "adapt" else "report"))
-        assert done.code == 1 and "mmtool-adapter/1" in done.err and "mmtool-adapter/2" in done.err and "--force" in done.err
+        assert done.code == 1 and "mmtool-adapter/1" in done.err and "mmtool-adapter/3" in done.err and "--force" in done.err
     assert mmtool("lint", tmp_path / "old").code == 1
 
 

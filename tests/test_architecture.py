@@ -27,7 +27,7 @@ BELOW = {
     "adaptation": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
     "comparison": {"adaptation", "encoders", "evaluation", "imputation", "training", "methods", "model", "data", "metrics"},
     "bench": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
-    "artefacts": {"adaptation", "training", "data", "tokenizers"},
+    "artefacts": {"adaptation", "evaluation", "training", "data", "tokenizers"},
 }
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["cli"] = {*BELOW}

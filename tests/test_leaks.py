@@ -17,8 +17,9 @@ from mmtool.adaptation.config import AdaptConfig
 from mmtool.adaptation.train import adapt
 from mmtool.artefacts import describe, lint
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import write_sealed
 from mmtool.comparison.grid import compare
-from mmtool.data.identity import TrainingItems, identities, identity
+from mmtool.data.identity import TrainingItems, content_field, content_of, identities, identity
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.evaluation.config import EvaluationConfig
@@ -178,15 +179,87 @@ def test_reference_classifiers_learn_from_no_test_sample(world: World, tmp_path:
     assert counts(str(refused.value)) == {"any": leaked, "all": len(world.keys(0, "test")), "the reference classifiers": leaked}
 
 
-def test_other_data_under_the_same_keys_is_no_leak(world: World, tmp_path: Path) -> None:
+def renamed(world: World, folder: Path, change: Callable[[str], str]) -> Path:
+    """Shards of the world's tables with other keys, tokenized alike, split with seed 1."""
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.csv").write_text(change((world.folder / f"{name}.csv").read_text()))
+        tokenize("table", [folder / f"{name}.csv"], folder / f"{name}.tar", name=name, options=ROWS, tokenizer=world.tokens[name])
+    shard([folder / f"{name}.tar" for name in NAMES], folder / "shards", split=Split(seed=1))
+    return folder / "shards"
+
+
+def test_a_trained_file_that_was_renamed_is_refused(world: World, tmp_path: Path) -> None:
+    shards = renamed(world, tmp_path / "all", lambda text: text.replace("case", "copy"))
+    test = {key.replace("copy", "case") for key in open_token_set(shards / "test").keys}
+    with pytest.raises(UsageError, match=r"by the run cm3 under other keys \(for example 'copy") as refused:
+        evaluated(world.run, shards, tmp_path / "report")
+    assert counts(str(refused.value))["the run cm3 under other keys"] >= len(test & world.keys(0, "train"))
+    (one,) = sorted(test & world.keys(0, "train"))[:1]
+    single = write_held_out(world, tmp_path / "one", one)
+    with pytest.raises(UsageError, match=r"by the run cm3 under other keys \(for example [^)]*'renamed'"):
+        evaluated(world.run, single, tmp_path / "report", train=world.shards[0] / "train")
+    assert not (tmp_path / "report").exists()
+
+
+def write_held_out(world: World, folder: Path, leaked: str) -> Path:
+    """The test split of the world, and one of its training samples under another name."""
+    train, test = (open_token_set(world.shards[0] / split) for split in ("train", "test"))
+    copy = replace(next(each for each in train if each.key == leaked), key="renamed")
+    write_split(folder, test.modalities, test.tokenizers, [*list(test)[:3], copy], test.protocol, split="test")
+    return folder
+
+
+def noted(samples: list[Sample]) -> list[Sample]:
+    """The same with the contents that tokenizing would note, one for each class."""
+    return [
+        replace(each, metadata={**each.metadata, **{content_field(name): content_of(str(each.labels)) for name in each.tokens}})
+        for each in samples
+    ]
+
+
+def test_content_that_repeats_within_training_is_no_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = noted([sample(f"{i}", i % CLASSES, "abc", "train") for i in range(40)])  # of four sorts
+    write_split(tmp_path / "shards/train", [modality(name) for name in "abc"], dict.fromkeys("abc", TOKENIZER), items, split="train")
+    pretrain(settings(steps=2, checkpoint_every=0), tmp_path / "shards", tmp_path / "run")
+    write_split(
+        tmp_path / "test",
+        [modality(name) for name in "abc"],
+        dict.fromkeys("abc", TOKENIZER),
+        noted([sample(f"t-{i}", i % CLASSES, "ab", "test") for i in range(20)]),
+        split="test",
+    )
+    assert evaluated(tmp_path / "run", tmp_path / "test", tmp_path / "report", train=tmp_path / "shards/train").rows
+    assert "under other keys, no more than repeats within training explain" in capsys.readouterr().err
+
+
+def test_items_that_two_trainings_saw_are_no_repeats() -> None:
+    items = [Sample(key, {"a": np.arange(3)}, metadata={content_field("a"): text}) for key, text in (("x", "aa"), ("y", "bb"), ("z", "bb"))]
+    first, second = TrainingItems.of(items[:2]), TrainingItems.of(items)
+    assert ((first | second).contents["a"] == second.contents["a"]).all() and len(second.contents["a"]) == 3
+    assert list(second.contents["a"]) == [0xAA, 0xBB, 0xBB]
+    assert ((first | second).keys == second.keys).all()
+
+
+def test_other_data_under_the_same_keys_is_no_leak(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in NAMES:
         other = write_table(tmp_path / f"{name}.csv", shift=0.5)
         tokenize("table", [other], tmp_path / f"{name}.tar", name=name, options=ROWS, tokenizer=world.tokens[name])
     shard([tmp_path / f"{name}.tar" for name in NAMES], tmp_path / "shards", split=Split(seed=1))
     assert evaluated(world.run, tmp_path / "shards" / "test", tmp_path / "report").rows
+    same = len(world.keys(0, "train") & world.keys(1, "test"))
+    assert f"{same} of {len(world.keys(1, 'test'))} test samples have keys that the run cm3 was trained on, with other content" in (
+        capsys.readouterr().err
+    )
 
 
-def test_the_same_content_under_other_keys_is_no_leak() -> None:
+def test_the_content_of_a_raw_value_is_all_of_it() -> None:
+    values = ["a", "b", np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.ones(3), {"x": np.zeros(3)}, {"y": np.zeros(3)}]
+    assert len({content_of(value) for value in values}) == len(values)
+    assert content_of({"x": "a", "y": np.ones(2)}) == content_of({"y": np.ones(2), "x": "a"})
+
+
+def test_an_item_is_its_key_and_its_content() -> None:
     codes = np.arange(5, dtype=np.uint16)
     assert identity("a", codes) == identity("a", codes.astype(np.uint32)) != identity("b", codes)
     assert identity("a", codes) != identity("a", codes + 1)
@@ -205,7 +278,7 @@ def test_a_run_of_an_earlier_version_is_said_to_be_unknown(world: World, tmp_pat
     pretrain(resolve(None, SMALL), world.shards[0], run)
     record = json.loads((run / "config.json").read_text())
     del record["trained_on"]
-    (run / "config.json").write_text(json.dumps(record))
+    write_sealed(run / "config.json", record)
     (run / "trained_on.safetensors").unlink()
     capsys.readouterr()
     assert evaluated(run, world.shards[0] / "test", tmp_path / "report").rows

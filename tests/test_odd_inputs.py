@@ -1,17 +1,23 @@
 """Odd things among raw files are read, refused by name, or left out one by one: links, pipes, missing keys, broken rows of labels."""
 
 import os
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_shard_damage import forge, parts, refuse, replaced
 
+import mmtool as package
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.labels import read_labels
 from mmtool.preprocessing.readers.entries import label_value
+from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.readers.raw_files import find_files
+from mmtool.preprocessing.readers.raw_files import find_files, raw_file
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
@@ -82,3 +88,39 @@ def test_tokens_beside_raw_files_are_left_out(tmp_path: Path) -> None:
     tokenize("text", [folder], folder / "tokens.tar", name="text")
     others = OtherFormats()
     assert len(list(find_files("text", [folder], None, others))) == 30 and "1 .tar of tokens" in str(others)
+
+
+@pytest.mark.parametrize("text", ["\uff11\uff12", "\u0967\u0968", "1\uff12.5", "\u0663"])
+def test_digits_of_other_scripts_are_text(text: str) -> None:
+    assert label_value(text) == text
+    assert Numbers().number(text) is None and Numbers().row(["1", text]) == [1.0, None]
+
+
+@pytest.mark.parametrize("name", ["scan.png", "clip.wav", "notes.csv"])
+def test_a_pipe_that_is_given_by_name_is_refused(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    kind = {"png": "image", "wav": "audio", "csv": "text"}[name.rpartition(".")[2]]
+    with pytest.raises(DataError):
+        list(read_items(kind, [tmp_path / name], SourceOptions()))
+    with pytest.raises(DataError, match="a pipe, a device or a folder"):
+        raw_file(tmp_path / name).read()
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    root = Path(package.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, root)))}
+    done = subprocess.run([sys.executable, "-m", "mmtool", "--help"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr == "interrupted.\n"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_a_label_that_is_no_number_is_no_shard(value: str) -> None:
+    name = next(name for name, _ in parts() if name.endswith("a.json"))
+    content = dict(parts())[name].replace(b'"digit":1', b'"digit":' + value.encode())
+    refuse(forge(replaced(name, content)), "no number|no finite number|not JSON")
+
+
+def test_files_of_checkpoints_have_the_mode_of_all_others(project: Path) -> None:
+    folder = project / "run/checkpoints/00000002"
+    assert len({stat.S_IMODE(file.stat().st_mode) for file in [*folder.iterdir(), project / "run/config.json"]}) == 1

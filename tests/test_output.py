@@ -126,6 +126,32 @@ def test_a_foreign_file_in_an_artefact_is_named_and_kept(copied: Path, name: str
     assert contents(copied / "run") == before
 
 
+@pytest.mark.parametrize("name", ["train/00007.tar", "test/00001.tar"])
+def test_a_foreign_file_with_the_name_of_a_shard_is_kept(copied: Path, name: str) -> None:
+    path = copied / "shards" / name
+    for content in (b"my own photographs", (copied / "text.tar").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=f"holds {name}, which mmtool did not write"):
+            directory(copied / "shards")
+        assert path.read_bytes() == content
+
+
+def test_a_shard_that_somebody_replaced_is_kept(copied: Path) -> None:
+    path = copied / "shards/train/00000.tar"
+    path.write_bytes(b"my own photographs")
+    with pytest.raises(UsageError, match=r"train/00000\.tar"):
+        directory(copied / "shards")
+    assert path.read_bytes() == b"my own photographs"
+
+
+def test_foreign_weights_among_the_tokenizers_of_a_run_are_kept(copied: Path) -> None:
+    path = copied / "run/tokenizers/mine.safetensors"
+    path.write_bytes(b"weights")
+    with pytest.raises(UsageError, match=r"tokenizers/mine\.safetensors"):
+        directory(copied / "run")
+    assert path.read_bytes() == b"weights"
+
+
 def test_a_link_in_an_artefact_is_foreign(copied: Path, tmp_path: Path) -> None:
     shutil.move(copied / "run/checkpoints", tmp_path / "scratch")
     (copied / "run/checkpoints").symlink_to(tmp_path / "scratch")

@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import write_sealed
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
@@ -144,7 +145,7 @@ from mmtool.training.run import open_run
 step = trainer.Trainer._one_step
 def slow(self, window):
     step(self, window)
-    time.sleep(0.1)
+    time.sleep(0.3)
 trainer.Trainer._one_step = slow
 pretrain(settings(method=sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]))
 """
@@ -153,7 +154,7 @@ pretrain(settings(method=sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]))
 def wait_for_checkpoint(run, process):
     """Until one more checkpoint than before stands there (or the training ended)."""
     before = list_checkpoints(run / "checkpoints")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while list_checkpoints(run / "checkpoints") == before and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -166,7 +167,7 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(tmp_path / "run", process)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM and "the same command continues" in said
     pretrain(settings(), shards, tmp_path / "run")
     pretrain(settings(), shards, tmp_path / "whole")
@@ -200,7 +201,7 @@ def test_a_run_continues_after_an_upgrade_that_brought_a_setting(tmp_path):
     pretrain(settings(), shards, run)
     record = json.loads((run / "config.json").read_text())
     del record["config"]["paired_share"]
-    (run / "config.json").write_text(json.dumps(record))
+    write_sealed(run / "config.json", record)
     assert pretrain(settings(), shards, run).steps == settings().steps
     with pytest.raises(UsageError, match="paired_share was"):
         pretrain(settings(paired_share=0.5), shards, run)
@@ -211,7 +212,7 @@ def test_a_run_is_not_continued_where_a_default_changed_meanwhile(tmp_path):
     pretrain(settings(), shards, run)
     record = json.loads((run / "config.json").read_text())
     record["method_options"]["mean_spans"] = 2.0
-    (run / "config.json").write_text(json.dumps(record))
+    write_sealed(run / "config.json", record)
     with pytest.raises(UsageError, match=r"method\.mean_spans was 2\.0, now 1\.0"):
         pretrain(settings(), shards, run)
 

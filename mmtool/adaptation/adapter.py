@@ -6,7 +6,6 @@ ADAPTER/metrics.jsonl
 ADAPTER/trained_on.safetensors  identities of what it and its encoders were trained on (see data/identity.py)
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from mmtool.adaptation.config import ADAPTER_FORMAT, AdaptConfig
+from mmtool.adaptation.config import ADAPTER_FORMAT, UNSEALED_ADAPTER, AdaptConfig
 from mmtool.adaptation.joint_embedding import CHOICES, JointEmbedding, JointOptions
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.storage import sha256_file, write_bytes, write_json
+from mmtool.common.seal import check_seal, read_json, write_sealed
+from mmtool.common.storage import sha256_file, write_bytes
 from mmtool.data.identity import TrainingItems
 from mmtool.encoders import open_encoder
 from mmtool.model.encoder import Encoder
@@ -145,21 +145,21 @@ def save_adapter(folder: Path, model: JointEmbedding, record: Mapping[str, Any])
     write_bytes(path, safetensors_bytes(tensors))
     size = path.stat().st_size
     stored = {"bytes": size, "sha256": sha256_file(path), "finished": True}
-    write_json(folder / RECORD, {**record, **count_parameters(model), **stored})
+    write_sealed(folder / RECORD, {**record, **count_parameters(model), **stored})
     return size
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """adapter.json of a directory. Raises DataError where it is none or of another format."""
-    fix = "Give what `mmtool adapt -o` wrote."
-    try:
-        record = json.loads((Path(path) / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"this is no adapter ({error}).", where=path, fix=fix) from error
-    known = record.get("format") if isinstance(record, dict) else None
-    if known != ADAPTER_FORMAT:
+    fix, file = "Give what `mmtool adapt -o` wrote.", Path(path) / RECORD
+    if not file.is_file():
+        raise DataError("this is no adapter.", where=path, fix=fix)
+    record = read_json(file, fix)
+    known = record.get("format")
+    if known not in (ADAPTER_FORMAT, UNSEALED_ADAPTER):
         what = f"this adapter has the format {known}, this version reads {ADAPTER_FORMAT} (whose settings have other names)."
         raise DataError(what, where=path, fix="Adapt again: repeat its `mmtool adapt` command with --force.")
+    check_seal(record, file, fix, unsealed=known == UNSEALED_ADAPTER)
     return record
 
 

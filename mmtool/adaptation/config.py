@@ -10,7 +10,7 @@ from mmtool.common.errors import UsageError
 from mmtool.common.options import Option
 from mmtool.training.config import BUDGET, Budget
 
-ADAPTER_FORMAT = "mmtool-adapter/2"
+ADAPTER_FORMAT, UNSEALED_ADAPTER = "mmtool-adapter/3", "mmtool-adapter/2"  # the earlier one carries no digest
 ALONE = "alone:"  # followed by the name of the only modality that is used
 Pool = Literal["auto", "mean", "class"]
 POOLS = get_args(Pool)

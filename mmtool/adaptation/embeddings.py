@@ -20,8 +20,10 @@ from mmtool.adaptation.batches import encode_all
 from mmtool.adaptation.joint_embedding import Encodings
 from mmtool.adaptation.measure import predicted_embeddings
 from mmtool.common.errors import UsageError
+from mmtool.common.listing import write_listing
+from mmtool.common.lock import one_writer
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import canonical_json, write_bytes
+from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
 from mmtool.training.hardware import pick_device
@@ -39,6 +41,7 @@ class EmbeddingSummary:
     imputed: dict[str, int]
 
 
+@one_writer
 def impute_embeddings(
     path: Path,
     data: Path,
@@ -76,8 +79,7 @@ def impute_embeddings(
         raise UsageError("no sample lacks what is asked for and has what it takes.", where="--have/--want", fix=f"Samples hold {held}.")
     with place.directory() as partial:
         files = {target: _write(partial / target, table, format) for target, table in tables.items() if counts[target]}
-        lines = [line for target, name in files.items() for line in _lines(tables[target], target, name)]
-        write_bytes(partial / "imputed.jsonl", "".join(line + "\n" for line in lines).encode())
+        write_listing(partial, [line for target, name in files.items() for line in _lines(tables[target], target, name)])
     used = {key for target in files for key in tables[target]["key"][tables[target]["predicted"]]}
     return EmbeddingSummary(str(output), len(used), len(samples) - len(used), {name: count for name, count in counts.items() if count})
 
@@ -135,9 +137,9 @@ def _parquet(table: Mapping[str, Any], file: BytesIO) -> None:
     parquet.write_table(pa.table({**columns, "embedding": values}), file)
 
 
-def _lines(table: Mapping[str, Any], target: str, name: str) -> list[str]:
+def _lines(table: Mapping[str, Any], target: str, name: str) -> list[dict[str, Any]]:
     return [
-        canonical_json({"modality": target, "key": key, "given": given.split("+"), "files": [name]})
+        {"modality": target, "key": key, "given": given.split("+"), "files": [name]}
         for key, given, predicted in zip(table["key"].tolist(), table["given"].tolist(), table["predicted"].tolist(), strict=True)
         if predicted
     ]

@@ -13,6 +13,7 @@ from mmtool.adaptation.config import AdaptConfig
 from mmtool.adaptation.measure import MISSING_RATES, MeasureOptions, retrieval_rows, robustness_rows
 from mmtool.adaptation.report import write_report
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.held_out import open_held_out
@@ -33,6 +34,7 @@ class AdapterEvaluation:
     samples: int
 
 
+@one_writer
 def evaluate_adapters(
     adapters: Sequence[Path],
     data: Path,

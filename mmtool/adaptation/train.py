@@ -27,9 +27,11 @@ from mmtool.adaptation.adapter import (
 from mmtool.adaptation.batches import LabelledSamples, ShuffledBatches, as_tensor, encode, encode_all, labelled_samples, missingness
 from mmtool.adaptation.config import AdaptConfig
 from mmtool.adaptation.joint_embedding import JointEmbedding, Masks, draw_masks
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.common.seal import write_sealed
+from mmtool.common.storage import sha256_bytes, write_bytes
 from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
@@ -60,6 +62,7 @@ class AdaptSummary:
     loss: dict[str, float]
 
 
+@one_writer
 def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: Path, *, force: bool = False) -> AdaptSummary:
     """Train on the train split of `data`; sources: modality -> run of this toolkit or directory in Hugging Face format.
 
@@ -109,7 +112,7 @@ def _begin(record: Mapping[str, Any], train: LabelledSamples, sources: Mapping[s
     """Fill a new adapter directory; it was trained on what the adapter and its encoders see."""
     items = reduce(or_, (training_items_of(source) for source in sources.values()), TrainingItems.of(train.samples)).to_bytes()
     write_bytes(folder / TRAINED_ON, items)
-    write_json(folder / RECORD, {**record, "trained_on": sha256_bytes(items), "finished": False})
+    write_sealed(folder / RECORD, {**record, "trained_on": sha256_bytes(items), "finished": False})
 
 
 def _changes(config: AdaptConfig, record: Mapping[str, Any], output: Path) -> list[str]:

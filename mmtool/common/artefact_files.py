@@ -1,7 +1,8 @@
 """What the toolkit writes, recognised by content, and which files each artefact may hold: all that `--force` may ever remove.
 
 A directory is known by a mark file with a format of ours in it. What else it holds has to match one of the patterns of its kind, or to be
-listed in the mark: anything else was put there by somebody, and is not ours to remove.
+listed in the mark: anything else was put there by somebody, and is not ours to remove. A shard has to be listed in the index beside it, and
+a tokenizer to be one: other people have files of such names.
 """
 
 import json
@@ -41,7 +42,8 @@ class Kind:
         pattern = re.compile("|".join(self.paths))
         for entry in files_below(folder):
             name = os.path.relpath(entry.path, folder)
-            if LEFTOVER.fullmatch(name) is None and (entry.is_symlink() or not (name in listed or pattern.fullmatch(name))):
+            ours = not entry.is_symlink() and (name in listed or (pattern.fullmatch(name) and _has_its_content(name, Path(entry.path))))
+            if not ours and LEFTOVER.fullmatch(name) is None:
                 yield name
 
     def may_hold(self, folder: Path, name: str) -> bool:
@@ -98,6 +100,18 @@ def listed_files(path: Path) -> Iterator[str]:
     """What the mark of a folder of token sets names."""
     files = _json(path).get("files")
     yield from (str(name) for name in files) if isinstance(files, list) else ()
+
+
+def is_listed_shard(path: Path) -> bool:
+    """Whether the index beside a shard lists it, and it is one."""
+    shards = _json(path.with_name("index.json")).get("shards") if _is_plain(path.with_name("index.json")) else None
+    names = [shard.get("name") for shard in shards if isinstance(shard, dict)] if isinstance(shards, list) else []
+    return path.name in names and is_token_tar(path)
+
+
+def _has_its_content(name: str, path: Path) -> bool:
+    """Whether a file is what its name says, where others may have files of that name."""
+    return all(is_ours(path) for named, is_ours in CONTENTS if named.fullmatch(name))
 
 
 def files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -168,6 +182,7 @@ REPORT = (
 )
 COMPARISON = (r"comparison\.json", *REPORT, *_below(r"runs/[^/]+/seed-\d+", (*RUN, *ADAPTER)), *_below(r"seeds/\d+", REPORT))
 SPLITS = ("train", "validation", "test")
+CONTENTS = ((re.compile(r"(.*/)?\d+\.tar"), is_listed_shard), (re.compile(r"(.*/)?tokenizers/[^/]+\.safetensors"), is_tokenizer))
 
 KINDS = (
     Kind("comparison", ("comparison.json",), of_format("mmtool-comparison", "mmtool-adapter-comparison"), COMPARISON),

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial as bound
@@ -18,6 +19,7 @@ from typing import IO, Any
 from mmtool.common.errors import UsageError
 
 PARTIAL = ".partial-"
+WRITTEN = re.compile(rf"\.(.+){re.escape(PARTIAL)}")
 
 
 def canonical_json(value: Any) -> str:
@@ -112,7 +114,7 @@ def commit(partial: Path, path: Path) -> None:
 
 def _replace_directory(partial: Path, path: Path) -> None:
     """A directory cannot be renamed over a full one: the old one steps aside, and comes back if the new one does not arrive."""
-    old = path.with_name(f".{path.name}{PARTIAL}old-{os.getpid()}")
+    old = _partial(path, "old-")
     path.rename(old)
     try:
         commit(partial, path)
@@ -123,11 +125,14 @@ def _replace_directory(partial: Path, path: Path) -> None:
 
 
 def clean_orphans(path: Path) -> None:
-    """Remove what writers of `path` that no longer live left beside it; what one had set aside and not yet replaced comes back."""
-    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?(?P<pid>\d+)")
+    """Remove what writers of `path` that no longer live left beside it; what one had set aside and not yet replaced comes back.
+
+    Whether a writer on another host lives cannot be known here: what is theirs stays.
+    """
+    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?((?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)")
     for orphan in path.parent.iterdir() if path.parent.is_dir() else ():
         match = ours.fullmatch(orphan.name)
-        if match is None or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
+        if match is None or match["host"] not in (None, _host()) or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
             continue
         if match["old"] and not path.exists():
             orphan.rename(path)
@@ -135,8 +140,27 @@ def clean_orphans(path: Path) -> None:
             shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+def clean_folder(folder: Path) -> None:
+    """The same for whatever was to be written into a folder."""
+    names = {match[1] for file in folder.iterdir() if (match := WRITTEN.match(file.name))} if folder.is_dir() else set()
+    for name in sorted(names):
+        clean_orphans(folder / name)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory, which is gone at once and as a whole: what a killed process leaves of it is an orphan."""
+    partial = _partial(path)
+    path.rename(partial)
+    shutil.rmtree(partial)
+
+
+def _partial(path: Path, old: str = "") -> Path:
+    return path.with_name(f".{path.name}{PARTIAL}{old}{_host()}-{os.getpid()}")
+
+
+def _host() -> str:
+    """This host, as it stands in names of files."""
+    return sha256_bytes(socket.gethostname().encode())[:8]
 
 
 def _alive(pid: int) -> bool:

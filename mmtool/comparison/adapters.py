@@ -18,6 +18,7 @@ from mmtool.adaptation.measure import MISSING_RATES, MeasureOptions
 from mmtool.adaptation.report import write_report
 from mmtool.adaptation.train import adapt
 from mmtool.common.errors import UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.output import OutputPath, begin_or_continue
 from mmtool.data.held_out import open_held_out
 from mmtool.data.shards import TokenSet, open_token_set
@@ -41,6 +42,7 @@ class AdapterComparison:
     runs: list[Path] = field(default_factory=list)
 
 
+@one_writer
 def compare_adapters(
     variants: Mapping[str, AdaptConfig],
     seeds: Sequence[int],

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from mmtool.common.errors import UsageError
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import locked, one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath, begin_or_continue
+from mmtool.common.seal import read_json
 from mmtool.common.storage import atomic_directory, sha256_bytes, write_bytes, write_json
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import held_out_path
@@ -31,7 +33,8 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS, TEXTS
 from mmtool.evaluation.leaks import OF_RUN, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import RawTables, draw_test, open_sides
-from mmtool.evaluation.report import FORMAT, write_report
+from mmtool.evaluation.report import write_report
+from mmtool.evaluation.report_file import AGAIN, FORMAT, read_report
 from mmtool.evaluation.tasks import USUAL, check_tasks, possible_tasks
 from mmtool.evaluation.tasks.ood import ood_label
 from mmtool.evaluation.tasks.reconstruction import SHEETS
@@ -44,7 +47,7 @@ from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
 from mmtool.training.side_by_side import train_all
 
-COMPARISON, COMPARISON_FORMAT, REPORT = "comparison.json", "mmtool-comparison/1", "report.json"
+COMPARISON, COMPARISON_FORMAT = "comparison.json", "mmtool-comparison/1"
 BASELINE, ORACLE = "commutative", "oracle"  # columns: what an oracle's method is, and what it is called
 INTERVALS = " (over seeds by Student's t; over samples where there is one seed)"
 
@@ -59,6 +62,7 @@ class Comparison:
     runs: list[Path] = field(default_factory=list)
 
 
+@one_writer
 def compare(
     variants: Mapping[str, PretrainConfig],
     seeds: Sequence[int],
@@ -115,7 +119,8 @@ def _trainings(
         training, source = columns[name]
         settings, title = PretrainConfig(**{**vars(training), "seed": seed}), f"{name}, seed {seed} ({place}/{len(runs)})"
         if _finished(path, settings, prints[source]) and not force:
-            log(f"{title}: trained already")
+            with locked(path):  # which a process that died at its end may have left behind
+                log(f"{title}: trained already")
         else:
             trainings[title] = partial(pretrain, settings, source, path, force=force)
     return trainings
@@ -193,13 +198,22 @@ def _evaluate(
         "raw": {name: _digest(rows) for name, rows in (raw or {}).items()},
     }
     note = folder / "asked.json"
-    if note.exists() and json.loads(note.read_text()) == key:
-        log(f"seed {seed}: evaluated already")
-    else:
-        log(f"seed {seed}: evaluating {', '.join(runs)}")
-        evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)
-        write_json(note, key)
-    return json.loads((folder / REPORT).read_text())
+    if (report := _report_on(key, note, folder)) is not None:
+        with locked(folder):
+            log(f"seed {seed}: evaluated already")
+        return report
+    log(f"seed {seed}: evaluating {', '.join(runs)}")
+    evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)
+    write_json(note, key)
+    return read_report(folder)
+
+
+def _report_on(key: Mapping[str, Any], note: Path, folder: Path) -> dict[str, Any] | None:
+    """The report that is there, where it is whole and was written with the same config; else None."""
+    try:
+        return read_report(folder) if read_json(note, AGAIN) == key else None
+    except DataError:
+        return None
 
 
 def _digest(rows: Mapping[str, np.ndarray]) -> str:

@@ -1,14 +1,18 @@
 """What something was trained on, item by item: so that none of it is taken for held out, however the data was split again.
 
 An item is the data of one modality of one source. Its identity is 8 bytes of sha256 over the source's key and the item's tokens: the same
-raw item under the same tokenizer has the same tokens, while other data under the same file names, or the same content under other keys,
-is another item. A file of training items is one `.safetensors` file: sorted uint64 identities by modality.
+raw item under the same tokenizer has the same tokens. Files are renamed, however, and other data has the same file names: contents alone,
+and keys alone, are kept besides. A content is that of the raw value, noted when it is tokenized: coarse tokens are alike too often.
+
+A file of training items is one `.safetensors` file: sorted uint64 identities by modality under its name, contents under `.content.NAME`
+(repeated as often as items of different sources have them), and keys under `.keys`.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,69 @@ SOURCES, VARIANT_OF = "sources", "variant_of"  # metadata: modality -> key of th
 GROUP = "group"  # metadata: what is split as one
 MIN_CLUSTERS = 5
 PARTIAL = ".partial"  # of the name of an empty tensor: not everything is known
+CONTENT_OF = "content"
+CONTENT, KEYS = ".content.", ".keys"  # no modality has a name that begins with a dot
+EMPTY = np.zeros(0, np.uint64)
 
 
 def identity(key: str, tokens: np.ndarray) -> int:
     """Of an item: tokens are codes (L,), whatever integers hold them, or patches (L, values) uint8."""
     content = np.ascontiguousarray(tokens, np.uint8 if tokens.ndim > 1 else "<u4")
     return int.from_bytes(hashlib.sha256(key.encode() + b"\0" + content.tobytes()).digest()[:8], "little")
+
+
+def content_field(name: str) -> str:
+    """The metadata field that holds, in hexadecimal, the content of a sample's raw value of modality `name`."""
+    return f"{CONTENT_OF}.{name}"
+
+
+def content_of(value: Any) -> str:
+    """Of a raw value (an array, a text, or a mapping of such): 8 bytes of sha256, in hexadecimal."""
+    return sha256_bytes(b"".join(_parts(value)))[:16]
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            yield f"{name}\0".encode()
+            yield from _parts(value[name])
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype} {value.shape}\0".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):  # a row, and its columns in any order
+        names, order = _in_order(value[1])
+        yield names
+        yield from _parts(value[0][order])
+    elif isinstance(value, list | tuple | np.ndarray):
+        for item in value:
+            yield from _parts(item)
+    elif isinstance(value, str | bytes | int | float | None):
+        yield repr(value).encode() + b"\0"
+    else:
+        yield type(value).__name__.encode()  # of an unknown sort all are alike, which tells nothing
+
+
+@lru_cache(maxsize=64)
+def _in_order(names: tuple[str, ...]) -> tuple[bytes, np.ndarray]:
+    """Names of columns sorted, as one text, and the places they had."""
+    return "\0".join(sorted(names)).encode(), np.argsort(np.array(names, dtype=object), kind="stable")
+
+
+def noted_content(sample: Sample, name: str) -> int | None:
+    """What tokenizing noted of a sample's content; None where an earlier version made it, and of augmented variants."""
+    noted = sample.metadata.get(content_field(name))
+    return None if noted is None else int(noted, 16)
+
+
+def key_id(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+
+
+def original_key(sample: Sample, name: str) -> str:
+    """The key that the raw data of a sample's modality had, before it was aligned or varied."""
+    sources = sample.metadata.get(SOURCES)
+    source = sources[name] if isinstance(sources, Mapping) and name in sources else sample.key
+    return str(sample.metadata.get(VARIANT_OF, source))
 
 
 def original_field(name: str) -> str:
@@ -71,23 +132,37 @@ def identities(sample: Sample, name: str) -> set[int]:
 
 @dataclass(frozen=True)
 class TrainingItems:
-    """modality -> sorted identities (N,) uint64 of what something was trained on; complete: whether that is all of it."""
+    """modality -> sorted identities (N,) uint64 of what something was trained on; complete: whether that is all of it.
+
+    contents: the same of contents, which may repeat; keys: of all items. An earlier version kept neither.
+    """
 
     identities: Mapping[str, np.ndarray] = field(default_factory=dict)
     complete: bool = True
+    contents: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keys: np.ndarray = field(default_factory=EMPTY.copy)
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "TrainingItems":
         """Every item of the samples."""
         by_modality: dict[str, set[int]] = defaultdict(set)
+        contents: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        keys: set[int] = set()
         for sample in samples:
             for name in sample.tokens:
+                keys.add(key_id(original_key(sample, name)))
                 by_modality[name] |= identities(sample, name)
-        return cls({name: _sorted(values) for name, values in sorted(by_modality.items())})
+                if (content := noted_content(sample, name)) is not None:
+                    contents[name].add((original_key(sample, name), content))
+        return cls(
+            {name: _sorted(values) for name, values in sorted(by_modality.items())},
+            contents={name: _sorted([content for _, content in pairs]) for name, pairs in sorted(contents.items())},
+            keys=_sorted(keys),
+        )
 
     @classmethod
     def among(cls, tokens: TokenSet, keys: Collection[str]) -> "TrainingItems":
-        """Those items of a token set that may be items with these source keys; reads the tokens of no others."""
+        """Those items of a token set that may be items with these source keys; reads the tokens of no others, so contents are not known."""
         wanted, samples = set(keys), []
         for i in range(len(tokens)):
             record, names = tokens.record(i), tokens.present(i)
@@ -96,18 +171,18 @@ class TrainingItems:
                 for name in names
             ):
                 samples.append(tokens[i])
-        return cls.of(samples)
+        return cls(cls.of(samples).identities)
 
     def __or__(self, other: "TrainingItems") -> "TrainingItems":
         names = sorted({*self.identities, *other.identities})
-        empty = np.zeros(0, np.uint64)
-        joined = {name: np.union1d(self.identities.get(name, empty), other.identities.get(name, empty)) for name in names}
-        return TrainingItems(joined, self.complete and other.complete)
+        joined = {name: np.union1d(self.identities.get(name, EMPTY), other.identities.get(name, EMPTY)) for name in names}
+        contents = {name: _most(self.contents.get(name, EMPTY), other.contents.get(name, EMPTY)) for name in names}
+        return TrainingItems(joined, self.complete and other.complete, contents, np.union1d(self.keys, other.keys))
 
     def to_bytes(self) -> bytes:
         """The file: the same items always give the same bytes."""
-        tensors = dict(self.identities) if self.complete else {**self.identities, PARTIAL: np.zeros(0, np.uint64)}
-        return save(dict(sorted(tensors.items())))
+        tensors = {**self.identities, **{f"{CONTENT}{name}": values for name, values in self.contents.items()}, KEYS: self.keys}
+        return save(dict(sorted((tensors if self.complete else {**tensors, PARTIAL: EMPTY}).items())))
 
     @classmethod
     def read(cls, path: Path, sha256: str | None) -> "TrainingItems":
@@ -121,7 +196,20 @@ class TrainingItems:
             raise DataError(f"the record of training items cannot be read ({error}).", where=path, fix="Restore it from a copy.") from error
         if sha256_bytes(data) != sha256:
             raise DataError("the record of training items is not the one that was written.", where=path, fix="Restore it from a copy.")
-        return cls({name: values for name, values in tensors.items() if name != PARTIAL}, PARTIAL not in tensors)
+        contents = {name.removeprefix(CONTENT): values for name, values in tensors.items() if name.startswith(CONTENT)}
+        plain = {name: values for name, values in tensors.items() if not name.startswith(".")}
+        return cls(plain, PARTIAL not in tensors, contents, tensors.get(KEYS, EMPTY))
+
+
+def _most(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Every value as often as the one of both has it that has it more often: items that both hold count once."""
+    (values, counts), (others, theirs) = (np.unique(part, return_counts=True) for part in (a, b))
+    union = np.union1d(values, others)
+    most = np.zeros(len(union), np.int64)
+    for known, number in ((values, counts), (others, theirs)):
+        places = np.searchsorted(union, known)
+        most[places] = np.maximum(most[places], number)
+    return np.repeat(union, most)
 
 
 def _sorted(values: Collection[int]) -> np.ndarray:

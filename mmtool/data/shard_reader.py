@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mmtool.common.errors import DataError
+from mmtool.common.seal import reading
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.sample import SPLITS, Modality
 from mmtool.data.shard_format import (
@@ -41,6 +43,11 @@ def read_shard(buffer: memoryview, where: object) -> Shard:
 
     Raises CutError where it is incomplete, DataError for damage and for anything that the writer would not have written.
     """
+    with reading(where, REBUILD):
+        return _read(buffer, where)
+
+
+def _read(buffer: memoryview, where: object) -> Shard:
     members = read_members(buffer, where)
     for member in members:
         if not member.name.endswith(ALLOWED):
@@ -85,12 +92,16 @@ def read_tokens(buffer: memoryview, dtype: np.dtype[Any], width: int, start: int
 
 def _load(content: memoryview, name: str, where: object) -> dict[str, Any]:
     try:
-        record = json.loads(bytes(content))
-    except ValueError as error:
+        record = json.loads(bytes(content), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the member {name!r} is damaged: not JSON.", where=where, fix=REBUILD) from error
     if not isinstance(record, dict):
         raise DataError(f"the member {name!r} is not a JSON object.", where=where)
     return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _read_manifest(content: memoryview, where: object) -> tuple[tuple[Modality, ...], dict[str, Any]]:
@@ -149,6 +160,8 @@ def _sample_record(member: Member, buffer: memoryview, modalities: Sequence[Moda
         raise DataError(f"the record {member.name!r} is not that of a sample.", where=where)
     if f"{encode_key(record['key'])}.json" != member.name or record["split"] not in SPLITS:
         raise DataError(f"the record {member.name!r} states the key {record['key']!r} and the split {record['split']!r}.", where=where)
+    if any(isinstance(value, float) and not math.isfinite(value) for value in record["labels"].values()):
+        raise DataError(f"a label of the sample {record['key']!r} is no finite number.", where=where)
     declared = [modality.name for modality in modalities if modality.name in record["present"]]
     if record["present"] != declared:
         raise DataError(f"the sample {record['key']!r} declares {record['present']}, unknown or not in order.", where=where)

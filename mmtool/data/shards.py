@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import reading
 from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import ABSENT, Shard
@@ -208,13 +209,11 @@ def _open_directory(path: Path, split: str | None) -> TokenSet:
 
 
 def _open_split(path: Path, split: str | None) -> TokenSet:
-    stored = (path / INDEX).read_bytes()
-    try:
+    with reading(path / INDEX, REBUILD):
+        stored = (path / INDEX).read_bytes()
         index = json.loads(stored)
-        names = {shard["name"]: shard["sha256"] for shard in index["shards"]}
+        names = {str(shard["name"]): shard["sha256"] for shard in index["shards"]}
         indexed_split = index["split"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("the index is damaged.", where=path / INDEX, fix=REBUILD) from error
     if split not in (None, indexed_split):
         raise DataError(f"this directory holds the split {indexed_split!r}, not {split!r}.", where=path)
     on_disk = sorted(file.name for file in path.glob("*.tar"))

@@ -9,7 +9,7 @@ from mmtool.data.identity import TrainingItems
 from mmtool.encoders.open_hugging_face import open_hugging_face
 from mmtool.encoders.run_encoder import open_run_encoder
 from mmtool.model.encoder import Encoder, Pool
-from mmtool.training.config import RUN_FORMAT
+from mmtool.training.config import RUN_FORMATS
 from mmtool.training.run import open_run
 
 FIX = "Give a run of `mmtool pretrain`, or a local directory in Hugging Face format (config.json and safetensors)."
@@ -17,7 +17,7 @@ FIX = "Give a run of `mmtool pretrain`, or a local directory in Hugging Face for
 
 def training_items_of(source: Path) -> TrainingItems:
     """What the encoder in a directory was trained on; of a model from elsewhere nothing is known, and nothing could be compared."""
-    return open_run(source).training_items() if _config(Path(source)).get("format") == RUN_FORMAT else TrainingItems()
+    return open_run(source).training_items() if _config(Path(source)).get("format") in RUN_FORMATS else TrainingItems()
 
 
 def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | None = None, pool: Pool = "auto") -> Encoder:
@@ -31,7 +31,7 @@ def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | N
     if pool not in get_args(Pool):
         raise UsageError(f"there is no pooling {pool!r}.", where="pool", fix=f"Choose from: {', '.join(get_args(Pool))}.")
     record = _config(source)
-    if record.get("format") == RUN_FORMAT:
+    if record.get("format") in RUN_FORMATS:
         return open_run_encoder(source, modality, tokenizer, pool)
     if "model_type" in record:
         return open_hugging_face(source, modality, tokenizer, pool)

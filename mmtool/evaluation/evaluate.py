@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
@@ -53,6 +54,7 @@ class EvaluationSummary:
     contact_sheet: Path | None
 
 
+@one_writer
 def evaluate(
     runs: Sequence[Path],
     data: Path,

@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtool.common.storage import write_bytes, write_json
+from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.figures.samples import CONTACT_SHEET
+from mmtool.evaluation.report_file import write_report_file
 from mmtool.evaluation.study import Row
 from mmtool.evaluation.tasks import open_task
 from mmtool.imputation.chain import NUM_LINKS, chained
-
-FORMAT = "mmtool-report/2"
 
 
 def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
@@ -39,7 +38,7 @@ def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **m
 
 def write_document(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], parts: Sequence[str], **more: Sequence[Row]) -> None:
     """report.json of rows, and report.md of paragraphs: the same two files for every report. more: what else report.json holds."""
-    write_json(folder / "report.json", {"format": FORMAT, "meta": dict(meta), "rows": list(rows), **more})
+    write_report_file(folder, {"meta": dict(meta), "rows": list(rows), **more})
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from mmtool import __version__
 from mmtool.common.errors import UsageError
+from mmtool.common.listing import write_listing
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import canonical_json, write_bytes
+from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
@@ -35,6 +37,7 @@ class ImputeSummary:
     complete: int = 0
 
 
+@one_writer
 def impute_files(
     run: Path, data: Sequence[Sample], output: Path, options: ImputeOptions, *, force: bool = False, inputs: Sequence[Path | None] = ()
 ) -> ImputeSummary:
@@ -126,7 +129,7 @@ def _predict_label(
     ]
     with output.directory() as partial:
         write_bytes(partial / table, target.csv(seen, imputer.predict(seen, have)))
-        write_bytes(partial / "imputed.jsonl", "".join(canonical_json(line) + "\n" for line in lines).encode())
+        write_listing(partial, lines)
     return ImputeSummary(str(output.path), len(seen), len(samples) - len(seen), {target.label: len(seen)})
 
 
@@ -180,19 +183,18 @@ def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -
 
 def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions) -> None:
     """All files: values, and what is known of them."""
-    tables = {}
-    with open(folder / "imputed.jsonl", "w") as lines:
-        for want, values in imputed.items():
-            tokenizer = imputer.tokenizers[want]
-            if options.format != "csv" and isinstance(tokenizer, RowWriter):
-                tables[want] = _annotated(imputer, want, values, options)
-                written: Iterator[list[str]] = iter([[file_of(want, options.format)]] * len(values))
-            else:
-                written = track(_write_values(tokenizer, folder, want, values), want, len(values))
-            for value, files in zip(values, written, strict=True):
-                lines.write(canonical_json({"modality": want, **value.to_json(), "files": files}) + "\n")
+    tables, records = {}, []
+    for want, values in imputed.items():
+        tokenizer = imputer.tokenizers[want]
+        if options.format != "csv" and isinstance(tokenizer, RowWriter):
+            tables[want] = _annotated(imputer, want, values, options)
+            written: Iterator[list[str]] = iter([[file_of(want, options.format)]] * len(values))
+        else:
+            written = track(_write_values(tokenizer, folder, want, values), want, len(values))
+        records += [{"modality": want, **value.to_json(), "files": files} for value, files in zip(values, written, strict=True)]
     if tables and options.format != "csv":
         write_annotated(tables, folder, options.format)
+    write_listing(folder, records)
 
 
 def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions) -> Any:

@@ -67,6 +67,11 @@ class Shape:
     def inner(self) -> int:
         return self.hidden or 64 * math.ceil(self.width * 8 / 3 / 64)
 
+    @property
+    def parameters(self) -> int:
+        """How many the blocks have, biases and norms apart."""
+        return self.depth * self.width * (4 * self.width + 3 * self.inner)
+
     def cos_sin(self, position_BLA: Tensor, dtype: torch.dtype) -> CosSin:
         """cos and sin of rotary positions, as attention takes them."""
         return None if self.positions == "fixed" else rope(position_BLA, self.head_width, self.rope_base, dtype)

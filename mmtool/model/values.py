@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor, nn
 
-from mmtool.common.errors import DataError
+from mmtool.common.seal import check_seal, reading, sealed
 from mmtool.common.storage import canonical_json
 from mmtool.data.sample import Sample
 from mmtool.tokenizers.base import METADATA_KEY, Tokenizer, ValueCodes
@@ -187,25 +186,27 @@ class ValueDecoder:
         for number, ((given, target), direction) in enumerate(sorted(self.directions.items())):
             names.append({"given": list(given), "target": target})
             tensors |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in direction.tensors().items()}
-        return save(dict(sorted(tensors.items())), {METADATA_KEY: canonical_json(names)})
+        record = sealed({"directions": names}, tensors)
+        return save(dict(sorted(tensors.items())), {METADATA_KEY: canonical_json(record)})
 
     @classmethod
     def from_bytes(cls, data: bytes, tables: Mapping[str, CodeValues], where: object) -> "ValueDecoder":
         """Raises DataError for a damaged file."""
         decoder = cls(tables)
-        try:
+        fix = "Delete it and repeat the `mmtool pretrain` command, which learns it again."
+        with reading(where, fix):
             tensors = load(data)
             length = int.from_bytes(data[:8], "little")
-            names = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+            record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+            names = record if isinstance(record, list) else record["directions"]  # a list: of an earlier version, without a digest
+            if names is not record:
+                check_seal(record, where, fix, tensors=tensors)
             decoder.moments = {key.removeprefix(f"{MOMENTS}."): array for key, array in tensors.items() if key.startswith(f"{MOMENTS}.")}
             if names and not decoder.moments:
                 raise ValueError("it is of an older version")
             for number, name in enumerate(names):
                 direction = {key.partition(".")[2]: array for key, array in tensors.items() if key.partition(".")[0] == str(number)}
                 decoder.directions[tuple(name["given"]), name["target"]] = Direction.from_tensors(direction)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            fix = "Delete it and repeat the `mmtool pretrain` command, which learns it again."
-            raise DataError(f"the file of value networks is damaged or old ({error}).", where=where, fix=fix) from error
         return decoder
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmtool.common.errors import DataError
-from mmtool.data.identity import SOURCES, original_field
+from mmtool.data.identity import SOURCES, content_field, original_field
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.preprocessing.join import Placement, original_of
 from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol, uniform
@@ -89,7 +89,8 @@ def _dealt(pool: Pool, count: int, purpose: str, seed: int) -> list[Sample]:
 def _sample(key: str, split: str, common: Mapping[str, Any], sources: Mapping[str, Sample]) -> Sample:
     tokens = {name: item.tokens[name] for name, item in sources.items()}
     labels = {f"{name}.{label}": value for name, item in sources.items() for label, value in item.labels.items() if label not in common}
-    originals = {original_field(name): item.metadata.get(original_field(name)) for name, item in sources.items()}
+    fields = [(item, field) for name, item in sources.items() for field in (original_field(name), content_field(name))]
+    originals = {field: item.metadata.get(field) for item, field in fields}
     known = {name: original for name, original in originals.items() if original}
     metadata = {SOURCES: {name: item.key for name, item in sources.items()}, **known}
     return Sample(key, tokens, {**common, **labels}, metadata, split)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import write_json
+from mmtool.common.seal import write_sealed
 from mmtool.data.identity import VARIANT_OF
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
@@ -59,6 +60,7 @@ class ManifestSummary:
         return "\n".join(lines)
 
 
+@one_writer
 def tokenize_manifest(
     manifest: Path,
     output: Path,
@@ -109,7 +111,7 @@ def tokenize_manifest(
             )
         summary.presence.update(_presence(folder, summary.modalities))
         files = sorted(path.name for path in folder.iterdir())
-        write_json(folder / PRESENCE, {"format": PRESENCE_FORMAT, "presence": summary.presence, "files": files})
+        write_sealed(folder / PRESENCE, {"format": PRESENCE_FORMAT, "presence": summary.presence, "files": files})
     return summary
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.identity import identities
@@ -49,6 +50,7 @@ class ShardSummary:
     seconds: float
 
 
+@one_writer
 def shard(
     inputs: Sequence[Path | None],
     output: Path | None,

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
+from mmtool.common.seal import foreign, guarded
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
 from mmtool.preprocessing.label_columns import LabelColumns
@@ -96,7 +97,7 @@ def read_items(
         if check_options and options.file_column is None:
             unused.see(file)
         try:
-            for entry in reader(file, options):
+            for entry in guarded(reader(file, options), file.where):
                 yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
         except KeyColumnError:
             raise
@@ -263,7 +264,8 @@ class _Gate:
         labels = self.labels.of(entry, key, matched)
         if group is None:
             group = self.labels.group(labels, key, entry.where)
-        value, further = entry.load(), tuple(load() for load in entry.further)
+        with foreign(entry.where):
+            value, further = entry.load(), tuple(load() for load in entry.further)
         self.seen[key] = entry.where
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in self.labels.noted})
         known = {name: label for name, label in labels.items() if label is not None}

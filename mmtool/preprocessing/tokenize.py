@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes
-from mmtool.data.identity import VARIANT_OF, TrainingItems, identity, original_field
+from mmtool.data.identity import VARIANT_OF, TrainingItems, content_field, content_of, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_stream
@@ -66,6 +67,7 @@ class TokenizeSummary:
     seconds: float
 
 
+@one_writer
 def tokenize(
     kind: str,
     paths: Sequence[Path],
@@ -283,12 +285,14 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
                 continue
             if original is None:
                 identity_of_original = f"{identity(item.key, tokens):016x}"
-            variant = {} if original is None else {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
+                known = {content_field(encoder.name): content_of(item.value)}
+            else:
+                known = {VARIANT_OF: original, original_field(encoder.name): identity_of_original}
             rows = {} if item.rows is None else {NUMBERED_ROWS: {encoder.name: item.rows}}
             filled = {FILLED: {encoder.name: encoder.filled_in[item.key]}} if item.key in encoder.filled_in else {}
-            metadata = {"group": item.group} | item.metadata | variant | rows | filled
-            split = placement.place(item.key, item.group, item.labels, item.metadata)
-            yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, split)
+            metadata = {"group": item.group} | item.metadata | known | rows | filled
+            place = placement.place(item.key, item.group, item.labels, item.metadata)
+            yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, place)
 
 
 def _labelled(samples: Sequence[Sample], columns: LabelColumns) -> list[Sample]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmtool.common.bounds import Bounds, check_range
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import check_seal, reading, sealed
 from mmtool.common.storage import canonical_json, sha256_bytes, write_bytes
 from mmtool.kinds import KINDS, schemes_by_kind
 from mmtool.kinds import load as load_reference
@@ -26,7 +27,8 @@ MAX_BINS = (1 << 16) - 1
 Bins = Annotated[int, Bounds(2, MAX_BINS)]
 METADATA_KEY = "mmtool"
 FITTED_ON = "fitted_on"  # name of a tensor beside those of the state
-FORMAT = "mmtool-tokenizer/1"
+FORMAT, UNSEALED = "mmtool-tokenizer/2", "mmtool-tokenizer/1"  # the earlier one carries no digest
+REPLACE = "Restore it from a copy, or fit it again."
 
 
 class Tokenizer(Protocol):
@@ -104,13 +106,16 @@ class RangeLimited(Protocol):
 
 
 def to_bytes(tokenizer: Tokenizer) -> bytes:
-    """The file's bytes: the same tokenizer always gives the same ones."""
+    """The file's bytes: the same tokenizer always gives the same ones, one that an earlier version fitted those of its file."""
     from safetensors.numpy import save
 
     tensors, settings = tokenizer.state()
     fitted_on = getattr(tokenizer, FITTED_ON, None)  # the stage that fits sets it
     tensors = tensors if fitted_on is None else {**tensors, FITTED_ON: fitted_on}
-    record = {"format": FORMAT, "kind": tokenizer.kind, "scheme": tokenizer.scheme, "settings": settings, "report": tokenizer.report}
+    record = {"kind": tokenizer.kind, "scheme": tokenizer.scheme, "settings": settings, "report": tokenizer.report}
+    record = {"format": getattr(tokenizer, "file_format", FORMAT), **json.loads(canonical_json(record))}
+    if record["format"] != UNSEALED:
+        record = sealed(record, tensors)
     return save({name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}, {METADATA_KEY: canonical_json(record)})
 
 
@@ -139,30 +144,31 @@ def read_header(data: bytes, where: object) -> dict[str, Any]:
     try:
         length = int.from_bytes(data[:8], "little")
         record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
-    except (ValueError, KeyError, TypeError) as error:
+        known = record.get("format")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             "this is not a tokenizer file of mmtool.", where=where, fix="Give a .safetensors file that `mmtool tokenize --fit` wrote."
         ) from error
-    if record.get("format") != FORMAT:
-        raise DataError(f"tokenizer format {record.get('format')!r} is unknown; this version reads {FORMAT}.", where=where)
+    if known not in (FORMAT, UNSEALED):
+        raise DataError(f"tokenizer format {known!r} is unknown; this version reads {FORMAT} and {UNSEALED}.", where=where)
     return record
 
 
 def from_bytes(data: bytes, where: object = None) -> Tokenizer:
     """Rebuild a tokenizer from its file's bytes. Raises DataError where they are damaged, or of a kind or scheme that is not known."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     record = read_header(data, where)
-    try:
+    with reading(where, REPLACE):
         tensors = load(data)
-    except SafetensorError as error:
-        raise DataError(f"the tokenizer file is damaged ({error}).", where=where, fix="Restore it, or fit it again.") from error
-    cls = _class_of(record["kind"], record["scheme"], where)
-    fitted_on = tensors.pop(FITTED_ON, None)
-    tokenizer = cls.from_state(tensors, record["settings"])
-    tokenizer.report, tokenizer.fitted_on = record["report"], fitted_on
-    return tokenizer
+    check_seal(record, where, REPLACE, tensors=tensors, unsealed=record["format"] == UNSEALED)
+    with reading(where, REPLACE):
+        cls = _class_of(record["kind"], record["scheme"], where)
+        fitted_on = tensors.pop(FITTED_ON, None)
+        tokenizer: Any = cls.from_state(tensors, record["settings"])
+        tokenizer.report, tokenizer.fitted_on, tokenizer.file_format = record["report"], fitted_on, record["format"]
+    checked: Tokenizer = tokenizer
+    return checked
 
 
 def _class_of(kind: str, scheme: str, where: object) -> Any:

@@ -1,7 +1,6 @@
 """Checkpoints: safetensors and JSON in one directory, committed by one rename, verified when opened."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,11 @@ from torch import Tensor, nn
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
-from mmtool.common.storage import atomic_directory, clean_orphans, sha256_file, write_json
+from mmtool.common.seal import check_seal, read_json, reading, write_sealed
+from mmtool.common.storage import atomic_directory, clean_orphans, remove_directory, sha256_file
 
+FORMAT = "mmtool-checkpoint/2"  # an earlier one said no format, and carried no digest of its state
+ADVICE = "Use another checkpoint of the run, or train it again."
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -35,12 +37,12 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         _save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
         _save(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
-        write_json(partial / STATE, {**state, "sha256": digests})
+        write_sealed(partial / STATE, {**state, "format": FORMAT, "sha256": digests})
     checkpoints = list_checkpoints(folder)
     best = {best_of(kept) for kept in checkpoints[-keep:]}
     for old in checkpoints[:-keep]:
         if old not in best:
-            shutil.rmtree(old)
+            remove_directory(old)
     return path
 
 
@@ -50,23 +52,34 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:
         raise OSError(None, f"the checkpoint cannot be written, {error}", str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library makes files that their owner alone can read
 
 
 def amend_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Bring the state of a checkpoint up to date with what was learned after it was saved."""
     path = folder / f"{state['step']:08d}" / STATE
-    old = json.loads(path.read_text())
+    old = read_state(path.parent)
     if (new := {**old, **json.loads(json.dumps(state))}) != old:
-        write_json(path, new)
+        write_sealed(path, {**new, "format": FORMAT})
 
 
 def best_of(path: Path) -> Path:
     """The checkpoint with the weights to use, as seen from the one at `path`: itself, unless its state names a better one."""
     try:
-        step = json.loads((path / STATE).read_text()).get("best_step")
-    except (OSError, ValueError, AttributeError):
+        step = read_state(path).get("best_step")
+    except DataError:
         return path
     return path if step is None else path.with_name(f"{step:08d}")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint. Raises DataError where it is missing, or not as it was written."""
+    state = read_json(path / STATE, ADVICE)
+    check_seal(state, path / STATE, ADVICE, unsealed="format" not in state)
+    digests = state.get("sha256")
+    if state.get("format", FORMAT) != FORMAT or not isinstance(digests, dict) or set(digests) != {MODEL, OPTIMIZER}:
+        raise DataError(f"this is no state of a checkpoint that this version can read (it reads {FORMAT}).", where=path / STATE, fix=ADVICE)
+    return state
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -76,15 +89,14 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Verify and read one checkpoint. Raises DataError where anything is missing or damaged."""
-    advice = "Use another checkpoint of the run, or train it again."
-    try:
-        state = json.loads((path / STATE).read_text())
-        for name, digest in state["sha256"].items():
-            if sha256_file(path / name) != digest:
-                raise DataError("the file's sha256 is not the one recorded.", where=path / name, fix=advice)
+    state = read_state(path)
+    for name, digest in state["sha256"].items():
+        with reading(path / name, ADVICE):
+            intact = sha256_file(path / name) == digest
+        if not intact:
+            raise DataError("the file's sha256 is not the one recorded.", where=path / name, fix=ADVICE)
+    with reading(path / MODEL, ADVICE):
         return Checkpoint(path, load_file(path / MODEL), state)
-    except (OSError, KeyError, SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"the checkpoint cannot be read ({error}).", where=path, fix=advice) from error
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -21,7 +21,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 LabelKind = Literal["auto", "classes", "number"]
 PRESETS = get_args(Preset)
 MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predicted, and from what"  # panels of the help
-RUN_FORMAT = "mmtool-run/1"
+RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
+RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
 AUTO = "auto"  # the method is chosen by the data
 
 

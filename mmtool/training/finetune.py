@@ -16,9 +16,11 @@ import torch
 
 from mmtool import __version__
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.common.seal import write_sealed
+from mmtool.common.storage import sha256_bytes, write_bytes
 from mmtool.data.held_out import TRAIN, VALIDATION, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.labels import choose_label, is_number
@@ -29,7 +31,7 @@ from mmtool.methods import METHODS
 from mmtool.methods.protocols import Retrieving, representing
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import Checkpoint
-from mmtool.training.config import FinetuneConfig
+from mmtool.training.config import RUN_FORMAT, FinetuneConfig
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
@@ -52,6 +54,7 @@ class FinetuneSummary:
     results: list[dict[str, Any]]
 
 
+@one_writer
 def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, force: bool = False) -> FinetuneSummary:
     """Finetune the run `base` on the train split of `data` into the run directory `output`, and keep the step that is best on the
     validation split.
@@ -107,7 +110,8 @@ def _begin(config: FinetuneConfig, base: Run, inputs: Mapping[str, Any], train: 
     items = (base.training_items() | TrainingItems.of(train[int(i)] for i in _members(train, target))).to_bytes()
     write_bytes(folder / TRAINED_ON, items)
     finetuned = {"config": config.to_json(), **inputs, "target": target.to_json()}
-    write_json(folder / CONFIG, {**base.record, "version": __version__, "trained_on": sha256_bytes(items), "finetune": finetuned})
+    begun = {"format": RUN_FORMAT, "version": __version__, "trained_on": sha256_bytes(items), "finetune": finetuned}
+    write_sealed(folder / CONFIG, {**base.record, **begun})
 
 
 def _changes(config: FinetuneConfig, inputs: Mapping[str, Any], output: Path) -> list[str]:

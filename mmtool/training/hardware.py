@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.common.threads import affinity_cpus
 
@@ -39,6 +40,14 @@ def matmul_limit(device: torch.device, dtype: torch.dtype) -> float:
         _ = a @ b
         rates.append(2 * size**3 / (_clock(device) - start))
     return max(rates)
+
+
+def check_memory(parameters: int, where: object) -> None:
+    """Raise DataError where a file asks for a model that this machine cannot hold, before anything is allocated."""
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * parameters > held:
+        what = f"it describes a model of {parameters:.3g} parameters, which do not fit into the {held >> 30} GiB of this machine."
+        raise DataError(what, where=where, fix="Use a machine with more memory, or restore the file if it was changed.")
 
 
 def _clock(device: torch.device) -> float:

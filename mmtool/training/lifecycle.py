@@ -7,6 +7,7 @@ from typing import Any
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
+from mmtool.common.storage import clean_folder
 from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
 from mmtool.training.loop import Loop
 
@@ -34,6 +35,7 @@ def other_inputs(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def resume(loop: Loop, folder: Path) -> bool:
     """Continue from the newest checkpoint under `folder` that verifies; whether there is one."""
+    clean_folder(folder)
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         return False

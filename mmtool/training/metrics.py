@@ -3,29 +3,35 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmtool.common.errors import DataError
 from mmtool.common.log import PLAIN_EVERY_S, log
+from mmtool.common.seal import DIGEST, check_seal, sealed
 from mmtool.common.storage import canonical_json, write_bytes
 
 
 class MetricsLog:
-    """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first."""
+    """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         self._validations: dict[int, dict[str, float]] = {}
-        text = path.read_text() if path.exists() else ""
-        kept = [line for line in text.splitlines() if _step_of(line) <= step]
-        for line in kept:
-            self._note(json.loads(line))
-        if text != (whole := "".join(line + "\n" for line in kept)):
-            write_bytes(path, whole.encode())
+        data = path.read_bytes() if path.exists() else b""
+        lines = list(read_metrics(data))
+        kept = [(line, record) for line, record in lines if record is not None and record["step"] <= step]
+        for _, record in kept:
+            self._note(record)
+        if damaged := sum(record is None for _, record in lines[:-1]):  # the last one was torn by a crash
+            log(f"{path}: {damaged} damaged records are dropped")
+        if data != (whole := b"".join(line + b"\n" for line, _ in kept)):
+            write_bytes(path, whole)
 
     def append(self, record: dict[str, Any]) -> None:
         with open(self.path, "a") as file:
-            file.write(canonical_json(record) + "\n")
+            file.write(canonical_json(sealed(json.loads(canonical_json(record)))) + "\n")
         self._note(record)
 
     def validation(self, step: int) -> dict[str, float] | None:
@@ -47,12 +53,24 @@ class NoLog(MetricsLog):
         self._note(record)
 
 
-def _step_of(line: str) -> float:
-    """Step of a record; a line torn by a crash counts as after everything."""
+def read_metrics(data: bytes) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """The lines of a `metrics.jsonl` with their records, None for one that is torn or not as it was written."""
+    any_sealed = False
+    for line in data.splitlines():
+        record = _record(line, unsealed=not any_sealed)
+        any_sealed = any_sealed or (record is not None and DIGEST in record)
+        yield line, record
+
+
+def _record(line: bytes, unsealed: bool) -> dict[str, Any] | None:
+    """unsealed: whether an earlier version may have written it, without a digest; other strings there are none in a record."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")
+        record = json.loads(line)
+        unsealed = unsealed and not any(isinstance(value, str) for value in record.values())
+        check_seal(record, None, "", unsealed=unsealed)
+        return record if isinstance(record["step"], int) else None
+    except (DataError, ValueError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 class LiveLine:

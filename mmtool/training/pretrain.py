@@ -19,9 +19,11 @@ import torch
 
 from mmtool import __version__
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.common.storage import sha256_bytes, write_bytes, write_json
+from mmtool.common.seal import write_sealed
+from mmtool.common.storage import sha256_bytes, write_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import TRAIN, open_validation
 from mmtool.data.identity import TrainingItems
@@ -59,6 +61,7 @@ class PretrainSummary:
     validation: dict[str, float]
 
 
+@one_writer
 def pretrain(
     config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False, workers: int | None = None
 ) -> PretrainSummary:
@@ -159,7 +162,7 @@ def _begin(config: PretrainConfig, train: TokenSet, parts: int, folder: Path) ->
         write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split=TRAIN)
     items = TrainingItems.of(train).to_bytes()
     write_bytes(folder / TRAINED_ON, items)
-    write_json(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
+    write_sealed(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
 
 
 def _changes(config: PretrainConfig, train: TokenSet, output: Path) -> list[str]:

@@ -19,11 +19,13 @@ from typing import Any
 import torch
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.seal import check_seal, read_json, reading
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import VocabularyLayout, layout_of
 from mmtool.data.sample import Modality
+from mmtool.data.shard_format import check_modalities
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.methods import METHODS
 from mmtool.methods.base import Method
@@ -32,10 +34,12 @@ from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer, from_bytes
 from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
-from mmtool.training.config import RUN_FORMAT, PretrainConfig, check, options_of
+from mmtool.training.config import RUN_FORMATS, UNSEALED_RUN, PretrainConfig, check, options_of
+from mmtool.training.hardware import check_memory
 from mmtool.training.target import Target
 
 CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
+RESTORE = "Restore it from a copy of the run."
 VALUES, TRAINED_ON = "values.safetensors", "trained_on.safetensors"
 
 
@@ -46,6 +50,12 @@ class Run:
     path: Path
     record: dict[str, Any]
 
+    def check(self) -> None:
+        """Raise whatever reading the parts of the record raises, where one of them is not as it was written."""
+        check_modalities(self.layout.modalities, self.path / CONFIG)
+        check_memory(self.shape.parameters + 2 * self.layout.size * self.shape.width, self.path / CONFIG)
+        _ = self.config, self.graph, self.target, self.record["data"], self.record["batch"], self.record["method_options"]
+
     @property
     def config(self) -> PretrainConfig:
         return check(self.record["config"])
@@ -53,6 +63,11 @@ class Run:
     @property
     def layout(self) -> VocabularyLayout:
         return layout_of([Modality.from_json(item) for item in self.record["modalities"]])
+
+    @property
+    def shape(self) -> Shape:
+        shape: Shape = options_of(Shape, self.record["shape"], "shape")
+        return shape
 
     @property
     def graph(self) -> CoOccurrence:
@@ -70,13 +85,9 @@ class Run:
             try:
                 data = path.read_bytes()
             except OSError as error:
-                raise DataError(
-                    f"the run lacks its tokenizer ({error.strerror}).", where=path, fix="Restore it from a copy of the run."
-                ) from error
+                raise DataError(f"the run lacks its tokenizer ({error.strerror}).", where=path, fix=RESTORE) from error
             if sha256_bytes(data) != modality.tokenizer:
-                raise DataError(
-                    "the tokenizer is not the one this run was trained with.", where=path, fix="Restore it from a copy of the run."
-                )
+                raise DataError("the tokenizer is not the one this run was trained with.", where=path, fix=RESTORE)
             opened[modality.name] = from_bytes(data, where=path)
         return opened
 
@@ -97,7 +108,7 @@ class Run:
     def model(self, device: torch.device) -> Transformer:
         """The untrained transformer of the run's shape, on a device."""
         with torch.device(device):
-            model = make_method(self.config, self.layout, self.graph).model(Shape(**self.record["shape"]))
+            model = make_method(self.config, self.layout, self.graph).model(self.shape)
             if self.target is not None:
                 model.task_head = self.target.head(model.shape.width)
             return model
@@ -151,17 +162,17 @@ def make_method(config: PretrainConfig, layout: VocabularyLayout, graph: CoOccur
 
 def open_run(path: Path) -> Run:
     """Open a run directory. Raises DataError where it is none."""
-    try:
-        record = json.loads((Path(path) / CONFIG).read_text())
-    except OSError as error:
-        raise DataError(
-            "this is not a run directory (no config.json in it).", where=path, fix="Give what `mmtool pretrain -o` wrote."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"config.json is damaged ({error}).", where=path, fix="Restore it from a copy of the run.") from error
-    if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
-        raise DataError(f"this is not a run this version can read (it reads {RUN_FORMAT}).", where=path)
-    return Run(Path(path), record)
+    config = Path(path) / CONFIG
+    if not config.is_file():
+        raise DataError("this is not a run directory (no config.json in it).", where=path, fix="Give what `mmtool pretrain -o` wrote.")
+    record = read_json(config, RESTORE)
+    if record.get("format") not in RUN_FORMATS:
+        raise DataError(f"this is not a run this version can read (it reads {' and '.join(RUN_FORMATS)}).", where=path)
+    check_seal(record, config, RESTORE, unsealed=record["format"] == UNSEALED_RUN)
+    run = Run(Path(path), record)
+    with reading(config, RESTORE):
+        run.check()
+    return run
 
 
 def same_tokenizers(run: Run, data: TokenSet, where: object) -> None:

@@ -13,9 +13,9 @@ from mmtool.common.options import Option, assemble, settings_of
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
 
-INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest) for rest in ("", r"\.\d+", r"\.0"))
+INTEGER, NUMBER, WHOLE = (re.compile(r"-?(0|[1-9]\d*)" + rest, re.A) for rest in ("", r"\.\d+", r"\.0"))
 MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no label is one
-SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)")  # 1e-05, as pandas writes it; 3e7 without a sign is a name
+SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)", re.A)  # 1e-05 as of pandas; 3e7 without a sign is a name
 AS_USUAL = TableOptions()
 READING, LABELS = "Reading raw files", "Keys and labels"  # panels of the help
 SHOWN = 60  # characters of a cell in a message

@@ -12,10 +12,12 @@ from mmtool.preprocessing.readers.table_options import THOUSANDS, TableOptions
 MISSING_NUMBERS = MISSING | {"None", "none", "NONE", "na", "n.a.", "N.A.", "nil", "-", "--", "'--", "---", ".", "?"}
 TRUTH = {**dict.fromkeys(("TRUE", "True", "true"), 1.0), **dict.fromkeys(("FALSE", "False", "false"), 0.0)}
 LIMITS = r"LLO[DQ]|ULO[DQ]|LO[DQ]|MDL|DL|BDL|BLO?[DQ]|ALQ"  # of detection and quantification
-CENSORED = re.compile(rf"(?:(?:<=?|>=?|≤|≥|&[lg]t;)\s*(?P<bound>[-+]?[\d.,]+(?:[eE][-+]?\d+)?|{LIMITS})|{LIMITS})", re.IGNORECASE)
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-STRANGE = re.compile(r"[-+]?(inf(inity)?|0x[0-9a-f]+|\d+(_\d+)+)", re.IGNORECASE)  # as programs write numbers
-COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+CENSORED = re.compile(
+    rf"(?:(?:<=?|>=?|≤|≥|&[lg]t;)\s*(?P<bound>[-+]?[\d.,]+(?:[eE][-+]?\d+)?|{LIMITS})|{LIMITS})", re.IGNORECASE | re.ASCII
+)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)  # digits of other scripts are none of a program, and may be text
+STRANGE = re.compile(r"[-+]?(inf(inity)?|0x[0-9a-f]+|\d+(_\d+)+)", re.IGNORECASE | re.ASCII)  # as programs write numbers
+COMMA_WITHIN = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Numbers:
         if self.na or self.decimal != ".":
             return None
         try:
-            values = list(map(float, cells)) if "_" not in ",".join(cells) else None
+            text = ",".join(cells)
+            values = list(map(float, cells)) if "_" not in text and text.isascii() else None
         except (ValueError, TypeError):
             return None
         return values if values is not None and math.inf not in values and -math.inf not in values else None

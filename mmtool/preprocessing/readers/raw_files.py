@@ -196,6 +196,8 @@ def _open_binary(path: Path) -> IO[bytes]:
 
 
 def _read_path(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise DataError("this is a pipe, a device or a folder, no file.", where=path, fix="Give a plain file.")
     try:
         with open(path, "rb") as file:
             return _read_stream(file, path.name, path)

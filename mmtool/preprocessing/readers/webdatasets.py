@@ -69,14 +69,14 @@ def member_files(
     repeated = _repeated_in_archives(paths, formats)
     if repeated:
         yield Note("keys repeat", "keys repeat from archive to archive: each begins with the name of its archive")
-    named_alike: dict[str, list[str]] = defaultdict(list)  # first part of a name -> keys
+    named_alike: dict[str, dict[str, None]] = defaultdict(dict)  # first part of a name -> keys, each once
     for file in _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, labels, others):
         if isinstance(file, RawFile) and file.archive is not None:
             file = replace(file, stem=f"{split_name(file.archive.name)[0]}/{file.stem}") if repeated else file
-            named_alike[first_part(file.stem)].append(file.stem)
+            named_alike[first_part(file.stem)][file.stem] = None
         yield file
     yield from labels.tally()
-    several = [keys for keys in named_alike.values() if len(keys) > 1]
+    several = [list(keys) for keys in named_alike.values() if len(keys) > 1]
     if members.pattern is None and 2 * len(several) > len(named_alike):
         text = (
             f"{several[0][0]} and {several[0][1]} are samples of their own, in splits of their own; if they are one, choose with --member"

@@ -1,0 +1,36 @@
+"""Killed before and in the middle of a write, every verb ends well when it is given again: see crash.py."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash import VERBS
+
+SCRIPT = Path(__file__).with_name("crash.py")
+
+
+def survived(verbs: list[str], most: int) -> list[dict[str, Any]]:
+    """In a process of its own, since one that has trained cannot fork others that train."""
+    root = SCRIPT.parents[2]
+    command = [sys.executable, "-m", "tests.faults.crash", *verbs, "--most", str(most)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.stdout, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(results: list[dict[str, Any]], verbs: list[str]) -> None:
+    assert [result["verb"] for result in results] == verbs
+    for result in results:
+        assert result["problems"] == [] and result["tried"] > 1, result
+
+
+def test_tokenize_and_shard_survive() -> None:
+    check(survived(["tokenize", "shard"], 4), ["tokenize", "shard"])
+
+
+@pytest.mark.thorough
+def test_every_verb_that_writes_survives() -> None:
+    check(survived(list(VERBS), 8), list(VERBS))
