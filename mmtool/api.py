@@ -25,6 +25,7 @@ from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.sources import Item
+from mmtool.tokenizers.column_types import Header
 from mmtool.training.hardware import pick_device
 
 if TYPE_CHECKING:
@@ -236,7 +237,8 @@ def _names(names: Names) -> list[str]:
 def _raw(value: Any, tokenizer: Any, where: str) -> Any:
     """A row {feature: number or text} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
     if isinstance(value, Mapping) and all(np.ndim(cell) == 0 for cell in value.values()):
-        return np.array([_number(name, cell, tokenizer, where) for name, cell in value.items()], np.float32), tuple(value)
+        row = np.array([_number(name, cell, tokenizer, where) for name, cell in value.items()], np.float32)
+        return row, Header(tuple(value), getattr(tokenizer, "types", {}))
     return value
 
 

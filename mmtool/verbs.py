@@ -48,8 +48,9 @@ def tokenize(
     """Turn raw files of one kind into tokens of one modality.
 
     name: of the modality (default: the kind). tokenizer: one fitted before, or what holds one; None fits one to the training samples with
-    these settings (`size=64`). source: how raw files are read, by the fields of `SourceOptions` (`{"key_column": "patient"}`). Raises
-    DataError for files that cannot be read, UsageError for settings that do not exist.
+    these settings (`size=64`). source: how raw files are read, by the fields of `SourceOptions` and, for tables, of `TableOptions`
+    (`{"key_column": "patient", "unseen": "missing"}`). Raises DataError for files that cannot be read, UsageError for settings that do not
+    exist.
 
         mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
     """
@@ -252,7 +253,7 @@ def _stage(
     from mmtool.preprocessing.readers.entries import SourceOptions
     from mmtool.preprocessing.splits import Split
 
-    options, split = SourceOptions(**(source or {})), Split(fractions, seed)
+    options, split = SourceOptions.of(source or {}), Split(fractions, seed)
     return {"tokenizer": _optional(tokenizer), "options": options, "split": split, "split_label": split_label, "seed": seed, "force": force}
 
 

@@ -1,6 +1,9 @@
 """Excel sheets keep their numbers whole; folders of Cell Ranger are tables of cells by features."""
 
 import gzip
+import re
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +117,80 @@ def test_lists_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
     (folder / "barcodes.tsv").unlink()
     with pytest.raises(DataError, match=r"there is no barcodes\.tsv beside it"):
         read(folder)
+
+
+def altered(path: Path, member: str, pattern: bytes, text: bytes) -> Path:
+    """The workbook with another text in place of a pattern."""
+    with zipfile.ZipFile(path) as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, data in members.items():
+            book.writestr(name, re.sub(pattern, text, data) if name == member else data)
+    return path
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+@pytest.mark.parametrize(("member", "pattern"), [(SHEET, rb"</row>.*"), ("xl/workbook.xml", rb"(?s).*"), (SHEET, rb"<v>1.5</v>")])
+def test_a_damaged_workbook_is_refused(tmp_path: Path, member: str, pattern: bytes) -> None:
+    path = workbook(tmp_path / "t.xlsx", {"s": [["id", "a"], ["p", 1.5]]})
+    with pytest.raises(DataError, match=r"the workbook is damaged \(.+\)\. Get it again"):
+        read(altered(path, member, pattern, b"<v>abc</v>" if b"1.5" in pattern else b"<"))
+
+
+def test_merged_cells_are_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "t.xlsx", {"s": [["id", "a"], ["p", 1.5], ["q", None]]})
+    book = openpyxl.load_workbook(path)
+    book.active.merge_cells("B2:B3")
+    book.save(path)
+    with pytest.raises(DataError, match=r"the cells B2:B3 are merged\. Unmerge them"):
+        read(path)
+
+
+def test_a_formula_that_gave_an_empty_text_is_a_missing_value(tmp_path: Path) -> None:
+    rows = [["id", "a", "b"], ["p", 1.5, 2], ["q", '=IF(TRUE,"",1)', 3]]
+    path = workbook(tmp_path / "t.xlsx", {"s": rows})
+    with pytest.raises(DataError, match="the file does not hold the value"):
+        read(path)
+    computed = altered(path, SHEET, rb'<c r="B3"[^>]*>(<f>.*?</f>)<v ?/>', rb'<c r="B3" t="str">\1<v></v>')
+    assert np.isnan(read(computed)["q"].value[0]).tolist() == [True, False]
+
+
+def test_marks_of_open_workbooks_are_left_out(tmp_path: Path) -> None:
+    workbook(tmp_path / "t.xlsx", {"s": [["id", "a"], ["p", 1.5]]})
+    (tmp_path / "~$t.xlsx").write_bytes(b"somebody")
+    assert set(read(tmp_path)) == {"p"}
+
+
+def matrix(folder: Path, entries: str, ids: Sequence[str] = ("E1", "E2"), field: str = "integer", prefix: str = "") -> Path:
+    """A folder of Cell Ranger with two features and two cells."""
+    folder.mkdir()
+    text = f"%%MatrixMarket matrix coordinate {field} general\n2 2 {entries.count(';') + 1}\n" + entries.replace(";", "\n") + "\n"
+    (folder / f"{prefix}matrix.mtx").write_text(text)
+    (folder / f"{prefix}barcodes.tsv").write_text("c1\nc2\n")
+    (folder / f"{prefix}features.tsv").write_text("".join(f"{name}\tG\n" for name in ids))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("entries", "ids", "field", "message"),
+    [
+        ("1 1 5;1 1 5", ("E1", "E2"), "integer", "a feature of a cell has two numbers"),
+        ("1 1 5 2", ("E1", "E2"), "complex", "the numbers are complex"),
+        ("1 1 5", ("E1", "E1"), "integer", "the id 'E1' of a feature stands twice"),
+        ("1 1 5", ("", "E2"), "integer", "a feature has no id"),
+        ("1 1 99999999999999999999", ("E1", "E2"), "integer", "Integer out of range"),
+    ],
+)
+def test_odd_matrices_are_refused(tmp_path: Path, entries: str, ids: tuple[str, ...], field: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(matrix(tmp_path / "m", entries, ids, field))
+
+
+def test_files_beside_a_matrix_are_no_files_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = matrix(tmp_path / "m[1]", "1 1 5;2 2 3", prefix="GSM[1]_")
+    assert set(read(folder)) == {"c1", "c2"} and "left out" not in capsys.readouterr().err
+    for table in ({"transpose": True}, {"column_types": {"E1": "category"}}):
+        with pytest.raises(UsageError, match=r"no effect on files of this format|this file holds numbers"):
+            list(read_items("table", [folder], SourceOptions(table=TableOptions(**table)), check_options=True))

@@ -18,7 +18,7 @@ from mmtool.cli.config_options import OptionsOf
 from mmtool.common.arguments import assignments, json_value
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
-from mmtool.common.options import assemble, settings_of
+from mmtool.common.options import settings_of
 from mmtool.common.output import OutputPath
 from mmtool.preprocessing.readers.entries import LABELS, SourceOptions
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -128,7 +128,7 @@ def raw_tables(values: Sequence[str] | None, tokens: Path, reading: Mapping[str,
 
 def source_options(reading: Mapping[str, Any]) -> SourceOptions:
     """How raw files are read, from the options that were given (None: not given)."""
-    return assemble(SourceOptions, {name: value for name, value in reading.items() if value is not None})
+    return SourceOptions.of({name: value for name, value in reading.items() if value is not None})
 
 
 def spare_inputs(output: Path, force: bool, *inputs: Path | None, raw: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.table_columns import in_common_types
 from mmtool.tokenizers.base import SampleRate, Tokenizer, check_settings
-from mmtool.tokenizers.column_types import types_of
+from mmtool.tokenizers.column_types import Types, types_of
 from mmtool.tokenizers.trajectory import asked_streams
 
 MAX_DEFAULT_RATE_HZ = 16_000  # carries speech; music needs --set sample_rate_hz=44100
@@ -86,13 +86,23 @@ class TablePreparer(Preparer):
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(tokenizer)
-        self._orders: dict[tuple[str, ...], np.ndarray] = {}
+        self._orders: dict[tuple[Any, ...], np.ndarray] = {}
 
     def __call__(self, value: Any, where: object = None) -> Any:
         row, header = value
-        if header not in self._orders:
-            self._orders[header] = self.tokenizer.align(header, where)
-        return row[self._orders[header]]
+        read_as = (header, *types_of(header))
+        if read_as not in self._orders:
+            order = self.tokenizer.align(header, where)
+            self._check_types(types_of(header), where)
+            self._orders[read_as] = order
+        return row[self._orders[read_as]]
+
+    def _check_types(self, types: Types, where: object) -> None:
+        """Numbers of matrices are no categories, levels or dates, even where they could count these."""
+        name = next((name for name in self.tokenizer.features if name in self.tokenizer.types and name not in types), None)
+        if name is not None:
+            what = f"{name!r} holds numbers here, and is of the type {self.tokenizer.types[name].name} for the tokenizer."
+            raise DataError(what, where=where, fix="Give a table with samples in rows, or fit a new tokenizer with --fit.")
 
     def reading(self, options: SourceOptions) -> SourceOptions:
         """The tokenizer's features tell which way a table lies, and what its columns hold."""

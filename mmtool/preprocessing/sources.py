@@ -21,6 +21,7 @@ from mmtool.preprocessing.readers.entries import (
     LeftOut,
     Note,
     OtherContent,
+    ReadBeside,
     SourceOptions,
     Tally,
     UnreadArrays,
@@ -100,10 +101,12 @@ def read_items(
                 yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
         except KeyColumnError:
             raise
-        except OtherContent:
+        except OtherContent as error:
             if file.path in paths:
                 raise
-            others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
+            unused.take_back()
+            if not isinstance(error, ReadBeside):
+                others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
         except DataError as error:
             gate.reject(file.where, None, error)
     unused.check()

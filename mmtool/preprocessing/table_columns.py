@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.tokenizers.column_types import NUMBER, Boolean, Category, ColumnType, Types
+from mmtool.tokenizers.column_types import NUMBER, Boolean, Category, ColumnType, Date, Number, Types
 
 
 def in_common_types(rows: Sequence[tuple[np.ndarray, Types]], features: Sequence[str]) -> tuple[list[np.ndarray], dict[str, ColumnType]]:
@@ -18,12 +18,12 @@ def in_common_types(rows: Sequence[tuple[np.ndarray, Types]], features: Sequence
     common, moved = dict[str, ColumnType](), [row.copy() if columns else row for row, _ in rows]
     for place, name in columns:
         held = [types.get(name, NUMBER) for _, types in rows]
-        _check_alike(name, held)
-        if not isinstance(held[0], Category) or isinstance(held[0], Boolean):
-            common[name] = held[0]
+        common[name] = column = _type_of_all(name, held, [bool(np.isnan(row[place])) for row, _ in rows])
+        if not isinstance(column, Category) or isinstance(column, Boolean):
             continue
         words = [
-            column.categories[int(row[place])] if row[place] == row[place] else None for (row, _), column in zip(rows, held, strict=True)
+            column.categories[int(row[place])] if row[place] == row[place] and isinstance(column, Category) else None
+            for (row, _), column in zip(rows, held, strict=True)
         ]
         common[name] = column = Category(tuple(sorted({word for word in words if word is not None})))
         for row, word in zip(moved, words, strict=True):
@@ -31,8 +31,12 @@ def in_common_types(rows: Sequence[tuple[np.ndarray, Types]], features: Sequence
     return moved, common
 
 
-def _check_alike(name: str, columns: Sequence[ColumnType]) -> None:
-    kinds = sorted({column.name for column in columns})
+def _type_of_all(name: str, columns: Sequence[ColumnType], missing: Sequence[bool]) -> ColumnType:
+    """The type of the column in the tables that hold a value of it; dates are timed where those of one table are."""
+    telling = [column for column, is_missing in zip(columns, missing, strict=True) if not is_missing]
+    telling = telling or [column for column in columns if not isinstance(column, Number)]
+    kinds = sorted({column.name for column in telling})
     if len(kinds) > 1:
         what = f"the column {name!r} is read as {kinds[0]} in one table and as {kinds[1]} in another."
         raise DataError(what, where="table", fix=f"Say which it is, e.g. --column-type '{name}={kinds[0]}'.")
+    return next((column for column in telling if isinstance(column, Date) and column.timed), telling[0])

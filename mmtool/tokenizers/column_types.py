@@ -18,6 +18,8 @@ ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
 LIKE_A_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([T ].*)?|\d{1,2}[ -]?[A-Za-z]{3}[ -]?\d{2,4}")
 EPOCH = datetime(1970, 1, 1)
 DAY = timedelta(days=1)
+FIRST_DAY, LAST_DAY = (datetime.min - EPOCH) / DAY, (datetime(9999, 12, 31) - EPOCH) / DAY
+AN_AFTERNOON = datetime(1970, 1, 1, 13, 47, tzinfo=UTC)
 
 
 class ColumnType:
@@ -115,14 +117,15 @@ class Date(ColumnType):
             return None
         try:
             moment = datetime.fromisoformat(cell) if self.layout is None else datetime.strptime(cell, self.layout)
-        except ValueError:
+            if moment.tzinfo is not None:
+                moment = moment.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):  # no such day, or none between the years 1 and 9999 in UTC
             return None
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(UTC).replace(tzinfo=None)
         return (moment - EPOCH) / DAY
 
     def write(self, number: float) -> str:
-        moment = EPOCH + (float(number) if self.timed else round(float(number))) * DAY
+        days = min(max(float(number), FIRST_DAY), LAST_DAY)  # means under a model may lie beyond
+        moment = EPOCH + (days if self.timed else round(days)) * DAY
         return moment.isoformat(timespec="minutes") if self.timed else moment.date().isoformat()
 
     def to_json(self) -> dict[str, Any]:
@@ -165,12 +168,24 @@ def declared(text: str, where: str) -> ColumnType:
         return Ordinal(levels)
     word, colon, layout = text.partition(":")
     if word == Date.name and layout:
-        return Date(layout, timed="%H" in layout)
+        return _date_written_as(layout, where)
     simple: dict[str, ColumnType] = {"number": NUMBER, "category": Category(), "boolean": Boolean(()), "date": Date(), "skip": Skip()}
     if colon or word not in simple:
         fix = "Write number, category, boolean, date, date:%d/%m/%Y, skip, or levels in ascending order: low<mid<high."
         raise UsageError(f"{text!r} is no type of a column.", where=where, fix=fix)
     return simple[word]
+
+
+def _date_written_as(layout: str, where: str) -> Date:
+    """Dates in a layout of `strptime`, timed where it tells hours. Raises UsageError for a layout that names no day."""
+    try:
+        moment = datetime.strptime(AN_AFTERNOON.strftime(layout), layout) if "%" in layout else None
+    except (ValueError, re.error):  # the latter for a directive that stands twice
+        moment = None
+    if moment is None:
+        fix = "Write e.g. date:%d/%m/%Y, each part once: %d day, %m month, %b its name, %Y year, %H:%M hours and minutes."
+        raise UsageError(f"{layout!r} is no layout of dates.", where=where, fix=fix)
+    return Date(layout, timed=bool(moment.hour or moment.minute))
 
 
 def from_json(record: Mapping[str, Any]) -> ColumnType:

@@ -6,9 +6,10 @@ features (ENSG...), of which no two are the same, their names; a gene that the m
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from glob import escape
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ FIX = "Put barcodes.tsv and features.tsv (or genes.tsv) beside the matrix, as Ce
 def is_list_beside(file: RawFile) -> bool:
     """Whether a file lists the barcodes or features of a matrix that lies beside it."""
     match = LISTS.fullmatch(file.path.name) if file.path is not None else None
-    return match is not None and file.path is not None and any(file.path.parent.glob(f"{match['prefix']}matrix.mtx*"))
+    return match is not None and file.path is not None and any(file.path.parent.glob(f"{escape(match['prefix'])}matrix.mtx*"))
 
 
 def read_cell_ranger(file: RawFile, options: SourceOptions) -> Iterator[Entry | Note]:
@@ -42,8 +43,7 @@ def read_cell_ranger(file: RawFile, options: SourceOptions) -> Iterator[Entry | 
     matrix = _matrix(file, (len(features), len(barcodes)))
     kept = _of_type(features, file.where, options)
     names = tuple(features[place][0] for place in kept)
-    if len(set(names)) < len(names):
-        raise DataError("ids of features stand twice.", where=file.where, fix="Give each feature an id of its own.")
+    _check_ids(names, file.where)
     yield Note("cells", f"samples: {len(barcodes):,} barcodes of {file.where}; features: the {len(names):,} ids beside it")
     folder, slash, _ = file.stem.rpartition("/")
     cells = matrix[kept].T.tocsr()
@@ -53,12 +53,19 @@ def read_cell_ranger(file: RawFile, options: SourceOptions) -> Iterator[Entry | 
             yield Entry(f"{folder}{slash}{barcode}", where, partial(in_single_precision, row.astype(np.float64), names, where))
 
 
+def _check_ids(names: tuple[str, ...], where: str) -> None:
+    bad = next((name for name, count in Counter(names).items() if count > 1 or not name), None)
+    if bad is not None:
+        what = f"the id {bad!r} of a feature stands twice." if bad else "a feature has no id."
+        raise DataError(what, where=where, fix="Give each feature an id of its own, in the first column of its list.")
+
+
 def _lines(file: RawFile, *names: str) -> list[str]:
     """The lines of the list that is called so."""
     match = MATRIX.fullmatch(file.path.name) if file.path is not None else None
     if file.path is None or match is None:
         raise DataError("only a file called matrix.mtx, in no archive, has its lists beside it.", where=file.where, fix=FIX)
-    paths = (Path(path) for name in names for path in sorted(file.path.parent.glob(f"{match['prefix']}{name}.tsv*")))
+    paths = (path for name in names for path in sorted(file.path.parent.glob(f"{escape(match['prefix'])}{name}.tsv*")))
     path = next(paths, None)
     if path is None:
         raise DataError(f"there is no {names[0]}.tsv beside it.", where=file.where, fix=FIX)
@@ -75,9 +82,14 @@ def _matrix(file: RawFile, shape: tuple[int, int]) -> Any:
     from scipy.sparse import csr_matrix
 
     try:
-        matrix = csr_matrix(mmread(io.BytesIO(file.read())))
+        entries = mmread(io.BytesIO(file.read()))
+        matrix = csr_matrix(entries)  # adds up entries of one place
     except (ValueError, IndexError, OverflowError, TypeError) as error:
         raise DataError(f"this is no whole Matrix Market file ({error}).", where=file.where, fix="Get it again.") from error
+    if matrix.nnz < getattr(entries, "nnz", 0):
+        raise DataError("a feature of a cell has two numbers.", where=file.where, fix="Leave one of them, or their sum.")
+    if matrix.dtype.kind == "c":
+        raise DataError("the numbers are complex.", where=file.where, fix="Write real ones.")
     if matrix.shape != shape:
         what = f"the matrix has the shape {matrix.shape} for {shape[0]} features and {shape[1]} barcodes."
         raise DataError(what, where=file.where, fix="Get the three files of one run.")

@@ -2,7 +2,7 @@
 
 1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell.
 2. Else one of true and false, or of yes and no, holds truth values.
-3. Else one of dates as ISO 8601 writes them (2021-03-31) holds dates.
+3. Else one with at least as many dates as ISO 8601 writes them (2021-03-31) as other cells holds dates; what is none is refused.
 4. Else it holds categories: at most 50 of them, at least one of which occurs more than once.
 
 Where this would be a guess, as for names of samples or dates such as 1/2/21, the column is refused, with the options that say what it is.
@@ -10,7 +10,8 @@ Where this would be a guess, as for names of samples or dates such as 1/2/21, th
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from itertools import islice
 from math import isnan
 from typing import Any
@@ -19,11 +20,12 @@ from mmtool.preprocessing.keys import KeyColumnError
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, name_of
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.table_options import TableOptions
-from mmtool.tokenizers.column_types import LIKE_A_DATE, NUMBER, TRUTH_VALUES, Boolean, Category, ColumnType, Date, Number, Skip
+from mmtool.tokenizers.column_types import LIKE_A_DATE, NUMBER, TRUTH_VALUES, Boolean, Category, ColumnType, Date, Number, Ordinal, Skip
 
 Rows = Callable[[], Iterator[tuple[int, Sequence[Any]] | Broken]]  # all rows with their numbers, opened anew by each call
 LOOKED_AT_CELLS, LEAST_ROWS = 1_000_000, 200  # by which it is seen what columns hold
 DASHES = frozenset({"-", "--", "---", "'--", ".", "?"})
+ERRORS = frozenset(("#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"))  # of spreadsheets
 MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recognised and where they are declared
 LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
 PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
@@ -51,7 +53,7 @@ class _Cells:
         number = numbers.number(cell)
         if number is not None and isnan(number):
             return
-        if numbers.may_be(cell):
+        if numbers.may_be(cell) or not isinstance(cell, str | bool | date):  # lists, bytes or durations are refused like bad numbers
             self.numbers += 1
         else:
             self.words[name_of(cell)] += 1
@@ -64,9 +66,9 @@ class _Cells:
         small = {word.casefold() for word in self.words}
         if small <= PLAIN_TRUTH and any(small <= set(pair) for pair in TRUTH_VALUES):
             return Boolean(())
-        days = [Date().read(word) for word in self.words]
-        if None not in days:
-            return Date(timed=any(day and day % 1 for day in days))
+        days = sum(count for word, count in self.words.items() if Date().read(word) is not None)
+        if 2 * days >= self.words.total() + self.numbers:
+            return Date()
         return NUMBER if len(self.words) == self.words.total() < LEAST_NAMES else Category()
 
 
@@ -75,21 +77,35 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
     name a column that there is not, and where a column is neither numbers nor anything that can be imputed."""
     _check_declared(header, options, where)
     if options.known is not None:
-        fitted = {**options.known, **{name: column for name, column in options.declared.items() if isinstance(column, Skip)}}
+        fitted = {**options.known, **{name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}}
         return {header[place]: fitted[header[place]] for place in places if header[place] in fitted}
-    declared = {place: options.declared[header[place]] for place in places if header[place] in options.declared}
+    declared = {place: _as_cells_are(options.declared[header[place]]) for place in places if header[place] in options.declared}
     guessed = _guessed(header, [place for place in places if place not in declared], rows, options, where)
     types = {**guessed, **declared}
-    open_places = sorted(place for place, column in types.items() if isinstance(column, Category) and not column.categories)
+    open_places = sorted(place for place, column in types.items() if _is_open(column))
     words = words_of(open_places, rows, options)
     for place in open_places:
         name, found = header[place], words[place]
-        if isinstance(types[place], Boolean):
+        column = types[place]
+        if isinstance(column, Boolean):
             types[place] = Boolean(_spelled(found))
+            continue
+        if isinstance(column, Date):
+            types[place] = replace(column, timed=any((column.read(word) or 0) % 1 for word in found))
             continue
         _check_categories(name, found, place in declared, where)
         types[place] = Category(tuple(sorted(found)))
     return {header[place]: types[place] for place in sorted(types) if not isinstance(types[place], Number)}
+
+
+def _is_open(column: ColumnType) -> bool:
+    """Whether cells are still to say which categories there are, or whether dates have hours."""
+    return (isinstance(column, Category) and not column.categories) or (isinstance(column, Date) and column.layout is None)
+
+
+def _as_cells_are(column: ColumnType) -> ColumnType:
+    """Levels as cells are read: 1.0 as 1."""
+    return Ordinal(tuple(map(name_of, column.levels))) if isinstance(column, Ordinal) else column
 
 
 def _check_declared(header: Sequence[str], options: TableOptions, where: str) -> None:
@@ -103,10 +119,13 @@ def _check_declared(header: Sequence[str], options: TableOptions, where: str) ->
     if options.known is None:
         return
     for name, column in options.declared.items():
-        fitted = options.known.get(name, NUMBER).name
-        if not isinstance(column, Skip) and column.name != fitted:
-            fix = "Leave --column-type out, or fit a new tokenizer with --fit."
-            raise KeyColumnError(f"the tokenizer takes the column {name!r} for a {fitted}, not for a {column.name}.", where=where, fix=fix)
+        fitted = options.known.get(name, NUMBER)
+        fix = "Leave --column-type out, or fit a new tokenizer with --fit."
+        if not isinstance(column, Skip) and column.name != fitted.name:
+            what = f"the tokenizer takes the column {name!r} for a {fitted.name}, not for a {column.name}."
+            raise KeyColumnError(what, where=where, fix=fix)
+        if isinstance(fitted, Ordinal) and _as_cells_are(column) != fitted:
+            raise KeyColumnError(f"the tokenizer has the levels {'<'.join(fitted.levels)} for {name!r}.", where=where, fix=fix)
 
 
 def notes(types: Mapping[str, ColumnType], where: str) -> Iterator[Note]:
@@ -149,13 +168,14 @@ def _is_plain(cell: str) -> bool:
 
 
 def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Counter[str]]:
-    """Place -> how often each filled cell occurs in all rows. A lone `-` is missing, unless the column holds `+` as well."""
+    """Place -> how often each filled cell occurs in all rows, errors of spreadsheets apart. A lone `-` is missing, unless the column
+    holds `+` as well."""
     words: dict[int, Counter[str]] = {place: Counter() for place in places}
     for cells in _cells(rows) if places else ():
         for place in places:
             words[place][name_of(cells[place])] += 1
     for found in words.values():
-        for word in [word for word in found if is_missing(word, options, found)]:
+        for word in [word for word in found if word in ERRORS or is_missing(word, options, found)]:
             del found[word]
     return words
 

@@ -4,12 +4,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.options import Option
+from mmtool.common.options import Option, assemble, settings_of
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
 
@@ -28,6 +28,10 @@ MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` ma
 
 class OtherContent(DataError):
     """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
+
+
+class ReadBeside(OtherContent):
+    """A file that is read along with another one that lies beside it."""
 
 
 class DeepImageError(DataError):
@@ -164,6 +168,15 @@ class SourceOptions:
         if self.split_within is not None and self.group_column is not None:
             fix = "Leave one of --split-within and --group-column out."
             raise UsageError("samples of one group share a split.", where="--split-within", fix=fix)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "SourceOptions":
+        """Options from the names of their fields, those of `TableOptions` beside the others. Raises UsageError for a name that there is
+        not."""
+        keys = {setting.name: setting.key for setting in settings_of(cls)}
+        further = {name: fields[name] for name in ("table", "name", "split_within") if name in fields}
+        options = assemble(cls, {keys.get(name, name): value for name, value in fields.items() if name not in further})
+        return replace(options, **further)
 
     @property
     def label_names(self) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Sheets of Excel workbooks (`.xlsx`) as rows of cells, numbers in full precision, through openpyxl (extra `excel`)."""
 
 import io
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,24 +13,42 @@ from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 FORMAT = "xlsx"
+TEXT_OF_FORMULA = "str"  # type of a cell whose formula gave a text, which may be empty
+DAMAGE = (  # what openpyxl raises at workbooks that are cut or altered; a SyntaxError of XML
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+    EOFError,
+)
 Rows = Callable[[], Iterator[tuple[int, Sequence[Any]]]]
 
 
 def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
     """Header and rows of a sheet, by their numbers in it; rows without any value are passed over.
 
-    Raises UsageError without openpyxl and where it is not clear which sheet is meant, DataError for a damaged file and for a formula whose
-    value the file does not hold.
+    Raises UsageError without openpyxl and where it is not clear which sheet is meant, DataError for a damaged file, for merged cells, whose
+    value stands in one of them alone, and for a formula whose value the file does not hold.
     """
     values, formulas = _sheet(file, options, data_only=True), _sheet(file, options, data_only=False)
+    merged = next(iter(values.merged_cells.ranges), None)
+    if merged is not None:
+        raise DataError(f"the cells {merged} are merged.", where=file.where, fix="Unmerge them, and fill in what each stands for.")
     table: list[tuple[int, list[Any]]] = []
-    for number, (cells, written) in enumerate(zip(values, formulas, strict=True), 1):
-        unknown = next((text for cell, text in zip(cells, written, strict=True) if cell is None and text is not None), None)
+    for number, (cells, written) in enumerate(zip(values.iter_rows(), formulas.iter_rows(values_only=True), strict=True), 1):
+        row = [cell.value for cell in cells]
+        computed = [cell.data_type == TEXT_OF_FORMULA for cell in cells]  # empty where there is no value
+        unknown = next((text for cell, text, is_empty in zip(row, written, computed, strict=True) if _unknown(cell, text, is_empty)), None)
         if unknown is not None:
             fix = "Open and save it in a spreadsheet program, which computes it."
             raise DataError(f"the file does not hold the value of {str(unknown)[:60]}.", where=f"{file.where}:{number}", fix=fix)
-        if any(cell is not None for cell in cells):
-            table.append((number, list(cells)))
+        if any(cell is not None for cell in row):
+            table.append((number, row))
     if not table:
         raise DataError("the sheet is empty.", where=file.where, fix="Give a sheet with a header and rows.")
     header = list(options.columns) or ["" if name is None else str(name).strip() for name in table.pop(0)[1]]
@@ -42,7 +62,12 @@ def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
     return RowSource(file.where, file.stem, header, picked, nameless_columns(header)), lambda: iter(table)
 
 
-def _sheet(file: RawFile, options: SourceOptions, *, data_only: bool) -> Iterator[tuple[Any, ...]]:
+def _unknown(cell: Any, written: Any, is_empty_text: bool) -> bool:
+    """Whether a cell holds a formula and no value of it."""
+    return cell is None and written is not None and not is_empty_text
+
+
+def _sheet(file: RawFile, options: SourceOptions, *, data_only: bool) -> Any:
     try:
         from openpyxl import load_workbook
         from openpyxl.utils.exceptions import InvalidFileException
@@ -50,13 +75,16 @@ def _sheet(file: RawFile, options: SourceOptions, *, data_only: bool) -> Iterato
         fix = "Install it with `pip install 'mmtool[excel]'`, or save the sheet as CSV."
         raise UsageError("reading .xlsx needs openpyxl.", where=file.where, fix=fix) from error
     try:
-        book = load_workbook(io.BytesIO(file.read()), data_only=data_only)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise DataError(f"the workbook is damaged ({error}).", where=file.where, fix="Get it again.") from error
+        with warnings.catch_warnings(action="ignore"):  # of styles and checks of input, which are no values
+            book = load_workbook(io.BytesIO(file.read()), data_only=data_only)
+    except (InvalidFileException, *DAMAGE) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"the workbook is damaged ({reason}).", where=file.where, fix="Get it again.") from error
     sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if not sheets:
+        raise DataError("the workbook holds no sheet of cells.", where=file.where, fix="Get it again.")
     name = options.table.sheet or (next(iter(sheets)) if len(sheets) == 1 else None)
     if name is None or name not in sheets:
         what = f"the workbook has the sheets {', '.join(map(repr, sheets))}" + (f", and no {name!r}." if name else ".")
         raise UsageError(what, where=file.where, fix="Say which one with --sheet.")
-    rows: Iterator[tuple[Any, ...]] = sheets[name].iter_rows(values_only=True)
-    return rows
+    return sheets[name]

@@ -96,6 +96,11 @@ def is_document(name: str) -> bool:
     return NO_SAMPLE.fullmatch(name) is not None
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file is none that a person put there: hidden ones, and those by which Excel marks an open workbook."""
+    return name.startswith((".", "~$"))
+
+
 def is_system_folder(name: str) -> bool:
     """Whether a folder holds nothing that a person put there: hidden ones, and what macOS adds to archives."""
     return name.startswith(".") or name in SYSTEM_FOLDERS

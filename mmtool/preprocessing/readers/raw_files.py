@@ -18,7 +18,7 @@ from mmtool.kinds import Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, is_compressed, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
-from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_system_folder
+from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_hidden, is_system_folder
 
 MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
@@ -172,7 +172,7 @@ def walk(folder: Path) -> Iterator[Path]:
         seen.add(os.path.realpath(directory))
         below = sorted(name for name in folders if not is_system_folder(name))
         folders[:] = [name for name in below if os.path.realpath(Path(directory) / name) not in seen]
-        yield from (Path(directory) / name for name in sorted(files) if not name.startswith("."))
+        yield from (Path(directory) / name for name in sorted(files) if not is_hidden(name))
 
 
 def _open(path: Path, name: str, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
@@ -278,7 +278,7 @@ def _member(
         yield _broken(f"the archive holds the unsafe name {name!r}.", archive, "Pack it again with relative names.")
         return
     stem, form = split_name(parts.as_posix())
-    if any(is_system_folder(part) for part in parts.parts[:-1]) or parts.name.startswith(".") or is_document(parts.name):
+    if any(is_system_folder(part) for part in parts.parts[:-1]) or is_hidden(parts.name) or is_document(parts.name):
         return
     if not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)

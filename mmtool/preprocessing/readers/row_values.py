@@ -10,7 +10,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
-from mmtool.preprocessing.readers.column_recognition import Rows, is_missing, words_of
+from mmtool.preprocessing.readers.column_recognition import ERRORS, Rows, is_missing, words_of
 from mmtool.preprocessing.readers.entries import name_of, shown
 from mmtool.preprocessing.readers.feature_names import Features
 from mmtool.preprocessing.readers.numbers import Numbers
@@ -53,8 +53,17 @@ class RowValues:
         names = enumerate(self.header[place] for place in self.places)
         return {number: self.types[name] for number, name in names if name in self.types} if self.types else {}
 
+    @cached_property
+    def _na(self) -> frozenset[str]:
+        """Missing whatever a type says of them."""
+        return frozenset(map(name_of, self.options.na))
+
     def _read(self, cell: Any, column: ColumnType) -> float | None:
         word = name_of(cell)
+        if word in self._na:
+            return nan
+        if word in ERRORS:
+            return None
         value = column.read(word)
         if value is None and (is_missing(word, self.options) or (self.options.unseen == "missing" and takes_unseen(column))):
             return nan
@@ -64,7 +73,7 @@ class RowValues:
         """What is wrong with a cell, and what to do."""
         if column is None:
             return numbers.problem(cell)
-        if takes_unseen(column):
+        if takes_unseen(column) and name_of(cell) not in ERRORS:
             fix = "Add --unseen missing to count such cells as missing, correct it, or fit a tokenizer to rows that hold it."
             return "a category that no training sample of the tokenizer has.", fix
         fix = "Correct it, say with --na that it is a missing value, or name another type with --column-type."

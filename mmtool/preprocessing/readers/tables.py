@@ -20,7 +20,7 @@ from mmtool.preprocessing.readers.entries import (
     Broken,
     Entry,
     Note,
-    OtherContent,
+    ReadBeside,
     SourceOptions,
     UnreadArrays,
     name_of,
@@ -55,10 +55,11 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         yield from annotated.read_annotated(file, options)
         return
     if file.format == cell_ranger.FORMAT:
+        _refuse_types(options, file.where)
         yield from cell_ranger.read_cell_ranger(file, options)
         return
     if cell_ranger.is_list_beside(file):
-        raise OtherContent("this belongs to the matrix beside it.", where=file.where, fix="Give the folder, or matrix.mtx.")
+        raise ReadBeside("this belongs to the matrix beside it.", where=file.where, fix="Give the folder, or matrix.mtx.")
     annotated.refuse_options(file, options)
     file = file.held()
     is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
@@ -116,8 +117,11 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
             yield read
             continue
         line, cells = read
-        row = {name: cells[place] for name, place in apart if name is not None}
         where = f"{file.where}:{line}"
+        if not options.columns and all(name_of(cell) == name for cell, name in zip(cells, header, strict=True)):
+            yield Broken(where, DataError("the row repeats the header.", where=where, fix="Remove it."))
+            continue
+        row = {name: cells[place] for name, place in apart if name is not None}
         load = partial(values, cells, where)
         yield row_entry(row, keys.of(row, number), where, load, options, keys.rows)
 
@@ -183,6 +187,9 @@ def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
     """The rows are opened anew for each pass, so that no two passes hold the text at once."""
     may_break = [name for name in (options.group_column, *options.label_names.values()) if name is not None]
     header = read_cells(file, options.columns, table=options.table)[0]
+    if header[0].startswith(("{", "[{")):
+        fix = "Write it as CSV, e.g. with pandas.read_json(PATH, lines=True).to_csv(PATH)."
+        raise KeyColumnError("this is JSON, no text in columns.", where=file.where, fix=fix)
 
     def rows() -> Cells:
         return read_cells(file, options.columns, may_break, table=options.table)[1]

@@ -61,14 +61,20 @@ class UnusedOptions:
     def __init__(self, kind: str, options: SourceOptions, *, alone: bool) -> None:
         self._kind, self._options, self._alone = kind, options, alone
         self._unread = [option for option in OPTIONS if option.given(options)]
+        self._before = self._unread
         self._where = ""
 
     def see(self, file: RawFile) -> None:
         """Take in a file that is read. Raises UsageError where it is the only one and an option does nothing for it."""
+        self._before = self._unread
         self._unread = [option for option in self._unread if option.is_unread(self._kind, file, self._options)]
         self._where = self._where or file.where
         if self._alone:
             self.check()
+
+    def take_back(self) -> None:
+        """Forget the file that was seen last, for it holds no samples."""
+        self._unread = self._before
 
     def check(self) -> None:
         """Raise UsageError where an option had no effect on any file."""
