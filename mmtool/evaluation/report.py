@@ -53,12 +53,9 @@ def _gap_closed(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     oracle = meta["oracle"]
-    how = f"*{oracle['name']}*: {oracle['baseline']}, trained where these modalities do occur together ({oracle['data']}). A column holds "
-    parts = [
-        "## Share of the gap closed",
-        how
-        + f"(method - {oracle['baseline']}) / ({oracle['name']} - {oracle['baseline']}), in directions in which the latter is clearly ahead.",
-    ]
+    name, baseline = oracle["name"], oracle["baseline"]
+    how = f"*{name}*: {baseline}, trained where these modalities do occur together ({oracle['data']}). A column holds (method - {baseline}) / "
+    parts = ["## Share of the gap closed", how + f"({name} - {baseline}), in directions in which {name} is clearly ahead."]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         parts += [f"{heading(metric)}:", by_direction(metric, rows, meta)]
     return parts

@@ -25,7 +25,6 @@ from mmtool.imputation.tables import mean_values, table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
-
 ENOUGH_DRAWS = 10  # for quantiles
 
 

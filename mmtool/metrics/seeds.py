@@ -51,8 +51,8 @@ def paired_differences(results: Sequence[Mapping[str, Any]], name: str) -> list[
 def gap_closed(results: Sequence[Mapping[str, Any]], baseline: str, oracle: str) -> list[dict[str, Any]]:
     """(run - baseline) / (oracle - baseline) of every other run, in directions that the baseline never saw together: of accuracies and R2
     as they are, of perplexities as logarithms. Seeds are averaged first, the interval is the jackknife's over seeds (from one seed
-    there is none: NaN). Where the oracle is not clearly better than the baseline (by intervals that do not meet, for each seed) there is no gap
-    to close, and no row."""
+    there is none: NaN). Where the oracle is not clearly better than the baseline (by intervals that do not meet, for each seed) there is no
+    gap to close, and no row."""
     values: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in results:
         if row["seed"] is not None and row.get("at") is None:
