@@ -54,8 +54,9 @@ def _gap_closed(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
         return []
     oracle = meta["oracle"]
     name, baseline = oracle["name"], oracle["baseline"]
-    how = f"*{name}*: {baseline}, trained where these modalities do occur together ({oracle['data']}). A column holds (method - {baseline}) / "
-    parts = ["## Share of the gap closed", how + f"({name} - {baseline}), in directions in which {name} is clearly ahead."]
+    how = f"*{name}*: {baseline}, trained where these modalities do occur together ({oracle['data']})."
+    what = f"A column holds (method - {baseline}) / ({name} - {baseline}), in directions in which {name} is clearly ahead."
+    parts = ["## Share of the gap closed", f"{how} {what}"]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         parts += [f"{heading(metric)}:", by_direction(metric, rows, meta)]
     return parts
