@@ -75,8 +75,8 @@ def refuse_unused(context: typer.Context, reason: str, *options: str, when: bool
     names = {flag: option.name for option in context.command.params for flag in (*option.opts, *option.secondary_opts)}
     given = [flag for flag in options if when and _was_given(context, names[flag])]
     if given:
-        said = f"{', '.join(given[:-1])} and {given[-1]} have" if len(given) > 1 else f"{given[0]} has"
-        raise UsageError(f"{said} no effect {reason}.", fix="Leave them out." if len(given) > 1 else "Leave it out.")
+        subject = f"{', '.join(given[:-1])} and {given[-1]} have" if len(given) > 1 else f"{given[0]} has"
+        raise UsageError(f"{subject} no effect {reason}.", fix="Leave them out." if len(given) > 1 else "Leave it out.")
 
 
 def _was_given(context: typer.Context, name: str | None) -> bool:

@@ -73,8 +73,8 @@ def reading(where: object, fix: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"it cannot be read ({error.strerror or error}).", where=where, fix=fix) from error
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"it is damaged ({said}).", where=where, fix=fix) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"it is damaged ({reason}).", where=where, fix=fix) from error
 
 
 @contextmanager

@@ -95,9 +95,9 @@ class Encoder:
 
     def _count(self, key: str, value: Any) -> None:
         if isinstance(self.tokenizer, RangeLimited):
-            found = self.tokenizer.beyond(value)
-            self.values_clipped.update(found)
-            self.samples_clipped.update(dict.fromkeys(found, 1))
+            beyond = self.tokenizer.beyond(value)
+            self.values_clipped.update(beyond)
+            self.samples_clipped.update(dict.fromkeys(beyond, 1))
         missing = np.flatnonzero(np.isnan(value)) if getattr(self.tokenizer, "fills_missing", False) else ()
         if len(missing):
             self.filled.update(self.tokenizer.features[feature] for feature in missing)  # type: ignore[attr-defined]

@@ -20,8 +20,8 @@ def guide_tables(shards: Path, name: str, keys: Sequence[str]) -> list[np.ndarra
     tokens = open_token_set(shards, split="train")
     numbers = {key: i for i, key in enumerate(tokens.keys) if name in tokens.present(i)}
     others = [modality.name for modality in tokens.modalities if modality.name != name and modality.ordered]
-    found = [_values(tokens, other, [numbers.get(key) for key in keys]) for other in others]
-    guides = [values for values in found if not np.isnan(values).all()]
+    all_values = [_values(tokens, other, [numbers.get(key) for key in keys]) for other in others]
+    guides = [values for values in all_values if not np.isnan(values).all()]
     if not guides:
         fix = "Give shards whose training samples hold it together with another table."
         raise UsageError(f"no other table goes with {name!r} in these shards.", where=shards, fix=fix)

@@ -65,24 +65,24 @@ def read_labels(
         log(str(keys))
     nameless = nameless_columns(header)
     wanted = wanted or {name: name for name in header if name != keys.column and name not in nameless}
-    found: dict[str, dict[str, Any]] = {}
+    by_key: dict[str, dict[str, Any]] = {}
     columns = LabelColumns()
     for number, entry in enumerate(rows):
         try:
             line, cells = _whole(entry)
             row = dict(zip(header, cells, strict=True))
-            key = _new_key(keys.of(row, number), found, f"{path}:{line}")
+            key = _new_key(keys.of(row, number), by_key, f"{path}:{line}")
         except DataError as error:
             if on_error == "raise":
                 raise
             log(f"left out: {error}")
             continue
-        found[key] = {name: label_value(row[column], table) for name, column in wanted.items()}
-        columns.add(key, f"{path}:{line}", found[key])
+        by_key[key] = {name: label_value(row[column], table) for name, column in wanted.items()}
+        columns.add(key, f"{path}:{line}", by_key[key])
     if on_error == "raise":
         columns.check()
     wrong = {key: error for key, (_, error) in columns.wrong().items()}
-    return LabelsFile(path, tuple(wanted), {key: columns.corrected(labels) for key, labels in found.items()}, wrong)
+    return LabelsFile(path, tuple(wanted), {key: columns.corrected(labels) for key, labels in by_key.items()}, wrong)
 
 
 def _whole(entry: Broken | tuple[Any, list[str]]) -> tuple[Any, list[str]]:
@@ -91,11 +91,11 @@ def _whole(entry: Broken | tuple[Any, list[str]]) -> tuple[Any, list[str]]:
     return entry
 
 
-def _new_key(key: str, found: Mapping[str, Any], where: str) -> str:
+def _new_key(key: str, taken: Mapping[str, Any], where: str) -> str:
     """The key of a row of labels. Raises DataError where it is empty or another row has it."""
     if not key:
         raise DataError("the row has no key.", where=where, fix="Fill in its key, or remove the row.")
-    if key in found:
+    if key in taken:
         raise DataError(f"the key {key!r} stands twice.", where=where, fix="Keep one row per sample.")
     return key
 

@@ -117,10 +117,10 @@ def tokenize_manifest(
 
 def _first_table(manifest: Path, options: SourceOptions) -> tuple[RawFile, list[str]]:
     """The table, or the first one of a folder, and its columns. Raises DataError where there is none."""
-    found = next(find_files(TABLE, [manifest], options.labels_path, OtherFormats(), ROW_FORMATS))
-    if isinstance(found, Broken):
-        raise found.error
-    table = found.held()
+    file = next(find_files(TABLE, [manifest], options.labels_path, OtherFormats(), ROW_FORMATS))
+    if isinstance(file, Broken):
+        raise file.error
+    table = file.held()
     return table, header_of(table, options)
 
 

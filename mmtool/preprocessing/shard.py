@@ -203,10 +203,10 @@ def _write_directory(
     fingerprints = {}
     with output.directory() as directory:
         for split in SPLITS:
-            own = [sample for sample in samples if sample.split == split]
-            if own:
+            members = [sample for sample in samples if sample.split == split]
+            if members:
                 (directory / split).mkdir()
-                index = write_split(directory / split, modalities, tokenizers, own, protocol, split=split, samples_per_shard=per_shard)
+                index = write_split(directory / split, modalities, tokenizers, members, protocol, split=split, samples_per_shard=per_shard)
                 fingerprints[split] = index["fingerprint"]
     return fingerprints
 

@@ -136,7 +136,7 @@ class _Gate:
         self.rejects, self.absent, self.is_empty = rejects, absent, is_empty
         self.labels = SampleLabels(options, quiet)
         self.seen: dict[str, str] = {}
-        self.said: set[str] = set()
+        self.notes: set[str] = set()
         self.unread: set[str] = set()
         self.quiet = quiet
         self.left_out, self.longest_left_out = Counter[str](), 0
@@ -165,20 +165,20 @@ class _Gate:
         else:
             yield item
 
-    def _take_in(self, told: Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> None:
+    def _take_in(self, message: Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> None:
         """What a reader tells besides samples."""
-        if isinstance(told, LeftOut):
-            self.left_out[told.why] += told.steps
-            self.longest_left_out = max(self.longest_left_out, told.steps)
-        elif isinstance(told, Tally):
-            self.tallies[told.text].update(told.counts)
-        elif isinstance(told, Broken):
-            self.reject(told.where, told.key, told.error)
-        elif isinstance(told, UnreadArrays):
-            self._report_unread(told)
-        elif told.kind not in self.said:
-            self.said.add(told.kind)
-            self._say(str(told))
+        if isinstance(message, LeftOut):
+            self.left_out[message.why] += message.steps
+            self.longest_left_out = max(self.longest_left_out, message.steps)
+        elif isinstance(message, Tally):
+            self.tallies[message.text].update(message.counts)
+        elif isinstance(message, Broken):
+            self.reject(message.where, message.key, message.error)
+        elif isinstance(message, UnreadArrays):
+            self._report_unread(message)
+        elif message.kind not in self.notes:
+            self.notes.add(message.kind)
+            self._say(str(message))
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""

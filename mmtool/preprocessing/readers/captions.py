@@ -116,15 +116,15 @@ def _pair_rows(file: RawFile) -> Rows:
 
 def _grouped(file: RawFile, line_of: re.Pattern[str], first: int) -> Rows:
     """One row per picture, with all its captions in the order of their numbers."""
-    found: dict[str, tuple[str, list[tuple[int, str]]]] = {}
+    by_image: dict[str, tuple[str, list[tuple[int, str]]]] = {}
     for number, line in enumerate(read_text_file(file).splitlines(), 1):
         if number < first or not line.strip():
             continue
         match, where = line_of.fullmatch(line.rstrip()), f"{file.where}:{number}"
         if match is None:
             raise DataError(f"{line[:60]!r} is no line of captions like the ones before.", where=where, fix="Mend the line.")
-        found.setdefault(_stem(match["file"].strip()), (where, []))[1].append((int(match["number"]), match["text"].strip()))
-    for key, (where, texts) in found.items():
+        by_image.setdefault(_stem(match["file"].strip()), (where, []))[1].append((int(match["number"]), match["text"].strip()))
+    for key, (where, texts) in by_image.items():
         yield where, {KEY: key, TEXT: [text for _, text in sorted(texts)]}
 
 

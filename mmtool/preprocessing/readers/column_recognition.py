@@ -85,16 +85,16 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
     open_places = sorted(place for place, column in types.items() if _is_open(column))
     words = words_of(open_places, rows, options)
     for place in open_places:
-        name, found = header[place], words[place]
+        name, texts = header[place], words[place]
         column = types[place]
         if isinstance(column, Boolean):
-            types[place] = Boolean(_spelled(found))
+            types[place] = Boolean(_spelled(texts))
             continue
         if isinstance(column, Date):
-            types[place] = replace(column, timed=any((column.read(word) or 0) % 1 for word in found))
+            types[place] = replace(column, timed=any((column.read(word) or 0) % 1 for word in texts))
             continue
-        _check_categories(name, found, place in declared, where)
-        types[place] = Category(tuple(sorted(found)))
+        _check_categories(name, texts, place in declared, where)
+        types[place] = Category(tuple(sorted(texts)))
     return {header[place]: types[place] for place in sorted(types) if not isinstance(types[place], Number)}
 
 
@@ -174,9 +174,9 @@ def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[i
     for cells in _cells(rows) if places else ():
         for place in places:
             words[place][name_of(cells[place])] += 1
-    for found in words.values():
-        for word in [word for word in found if word in ERRORS or is_missing(word, options, found)]:
-            del found[word]
+    for texts in words.values():
+        for word in [word for word in texts if word in ERRORS or is_missing(word, options, texts)]:
+            del texts[word]
     return words
 
 

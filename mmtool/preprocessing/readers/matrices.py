@@ -48,8 +48,8 @@ def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int,
     left_out = [f"column {header[column]!r}" for column in annotations[:LISTED]]
     left_out += [f"{len(annotations) - LISTED} more columns"] if len(annotations) > LISTED else []
     keys, are_files = names_as_keys([header[column] for column in samples])
-    said = f"samples: {len(samples):,} columns of {file.where}{WITHOUT_EXTENSIONS if are_files else ''}, features: its rows"
-    yield _remark(said, [*left_out, *matrix.left_out()])
+    remark = f"samples: {len(samples):,} columns of {file.where}{WITHOUT_EXTENSIONS if are_files else ''}, features: its rows"
+    yield _remark(remark, [*left_out, *matrix.left_out()])
     values = features.merged(np.array(matrix.values, np.float64))
     for number, column in enumerate(samples):
         where = f"{file.where}, column {header[column]!r}"
@@ -162,5 +162,5 @@ def _may_be_value(cell: Any, numbers: Numbers) -> bool:
 
 
 def _remark(text: str, left_out: Sequence[str]) -> Note:
-    said = f"{text}; left out: {', '.join(left_out)}" if left_out else text
-    return Note(f"matrix {', '.join(left_out)}", said)
+    remark = f"{text}; left out: {', '.join(left_out)}" if left_out else text
+    return Note(f"matrix {', '.join(left_out)}", remark)

@@ -117,11 +117,11 @@ def find_files(
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
-        found, before = False, others.total
+        any_file, before = False, others.total
         for file in _below(path, wanted, skip, others):
-            found = True
+            any_file = True
             yield file
-        if not found:
+        if not any_file:
             what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
             raise DataError(what, where=path, fix=f"Accepted: {wanted}.")
 

@@ -168,8 +168,8 @@ def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[i
     candidates = [named] if named is not None else list(dict.fromkeys([*source.index, *header[:NUM_CANDIDATES]]))
     places = [header.index(name) for name in candidates]
     looked_at = islice(rows(), max(LEAST_ROWS, LOOKED_AT_CELLS // len(header)))
-    found = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
-    columns = [list(names) for names in zip(*found, strict=True)] or [[] for _ in places]
+    cells = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
+    columns = [list(names) for names in zip(*cells, strict=True)] or [[] for _ in places]
     naming = (number for number, names in enumerate(columns) if _names_rows(candidates[number], names, first=number == 0))
     chosen = next(naming, 0)
     return places[chosen], columns[chosen]

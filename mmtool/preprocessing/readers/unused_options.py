@@ -80,6 +80,6 @@ class UnusedOptions:
         """Raise UsageError where an option had no effect on any file."""
         flags = [option.flag for option in self._unread]
         if flags and self._where:
-            said = f"{', '.join(flags[:-1])} and {flags[-1]} have" if len(flags) > 1 else f"{flags[0]} has"
+            subject = f"{', '.join(flags[:-1])} and {flags[-1]} have" if len(flags) > 1 else f"{flags[0]} has"
             fix = "Leave them out." if len(flags) > 1 else "Leave it out."
-            raise UsageError(f"{said} no effect on files of this format.", where=self._where, fix=fix)
+            raise UsageError(f"{subject} no effect on files of this format.", where=self._where, fix=fix)
