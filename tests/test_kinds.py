@@ -4,7 +4,6 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_type_hints
 
 import numpy as np
@@ -95,10 +94,11 @@ def test_artefacts_of_an_unknown_kind_are_refused() -> None:
         check_modalities([modality])
     from safetensors.numpy import save
 
+    from mmtool.common.seal import sealed
     from mmtool.common.storage import canonical_json
 
     for kind, scheme in (("smell", "codec"), ("text", "codec")):
-        record = SimpleNamespace(format=FORMAT, kind=kind, scheme=scheme, settings={}, report={})
-        data = save({"none": np.zeros(1)}, {METADATA_KEY: canonical_json(vars(record))})
+        record, tensors = {"format": FORMAT, "kind": kind, "scheme": scheme, "settings": {}, "report": {}}, {"none": np.zeros(1)}
+        data = save(tensors, {METADATA_KEY: canonical_json(sealed(record, tensors))})
         with pytest.raises(DataError, match=f"unknown kind '{kind}' or scheme 'codec'.*mmtool/kinds.py"):
             from_bytes(data, where="scent.safetensors")
