@@ -24,7 +24,7 @@ from mmtool.tokenizers.base import from_bytes
 Mmtool = Callable[..., Result]
 Values = Mapping[str, Any]  # key -> value
 COUNT = 30
-SMALL = ["--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--set", "value_epochs=1", "--steps", 3,
+SMALL = ["--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--set", "value_epochs=1", "--steps", 20,
          "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0]  # fmt: skip
 CODEC = ["--codebook", 64, "--set", "steps=120"]
 RANDOM = np.random.default_rng(0)
