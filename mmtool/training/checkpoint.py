@@ -31,19 +31,24 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int) -> Path:
-    """Write `folder/STEP`, then drop all but the newest `keep` and those that a kept one calls the best (`best_step` in its state)."""
+    """Write `folder/STEP`, then drop old ones (see `drop_old`)."""
     path = folder / f"{state['step']:08d}"
     with atomic_directory(path, force=True) as partial:
         _save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
         _save(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
         write_sealed(partial / STATE, {**state, "format": FORMAT, "sha256": digests})
+    drop_old(folder, keep)
+    return path
+
+
+def drop_old(folder: Path, keep: int) -> None:
+    """Drop all but the newest `keep` checkpoints and those that a kept one calls the best (`best_step` in its state)."""
     checkpoints = list_checkpoints(folder)
     best = {best_of(kept) for kept in checkpoints[-keep:]}
     for old in checkpoints[:-keep]:
         if old not in best:
             remove_directory(old)
-    return path
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -8,7 +8,7 @@ from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import clean_folder
-from mmtool.training.checkpoint import newest_checkpoint, restore_optimizer
+from mmtool.training.checkpoint import drop_old, list_checkpoints, newest_checkpoint, restore_optimizer
 from mmtool.training.loop import Loop
 
 SHOWN = 12  # digits of a fingerprint
@@ -42,6 +42,8 @@ def resume(loop: Loop, folder: Path) -> bool:
     loop.model.load_state_dict(checkpoint.model)
     restore_optimizer(checkpoint.path, loop.model, loop.optimizer)
     loop.restore(checkpoint.state)
+    if checkpoint.path == list_checkpoints(folder)[-1]:  # who wrote it may have been killed before it dropped old ones
+        drop_old(folder, loop.config.keep)
     log(f"continuing {folder.parent} from step {loop.step}")
     return True
 
