@@ -40,6 +40,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_seed_decides_every_byte(raw: Path, tmp_path: Path) -> None:
     again, other = contents(write(tmp_path / "again", 0)), contents(write(tmp_path / "other", 1))
     assert contents(raw) == again
@@ -97,6 +98,7 @@ def test_an_existing_folder_is_kept(raw: Path) -> None:
     assert "--force" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_force_replaces_what_the_script_wrote_alone(raw: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copytree(raw, tmp_path / "kept"))
     (kept / "digits/mine.png").write_bytes(b"mine")
