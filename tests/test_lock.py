@@ -101,8 +101,10 @@ def test_a_lock_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(lock, "RENEWED_EVERY_S", 0.01)
     with locked(tmp_path / "out"):
         os.utime(lock_of(tmp_path / "out"), (0, 0))
-        while lock_of(tmp_path / "out").stat().st_mtime == 0:
+        give_up = time.monotonic() + 120
+        while lock_of(tmp_path / "out").stat().st_mtime == 0 and time.monotonic() < give_up:
             time.sleep(0.01)
+        assert lock_of(tmp_path / "out").stat().st_mtime > 0
 
 
 def test_a_file_system_without_locks_goes_by_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
