@@ -41,6 +41,8 @@ def tokenize(
     augment: int = 0,
     guide: PathLike | None = None,
     source: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    timeout_s: float = 60.0,
     seed: int = 0,
     force: bool = False,
     **settings: Any,
@@ -49,8 +51,8 @@ def tokenize(
 
     name: of the modality (default: the kind). tokenizer: one fitted before, or what holds one; None fits one to the training samples with
     these settings (`size=64`). source: how raw files are read, by the fields of `SourceOptions` and, for tables, of `TableOptions`
-    (`{"key_column": "patient", "unseen": "missing"}`). Raises DataError for files that cannot be read, UsageError for settings that do not
-    exist.
+    (`{"key_column": "patient", "unseen": "missing"}`). workers: processes that read and decode (0: this one), for at most `timeout_s` each
+    sample. Raises DataError for files that cannot be read, UsageError for settings that do not exist.
 
         mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
     """
@@ -65,7 +67,7 @@ def tokenize(
         settings=settings,
         augment=augment,
         guide=_optional(guide),
-        **_stage(tokenizer, fractions, split_label, source, seed, force),
+        **_stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s),
     )
 
 
@@ -80,19 +82,21 @@ def tokenize_manifest(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     split_label: str | None = None,
     source: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    timeout_s: float = 60.0,
     seed: int = 0,
     force: bool = False,
 ) -> ManifestSummary:
     """Turn several columns of one table into tokens of one modality each, in a folder of token sets NAME.tar.
 
     columns: name of each modality (or NAME:KIND) -> its column, of paths, files or texts; an empty cell is an absent modality. tokenizer: a
-    run, or an earlier output; None fits new ones. schemes, settings: by modality. source: as for `tokenize`.
+    run, or an earlier output; None fits new ones. schemes, settings: by modality. source, workers, timeout_s: as for `tokenize`.
 
         mmtool.tokenize_manifest("data.csv", "tokens/", {"image": "image_path", "text": "caption"}, settings={"image": {"size": 32}})
     """
     from mmtool.preprocessing.manifest import tokenize_manifest as write_token_sets
 
-    stage = _stage(tokenizer, fractions, split_label, source, seed, force)
+    stage = _stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s)
     return write_token_sets(Path(manifest), Path(output), columns, schemes=schemes, settings=settings, **stage)
 
 
@@ -248,13 +252,23 @@ def _stage(
     source: Mapping[str, Any] | None,
     seed: int,
     force: bool,
+    workers: int,
+    timeout_s: float,
 ) -> dict[str, Any]:
     """What tokenizing one modality and several have in common, as the library takes it."""
+    from mmtool.preprocessing.decoding import Decoding
     from mmtool.preprocessing.readers.entries import SourceOptions
     from mmtool.preprocessing.splits import Split
 
-    options, split = SourceOptions.of(source or {}), Split(fractions, seed)
-    return {"tokenizer": _optional(tokenizer), "options": options, "split": split, "split_label": split_label, "seed": seed, "force": force}
+    return {
+        "tokenizer": _optional(tokenizer),
+        "options": SourceOptions.of(source or {}),
+        "split": Split(fractions, seed),
+        "split_label": split_label,
+        "seed": seed,
+        "force": force,
+        "decoding": Decoding(workers, timeout_s),
+    }
 
 
 def _paths(paths: Paths) -> list[Path]:

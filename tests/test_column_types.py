@@ -11,11 +11,12 @@ import pytest
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
+from mmtool.preprocessing.fit import find_tokenizer
 from mmtool.preprocessing.keys import KeyColumnError
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import Item, SourceOptions, read_items
 from mmtool.preprocessing.splits import Split
-from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.column_types import Boolean, Category, Date, Ordinal, types_of
 
 EVERYTHING = Split((1.0, 0.0, 0.0))

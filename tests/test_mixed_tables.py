@@ -14,9 +14,10 @@ from conftest import Result
 import mmtool as package
 from mmtool.common.errors import DataError, UsageError
 from mmtool.metrics.columns import compare_columns
+from mmtool.preprocessing.fit import find_tokenizer
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions
-from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import from_bytes, to_bytes
 from mmtool.tokenizers.code_values import OneHot
 from mmtool.tokenizers.column_types import NUMBER, Boolean, Category, Date, Ordinal

@@ -14,9 +14,10 @@ import mmtool as package
 from mmtool.cli.options import source_options
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
+from mmtool.preprocessing.fit import find_tokenizer
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions
-from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.column_types import LAST_DAY, Date
 
 Mmtool = Callable[..., Result]

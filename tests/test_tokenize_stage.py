@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import soundfile
 
-import mmtool.preprocessing.tokenize as stage
+import mmtool.preprocessing.fit as fitting
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file
 from mmtool.data.sample import SPLITS
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.augment import audio_variant, image_variant
+from mmtool.preprocessing.fit import find_tokenizer
 from mmtool.preprocessing.prepare import preparer_of, resample
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.splits import Split, split_of
-from mmtool.preprocessing.tokenize import find_tokenizer, tokenize
+from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import from_bytes, load_tokenizer
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -87,7 +88,7 @@ def test_fitting_sees_training_samples_only(table: Path, tmp_path: Path) -> None
 
 
 def test_fitting_is_capped_by_the_hash_of_the_keys(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "MAX_FITTING_SAMPLES", 10)
+    monkeypatch.setattr(fitting, "MAX_FITTING_SAMPLES", 10)
     summary = tokenize("table", [table], tmp_path / "a.tar", name="omics", settings={"n_bins": 4})
     assert summary.reconstruction["samples"] == 10 and summary.samples == 60 and summary.vocabulary_size == 5
 

@@ -25,6 +25,7 @@ from mmtool.cli.tokenize_checks import check_use
 from mmtool.common.arguments import assignments, json_value, names
 from mmtool.common.log import log
 from mmtool.kinds import KINDS, schemes_by_kind
+from mmtool.preprocessing.decoding import Decoding
 from mmtool.preprocessing.readers.entries import READING, SourceOptions
 from mmtool.preprocessing.splits import SPLITTING, Split
 from mmtool.preprocessing.tokenizer_settings import TOKENIZER, TokenizerSettings
@@ -43,7 +44,7 @@ EXAMPLES = examples(
     "mmtool tokenize image scans/ --fit --size 32 -o tokens/image.tar",
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
     "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
-    "mmtool tokenize image scans/ --fit --as patches --patch 8 -o tokens/patches.tar",
+    "mmtool tokenize image scans/ --fit --as patches --patch 8 --workers 8 --on-error skip -o tokens/patches.tar",
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
@@ -99,6 +100,7 @@ def tokenize(
     guide: Guide = None,
     augment: Annotated[int, typer.Option(help="Extra variants of each training image or recording.", rich_help_panel=READING)] = 0,
     source: SourceOptions,
+    decoding: Decoding,
     split: Split,
     split_label: SplitLabel = None,
     split_within: Annotated[
@@ -121,6 +123,7 @@ def tokenize(
         "split_label": split_label,
         "seed": seed,
         "force": force,
+        "decoding": decoding,
     }
     if manifest is not None:
         from mmtool.preprocessing.manifest import tokenize_manifest

@@ -3,6 +3,8 @@
 Every message says what is wrong, where (file, sample, field or option) and what to do next.
 """
 
+from typing import Any
+
 
 class MmtoolError(ValueError):
     """A mistake the user can mend; the command line prints it as one paragraph and exits with `exit_code`."""
@@ -16,6 +18,10 @@ class MmtoolError(ValueError):
         advice = f" {fix}" if fix else ""
         super().__init__(f"{place}{what}{advice}")
 
+    def __reduce__(self) -> Any:
+        """On its way from another process, whatever a subclass is made of."""
+        return _received, (type(self), self.args, vars(self))
+
 
 class DataError(MmtoolError):
     """The input is damaged, empty or does not fit (exit code 1)."""
@@ -27,3 +33,9 @@ class UsageError(MmtoolError):
     """The command was asked for something that makes no sense (exit code 2)."""
 
     exit_code = 2
+
+
+def _received(cls: type[MmtoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> MmtoolError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(fields)
+    return error

@@ -73,7 +73,8 @@ def reading(where: object, fix: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"it cannot be read ({error.strerror or error}).", where=where, fix=fix) from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        asked_too_much = isinstance(error, MemoryError)
+        reason = "it asks for more memory than there is" if asked_too_much else " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"it is damaged ({reason}).", where=where, fix=fix) from error
 
 

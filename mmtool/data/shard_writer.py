@@ -1,8 +1,7 @@
 """Writes token shards: the same samples always give the same bytes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from mmtool.data.shard_format import (
     patch_width,
     segment_length,
 )
+from mmtool.data.spool import Spool, distinct
 from mmtool.data.tar import BLOCK, TarWriter
 
 
@@ -40,8 +40,8 @@ def write_stream(
     """Write a complete token set to a binary file.
 
     tokenizers: modality name -> bytes of its tokenizer file, to embed. `max_length` of the modalities is raised to the longest
-    segment. Raises DataError for a duplicate key, codes outside the vocabulary, lengths that do not fit the modality, and
-    labels that JSON cannot hold.
+    segment. samples: held in memory, unless they are a `Spool`. Raises DataError for a duplicate key, codes outside the vocabulary, lengths
+    that do not fit the modality, and labels that JSON cannot hold.
     """
     samples = in_order(samples)
     return write_shard(file, measured(modalities, samples), tokenizers, samples, protocol or {})
@@ -50,20 +50,20 @@ def write_stream(
 def measured(modalities: Iterable[Modality], samples: Iterable[Sample]) -> tuple[Modality, ...]:
     """The modalities in order of their names, with `max_length` raised to the longest segment of the samples."""
     longest = {modality.name: modality.max_length for modality in modalities}
-    for sample in samples:
-        for name, tokens in sample.tokens.items():
-            longest[name] = max(longest.get(name, 0), len(tokens))
+    lengths = samples.longest.items() if isinstance(samples, Spool) else _lengths(samples)
+    for name, length in lengths:
+        longest[name] = max(longest.get(name, 0), length)
     ordered = sorted(modalities, key=lambda modality: modality.name)
     return tuple(replace(modality, max_length=longest[modality.name]) for modality in ordered)
 
 
-def in_order(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples in order of their keys. Raises DataError where two have the same key."""
-    ordered = sorted(samples, key=lambda sample: sample.key)
-    for before, after in pairwise(ordered):
-        if before.key == after.key:
-            raise DataError("two samples have this key.", where=after.key, fix="Rename one, or choose another key column.")
-    return ordered
+def _lengths(samples: Iterable[Sample]) -> Iterator[tuple[str, int]]:
+    return ((name, len(tokens)) for sample in samples for name, tokens in sample.tokens.items())
+
+
+def in_order(samples: Iterable[Sample]) -> list[Sample] | Spool:
+    """The samples in order of their keys, a spool as it is. Raises DataError where two have the same key."""
+    return samples if isinstance(samples, Spool) else list(distinct(sorted(samples, key=lambda sample: sample.key)))
 
 
 def write_shard(

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations, islice, pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +168,14 @@ def write_split(
 
     To show a whole set at once, write into `storage.atomic_directory`. Raises as `write_stream` does.
     """
-    ordered = in_order(replace(sample, split=split) for sample in samples)
+    ordered = in_order(samples)
     modalities = measured(modalities, ordered)
     shards: dict[str, Shard] = {}
-    for number, start in enumerate(range(0, max(len(ordered), 1), samples_per_shard)):
+    of_split = (replace(sample, split=split) for sample in ordered)
+    for number in range(max(1, ceil(len(ordered) / samples_per_shard))):
         name, embedded = f"{number:05d}.tar", tokenizers if number == 0 else {}
         with atomic_file(directory / name, force=True) as file:
-            shards[name] = write_shard(file, modalities, embedded, ordered[start : start + samples_per_shard], protocol or {})
+            shards[name] = write_shard(file, modalities, embedded, islice(of_split, samples_per_shard), protocol or {})
     empty = memoryview(b"")
     index = _index(shards, TokenSet([(empty, shard) for shard in shards.values()], split, directory))
     write_bytes(directory / INDEX, _index_bytes(index))

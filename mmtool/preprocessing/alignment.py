@@ -4,12 +4,15 @@ This is how SVL-MNIST is made (LoReTTa, arXiv 2305.14243): digits, recordings an
 by index, and the pools behind two pairs of modalities are disjoint.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmtool.common.errors import DataError
+from mmtool.common.log import log
 from mmtool.data.identity import SOURCES, content_field, original_field
 from mmtool.data.sample import SPLITS, Sample
+from mmtool.preprocessing.items import Items
 from mmtool.preprocessing.join import Placement, original_of
 from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol, uniform
 
@@ -18,48 +21,44 @@ Pool = Sequence[Sample]
 Pools = dict[str, dict[Place, list[Sample]]]  # modality -> place -> its items
 
 
-def align(
-    items: Mapping[str, Mapping[str, Sample]], alignment: Alignment, protocol: MissingnessProtocol, placement: Placement
-) -> tuple[list[Sample], list[str]]:
-    """Deal the items (modality -> key -> sample of that modality alone) into samples; also, what could not be dealt.
+def align(items: Mapping[str, Items], alignment: Alignment, protocol: MissingnessProtocol, placement: Placement) -> Iterator[Sample]:
+    """Deal the items (modality -> key -> sample of that modality alone) into samples. What cannot be dealt is said.
 
     Training samples hold one of the protocol's pairs (every modality where it has none), those of other splits every modality.
     Keys read `train-image+text-3-000012`; metadata keeps the keys of the sources; labels other than the common one become
     `MODALITY.LABEL`. A class that a modality lacks in a split is left out there. Raises DataError for an item without the label.
     """
     pools, classes = _pools(items, alignment.label, placement)
-    samples: list[Sample] = []
-    empty: list[str] = []
     for split, value in sorted({place for by_place in pools.values() for place in by_place}):
         groups = _combinations(protocol, split, sorted(pools))
         for names in groups:
             stem = f"{split}-{'+'.join(names)}-{value}"
             shares = {name: _share(pools[name].get((split, value), []), name, names, groups, protocol.seed) for name in names}
             if not all(shares.values()):
-                empty.append(f"{stem} (no {', '.join(name for name in names if not shares[name])})")
+                log(f"nothing to align for {stem} (no {', '.join(name for name in names if not shares[name])})")
                 continue
             count = alignment.count(split, max(map(len, shares.values())))
             columns = {name: _dealt(pool, count, f"{stem}/{name}", protocol.seed) for name, pool in shares.items()}
             for i in range(count):
-                sources = {name: column[i] for name, column in columns.items()}
-                samples.append(_sample(f"{stem}-{i:06d}", split, {alignment.label: classes[value]}, sources))
-    return samples, empty
+                sources = {name: items[name][column[i].key] for name, column in columns.items()}
+                yield _sample(f"{stem}-{i:06d}", split, {alignment.label: classes[value]}, sources)
 
 
-def _pools(items: Mapping[str, Mapping[str, Sample]], label: str, placement: Placement) -> tuple[Pools, dict[str, Any]]:
-    """Items by modality, split and class, and the value of each class. Variants exist in training only."""
+def _pools(items: Mapping[str, Items], label: str, placement: Placement) -> tuple[Pools, dict[str, Any]]:
+    """Items by modality, split and class, without their tokens, and the value of each class. Variants exist in training only."""
     pools: Pools = {}
     classes: dict[str, Any] = {}
     for name in sorted(items):
         by_place = pools.setdefault(name, {})
-        for key, item in sorted(items[name].items()):
+        for key in sorted(items[name]):
+            item = items[name][key]
             value = item.labels.get(label)
             if value is None:
                 raise DataError(f"this {name} has no label {label!r} to align by.", where=key, fix="Give it when tokenizing (--label).")
             split = placement.of(item)
             if split == SPLITS[0] or original_of(item) == key:
                 classes.setdefault(str(value), value)
-                by_place.setdefault((split, str(value)), []).append(item)
+                by_place.setdefault((split, str(value)), []).append(replace(item, tokens={}))
     return pools, classes
 
 

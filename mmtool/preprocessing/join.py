@@ -9,23 +9,22 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.identity import GROUP, VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
+from mmtool.preprocessing.items import NUMBERED_ROWS as NUMBERED_ROWS
+from mmtool.preprocessing.items import Items
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
 FILLED = "filled_values"  # metadata: modality -> how many missing values of a table row its tokens stand for likely ones of
-NUMBERED_ROWS = "numbered_rows"  # metadata: modality -> rows of its file, where the key is the number of one of them
 
 
 @dataclass
 class Collection:
-    """What the inputs hold: modalities and tokenizer files by name, items (samples of one modality) by modality and key, and the numbers
-    of the inputs that they come from."""
+    """What the inputs hold: modalities, tokenizer files, and items (samples of one modality) by name."""
 
     modalities: dict[str, Modality] = field(default_factory=dict)
     tokenizers: dict[str, bytes] = field(default_factory=dict)
-    items: dict[str, dict[str, Sample]] = field(default_factory=dict)
-    inputs: dict[str, dict[str, int]] = field(default_factory=dict)
+    items: dict[str, Items] = field(default_factory=dict)
     count: int = 0
     protocols: list[dict[str, Any]] = field(default_factory=list)
 
@@ -37,18 +36,12 @@ class Collection:
         if token_set.protocol and token_set.protocol not in self.protocols:
             self.protocols.append(token_set.protocol)
         self.count += 1
-        for sample in token_set:
-            for name, tokens in sample.tokens.items():
-                if sample.key in self.items[name]:
-                    fix = "A key may stand once in each modality: leave one out, or rename."
-                    raise DataError(f"the key {sample.key!r} is given twice for {name}.", where=where, fix=fix)
-                self.items[name][sample.key] = replace(sample, tokens={name: tokens})
-                self.inputs[name][sample.key] = self.count
+        for modality in token_set.modalities:
+            self.items[modality.name].add(token_set, self.count, where)
 
     def _add_modality(self, modality: Modality, where: object) -> None:
         known = self.modalities.setdefault(modality.name, modality)
-        self.items.setdefault(modality.name, {})
-        self.inputs.setdefault(modality.name, {})
+        self.items.setdefault(modality.name, Items(modality.name))
         if known.tokenizer != modality.tokenizer:
             what = f"the modality {modality.name!r} comes from two tokenizers, {known.tokenizer[:12]} and {modality.tokenizer[:12]}."
             raise DataError(what, where=where, fix="Tokenize both with the same one (--tokenizer), or name them apart (--name).")
@@ -88,7 +81,7 @@ def collect(inputs: Sequence[Path | None]) -> Collection:
     return collection
 
 
-def join(items: Mapping[str, Mapping[str, Sample]]) -> Iterator[Sample]:
+def join(items: Mapping[str, Items]) -> Iterator[Sample]:
     """One sample per key, in order of the keys. An augmented variant of a sample takes its other modalities from the original.
 
     Raises DataError where two modalities state different labels or groups for a key.

@@ -15,6 +15,7 @@ from mmtool.common.seal import write_sealed
 from mmtool.data.identity import VARIANT_OF
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
+from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
 from mmtool.preprocessing.readers.entries import NUMBERED, Broken, SourceOptions, require_column
 from mmtool.preprocessing.readers.file_columns import CONTENT, PATH, is_missing
 from mmtool.preprocessing.readers.other_formats import OtherFormats
@@ -74,12 +75,14 @@ def tokenize_manifest(
     split_label: str | None = None,
     seed: int = 0,
     force: bool = False,
+    decoding: Decoding = IN_PROCESS,
 ) -> ManifestSummary:
     """Tokenize the columns of a table (or of all tables in a folder) into a folder `output` with a token set NAME.tar for each modality.
 
     columns: name of each modality, or NAME:KIND, -> its column. Cells hold paths, the content of files, or texts; an empty one is an absent
     modality. tokenizer: a run, or an earlier output, whose tokenizers are used (None: new ones are fitted). schemes, settings: by modality.
-    split_label: a label, or a column, that names the split. Raises DataError and UsageError before anything is written.
+    split_label: a label, or a column, that names the split. decoding: in which processes files are read. Raises DataError and UsageError
+    before anything is written.
     """
     options = options or SourceOptions()
     place = OutputPath(Path(output), force, [Path(manifest), tokenizer, options.labels_path, options.root])
@@ -108,6 +111,7 @@ def tokenize_manifest(
                 split_label=split_label,
                 seed=seed,
                 finally_at=Path(output) / f"{column.name}.tar",
+                decoding=decoding,
             )
         summary.presence.update(_presence(folder, summary.modalities))
         files = sorted(path.name for path in folder.iterdir())

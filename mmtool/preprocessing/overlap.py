@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
-from mmtool.data.sample import Sample
-from mmtool.preprocessing.join import NUMBERED_ROWS, original_of
+from mmtool.preprocessing.items import Items
 
 NUM_EXAMPLES = 3
 ENOUGH = 0.5  # share of a modality's keys that another modality is expected to have
@@ -45,10 +44,10 @@ CHANGES: tuple[Change, ...] = (
 )
 
 
-def check_overlap(items: Mapping[str, Mapping[str, Sample]], features: Mapping[str, Collection[str]] | None = None) -> None:
+def check_overlap(items: Mapping[str, Items], features: Mapping[str, Collection[str]] | None = None) -> None:
     """Raise DataError where no key of a modality occurs in another one; warn where fewer than half of them do. features: the columns of
     tables, which may be the keys where one of two tables lies the wrong way."""
-    keys = {name: {original_of(item) for item in by_key.values()} for name, by_key in sorted(items.items()) if by_key}
+    keys = {name: set(map(by_key.original_of, by_key)) for name, by_key in sorted(items.items()) if by_key}
     occurrences = Counter(key for held in keys.values() for key in held)
     for name, held in keys.items() if len(keys) > 1 else ():
         lone = {key for key in held if occurrences[key] == 1}
@@ -60,20 +59,19 @@ def check_overlap(items: Mapping[str, Mapping[str, Sample]], features: Mapping[s
         hint = _hint(lone, candidates) or _transposed(name, lone, features or {})
         if not num_met:
             what = f"no key of {name} occurs in another modality: {examples}.{hint}"
-            numbered = any(name in item.metadata.get(NUMBERED_ROWS, {}) for item in items[name].values())
-            advice = "Give the files one name, with which row numbers begin" if numbered else "Make the keys alike when tokenizing"
+            advice = (
+                "Give the files one name, with which row numbers begin" if items[name].numbered else "Make the keys alike when tokenizing"
+            )
             raise DataError(what, fix=f"{advice}, or allow it with --unpaired.")
         log(f"warning: only {num_met:,} of {len(held):,} keys of {name} occur in another modality: {examples}.{hint}")
 
 
-def check_numbered(items: Mapping[str, Mapping[str, Sample]], inputs: Mapping[str, Mapping[str, int]], by_row: bool) -> None:
+def check_numbered(items: Mapping[str, Items], by_row: bool) -> None:
     """Raise DataError where items of different inputs would be joined on the numbers of their rows, as in `check_rows`."""
-    for pair in combinations(sorted(items), 2):
-        first, second = (items[name] for name in pair)
-        for key in first:
-            if key in second and inputs[pair[0]][key] != inputs[pair[1]][key]:
-                numbered = ((name, items[name][key].metadata.get(NUMBERED_ROWS, {})) for name in pair)
-                check_rows(key, {name: rows[name] for name, rows in numbered if name in rows}, by_row)
+    for first, second in combinations([items[name] for name in sorted(items)], 2):
+        for key, rows in first.numbered.items():
+            if key in second.numbered and first.input_of(key) != second.input_of(key):
+                check_rows(key, {first.name: rows, second.name: second.numbered[key]}, by_row)
 
 
 def check_rows(key: str, rows: Mapping[str, int], by_row: bool) -> None:

@@ -47,6 +47,11 @@ class Preparer:
         return list(values), dict(settings)
 
     @classmethod
+    def reduced(cls, value: Any, settings: Mapping[str, Any]) -> Any:
+        """A value that is as good to fit to by these settings, and smaller where it can be: many are held in memory."""
+        return value
+
+    @classmethod
     def can_fit(cls, value: Any, settings: Mapping[str, Any]) -> bool:
         """Whether a tokenizer with these settings can be fitted to the value; bad ones are set aside where that is asked for."""
         return True
@@ -55,6 +60,20 @@ class Preparer:
     def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:
         """Whether the value of an item is none at all, so that its sample lacks the modality."""
         return value is None
+
+
+class ImagePreparer(Preparer):
+    """(H, W, C) uint8 -> the same in the tokenizer's size and mode."""
+
+    def __call__(self, value: Any, where: object = None) -> Any:
+        return self.tokenizer.format.bring(value)
+
+    @classmethod
+    def reduced(cls, value: Any, settings: Mapping[str, Any]) -> Any:
+        """At the size of the settings: grey pictures become the same coloured ones before and after they are resized."""
+        from mmtool.tokenizers.image import resized
+
+        return resized(value, settings)
 
 
 class RecordingPreparer(Preparer):

@@ -8,9 +8,9 @@ import numpy as np
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import track
+from mmtool.preprocessing.fit import find_tokenizer
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.sources import SourceOptions, read_items
-from mmtool.preprocessing.tokenize import find_tokenizer
 
 
 def raw_rows(files: Mapping[str, Path], run: Path, options: SourceOptions | None = None) -> dict[str, dict[str, np.ndarray]]:

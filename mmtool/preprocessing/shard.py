@@ -2,29 +2,27 @@
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
-from mmtool.data.identity import identities
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import fingerprint_of, measured, write_split, write_stream
+from mmtool.data.spool import Spool
 from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import MissingnessProtocol
 from mmtool.preprocessing.splits import Split
-from mmtool.tokenizers.base import read_features, read_fitted_on
+from mmtool.preprocessing.tally import Leaks, Tally
+from mmtool.tokenizers.base import read_features
 
 TRAIN = SPLITS[0]
 
@@ -80,21 +78,27 @@ def shard(
     collection = collect(inputs)
     _check_collection(collection, protocol)
     if not alignment:
-        check_numbered(collection.items, collection.inputs, by_row)
+        check_numbered(collection.items, by_row)
     if not alignment and not unpaired:
         check_overlap(collection.items, {name: read_features(data) for name, data in collection.tokenizers.items()})
     further = read_labels(labels, key_column) if labels else None
-    samples, unmatched = _samples(collection, protocol, alignment, placement, further)
-    kept = _with_modalities_removed(samples, protocol)
-    if not any(sample.split == TRAIN for sample in kept):
-        fix = "Check --pair and the keys (`mmtool info` shows what an input holds), or raise the fraction of training samples."
-        raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
-    _warn_of_leaks(collection, samples)
     record = _provenance(protocol, placement, alignment, collection)
-    unlabelled = further.unnamed([sample.key for sample in samples]) if further else 0
-    fingerprint = _write(place, collection, kept, record, samples_per_shard)
-    summary = _summary(output, kept, sorted(collection.modalities), fingerprint)
-    summary = replace(summary, unmatched=unmatched, unlabelled=unlabelled, left_out=len(samples) - len(kept))
+    with Spool() as kept:
+        tally = Tally(sorted(collection.modalities))
+        leaks = Leaks(collection)
+        for sample in _samples(collection, protocol, alignment, placement, further):
+            leaks.see(sample)
+            names = protocol.kept(original_of(sample), sample.present, sample.split)
+            tally.see(sample, names)
+            if names:
+                kept.add(replace(sample, tokens={name: sample.tokens[name] for name in names}))
+        if not len(kept.of_split(TRAIN)):
+            fix = "Check --pair and the keys (`mmtool info` shows what an input holds), or raise the fraction of training samples."
+            raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
+        leaks.warn()
+        unlabelled = further.unnamed(tally.keys) if further else 0
+        fingerprint = _write(place, collection, kept, record, samples_per_shard)
+    summary = _summary(output, tally, {} if alignment else tally.unmatched, unlabelled, fingerprint)
     _report(summary)
     return replace(summary, seconds=round(time.monotonic() - started, 2))
 
@@ -129,40 +133,16 @@ def _samples(
     alignment: Alignment | None,
     placement: Placement,
     further: LabelsFile | None,
-) -> tuple[list[Sample], dict[str, int]]:
-    """All samples with their splits, complete as far as the inputs go, and how many keys each modality lacks."""
+) -> Iterator[Sample]:
+    """All samples with their splits, complete as far as the inputs go."""
     if alignment:
-        samples, empty = align(collection.items, alignment, protocol, placement)
-        for place in empty:
-            log(f"nothing to align for {place}")
-        return samples, {}
-    joined = (add_labels(sample, further.rows.get(sample.key, {})) if further else sample for sample in join(collection.items))
-    placed = [replace(sample, split=placement.of(sample)) for sample in joined]
-    samples = [sample for sample in placed if sample.split == TRAIN or original_of(sample) == sample.key]
-    unmatched = {name: sum(name not in sample.tokens for sample in samples) for name in sorted(collection.modalities)}
-    return samples, unmatched
-
-
-def _warn_of_leaks(collection: Collection, samples: Iterable[Sample]) -> None:
-    """Say so where a tokenizer was fitted on what is held out now; of one that does not record on what, where it may have been."""
-    fitted_on = {name: read_fitted_on(data) for name, data in collection.tokenizers.items()}
-    moved: dict[str, set[str]] = {name: set() for name in sorted(collection.items)}
-    for sample in samples:
-        for name in sample.tokens if sample.split != TRAIN else ():
-            key = sample.metadata["sources"][name] if sample.key not in collection.items[name] else sample.key
-            item, known = collection.items[name][key], fitted_on[name]
-            if item.split == TRAIN if known is None else np.isin(list(identities(item, name)), known).any():
-                moved[name].add(key)
-    for name, keys in moved.items():
-        if keys:
-            of_fitted = "are among those that their tokenizer was fitted on, which `mmtool evaluate` refuses"
-            what = "were training items when tokenized" if fitted_on[name] is None else of_fitted
-            log(f"warning: {len(keys)} held-out {name} items {what}; split both stages alike (--seed, --fractions, --split-label).")
-
-
-def _with_modalities_removed(samples: Iterable[Sample], protocol: MissingnessProtocol) -> list[Sample]:
-    kept = ((sample, protocol.kept(original_of(sample), sample.present, sample.split)) for sample in samples)
-    return [replace(sample, tokens={name: sample.tokens[name] for name in names}) for sample, names in kept if names]
+        yield from align(collection.items, alignment, protocol, placement)
+        return
+    for sample in join(collection.items):
+        labelled = add_labels(sample, further.rows.get(sample.key, {})) if further else sample
+        placed = replace(labelled, split=placement.of(labelled))
+        if placed.split == TRAIN or original_of(placed) == placed.key:
+            yield placed
 
 
 def _provenance(protocol: MissingnessProtocol, placement: Placement, alignment: Alignment | None, collection: Collection) -> dict[str, Any]:
@@ -172,9 +152,7 @@ def _provenance(protocol: MissingnessProtocol, placement: Placement, alignment: 
     return {**record, "inputs": collection.protocols} if collection.protocols else record
 
 
-def _write(
-    output: OutputPath | None, collection: Collection, samples: Sequence[Sample], protocol: dict[str, Any], per_shard: int
-) -> dict[str, str]:
+def _write(output: OutputPath | None, collection: Collection, samples: Spool, protocol: dict[str, Any], per_shard: int) -> dict[str, str]:
     """Write all splits; gives their fingerprints."""
     modalities, tokenizers = measured(collection.modalities.values(), samples), collection.tokenizers
     if output is None:
@@ -196,31 +174,37 @@ def _write_directory(
     output: OutputPath,
     modalities: Sequence[Modality],
     tokenizers: Mapping[str, bytes],
-    samples: Sequence[Sample],
+    samples: Spool,
     protocol: dict[str, Any],
     per_shard: int,
 ) -> dict[str, str]:
     fingerprints = {}
     with output.directory() as directory:
         for split in SPLITS:
-            members = [sample for sample in samples if sample.split == split]
-            if members:
+            members = samples.of_split(split)
+            if len(members):
                 (directory / split).mkdir()
                 index = write_split(directory / split, modalities, tokenizers, members, protocol, split=split, samples_per_shard=per_shard)
                 fingerprints[split] = index["fingerprint"]
     return fingerprints
 
 
-def _summary(output: Path | None, samples: Sequence[Sample], names: Sequence[str], fingerprint: dict[str, str]) -> ShardSummary:
-    present: dict[str, Counter[str]] = {}
-    for sample in samples:
-        present.setdefault(sample.split, Counter())["+".join(sample.present)] += 1
-    by_split = {split: dict(sorted(present[split].items())) for split in SPLITS if split in present}
-    train = [sample for sample in samples if sample.split == TRAIN]
-    together = {f"{a}+{b}": sum(a in sample.tokens and b in sample.tokens for sample in train) for a, b in combinations(names, 2)}
-    absent = {split: {name: _without(name, counts) for name in names} for split, counts in by_split.items()}
-    totals = {split: sum(counts.values()) for split, counts in by_split.items()}
-    return ShardSummary(str(output or "-"), totals, by_split, together, absent, {}, 0, 0, fingerprint, 0.0)
+def _summary(output: Path | None, tally: Tally, unmatched: dict[str, int], unlabelled: int, fingerprint: dict[str, str]) -> ShardSummary:
+    by_split = {split: dict(sorted(tally.present[split].items())) for split in SPLITS if split in tally.present}
+    train = [(names.split("+"), count) for names, count in by_split.get(TRAIN, {}).items()]
+    pairs = combinations(tally.names, 2)
+    return ShardSummary(
+        output=str(output or "-"),
+        samples={split: sum(counts.values()) for split, counts in by_split.items()},
+        combinations=by_split,
+        together={f"{a}+{b}": sum(count for names, count in train if a in names and b in names) for a, b in pairs},
+        absent={split: {name: _without(name, counts) for name in tally.names} for split, counts in by_split.items()},
+        unmatched=unmatched,
+        left_out=tally.left_out,
+        unlabelled=unlabelled,
+        fingerprint=fingerprint,
+        seconds=0.0,
+    )
 
 
 def _without(name: str, counts: Mapping[str, int]) -> int:

@@ -1,38 +1,36 @@
 """Raw files -> items: key, raw value, labels and the group that decides the split. Bad samples end the run or are set aside."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
-from mmtool.common.seal import foreign, guarded
+from mmtool.common.seal import foreign
 from mmtool.kinds import kind_named, load
-from mmtool.preprocessing.keys import KeyColumnError, Keys
+from mmtool.preprocessing.decoding import IN_PROCESS, Decoding, Steps, Taken
+from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.messages import Message, Position, messages
 from mmtool.preprocessing.readers.entries import (
     KEY,
+    MISSING_TEXTS,
     Broken,
     DeepImageError,
     Entry,
     LeftOut,
+    MissingWord,
     Note,
-    OtherContent,
-    ReadBeside,
     SourceOptions,
     Tally,
     UnreadArrays,
     is_unicode,
     normal_form,
 )
-from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
-from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.unused_options import UnusedOptions
-from mmtool.preprocessing.readers.webdatasets import member_files
 from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
 from mmtool.preprocessing.sample_labels import SampleLabels
 
@@ -74,49 +72,39 @@ def read_items(
     others: OtherFormats | None = None,
     quiet: bool = False,
     check_options: bool = False,
-) -> Iterator[Item]:
+    decoding: Decoding = IN_PROCESS,
+    steps: Steps | None = None,
+) -> Generator[Item, None, None]:
     """Read all samples of a kind below `paths`, one at a time.
 
     Texts of nothing but white space and table rows without any value are absent: no items, but their keys are appended to `absent`.
     others: where files of other formats, which are left out, are counted. quiet: say nothing of what was read, for reading it again.
     check_options: raise UsageError for options of tables and texts that have no effect on any of the files.
+    decoding: in which processes files are read; the items and their order are the same in any number. steps: what is done with values right
+    where they were decoded, so that those of items are what these make of them.
     With `on_error="skip"` bad samples are appended to `rejects`; 100 in a row, or in the end 20 and more than 1 %, are too many.
     columns: where labels are gathered; at the end, samples with a label that does not fit are withdrawn there. Without, that is an error.
     Raises DataError for bad samples, duplicate keys and paths without samples; running out of memory, failing disks and files whose
     keys are unclear are never skipped.
     """
-    reader, preparer = _reader(kind, options), load(kind_named(kind).preparer)
-    gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, preparer.is_empty, quiet)
+    is_empty = partial(_is_empty, load(kind_named(kind).preparer).is_empty, keep_empty=options.keep_empty)
+    gate = _Gate(options, [] if rejects is None else rejects, columns, [] if absent is None else absent, is_empty, quiet)
     others = OtherFormats() if others is None else others
     paths = [Path(path) for path in paths]
-    unused = UnusedOptions(kind, options, alone=len(paths) == 1 and paths[0].is_file())
-    for file in member_files(kind, paths, options, others):
-        if isinstance(file, Broken | Note | Tally):
-            yield from gate.admit(file)
-            continue
-        if check_options and options.file_column is None:
-            unused.see(file)
-        try:
-            for entry in guarded(reader(file, options), file.where):
-                yield from gate.admit(replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) else entry)
-        except KeyColumnError:
-            raise
-        except OtherContent as error:
-            if file.path in paths:
-                raise
-            unused.take_back()
-            if not isinstance(error, ReadBeside):
-                others.add(file.where, PurePosixPath(file.where).name, file.format, stem=file.stem)
-        except DataError as error:
-            gate.reject(file.where, None, error)
-    unused.check()
+    steps = steps or Steps()
+    read = partial(messages, kind, paths, options, check_options=check_options)
+    for message in decoding.read(read, steps, is_empty):
+        if isinstance(message, OtherFormats):
+            others.take(message)
+        elif not isinstance(message, Position):
+            yield from gate.admit(message)
     gate.report_other_formats(others)
     gate.close(paths)
 
 
-def _reader(kind: str, options: SourceOptions) -> Callable[[RawFile, SourceOptions], Iterator[Any]]:
-    """The reader of the files of a kind, or of a column of tables that holds them."""
-    return partial(read_file_column, kind) if options.file_column else load(kind_named(kind).reader)
+def _is_empty(of_kind: Callable[[Any, bool], bool], value: Any, keep_empty: bool) -> bool:
+    """Whether a value is none at all; one that the steps took further is some."""
+    return isinstance(value, MissingWord) or (not isinstance(value, Taken) and of_kind(value, keep_empty))
 
 
 class _Gate:
@@ -128,7 +116,7 @@ class _Gate:
         rejects: list[Reject],
         columns: LabelColumns | None,
         absent: list[str],
-        is_empty: Callable[[Any, bool], bool],
+        is_empty: Callable[[Any], bool],
         quiet: bool,
     ) -> None:
         self.options = options
@@ -144,7 +132,7 @@ class _Gate:
         self.in_a_row = 0
         self.deep: list[DeepImageError] = []
 
-    def admit(self, entry: Entry | Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> Iterator[Item]:
+    def admit(self, entry: Message) -> Iterator[Item]:
         """The item of an entry, or nothing where it is rejected, absent or left out."""
         if not isinstance(entry, Entry):
             self._take_in(entry)
@@ -160,7 +148,7 @@ class _Gate:
             self.reject(entry.where, entry.key, error)
             return
         self.in_a_row = 0
-        if self.is_empty(item.value, self.options.keep_empty):
+        if self.is_empty(item.value):
             self.absent.append(item.key)
         else:
             yield item
@@ -178,7 +166,7 @@ class _Gate:
             self._report_unread(message)
         elif message.kind not in self.notes:
             self.notes.add(message.kind)
-            self._say(str(message))
+            self._say(str(message), isinstance(message, Note) and message.always)
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -233,9 +221,16 @@ class _Gate:
         if new:
             self._say(f"left out of {unread.where}: {', '.join(new)} (known: {', '.join(unread.known)}; others as labels, with --label)")
 
-    def _say(self, message: str) -> None:
-        if not self.quiet:
+    def _say(self, message: str, always: bool = False) -> None:
+        if always or not self.quiet:
             log(message)
+
+    def _counted(self, value: Any) -> Any:
+        """The value, None for a word that says that it is missing."""
+        if not isinstance(value, MissingWord):
+            return value
+        self.tallies[MISSING_TEXTS][repr(value.word)] += 1
+        return None
 
     def _withdraw(self) -> None:
         """Take back samples with labels that do not fit their columns, or raise for the first."""
@@ -265,11 +260,11 @@ class _Gate:
         if group is None:
             group = self.labels.group(labels, key, entry.where)
         with foreign(entry.where):
-            value, further = entry.load(), tuple(load() for load in entry.further)
+            value, *further = (self._counted(load()) for load in (entry.load, *entry.further))
         self.seen[key] = entry.where
         self.columns.add(key, entry.where, {name: label for name, label in labels.items() if name not in self.labels.noted})
         known = {name: label for name, label in labels.items() if label is not None}
-        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, further)
+        return Item(key, value, known, group or entry.metadata.get(EPISODE, key), entry.metadata, entry.where, entry.rows, tuple(further))
 
 
 def _printable(text: str) -> str:

@@ -154,6 +154,9 @@ class Header(tuple[str, ...]):
         header.types = types or {}
         return header
 
+    def __reduce__(self) -> Any:
+        return Header, (tuple(self), self.types)
+
 
 def types_of(header: tuple[str, ...]) -> Types:
     """The types of the columns that are no numbers; none where names are all that is known."""

@@ -69,11 +69,22 @@ class ImageFormat:
         """An image of any size and mode as (H, W, C) uint8 of this format; nothing is resampled where it has the size already."""
         if value.ndim != 3 or value.shape[2] not in (1, 3) or value.dtype != np.uint8:
             raise DataError(f"an image must be (height, width, 1 or 3) uint8, not {value.shape} {value.dtype}.")
+        if value.shape == (*self.size, CHANNELS[self.mode]):
+            return value
         picture: Image.Image = Image.fromarray(value[..., 0] if value.shape[2] == 1 else value).convert(self.mode)
         height, width = self.size
         if picture.size != (width, height):
             picture = RESIZE[self.fit](picture, (width, height), Image.Resampling.LANCZOS)
         return np.asarray(picture).reshape(height, width, CHANNELS[self.mode])
+
+
+def resized(value: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
+    """An image at the size and mode of the settings, as far as they say them; `ImageFormat.bring` makes the same of it as of the original.
+    Raises UsageError for an impossible size."""
+    mode, fit = settings.get("mode") or ("L" if value.shape[-1] == 1 else "RGB"), settings.get("fit", "stretch")
+    if settings.get("size") is None or mode not in CHANNELS or fit not in RESIZE:  # which fitting says
+        return value
+    return ImageFormat(_size(settings["size"], []), mode, 1, fit).bring(value)
 
 
 class ImageTokenizer:

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.readers.raw_files import MAX_FILE_BYTES, RawFile
+from mmtool.preprocessing.readers.raw_files import RawFile, check_archive
 
 NPY_NAME = "images"  # what the only array of an npy file stands for
 IDX_BYTES = b"\0\0\x08"
@@ -19,7 +19,7 @@ def load_arrays(file: RawFile) -> dict[str, np.ndarray]:
     data = io.BytesIO(file.read())
     try:
         if file.format == "npz":
-            _check_expanded_size(data, file.where)
+            check_archive(data, file.where)
         loaded = np.load(data, allow_pickle=False)
         return {NPY_NAME: loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
@@ -39,11 +39,3 @@ def read_idx(file: RawFile) -> np.ndarray:
     if len(data) - start != size:
         raise DataError(f"the header promises {size} bytes, the file holds {len(data) - start}.", where=file.where, fix="Get it again.")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def _check_expanded_size(data: io.BytesIO, where: str) -> None:
-    with zipfile.ZipFile(data) as archive:
-        size = sum(info.file_size for info in archive.infolist())
-    if size > MAX_FILE_BYTES:
-        raise DataError(f"the arrays hold more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split the file.")
-    data.seek(0)

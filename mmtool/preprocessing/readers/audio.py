@@ -18,6 +18,7 @@ from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.rows import COLUMNAR
 
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
+MAX_DECODED_BYTES, SAMPLE_BYTES = 512 << 20, 4
 CHANNELS = {"left": 0, "right": 1}
 CANCELLED = 0.01  # of the peak of the channels: what is left in their mean is noise
 MP3 = "MP3"
@@ -63,6 +64,9 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
             if frames > options.max_duration_s * rate:
                 fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
                 raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
+            if frames * sound.channels * SAMPLE_BYTES > MAX_DECODED_BYTES:
+                what = f"the recording would take more than {MAX_DECODED_BYTES >> 20} MiB, {sound.channels} channels of {frames:,} samples."
+                raise DataError(what, where=file.where, fix="Mix it down, cut it, or lower its sample rate.")
             samples = sound.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(f"the recording cannot be decoded ({error.error_string}).", where=file.where, fix="Get it again.") from error

@@ -2,11 +2,13 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from mmtool.common.errors import DataError, UsageError
@@ -22,20 +24,22 @@ def _open_zstandard(file: IO[bytes]) -> Any:
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[parquet]'`, or unpack the file."
         raise UsageError("reading .zst needs pyarrow.", fix=fix) from error
-    return _InPieces(pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd"))
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
 
 
 class _InPieces:
-    """A stream of pyarrow, which would reserve all the memory that a `read` might need."""
+    """A stream that would reserve all the memory that a `read` might need."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        data = bytearray()
-        while piece := self._stream.read(min(PIECE_BYTES, size - len(data))):
-            data += piece
-        return bytes(data)
+        """At most `size` bytes, in pieces."""
+        pieces = []
+        while size > 0 and (piece := self._stream.read(min(PIECE_BYTES, size))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 OPENERS: dict[str, tuple[bytes, Opener]] = {  # suffix -> first bytes, and what reads it
@@ -66,8 +70,15 @@ def decompressed(file: IO[bytes], name: str) -> Any:
 
 def read_bytes(file: IO[bytes], name: str, where: object, size: int) -> bytes:
     """The first `size` bytes of a seekable file, decompressed. Raises DataError where it is cut or damaged before."""
+    with damage_named(where):
+        return _InPieces(decompressed(file, name)).read(size)
+
+
+@contextmanager
+def damage_named(where: object) -> Iterator[None]:
+    """Whatever the libraries raise at damaged content becomes DataError."""
     try:
-        data: bytes = decompressed(file, name).read(size)
+        yield
     except UsageError as error:
         raise UsageError(error.what, where=where, fix=error.fix) from error
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.ReadError) as error:
@@ -76,4 +87,25 @@ def read_bytes(file: IO[bytes], name: str, where: object, size: int) -> bytes:
         if error.errno is not None:
             raise
         raise DataError(f"the file is damaged or cut ({error}).", where=where, fix="Get it again.") from error  # bzip2 and zstd
-    return data
+
+
+class Stream(io.RawIOBase):
+    """A seekable file, decompressed, as a stream that need not fit into memory. Reading raises DataError where it is cut or damaged."""
+
+    def __init__(self, file: IO[bytes], name: str, where: object) -> None:
+        self._file, self._where = file, where
+        with damage_named(where):
+            self._content = decompressed(file, name)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with damage_named(self._where):
+            piece = self._content.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

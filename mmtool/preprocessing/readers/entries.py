@@ -20,6 +20,7 @@ AS_USUAL = TableOptions()
 READING, LABELS = "Reading raw files", "Keys and labels"  # panels of the help
 SHOWN = 60  # characters of a cell in a message
 KEY, NUMBERED = "key", "none"
+MISSING_TEXTS = "texts taken as missing: {}; --keep-na keeps them"  # a tally
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
 SPELLINGS = "|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null"  # pandas, R, Excel
 CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pending]|[Discrepancy]"
@@ -223,10 +224,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that was decided for the user, and is said once for all files of one `kind`."""
+    """Something that was decided for the user, and is said once for all files of one `kind`; always: also where files are read again."""
 
     kind: str
     text: str
+    always: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -238,6 +240,13 @@ class Tally:
 
     text: str
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class MissingWord:
+    """The value of a text that says by a word (NA, null ...) that it is missing: none, but it is counted how often it was which."""
+
+    word: str
 
 
 @dataclass(frozen=True)

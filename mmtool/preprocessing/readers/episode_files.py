@@ -33,9 +33,9 @@ from mmtool.preprocessing.readers.episodes import (
     with_returns,
 )
 from mmtool.preprocessing.readers.hdf5 import attributes, contents, damage_named, member, open_hdf5, read_array, subgroup
+from mmtool.preprocessing.readers.parquet import parquet_table
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.step_columns import step_columns
-from mmtool.preprocessing.readers.tables import parquet_table
 from mmtool.tokenizers.trajectory import MAX_TOKENS_PER_STEP
 
 EPISODE_GROUP = re.compile(r"(?:episode|traj|trajectory|demo)_?(\d+)")

@@ -10,7 +10,7 @@ from typing import Any
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import RowSource, nameless_columns
 from mmtool.preprocessing.readers.entries import SourceOptions
-from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.raw_files import RawFile, check_archive
 
 FORMAT = "xlsx"
 TEXT_OF_FORMULA = "str"  # type of a cell whose formula gave a text, which may be empty
@@ -76,7 +76,9 @@ def _sheet(file: RawFile, options: SourceOptions, *, data_only: bool) -> Any:
         raise UsageError("reading .xlsx needs openpyxl.", where=file.where, fix=fix) from error
     try:
         with warnings.catch_warnings(action="ignore"):  # of styles and checks of input, which are no values
-            book = load_workbook(io.BytesIO(file.read()), data_only=data_only)
+            data = io.BytesIO(file.read())
+            check_archive(data, file.where)
+            book = load_workbook(data, data_only=data_only)
     except (InvalidFileException, *DAMAGE) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"the workbook is damaged ({reason}).", where=file.where, fix="Get it again.") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.preprocessing.readers.compressed import is_compressed
-from mmtool.preprocessing.readers.raw_files import MAX_FILE_BYTES, RawFile
+from mmtool.preprocessing.readers.raw_files import RawFile, check_growth
 from mmtool.tokenizers.trajectory import MAX_TOKENS_PER_STEP
 
 MAX_NESTING = 4
@@ -129,7 +129,5 @@ def _checked(item: Any, name: str, where: str) -> np.ndarray:
         return np.array(np.asarray(item.asstr()[()]).astype(str))
     if item.dtype.kind not in "buifSU":
         raise DataError(f"{name!r} holds {item.dtype}, no numbers.", where=where, fix="Store plain arrays of numbers.")
-    if item.nbytes > MAX_FILE_BYTES:
-        what = f"{name!r} holds more than {MAX_FILE_BYTES >> 30} GiB."
-        raise DataError(what, where=where, fix="Split the file into smaller ones.")
+    check_growth(item.nbytes, item.id.get_storage_size(), f"{where}, {name!r}")
     return np.asarray(item[()])

@@ -63,6 +63,10 @@ class OtherFormats:
         if not note and file_format not in READ_BY_SOME_KIND | notes:
             self._unread.append(file)
 
+    def take(self, other: "OtherFormats") -> None:
+        """Become what another one is, which may come from another process."""
+        vars(self).update(vars(other))
+
     @property
     def total(self) -> int:
         """How many files were left out."""

@@ -1,5 +1,6 @@
 """Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
 
+import io
 import lzma
 import os
 import re
@@ -14,19 +15,22 @@ from typing import IO, Any
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
+from mmtool.common.regular_files import not_regular, open_regular
 from mmtool.kinds import Reference, kind_named, load
-from mmtool.preprocessing.readers.compressed import OPENERS, is_compressed, read_bytes
+from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_hidden, is_system_folder
 
-MAX_FILE_BYTES = 4 << 30  # after decompression: a file that expands beyond it is taken for a bomb
+MAX_FILE_BYTES = 4 << 30  # that are read into memory
+MAX_GROWTH_BYTES = 1 << 30  # by which content that is read into memory may be larger than what is stored: beyond, it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
 COMPRESSIONS = "|".join(OPENERS)
 NAME = re.compile(
     rf"(?P<stem>.+?)(?:\.(?!(?:{COMPRESSIONS})$)(?P<format>[a-z0-9]+)|[.-](?P<idx>idx)[1-9]-ubyte|)(?:\.(?:{COMPRESSIONS}))?",
     re.IGNORECASE | re.DOTALL,
 )
+BUFFER_BYTES = 4 << 20  # of a file that is read as a stream
 HEAD_BYTES = 4 << 20  # by which a file of an unclear name is judged
 UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything
 LISTS_OF_FILES = re.compile(r"(manifest|annotations|gdc_manifest\S*|gdc_sample_sheet\S*)\.(txt|tsv)", re.IGNORECASE)  # of the GDC
@@ -52,10 +56,14 @@ class RawFile:
     labels: Mapping[str, Any] = field(default_factory=dict)
 
     def held(self) -> "RawFile":
-        """The file to be read twice: with its content in memory where it is compressed or in an archive."""
-        if self.path is not None and not is_compressed(self.path.name):
-            return self
-        return replace(self, read=partial(bytes, self.read()))
+        """The file to be read twice: with its content in memory where it lies in an archive."""
+        return self if self.path is not None else replace(self, read=partial(bytes, self.read()))
+
+    def open(self) -> IO[bytes]:
+        """Its content, decompressed, as a stream: a file on disk need not fit into memory. Raises DataError as `read` does."""
+        if self.path is None:
+            return io.BytesIO(self.read())
+        return io.BufferedReader(Stream(open_regular(self.path), self.path.name, self.where), BUFFER_BYTES)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,8 @@ def find_files(
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
+        if not (path.is_dir() or path.is_file()):
+            raise not_regular(path)
         any_file, before = False, others.total
         for file in _below(path, wanted, skip, others):
             any_file = True
@@ -154,7 +164,7 @@ def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) 
     elif form in (*wanted.formats, *ARCHIVES):
         if skip is None or not _same(path, skip):
             yield from _open(path, path.name, wanted, others)
-    elif form not in CONVERSIONS and wanted.recognizes(path.name, partial(_open_binary, path), path, named=True):
+    elif form not in CONVERSIONS and wanted.recognizes(path.name, partial(open_regular, path), path, named=True):
         yield raw_file(path)
     else:
         what = f"this is not {a_kind(wanted.kind)} file by its name."
@@ -181,42 +191,61 @@ def _open(path: Path, name: str, wanted: Wanted, others: OtherFormats) -> Iterat
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
-    elif form == "zip":
-        yield from _zip_members(path, wanted, others)
     elif form in ARCHIVES:
-        yield from _tar_members(path, wanted, others)
-    elif wanted.holds(path.name, partial(_open_binary, path), path):
+        yield from _members(path, _zip_members if form == "zip" else _tar_members, wanted, others)
+    elif wanted.holds(path.name, partial(open_regular, path), path):
         yield raw_file(path, name)
     else:
         others.add(str(path), path.name, form, stem=stem)
 
 
-def _open_binary(path: Path) -> IO[bytes]:
-    return open(path, "rb")
+def _members(
+    path: Path, reader: Callable[..., Iterator[RawFile | Broken]], wanted: Wanted, others: OtherFormats
+) -> Iterator[RawFile | Broken]:
+    """The members of an archive, which is open as long as they are read."""
+    try:
+        file = open_regular(path)
+    except DataError as error:
+        yield Broken(str(path), error)
+        return
+    with file:
+        yield from reader(path, file, wanted, others)
 
 
 def _read_path(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise DataError("this is a pipe, a device or a folder, no file.", where=path, fix="Give a plain file.")
-    try:
-        with open(path, "rb") as file:
-            return _read_stream(file, path.name, path)
-    except (FileNotFoundError, PermissionError) as error:
-        fix = "Check the link and its permissions, or leave it out with --on-error skip."
-        raise DataError(f"the file cannot be opened ({error.strerror}).", where=path, fix=fix) from error
+    with open_regular(path) as file:
+        return _read_stream(file, path.name, path, os.fstat(file.fileno()).st_size)
 
 
-def _read_stream(file: IO[bytes], name: str, where: object) -> bytes:
+def _read_stream(file: IO[bytes], name: str, where: object, stored_bytes: int) -> bytes:
     """A whole file, decompressed. Raises DataError where it is cut, damaged or expands without end."""
-    data = read_bytes(file, name, where, MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
+    largest = min(MAX_FILE_BYTES, stored_bytes + MAX_GROWTH_BYTES)
+    data = read_bytes(file, name, where, largest + 1)
+    if len(data) > largest:
+        check_growth(len(data), stored_bytes, where)
     return data
 
 
-def _zip_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def check_growth(num_bytes: int, stored_bytes: int, where: object) -> None:
+    """Raise DataError for content of `num_bytes` that is too large for memory, or for what is stored of it."""
+    if num_bytes > MAX_FILE_BYTES:
+        raise DataError(f"the file holds more than {MAX_FILE_BYTES >> 30} GiB.", where=where, fix="Split it into smaller files.")
+    if num_bytes > stored_bytes + MAX_GROWTH_BYTES:
+        what = f"it holds more than {MAX_GROWTH_BYTES >> 30} GiB beyond the {stored_bytes:,} bytes that are stored."
+        raise DataError(what, where=where, fix="Unpack it, if it is what it should be, or split it into smaller files.")
+
+
+def check_archive(data: IO[bytes], where: object) -> None:
+    """The same for all members of a zip archive, in which other formats are stored. Raises BadZipFile where it is none."""
+    with zipfile.ZipFile(data) as archive:
+        sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
+    check_growth(sum(size for size, _ in sizes), sum(stored for _, stored in sizes), where)
+    data.seek(0)
+
+
+def _zip_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, UnicodeDecodeError) as error:
         yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
         return
@@ -225,12 +254,12 @@ def _zip_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[R
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
             elif not info.is_dir():
-                yield from _member(path, info.filename, wanted, partial(archive.open, info), others)
+                yield from _member(path, info.filename, wanted, partial(archive.open, info), info.compress_size, others)
 
 
-def _tar_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
+def _tar_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
     try:
-        with tarfile.open(path, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
+        with tarfile.open(fileobj=file, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
             end = 0
             for info in archive:
                 if info.offset != end:
@@ -243,7 +272,7 @@ def _tar_members(path: Path, wanted: Wanted, others: OtherFormats) -> Iterator[R
                 elif info.isdev():
                     yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
                 elif info.isfile():
-                    yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), others)
+                    yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), info.size, others)
             if not _has_end(archive, end):
                 yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
     except (tarfile.TarError, EOFError, zlib.error, OSError, lzma.LZMAError) as error:
@@ -270,7 +299,7 @@ def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
 
 
 def _member(
-    archive: Path, name: str, wanted: Wanted, open_member: Callable[[], IO[bytes]], others: OtherFormats
+    archive: Path, name: str, wanted: Wanted, open_member: Callable[[], IO[bytes]], stored_bytes: int, others: OtherFormats
 ) -> Iterator[RawFile | Broken]:
     """One member, if it is of the kind; broken where its name leaves the archive. Archives in archives are not read."""
     parts = PurePosixPath(name.replace("\\", "/").lstrip("/"))  # as Windows writes them; nothing is unpacked, so names are keys alone
@@ -283,12 +312,13 @@ def _member(
     if not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)
     else:
-        yield RawFile(f"{archive}/{name}", stem, form, partial(_read_member, open_member, name, f"{archive}/{name}"), archive=archive)
+        read = partial(_read_member, open_member, name, f"{archive}/{name}", stored_bytes)
+        yield RawFile(f"{archive}/{name}", stem, form, read, archive=archive)
 
 
-def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str) -> bytes:
+def _read_member(open_member: Callable[[], IO[bytes]], name: str, where: str, stored_bytes: int) -> bytes:
     try:
         with open_member() as file:
-            return _read_stream(file, name, where)
+            return _read_stream(file, name, where, stored_bytes)
     except (NotImplementedError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"the archive's member cannot be read ({error}).", where=where, fix="Unpack it and give the folder.") from error

@@ -1,5 +1,6 @@
 """Rows of CSV, TSV, JSON-lines and npz files as (where, cells): a row that cannot be read is given as broken, with its line."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -11,11 +12,14 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage, ragged
-from mmtool.preprocessing.readers.delimited import BLANKS, BYTE_ORDER_MARKS, COMMA, TAB, USUAL, WORDS, Layout, layout_of
+from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, WORDS, Layout, layout_of
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.readers.text_streams import lines_of, open_text
 
+HEAD = 16 << 20  # characters by which the layout of a table is recognised
+SERIES_MARKS = ("!", "^")  # with which a GEO series matrix begins
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -27,20 +31,6 @@ def read_text_file(file: RawFile) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError("the text is not UTF-8.", where=f"{file.where}:{line}", fix="Convert it, e.g. with iconv.") from error
-
-
-def decode(file: RawFile) -> tuple[str, bool]:
-    """The content of a file of lines in UTF-8, or in UTF-16 with its mark, and whether some of it is damaged: bytes that are not UTF-8
-    (`damage` finds them), or null bytes."""
-    data = file.read()
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8-sig")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        return data.decode("utf-8-sig", "surrogateescape"), True
-    if "\n" not in text:
-        text = text.replace("\r", "\n")  # as old Macs ended lines
-    return text, "\0" in text
 
 
 def read_cells(
@@ -58,11 +48,10 @@ def read_cells(
     writes row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises
     DataError for an empty file, a broken header, and a name that stands twice in it.
     """
-    text, damaged = decode(file)
     layout = Layout(delimiter or USUAL.get(file.format, COMMA))
     if table is not None:
-        layout = layout_of(text, file.format, table.delimiter, decimal=table.decimal)
-    rows = _rows(text, file, layout, damaged)
+        layout = _layout(file, table)
+    rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
         raise first.error
@@ -76,7 +65,7 @@ def read_cells(
     if not columns:
         _check_separator(header, file)
     if table is not None and not columns:
-        second = next(islice(_rows(text, file, layout, damaged), 1, None), None)
+        second = next(islice(_rows(file, layout), 1, None), None)
         if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
             header = ["", *header]
     if not isinstance(rows, CsvRows):
@@ -94,11 +83,27 @@ def _check_separator(header: Sequence[str], file: RawFile) -> None:
         raise DataError(what, where=file.where, fix=fix)
 
 
-def _rows(text: str, file: RawFile, layout: Layout, damaged: bool) -> Cells:
-    body = layout.body(text)
-    if layout.delimiter in (TAB, BLANKS):
-        return _line_rows(body, file.where, damaged, layout)
-    return CsvRows(body, file.where, damaged, layout.delimiter, layout.lines)
+def _layout(file: RawFile, table: TableOptions) -> Layout:
+    """The layout by the first lines of a file; by all of it where a table may end before the file does."""
+    with open_text(file) as text:
+        head = text.read(HEAD)
+        if head.startswith(SERIES_MARKS):
+            head += text.read()
+        elif len(head) == HEAD:
+            head = head[: head.rfind("\n") + 1] or head
+    return layout_of(head, file.format, table.delimiter, decimal=table.decimal)
+
+
+def _rows(file: RawFile, layout: Layout) -> Cells:
+    """The rows of a table behind what stands before it."""
+    by_lines = layout.delimiter in (TAB, BLANKS)
+    text = open_text(file, "\n" if by_lines else "")
+    if layout.stop is not None:
+        text = io.StringIO(layout.body(text.read()), newline="\n" if by_lines else "")
+    else:
+        text.read(layout.start)
+    lines = lines_of(text, file.where)
+    return _line_rows(lines, file.where, layout) if by_lines else CsvRows(lines, file.where, layout.delimiter, layout.lines)
 
 
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
@@ -122,9 +127,12 @@ def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict
 
 def read_lines(file: RawFile) -> Iterator[tuple[str, str] | Broken]:
     """The lines of a file as (where, text), line ends left out."""
-    text, damaged = decode(file)
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        yield (damage([line], file.where, number) if damaged else None) or (f"{file.where}:{number}", line.removesuffix("\r"))
+    number = 0
+    for number, line in enumerate(lines_of(open_text(file, "\n"), file.where), 1):
+        line = line.removesuffix("\n")
+        yield damage([line], file.where, number) or (f"{file.where}:{number}", line.removesuffix("\r"))
+    if not number:
+        yield f"{file.where}:1", ""
 
 
 def check_header(header: list[str], where: str) -> None:
@@ -134,13 +142,13 @@ def check_header(header: list[str], where: str) -> None:
         raise DataError(f"the column {twice[0]!r} stands twice in the header.", where=where, fix="Rename one (or name all with --columns).")
 
 
-def _line_rows(text: str, where: str, damaged: bool, layout: Layout) -> Cells:
+def _line_rows(lines: Iterator[str], where: str, layout: Layout) -> Cells:
     """Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted."""
     split = WORDS.findall if layout.delimiter == BLANKS else partial(str.split, sep=layout.delimiter)
-    for line, row in enumerate(text.split("\n"), layout.lines + 1):
-        row = row.removesuffix("\r")
+    for line, row in enumerate(lines, layout.lines + 1):
+        row = row.removesuffix("\n").removesuffix("\r")
         if row and (layout.delimiter != BLANKS or row.strip()):
-            yield (damage([row], where, line) if damaged else None) or (line, [_unquoted(cell) for cell in split(row)])
+            yield damage([row], where, line) or (line, [_unquoted(cell) for cell in split(row)])
 
 
 def _unquoted(cell: str) -> str:
@@ -168,14 +176,13 @@ def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
 
 
 def _json_lines(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
-    text, damaged = decode(file)
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines_of(open_text(file, "\n"), file.where), 1):
+        line = line.removesuffix("\n")
         if not line.strip():
             continue
         where = f"{file.where}:{number}"
-        broken = damage([line], file.where, number) if damaged else None
         try:
-            yield broken or (where, _json_object(line, where))
+            yield damage([line], file.where, number) or (where, _json_object(line, where))
         except DataError as error:
             yield Broken(where, error)
 

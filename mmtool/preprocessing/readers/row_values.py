@@ -1,6 +1,6 @@
 """The cells of a row as numbers, each column by its type."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import log
 from mmtool.preprocessing.readers.column_recognition import ERRORS, Rows, is_missing, words_of
-from mmtool.preprocessing.readers.entries import name_of, shown
+from mmtool.preprocessing.readers.entries import Note, name_of, shown
 from mmtool.preprocessing.readers.feature_names import Features
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -85,8 +84,8 @@ def takes_unseen(column: ColumnType) -> bool:
     return isinstance(column, Category) and not isinstance(column, Boolean)
 
 
-def say_unseen(header: Sequence[str], types: Mapping[str, ColumnType], rows: Rows, options: TableOptions, where: str) -> None:
-    """Log the categories that count as missing because the tokenizer does not know them."""
+def unseen_notes(header: Sequence[str], types: Mapping[str, ColumnType], rows: Rows, options: TableOptions, where: str) -> Iterator[Note]:
+    """Which categories count as missing because the tokenizer does not know them."""
     if options.known is None or options.unseen != "missing":
         return
     columns = {header.index(name): column for name, column in types.items() if takes_unseen(column)}
@@ -94,4 +93,5 @@ def say_unseen(header: Sequence[str], types: Mapping[str, ColumnType], rows: Row
         unseen = {word: count for word, count in words.items() if columns[place].read(word) is None}
         if unseen:
             listed = ", ".join(f"{word!r} ({count:,})" for word, count in sorted(unseen.items())[:10])
-            log(f"{where}: categories of the column {header[place]!r} that the tokenizer does not know count as missing: {listed}")
+            text = f"{where}: categories of the column {header[place]!r} that the tokenizer does not know count as missing: {listed}"
+            yield Note(text, text, always=True)

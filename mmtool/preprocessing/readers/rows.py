@@ -3,7 +3,6 @@
 What Hugging Face datasets keep on disk is read like this: Parquet, and the Arrow files of `save_to_disk`.
 """
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys, nameless_columns
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
+from mmtool.preprocessing.readers.parquet import parquet_file
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import check_header, read_cells, read_rows
 
@@ -98,22 +98,20 @@ def _cells(file: RawFile, options: SourceOptions, names: Sequence[str]) -> Itera
 def _batches(file: RawFile, names: Sequence[str] | None) -> Iterator[Any]:
     """Batches of rows of a Parquet or Arrow file, of these columns alone."""
     with _readable(file):
-        from pyarrow import ipc, parquet
+        from pyarrow import ipc
 
-        data = file.read()
         if file.format == "parquet":
-            yield from parquet.ParquetFile(io.BytesIO(data)).iter_batches(BATCH_ROWS, columns=names)
+            yield from parquet_file(file).iter_batches(BATCH_ROWS, columns=names)
         else:
-            table = _opened(ipc, data).read_all()
+            table = _opened(ipc, file.read()).read_all()
             yield from table.select(table.column_names if names is None else names).to_batches(BATCH_ROWS)
 
 
 def _column_names(file: RawFile) -> list[str]:
     with _readable(file):
-        from pyarrow import ipc, parquet
+        from pyarrow import ipc
 
-        data = file.read()
-        schema = parquet.read_schema(io.BytesIO(data)) if file.format == "parquet" else _opened(ipc, data).schema
+        schema = parquet_file(file).schema_arrow if file.format == "parquet" else _opened(ipc, file.read()).schema
     check_header(list(schema.names), file.where)
     return list(schema.names)
 

@@ -3,8 +3,7 @@
 Samples lie in rows, or in columns where features lie in rows.
 """
 
-import io
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -38,9 +37,10 @@ from mmtool.preprocessing.readers.orientation import (
     is_called_like_an_index,
     is_called_like_features,
 )
+from mmtool.preprocessing.readers.parquet import PARQUET, parquet_source
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import Cells, picked, read_cells
-from mmtool.preprocessing.readers.row_values import RowValues, say_unseen
+from mmtool.preprocessing.readers.row_values import RowValues, unseen_notes
 from mmtool.tokenizers.column_types import ColumnType, Skip
 
 LOOKED_AT_CELLS, LEAST_ROWS = 4_000_000, 200  # by which it is seen which way a table lies
@@ -62,11 +62,13 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
         raise ReadBeside("this belongs to the matrix beside it.", where=file.where, fix="Give the folder, or matrix.mtx.")
     annotated.refuse_options(file, options)
     file = file.held()
-    is_parquet = file.format == "parquet" or file.read()[:4] == b"PAR1"
+    with file.open() as content:
+        head = content.read(len(PARQUET))
+    is_parquet = file.format == "parquet" or head == PARQUET
     is_excel = file.format == excel.FORMAT
-    source, rows = _parquet_source(file) if is_parquet else excel_source(file, options) if is_excel else _text_source(file, options)
+    source, rows = parquet_source(file) if is_parquet else excel_source(file, options) if is_excel else _text_source(file, options)
     place, names = _row_names(source, rows, options)
-    if not (is_parquet or is_excel) and options.table.transpose is None and is_gct(file.read()):
+    if not (is_parquet or is_excel) and options.table.transpose is None and is_gct(head):
         options = replace(options, table=replace(options.table, transpose=True))
     if not options.columns:
         check_header_row(source.header, names, file.where)
@@ -104,7 +106,7 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
     yield from notes(types, file.where)
     places = [place for place in places if not isinstance(types.get(header[place]), Skip)]
     types = {name: column for name, column in types.items() if not isinstance(column, Skip)}
-    say_unseen(header, types, rows, options.table, file.where)
+    yield from unseen_notes(header, types, rows, options.table, file.where)
     if not places:
         raise DataError("the table has no column besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
@@ -202,41 +204,3 @@ def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions,
     place, name = next(((place, name) for place, name in enumerate(source.header) if name not in source.index), (0, None))
     taken = {options.group_column, *options.label_names.values()}
     return name if name not in taken and isinstance(cells[place], str) and numbers.number(cells[place]) is None else None
-
-
-def parquet_table(file: RawFile) -> Any:
-    """The pyarrow table of a Parquet file. Raises UsageError without pyarrow, DataError for a damaged file."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        fix = "Install it with `pip install 'mmtool[parquet]'`, or convert the file to csv.gz or npz."
-        raise UsageError("reading Parquet needs pyarrow.", where=file.where, fix=fix) from error
-    try:
-        return parquet.ParquetFile(io.BytesIO(file.read())).read()  # read_table refuses columns of one name
-    except (ArrowException, OSError) as error:
-        raise DataError(f"the Parquet file is damaged ({error}).", where=file.where, fix="Get it again.") from error
-
-
-def _parquet_source(file: RawFile) -> tuple[RowSource, Rows]:
-    table = parquet_table(file)
-    header = [str(name) for name in table.column_names]
-
-    def cells(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        columns = [table.column(header.index(name)).to_pylist() for name in names]
-        return zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
-
-    columns: list[Callable[[int], Any]] = [column.to_pylist().__getitem__ for column in table.columns]
-
-    def rows() -> Iterator[tuple[int, Sequence[Any]] | Broken]:
-        return ((row + 1, [column(row) for column in columns]) for row in range(table.num_rows))
-
-    return RowSource(file.where, file.stem, header, cells, _pandas_index(table)), rows
-
-
-def _pandas_index(table: Any) -> tuple[str, ...]:
-    """The columns that are the index of the data frame which was written; a range of numbers is a record and no column."""
-    try:
-        columns = (table.schema.pandas_metadata or {}).get("index_columns", [])
-    except ValueError:  # whatever else wrote under pandas' name
-        return ()
-    return tuple(name for name in columns if isinstance(name, str) and name in table.column_names)

@@ -16,8 +16,10 @@ from mmtool.preprocessing.readers.captions import TEXT, caption_rows
 from mmtool.preprocessing.readers.entries import (
     KEY,
     MISSING,
+    MISSING_TEXTS,
     Broken,
     Entry,
+    MissingWord,
     Note,
     OtherContent,
     SourceOptions,
@@ -45,7 +47,7 @@ def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken 
     elif options.lines:
         yield from _line_entries(file, missing)
     else:
-        yield Entry(file.stem, file.where, lambda: missing.or_text(read_text_file(file)))
+        yield Entry(file.stem, file.where, lambda: missing.or_word(read_text_file(file)))
     yield from missing.tally()
 
 
@@ -56,18 +58,23 @@ class MissingTexts:
         self._words = (frozenset() if options.keep_na else MISSING) | frozenset(map(name_of, options.table.na))
         self._counts: Counter[str] = Counter()
 
+    def or_word(self, text: Any) -> Any:
+        """The text, or the word by which it says that it is missing, which is counted by whoever loads it."""
+        word = text.strip() if isinstance(text, str) else ""
+        return MissingWord(word) if word and word in self._words else text
+
     def or_text(self, text: Any) -> Any:
         """The text, None where it says that it is missing."""
-        word = text.strip() if isinstance(text, str) else ""
-        if not word or word not in self._words:
+        read = self.or_word(text)
+        if not isinstance(read, MissingWord):
             return text
-        self._counts[repr(word)] += 1
+        self._counts[repr(read.word)] += 1
         return None
 
     def tally(self) -> Iterator[Tally]:
         """How many there were of which spelling, once all texts were looked at."""
         if self._counts:
-            yield Tally("texts taken as missing: {}; --keep-na keeps them", self._counts)
+            yield Tally(MISSING_TEXTS, self._counts)
 
 
 def _looked_into(file: RawFile) -> RawFile:
@@ -79,12 +86,12 @@ def _looked_into(file: RawFile) -> RawFile:
 
 
 def _line_entries(file: RawFile, missing: MissingTexts) -> Iterator[Entry | Broken]:
-    lines = list(read_lines(file))
-    for number, line in enumerate(lines):
+    count = sum(1 for _ in read_lines(file))
+    for number, line in enumerate(read_lines(file)):
         if isinstance(line, Broken):
             yield line
         else:
-            yield Entry(key_of(file.stem, number), line[0], partial(missing.or_text, line[1]), rows=len(lines))
+            yield Entry(key_of(file.stem, number), line[0], partial(missing.or_word, line[1]), rows=count)
 
 
 def _caption_entries(rows: Iterator[tuple[str, dict[str, Any]]], options: SourceOptions, missing: MissingTexts) -> Iterator[Entry | Note]:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.regular_files import open_regular
 from mmtool.kinds import KINDS, kind_named
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
@@ -175,9 +176,9 @@ def _names(archive: Path) -> list[str]:
     """Of the members of an archive; none where it is damaged, which is told when it is read."""
     try:
         if archive.suffix.lower() == ".zip":
-            with zipfile.ZipFile(archive) as opened:
+            with open_regular(archive) as file, zipfile.ZipFile(file) as opened:
                 return opened.namelist()
-        with tarfile.open(archive) as tar:
+        with open_regular(archive) as file, tarfile.open(fileobj=file) as tar:
             return [info.name for info in tar if info.isfile()]
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError):
         return []
