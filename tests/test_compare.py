@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
     with pytest.raises(UsageError, match=r"shape\.width.*33"):
         compare({"causal": settings(), "odd": replace(settings(), shape={"width": 33})}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig(temperature={"x-ray": 0.5}))
+        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig.of(temperature={"x-ray": 0.5}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="did not write"):
