@@ -1,4 +1,4 @@
-"""What readers of raw files are told, and what they give: one entry for each sample, decoded only when it is asked for."""
+"""The options of readers of raw files, and what they give: one entry for each sample, decoded only when it is asked for."""
 
 import math
 import re

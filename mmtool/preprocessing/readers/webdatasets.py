@@ -1,7 +1,7 @@
 """WebDatasets and folders like them: which member of a sample is read, labels in members beside it, keys that repeat in other shards.
 
 Members of one sample lie beside each other and share their name up to its first dot, the key: `7.left.jpg`, `7.right.jpg`, `7.cls`
-(https://github.com/webdataset/webdataset). Shards are read by `raw_files`, which unlike that package tells where one is cut.
+(https://github.com/webdataset/webdataset). Shards are read by `raw_files`, which unlike that package reports where one is cut.
 """
 
 import json
@@ -176,7 +176,7 @@ def _hold_formats(paths: Sequence[Path], formats: Collection[str]) -> bool:
 
 
 def _names(archive: Path) -> list[str]:
-    """Of the members of an archive; none where it is damaged, which is told when it is read."""
+    """Of the members of an archive; none where it is damaged, which is reported when it is read."""
     try:
         if archive.suffix.lower() == ".zip":
             with zipfile.ZipFile(archive) as opened:
