@@ -105,7 +105,7 @@ def test_one_hot_rows_come_back() -> None:
     np.testing.assert_array_equal(one_hot.decode(one_hot.encode(table)), table)
 
 
-def test_categories_are_judged_by_accuracy_and_numbers_by_r2() -> None:
+def test_categories_are_measured_by_accuracy_and_numbers_by_r2() -> None:
     true = rows()
     imputed, categorical = np.where(np.isnan(true), 0, true), np.array([False, True, True, False, False])
     perfect = compare_columns(categorical, true, imputed, 0)
