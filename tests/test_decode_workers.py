@@ -61,14 +61,14 @@ def read(folder: Path, workers: int, **options: Any) -> tuple[dict[str, Item], l
 
 def decoder_that(monkeypatch: pytest.MonkeyPatch, harm: Callable[[], Any]) -> None:
     """Do harm instead of decoding the picture BAD."""
-    decode = images._decode
+    decode = images.decode
 
     def decode_or_not(file: RawFile, options: SourceOptions) -> np.ndarray:
         if Path(file.where).stem == BAD:
             harm()
         return decode(file, options)
 
-    monkeypatch.setattr(images, "_decode", decode_or_not)
+    monkeypatch.setattr(images, "decode", decode_or_not)
 
 
 def crash(number: signal.Signals) -> None:
@@ -115,14 +115,14 @@ def test_a_decoder_that_does_harm_costs_its_sample(pictures: Path, harm: str, wo
 
 
 def test_several_harmful_samples_are_each_named(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, bad = images._decode, {"003", "004", "020", "059"}
+    decode, bad = images.decode, {"003", "004", "020", "059"}
 
     def decode_or_not(file: RawFile, options: SourceOptions) -> np.ndarray:
         if Path(file.where).stem in bad:
             crash(signal.SIGABRT)
         return decode(file, options)
 
-    monkeypatch.setattr(images, "_decode", decode_or_not)
+    monkeypatch.setattr(images, "decode", decode_or_not)
     items, rejects = read(pictures, 3, on_error="skip")
     assert [reject.key for reject in rejects] == sorted(bad) and len(items) == NUM_PICTURES - len(bad)
 
@@ -253,7 +253,7 @@ HANGING = """
 import sys, ctypes
 from pathlib import Path
 from mmtool.preprocessing.readers import images
-images._decode = lambda file, options: (print("hanging", flush=True), ctypes.PyDLL(None).sleep(1000))
+images.decode = lambda file, options: (print("hanging", flush=True), ctypes.PyDLL(None).sleep(1000))
 from mmtool.cli.main import main
 sys.argv = ["mmtool", "tokenize", "image", sys.argv[1], "--fit", "--workers", "2", "-o", sys.argv[2]]
 main()
@@ -277,9 +277,7 @@ def test_values_are_made_smaller_where_they_are_decoded(pictures: Path) -> None:
         assert {item.value.shape for item in items} == {(2, 8, 1)} and len(items) == NUM_PICTURES
 
 
-def test_what_is_told_besides_samples_is_told_once(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_remarks_on_files_are_made_once(pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     read_images = images.read_images
 
     def with_tally(file: RawFile, options: SourceOptions) -> Iterator[Any]:

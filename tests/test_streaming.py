@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,6 +31,7 @@ from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.image import ImageFormat
 
 MEGABYTE = 1 << 20
+EXAMPLES = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
@@ -49,6 +50,7 @@ def sample(key: str, split: str = "train", **tokens: Any) -> Sample:
     return Sample(key, values, {"digit": 3, "ratio": 0.1, "name": "ä", "none": None}, {"group": key, "rows": {"a": 2}}, split)
 
 
+@EXAMPLES
 @given(st.lists(KEYS, unique=True))
 def test_a_spool_gives_samples_back_in_order_as_often_as_wanted(keys: list[str]) -> None:
     with Spool() as spool:
@@ -104,6 +106,7 @@ def item(key: str, num_bytes: int) -> Item:
     return Item(key, np.zeros(num_bytes, np.uint8), {}, key)
 
 
+@EXAMPLES
 @given(st.dictionaries(KEYS, st.integers(0, 50), max_size=30), st.integers(1, 20), st.integers(1, 200), st.randoms(use_true_random=False))
 def test_a_reservoir_depends_on_the_data_alone(sizes: dict[str, int], items: int, num_bytes: int, source: random.Random) -> None:
     kept = set()
@@ -148,8 +151,8 @@ def test_what_is_left_out_of_fitting_is_said(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_made_small_at_once_are_the_same_when_they_are_fitted_to(mode: str | None, fit: str, channels: int) -> None:
     value = np.random.default_rng(0).integers(0, 256, (37, 61, channels), np.uint8)
-    settings = {"size": [16, 24], "fit": fit} | ({"mode": mode} if mode else {})
-    small = ImagePreparer.reduced(value, settings)
+    chosen = {"size": [16, 24], "fit": fit} | ({"mode": mode} if mode else {})
+    small = ImagePreparer.reduced(value, chosen)
     assert small.shape[:2] == (16, 24)
     for final in [mode] if mode else ["RGB", "L"][: 1 + (channels == 1)]:
         form = ImageFormat((16, 24), final, 8, fit)

@@ -12,7 +12,7 @@ from mmtool.common.bounds import Bounds, Positive
 from mmtool.common.options import Option, check_bounds
 from mmtool.preprocessing.readers.entries import READING, Entry
 
-Source = Callable[[], Iterator[Any]]  # what `messages.messages` tells, each time anew
+Source = Callable[[], Iterator[Any]]  # `messages.messages`, from the start at each call
 IsEmpty = Callable[[Any], bool]
 
 
@@ -53,7 +53,7 @@ class Decoding:
         check_bounds(self)
 
     def read(self, source: Source, steps: Steps, is_empty: IsEmpty) -> Iterator[Any]:
-        """What the source tells, in its order; values of its entries are loaded when they are asked for here, or have been in a worker."""
+        """What the source yields, in its order; values of its entries are loaded when they are asked for here, or have been in a worker."""
         if not self.workers:
             return (_stepped(message, steps, is_empty) for message in source())
         from mmtool.preprocessing.workers import read_in_workers

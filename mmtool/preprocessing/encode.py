@@ -35,7 +35,7 @@ class Prepared(Taken):
 @dataclass(frozen=True)
 class Encoded(Taken):
     """The tokens of a value; None where it is absent or there is an `error`. content: see `Prepared`. beyond: part of the value -> how many
-    numbers of it lie beyond the range of the codes. missing: the features of a row whose missing values no code tells from likely ones."""
+    numbers of it lie beyond the range of the codes. missing: the features of a row whose missing values have no code of their own."""
 
     content: str
     tokens: np.ndarray | None = None
@@ -66,7 +66,7 @@ class ValueEncoder:
         try:
             codes = iter(self.tokenizer.encode(present) if present else [])
         except DataError:
-            return [self._encode_one(prepared) for prepared in batch]  # which tells whose it is
+            return [self._encode_one(prepared) for prepared in batch]  # which shows whose it is
         return [self._encoded(prepared, None if prepared.value is None else next(codes)) for prepared in batch]
 
     def _encode_one(self, prepared: Prepared) -> Encoded:
@@ -90,8 +90,8 @@ class Encoder:
 
     rejects: list of those that are set aside; None raises DataError at the first. absent: keys of table rows without any value of the
     features that the tokenizer keeps. values_clipped, samples_clipped: by part of a value (the stream of a trajectory), how many numbers
-    lay beyond the range of the codes, and in how many items. filled: feature -> how many missing values of it no code tells from a likely
-    one; rows_filled: in how many rows; filled_in: key -> how many in that row of the last batch.
+    lay beyond the range of the codes, and in how many items. filled: feature -> how many missing values of it have no code of their own;
+    rows_filled: in how many rows; filled_in: key -> how many in that row of the last batch.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str, rejects: list[Reject] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""All that the readers of a kind tell of the files below some paths, one thing after the other: samples not yet decoded, and remarks.
+"""All that the readers of a kind yield for the files below some paths, one after the other: samples not yet decoded, and remarks.
 
 The sequence is the same each time it is read, as long as the files are.
 """
@@ -40,7 +40,7 @@ class Position:
     num_bytes: int | None = None
 
 
-Told = Message | Position | OtherFormats
+Step = Message | Position | OtherFormats
 
 
 def messages(

@@ -29,7 +29,7 @@ class Labelled:
 
 @dataclass
 class Survey:
-    """What all samples have to tell. fitted_on: identities of those that the tokenizer was fitted to, None where it was not. episodes: two
+    """What is known of all samples. fitted_on: identities of those that the tokenizer was fitted to, None where it was not. episodes: two
     of them at most."""
 
     samples: int = 0

@@ -112,7 +112,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Ended:
-    """The sequence came to its end. digest: of all that it told."""
+    """The sequence came to its end. digest: of all that it held."""
 
     digest: int
 
@@ -250,7 +250,7 @@ def _settle(memory_bytes: int, is_main_thread: bool) -> None:
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Where Linux tells how much is in use: what is asked for beyond fails, and costs the sample. Libraries are not counted."""
+    """Where Linux says how much is in use: what is asked for beyond fails, and costs the sample. Libraries are not counted."""
     try:
         import resource
 

@@ -1,7 +1,7 @@
 """Raw files read in processes of their own: what crashes, hangs or runs out of memory there costs one sample, which is named.
 
 Every worker reads the whole sequence of messages (`messages.py`), which is cheap, and loads every N-th sample of it, which is not. So a
-worker needs to be told nothing but which of them it is, and one that starts anew in the place of another passes over what was done. They
+worker needs to know nothing but which of them it is, and one that starts anew in the place of another passes over what was done. They
 are forked: what this process knows, such as the tokenizer, is theirs as well. A worker notes in shared memory what it is about to do, and
 since when, so that it is known what it died of.
 """
@@ -24,7 +24,7 @@ CHANGED = "Wait until nobody writes them, then run the same command again."
 
 
 def read_in_workers(source: Source, steps: Steps, is_empty: IsEmpty, decoding: Decoding) -> Iterator[Any]:
-    """What the source tells, in its order. Raises what it raises, UsageError where this system has no fork, and DataError where the files
+    """What the source yields, in its order. Raises what it raises, UsageError where this system has no fork, and DataError where the files
     change meanwhile."""
     import multiprocessing
 
@@ -85,7 +85,7 @@ class _Readers:
         if lost.activity is Activity.LOADING or (lost.activity is Activity.ENCODING and worker.one_by_one):
             self._losses.samples[lost.index] = lost.reason
             worker.start()
-        elif lost.activity is Activity.ENCODING:  # of several samples: each alone will tell
+        elif lost.activity is Activity.ENCODING:  # of several samples: each alone will show
             worker.one_by_one = True
             worker.start()
         elif lost.activity is Activity.READING:

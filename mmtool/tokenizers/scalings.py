@@ -116,7 +116,7 @@ def in_columns(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, p
 
 def scaled(scaling: Scaling, rows: np.ndarray, places: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """(N, F) rows with the columns at `places` on the scale. names (F,): of all. Raises DataError for a value that has no place there."""
-    low = places[(rows[:, places] < scaling.least).any(0)]
+    low = places[(np.fmin.reduce(rows)[places] < scaling.least)]
     if len(low):
         value = np.nanmin(rows[:, low[0]])
         what = f"the column {names[low[0]]!r} holds {value:g}, and the scale {scaling.name} is for {scaling.least:g} and more."

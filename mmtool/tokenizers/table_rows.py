@@ -26,6 +26,7 @@ COUNTS_ADVICE = (
     "the numbers look like counts, the largest of which weigh more than all others; --scale log1p takes their logarithms, --scale rank "
     "their ranks, and --scale linear leaves them as they are."
 )
+COLUMNS_AT_ONCE = 256  # of large tables
 MAX_ROUNDING = 0.001  # of the standard deviation of a column
 ROUNDING_FIX = "Subtract an offset from the column, declare it with --key-column or --label, or leave it out."
 SELECTION_SETTINGS = {  # of `choose_columns`
@@ -123,7 +124,7 @@ class TableRows:
         raise AssertionError("every tokenizer of tables has its own")
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest value (F,) of each feature that codes tell apart."""
+        """The lowest and the highest value (F,) of each feature that codes can represent."""
         raise AssertionError("every tokenizer of tables has its own")
 
     def beyond(self, value: np.ndarray) -> dict[str, int]:
@@ -189,18 +190,23 @@ def choose_columns(values: Sequence[np.ndarray], settings: Mapping[str, Any]) ->
     on_scale = scaled(scaling, rows, numbers, names)
     kept = select(on_scale, float(settings.get("min_present", 0.0)), settings.get("max_features"), categorical)
     features = tuple(names[i] for i in kept)
-    check_rounding(exact[:, kept], features)
-    counts = "scale" not in settings and look_like_counts(rows[:, np.intersect1d(numbers, kept)])
+    check_rounding(_columns_of(exact, kept), features)
+    counts = "scale" not in settings and look_like_counts(_columns_of(rows, np.intersect1d(numbers, kept)))
     return ChosenColumns(
         features=features,
         dropped=tuple(sorted(set(names) - set(features))),
         types=types,
         scaling=scaling.of_columns(np.flatnonzero(np.isin(numbers, kept))),
-        rows=rows[:, kept],
-        scaled=on_scale[:, kept],
-        exact=exact[:, kept],
+        rows=_columns_of(rows, kept),
+        scaled=_columns_of(on_scale, kept),
+        exact=_columns_of(exact, kept),
         hints=[COUNTS_ADVICE] if counts else [],
     )
+
+
+def _columns_of(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The columns at these places, which ascend; not copied where these are all."""
+    return rows if len(places) == rows.shape[1] else rows[:, places]
 
 
 def types_in(settings: Mapping[str, Any]) -> Types:
@@ -285,21 +291,27 @@ def quantiles(rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
 def fit_quality(rows: np.ndarray, decoded: np.ndarray, amounts: np.ndarray | None = None) -> dict[str, float | int | None]:
     """How well `decoded` stands for `rows`, both (N, F): R2 per feature over its present values, its mean and its worst. amounts: (F,)
     whether a feature is a quantity; others have no R2."""
-    present = ~np.isnan(rows)
-    error = np.where(present, rows - decoded, 0).astype(np.float64)
-    deviation = np.where(present, rows - column_means(rows), 0).astype(np.float64)
-    total = (deviation**2).sum(0)
+    blocks = np.array_split(np.arange(rows.shape[1]), -(-rows.shape[1] // COLUMNS_AT_ONCE))  # in double precision a table is twice as large
+    lost, total = (np.concatenate(sums) for sums in zip(*(_squares(rows[:, block], decoded[:, block]) for block in blocks), strict=True))
     measured = np.ones(rows.shape[1], bool) if amounts is None else amounts
     varying = (total > 0) & measured
-    r2 = 1 - (error**2).sum(0)[varying] / total[varying]
+    r2 = 1 - lost[varying] / total[varying]
     return {
         "samples": len(rows),
         "features": rows.shape[1],
         "reconstruction_r2": round(float(r2.mean()), 5) if varying.any() else None,
         "reconstruction_r2_worst": round(float(r2.min()), 5) if varying.any() else None,
         "constant_features": int((measured & ~varying).sum()),
-        "missing_share": round(float(1 - present.mean()), 5),
+        "missing_share": round(float(np.isnan(rows).mean()), 5),
     }
+
+
+def _squares(rows: np.ndarray, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over present values (F,): of the squared error of what is decoded, and of the squared deviation from the mean."""
+    present = ~np.isnan(rows)
+    error = np.where(present, rows - decoded, 0).astype(np.float64)
+    deviation = np.where(present, rows - column_means(rows), 0).astype(np.float64)
+    return (error**2).sum(0), (deviation**2).sum(0)
 
 
 def _write_csv(header: Sequence[str], keys: Sequence[str], cells: Sequence[Sequence[str]], path: Path) -> Path:
