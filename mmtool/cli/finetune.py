@@ -20,7 +20,7 @@ from mmtool.cli.options import (
 from mmtool.training.config import FinetuneConfig, resolve_as
 
 TASK = ("label", "kind", "have", "pooling", "class_weights")
-BUDGET = ("steps", "minutes", "batch_samples", "learning_rate", "layer_decay", "checkpoint_every", "patience", "seed")
+BUDGET = ("steps", "minutes", "batch_samples", "learning_rate", "schedule", "layer_decay", "checkpoint_every", "patience", "seed")
 EXAMPLES = examples(
     "mmtool finetune run/ shards/ --label digit -o digits/",
     "mmtool finetune run/ shards/ --label cancer --have mrna,rppa --class-weights balanced -o cancer/",

@@ -18,12 +18,14 @@ from mmtool.common.options import Option
 
 Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
 Precision = Literal["auto", "fp32", "bf16"]
+Schedule = Literal["cosine", "constant"]
 LabelKind = Literal["auto", "classes", "number"]
 PRESETS = get_args(Preset)
 MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predicted, and from what"  # panels of the help
 RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
 RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
 AUTO = "auto"  # the method is chosen by the data
+EXTENSIBLE = ("steps", "minutes", "patience")  # what may change when a training goes on (see `training/extension.py`)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Budget:
     """What every training has: how long, how fast, and from which seed.
 
     Steps or minutes, whichever end first, end the training; where minutes do, the result depends on the machine's speed. Minutes alone are
-    given without a limit of steps. The learning rate warms up linearly and decays as a cosine.
+    given without a limit of steps. The learning rate warms up linearly and then follows its schedule.
     """
 
     steps: Annotated[Natural, Option(panel=BUDGET)] = 2000
@@ -46,10 +48,14 @@ class Budget:
     """At its peak.
 
     0: from the width of the model."""
+    schedule: Annotated[str, Option(type=Schedule, panel=BUDGET)] = "cosine"
+    """Of the learning rate after it has warmed up: it falls to the end as a cosine, or stays.
+
+    A run of a constant rate that is extended equals one that was begun with the larger budget."""
     warmup_steps: Natural = 100
     """Steps in which the learning rate rises to its peak."""
     min_lr_share: Share = 0.05
-    """Of the peak, at the end."""
+    """Of the peak, at the end of a cosine."""
     weight_decay: NotNegative = 0.1
     """Of matrices, by AdamW or Muon."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
@@ -68,11 +74,18 @@ class Budget:
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def changes_from(self, begun: Mapping[str, Any]) -> list[str]:
-        """In words, what differs from the settings a training was begun with; one that its version did not know yet had its default."""
+    def spent(self, step: int, elapsed_s: float) -> float:
+        """How much of the budget so many steps and seconds are, in steps or in minutes: from 0 to 1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_minutes = elapsed_s / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_minutes))
+
+    def changes_from(self, begun: Mapping[str, Any], besides: Sequence[str] = ()) -> list[str]:
+        """In words, what differs from the settings a training was begun with, but for those named in `besides`; one that its version did
+        not know yet had its default."""
         usual = {item.name: _default(item) for item in dataclasses.fields(self)}
         old, new = json.loads(json.dumps({**usual, **begun})), self.to_json()
-        return [f"{name} was {old[name]!r}, now {new[name]!r}" for name in sorted(new) if old[name] != new[name]]
+        return [f"{name} was {old[name]!r}, now {new[name]!r}" for name in sorted({*new} - {*besides}) if old[name] != new[name]]
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,10 @@ class PretrainConfig(Budget):
     auto, on or off."""
     validation_samples: Natural = 256
     """Held-out samples scored at every checkpoint (by the masked method a quarter of them)."""
+    patience: Annotated[Natural, Option(default="never", panel=BUDGET)] = 0
+    """Validations without progress before it stops; the best weights count then.
+
+    0: never. Progress is that of the geometric mean of what is validated."""
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -168,6 +185,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "preset": PRESETS,
     "optimizer": ("adamw", "muon"),
     "precision": get_args(Precision),
+    "schedule": get_args(Schedule),
     "compile": ("auto", "on", "off"),
     "kind": get_args(LabelKind),
 }
