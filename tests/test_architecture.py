@@ -33,7 +33,7 @@ BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli"}
 BELOW["__init__"] = {"common", "api", "verbs"}
-VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench")
+VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench", "settings")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
 

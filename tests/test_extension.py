@@ -132,6 +132,12 @@ def test_a_cosine_rises_again_to_that_of_the_new_budget(shards: Path, tmp_path: 
     assert rates[20] < rates[13] < 0.01
 
 
+def test_a_method_with_stages_says_so(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps in (2, 4):
+        pretrain(setting(method="loretta", steps=steps), shards, tmp_path / "run")
+    assert "the warm-up of loretta takes its share of the new budget" in capsys.readouterr().err
+
+
 def test_a_constant_rate_warms_up_and_stays() -> None:
     config = PretrainConfig(warmup_steps=4, schedule="constant")
     assert [lr_multiplier(step, step / 10, config) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]

@@ -223,7 +223,9 @@ def test_what_does_not_fit_is_refused(world: Path, tmp_path: Path) -> None:
     changed = replace(table("b"), tokenizer=sha256_bytes(other))
     items = [sample(f"x-{i}", i % CLASSES, "bcd") for i in range(40)]
     (tmp_path / "other/train").mkdir(parents=True)
-    write_split(tmp_path / "other/train", [changed, table("c"), table("d")], {"b": other, "c": TOKENIZER, "d": TOKENIZER}, items)
+    write_split(
+        tmp_path / "other/train", [changed, table("c"), table("d")], {"b": other, "c": TOKENIZER, "d": TOKENIZER}, items, split="train"
+    )
     with pytest.raises(DataError, match=r"its b was made by the tokenizer .*Tokenize the raw files again"):
         begin(setting(**common), tmp_path / "other")
     begin(setting(**common), world / "shards", "mine")

@@ -8,17 +8,18 @@ import typer
 from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
     STREAM,
-    ConfigFile,
     Force,
     Json,
     OutputDirectory,
     Quiet,
     examples,
     finish,
+    on_machine,
     quieted,
     set_option,
     stdin_or,
 )
+from mmtool.common.machine import Machine
 from mmtool.training.config import BUDGET as BUDGET_AND_OPTIMISER
 from mmtool.training.config import MODEL as MODEL_AND_METHOD
 from mmtool.training.config import PretrainConfig, resolve
@@ -37,7 +38,7 @@ def pretrain(
     output: OutputDirectory,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
     *,
-    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET)],
+    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET, rest=True)],
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -55,10 +56,10 @@ def pretrain(
             rich_help_panel=BUDGET_AND_OPTIMISER,
         ),
     ] = None,
-    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
     ] = None,
+    machine: Machine,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -69,11 +70,11 @@ def pretrain(
     one that is at its end; --force starts anew. The run holds its tokenizers and its resolved config: it is all that `impute` and
     `evaluate` need. Under `torchrun` several processes train together.
     """
-    resolved = resolve(config, options, settings or ())
+    resolved = resolve(None, options, settings or ())
     from mmtool.training.distributed import speaks
     from mmtool.training.pretrain import pretrain as train
 
-    with quieted(quiet):
+    with on_machine(machine), quieted(quiet):
         done = train(resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers)
     if not speaks():
         return

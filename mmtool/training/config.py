@@ -6,15 +6,15 @@ What a docstring under a field says, the help of its option says (see `common/op
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
-from mmtool.common.errors import DataError, UsageError
-from mmtool.common.options import Option
+from mmtool.common.config_files import read_config
+from mmtool.common.errors import UsageError
+from mmtool.common.options import Option, unknown_setting
 
 Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -203,7 +203,7 @@ def check(values: Mapping[str, Any]) -> PretrainConfig:
 
 
 def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> Config:
-    """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
+    """Defaults, overlaid by a file (see `common/config_files.py`), by command-line options (None: not given), by `KEY=VALUE` assignments.
 
     Raises UsageError for unknown keys and impossible values, naming the key.
     """
@@ -211,11 +211,11 @@ def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any],
 
 
 def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
-    """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
+    """Settings of a file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
     if options.get("minutes") == 0:  # kept in a config it means that steps count
         raise UsageError("nothing is learned in 0 minutes.", where="--minutes", fix="Give more, or leave it out and give --steps.")
-    for name, value in [*_read(file).items(), *options.items()]:
+    for name, value in [*(read_config(file) if file else {}).items(), *options.items()]:
         if value is not None:
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
@@ -232,7 +232,7 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if name not in usual:
-            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(usual)}.")
+            raise unknown_setting(name, usual, "config")
         _check_value(name, value, usual[name], hints[name], name)
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
@@ -254,22 +254,6 @@ def _check_value(name: str, value: Any, default: Any, hint: Any, where: str) -> 
     if default is not dataclasses.MISSING and not fits:
         raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
     check_range(name, value, hint, where)
-
-
-def _read(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        text = file.read_text()
-        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"cannot read the config ({error.strerror}).", where=file, fix="Check the path given to --config.") from error
-    except ValueError as error:
-        format_name = "JSON" if file.suffix == ".json" else "TOML"
-        raise DataError(f"this is not valid {format_name} ({error}).", where=file, fix="Mend that line.") from error
-    if not isinstance(values, dict):
-        raise DataError("a config is a table of settings.", where=file, fix="Write NAME = VALUE lines (TOML) or one JSON object.")
-    return values
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
@@ -307,6 +291,6 @@ def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
     hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if name not in usual:
-            raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(usual) or 'none'}.")
+            raise unknown_setting(name, usual, where)
         _check_value(name, value, usual[name], hints[name], where)
     return cls(**values)

@@ -223,6 +223,8 @@ def _extend(config: PretrainConfig, output: Path) -> None:
     run = open_run(output)
     record = extend(run.record, config, run.checkpoints)
     if record is not None:
+        if part := METHODS[config.method].of_progress:
+            log(f"the {part} of {config.method} takes its share of the new budget")
         (output / VALUES).unlink(missing_ok=True)
         write_sealed(output / CONFIG, record)
 
