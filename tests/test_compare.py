@@ -38,7 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.thorough
-def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
+def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
     command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2, "--json"]
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
     with pytest.raises(UsageError, match=r"shape\.width.*33"):
         compare({"causal": settings(), "odd": replace(settings(), shape={"width": 33})}, [0], shards, tmp_path / "out")
     with pytest.raises(UsageError, match=r"--temperature.*no modality 'x-ray'"):
-        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig(temperature={"x-ray": 0.5}))
+        compare(variants("causal"), [0], shards, tmp_path / "out", EvaluationConfig.of(temperature={"x-ray": 0.5}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="did not write"):

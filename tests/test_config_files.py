@@ -77,6 +77,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "compare": ("shards/", "--methods", "cm3,causal", "--variant", "x:cm3:mean_spans=2", "--steps", "9", "--top-k", "3", "-o", "out/"),
     "info": ("run/",),
     "lint": ("run/", "shards/"),
+    "peek": ("shards/", "--split", "train", "--samples", "3", "-o", "look/"),
     "bench": ("--preset", "small", "--compile"),
 }
 

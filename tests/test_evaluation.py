@@ -159,7 +159,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def evaluate_both(world: Path, *, force: bool = False, **settings: Any) -> stage.EvaluationSummary:
-    runs, config = [world / "good", world / "guessing"], EvaluationConfig(**settings)
+    runs, config = [world / "good", world / "guessing"], EvaluationConfig.of(**settings)
     return stage.evaluate(runs, world / "shards" / "test", world / "report", config, force=force)
 
 

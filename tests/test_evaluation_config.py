@@ -23,6 +23,7 @@ from mmtool.evaluation.config import (
     RetrievalOptions,
 )
 from mmtool.evaluation.tasks import TASKS, Task, open_task
+from mmtool.imputation.sampling_params import SamplingParams
 
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -49,9 +50,9 @@ def read(*words: object) -> EvaluationConfig:
     [
         (lambda: EvaluationConfig(draws=0), r"--draws: draws is 0\. Give a whole number from 1 on"),
         (lambda: EvaluationConfig(limit=0), "--limit"),
-        (lambda: EvaluationConfig(top_k=1.5), "top_k is 1.5"),  # type: ignore[arg-type]
-        (lambda: EvaluationConfig(temperature=-1.0), "temperature is -1.0"),
-        (lambda: EvaluationConfig(guidance={"text": float("nan")}), r"guidance\.text is nan"),
+        (lambda: EvaluationConfig.of(top_k=1.5), "top_k is 1.5"),
+        (lambda: EvaluationConfig.of(temperature=-1.0), "temperature is -1.0"),
+        (lambda: EvaluationConfig.of(guidance={"text": float("nan")}), r"guidance\.text is nan"),
         (lambda: EvaluationConfig(retrieval=RetrievalOptions(1)), "--candidates: candidates is 1. Give a whole number from 2 on"),
         (lambda: EvaluationConfig(reconstruct=ReconstructOptions(1.5)), "--mask-ratio.*from 0 to 1"),
         (lambda: dataclasses.replace(DEFAULTS, seed=-1), "--seed"),
@@ -85,12 +86,9 @@ def test_options_fill_the_fields() -> None:
         reconstruct=ReconstructOptions(mask_ratio=0.5),
         survival=("days", "died"),
         draws=3,
-        temperature={"*": 0.5, "text": 0.0},
-        top_k=4,
-        guidance=1.0,
+        params=SamplingParams(temperature={"*": 0.5, "text": 0.0}, top_k=4, guidance=1.0),
         seed=5,
     )
-    assert (config.params.temperature, config.params.top_k, config.params.guidance) == (config.temperature, 4, 1.0)
 
 
 def test_settings_of_tasks_may_be_given_beside_the_others() -> None:
@@ -127,4 +125,4 @@ def test_every_task_is_a_file_that_holds_it(name: str) -> None:
 
 
 def test_options_of_a_task_bear_its_name() -> None:
-    assert {setting.group for setting in SETTINGS} - {None} <= set(TASKS)
+    assert {setting.group for setting in SETTINGS} - {None, "params"} <= set(TASKS)  # params: how the draws of every task are drawn

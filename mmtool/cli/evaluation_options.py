@@ -7,7 +7,7 @@ import typer
 
 from mmtool.cli.options import OF_RAW_TABLES, refuse_unused
 from mmtool.evaluation.config import SETTINGS, TABLES, EvaluationConfig
-from mmtool.evaluation.tasks import ALL, USUAL
+from mmtool.evaluation.tasks import ALL, TASKS, USUAL
 
 OF_ADAPTERS = {"--label", "--limit", "--candidates", "--survival", "--seed"}  # settings that adapters are evaluated with as well
 OF_RUNS = (  # options that say how runs are evaluated, not adapters
@@ -32,5 +32,5 @@ def with_reconstructions(evaluation: EvaluationConfig, wanted: bool) -> Evaluati
 def refuse_options_of_other_tasks(context: typer.Context, evaluation: EvaluationConfig) -> None:
     """Raise UsageError where an option was given of a task that is not among those to measure."""
     for setting in SETTINGS:
-        if setting.group and not {setting.group, ALL} & set(evaluation.tasks or (USUAL,)):
+        if setting.group in TASKS and not {setting.group, ALL} & set(evaluation.tasks or (USUAL,)):
             refuse_unused(context, f"without --task {setting.group}", setting.flag)

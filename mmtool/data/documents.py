@@ -7,12 +7,12 @@ from functools import cached_property
 import numpy as np
 
 from mmtool.data.layout import VocabularyLayout
-from mmtool.data.sequence import MODALITY, NO_TARGET, TARGETS, TOKENS, Document, joined_table, segment_table
+from mmtool.data.sequence import MODALITY, NO_TARGET, TARGETS, TOKENS, Document, TokenTable, joined_table, joined_values, segment_table
 
 
 @dataclass(frozen=True)
-class Documents:
-    """N documents of T tokens in all, one behind the other; table and values: as of one `Document`, sizes: tokens of each, (N,)."""
+class Documents(TokenTable):
+    """N documents of T tokens in all, one behind the other; sizes: tokens of each, (N,)."""
 
     table: np.ndarray
     sizes: np.ndarray
@@ -23,22 +23,11 @@ class Documents:
         """These documents joined."""
         if isinstance(documents, Documents):
             return documents
-        held = sorted({index for document in documents for index in document.values})
-        values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
-        return cls(joined_table(documents), np.array([document.table.shape[1] for document in documents], np.int64), values)
+        sizes = np.array([document.table.shape[1] for document in documents], np.int64)
+        return cls(joined_table(documents), sizes, joined_values(documents))
 
     def __len__(self) -> int:
         return len(self.sizes)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """(T,), see `Document`."""
-        return self.table[TARGETS]
-
-    @property
-    def modality(self) -> np.ndarray:
-        """(T,), see `Document`."""
-        return self.table[MODALITY]
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -93,7 +82,4 @@ def join(parts: Sequence[Documents]) -> Documents:
     """The documents of all parts, of which there is at least one."""
     if len(parts) == 1:
         return parts[0]
-    filled = [part.table for part in parts if part.table.shape[1]] or [parts[0].table]
-    held = sorted({index for part in parts for index in part.values})
-    values = {index: np.concatenate([part.values[index] for part in parts if index in part.values]) for index in held}
-    return Documents(np.concatenate(filled, axis=1), np.concatenate([part.sizes for part in parts]), values)
+    return Documents(joined_table(parts), np.concatenate([part.sizes for part in parts]), joined_values(parts))

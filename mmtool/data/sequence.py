@@ -19,24 +19,15 @@ NO_TARGET = -1
 TOKENS, TARGETS, MODALITY, SLOT, POSITION = range(5)  # rows of a document's table
 
 
-@dataclass(frozen=True)
-class Document:
-    """L input tokens, all that is known of them in one array, for what is done to a document is done to all of it.
+class TokenTable:
+    """L input tokens, all that is known of them in one array, for what is done to tokens is done to all of it.
 
     table: (4 + axes, L), of which the properties are views. values: index of a continuous modality -> (n, W) uint8 patches of its n tokens
     here, in their order.
     """
 
     table: np.ndarray
-    values: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, tokens: np.ndarray, targets: np.ndarray, modality: np.ndarray, slot: np.ndarray, position: np.ndarray) -> "Document":
-        """The document of these properties, each an array of length L, position (L, axes)."""
-        return cls(np.vstack((tokens, targets, modality, slot, position.T)))
-
-    def __len__(self) -> int:
-        return self.table.shape[1]
+    values: Mapping[int, np.ndarray]
 
     @property
     def tokens(self) -> np.ndarray:
@@ -62,6 +53,22 @@ class Document:
     def position(self) -> np.ndarray:
         """(L, axes) on the tokenizer's grid."""
         return self.table[POSITION:].T
+
+
+@dataclass(frozen=True)
+class Document(TokenTable):
+    """The tokens of one document."""
+
+    table: np.ndarray
+    values: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokens: np.ndarray, targets: np.ndarray, modality: np.ndarray, slot: np.ndarray, position: np.ndarray) -> "Document":
+        """The document of these properties, each an array of length L, position (L, axes)."""
+        return cls(np.vstack((tokens, targets, modality, slot, position.T)))
+
+    def __len__(self) -> int:
+        return self.table.shape[1]
 
     def take(self, order: np.ndarray) -> "Document":
         values = {}
@@ -135,12 +142,16 @@ def slot_start(layout: VocabularyLayout, index: int) -> int:
 
 def concatenate(documents: Sequence[Document]) -> Document:
     """One behind the other; of none, a document without tokens (whose positions have the fewest axes there may be)."""
-    held = sorted({index for document in documents for index in document.values})
-    values = {index: np.concatenate([document.values[index] for document in documents if index in document.values]) for index in held}
-    return Document(joined_table(documents), values)
+    return Document(joined_table(documents), joined_values(documents))
 
 
-def joined_table(documents: Sequence[Document]) -> np.ndarray:
-    """The tables of all documents, one behind the other."""
-    tables = [document.table for document in documents if len(document)]
+def joined_table(parts: Sequence[TokenTable]) -> np.ndarray:
+    """The tables of all parts, one behind the other."""
+    tables = [part.table for part in parts if part.table.shape[1]] or [part.table for part in parts[:1]]
     return np.concatenate(tables, axis=1) if tables else np.zeros((POSITION + MIN_AXES, 0), np.int64)
+
+
+def joined_values(parts: Sequence[TokenTable]) -> dict[int, np.ndarray]:
+    """The patches of all parts, one behind the other, by modality."""
+    continuous = sorted({index for part in parts for index in part.values})
+    return {index: np.concatenate([part.values[index] for part in parts if index in part.values]) for index in continuous}

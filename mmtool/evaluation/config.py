@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from mmtool.common.bounds import Bounds, Count, Natural, Seed, Share
 from mmtool.common.options import Option, assemble, check_bounds, settings_of
-from mmtool.imputation.sampling_params import SAMPLING, ByModality, SamplingParams
+from mmtool.imputation.sampling_params import PLAIN, SAMPLING, SamplingParams
 
 TABLES = "Tables"  # panel of the help
 
@@ -81,13 +81,8 @@ class EvaluationConfig:
     """Labels of a survival time and its event (0, 1)."""
     draws: Annotated[Count, Option(panel=SAMPLING)] = 1
     """Draws per missing modality."""
-    temperature: Annotated[ByModality, Option(metavar="T|NAME=T,...", default="1", panel=SAMPLING)] = 1.0
-    """Of the draws; 0: the most likely code. Of all modalities, of one, or both: 0.5,text=0.2."""
-    top_k: Annotated[Count | None, Option(default="all", panel=SAMPLING)] = None
-    """Draw from the k most likely codes."""
-    guidance: Annotated[ByModality, Option(metavar="G|NAME=G,...", default="0", panel=SAMPLING)] = 0.0
-    """How much more the evidence of the given modalities counts; 1: twice. Draws fit better where the model knows and vary less (0 where
-    bounds of tables matter), and take twice as long. For all wanted modalities or by name, as --temperature."""
+    params: SamplingParams = PLAIN
+    """How they are drawn."""
     seed: Annotated[Seed, Option()] = 0
     """Same seed and same input give the same result."""
 
@@ -101,11 +96,6 @@ class EvaluationConfig:
         Raises UsageError for a key that does not exist, and for numbers out of bounds.
         """
         return assemble(cls, values)
-
-    @property
-    def params(self) -> SamplingParams:
-        """How the draws are drawn."""
-        return SamplingParams(self.temperature, self.top_k, self.guidance)
 
 
 SETTINGS = tuple(settings_of(EvaluationConfig))
