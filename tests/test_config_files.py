@@ -24,6 +24,7 @@ from mmtool.common.options import settings_of
 from mmtool.methods import METHODS
 from mmtool.model.transformer import Shape
 
+RECIPES = sorted((Path(__file__).parents[1] / "examples/recipes").glob("*.toml"))
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CALLS: dict[str, tuple[str, ...]] = {
     "tokenize": (
@@ -91,11 +92,19 @@ def printed(mmtool: Callable[..., Any], *words: object) -> str:
 @pytest.mark.parametrize("verb", CALLS)
 def test_what_is_printed_can_be_fed_back(verb: str, mmtool: Callable[..., Any], tmp_path: Path) -> None:
     first, file = printed(mmtool, verb, *CALLS[verb]), tmp_path / "printed.toml"
+    assert {*tomllib.loads(first)} <= {*json.loads(mmtool("settings", verb, "--json").out)["properties"]}
     file.write_text(first)
     assert printed(mmtool, verb, "--config", file) == first
     (tmp_path / "printed.json").write_text(json.dumps(tomllib.loads(first)))
     assert printed(mmtool, verb, "--config", tmp_path / "printed.json") == first
     assert tomllib.loads(first) != tomllib.loads(printed(mmtool, verb, *(("--label", "x") if verb in ("finetune", "adapt") else ())))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_say_what_their_verb_knows(path: Path, mmtool: Callable[..., Any]) -> None:
+    verb = path.stem.partition("_")[0]
+    assert path.read_text().startswith(f"# mmtool {verb} ")
+    assert tomllib.loads(path.read_text()).items() <= tomllib.loads(printed(mmtool, verb, "--config", path)).items() or verb == "evaluate"
 
 
 def test_every_verb_has_it() -> None:

@@ -1,5 +1,6 @@
 """Promise: a run begins with the weights of another one, keeps all that its modalities have learned, and knows where it comes from."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,23 @@ def test_what_the_first_run_was_trained_on_is_never_judged(world: Path, tmp_path
     for run in ("run", "again"):
         with pytest.raises(UsageError, match=r"1 of 21 test samples are not held out.*1 by the run commutative \(for example 'bc-003'\)"):
             judge(tmp_path / run, held_out(leaked))
+
+
+def test_nor_does_validation_choose_by_it(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_tables(tmp_path / "shards", ("ab", "ac", "ad"))
+    held_out = [sample(f"v-{i:03d}", i % CLASSES, "abcd", "validation") for i in range(6)]
+    shutil.rmtree(tmp_path / "shards/validation")
+    (tmp_path / "shards/validation").mkdir()
+    items = [*held_out, sample("bc-003", 3, "bc", "validation"), sample("cd-001", 1, "cd", "validation")]
+    kinds = [table(name) for name in "abcd"]
+    write_split(tmp_path / "shards/validation", kinds, dict.fromkeys("abcd", TOKENIZER), items, split="validation")
+    measured: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmtool.training.pretrain._validate", lambda trainer, samples: measured.extend(each.key for each in samples) or {})
+        config = setting(method="commutative", steps=1, validation_samples=99)
+        pretrain(config, tmp_path / "shards", tmp_path / "run", init_from=world / "base")
+    assert sorted(measured) == [each.key for each in held_out]
+    assert "2 of 8 validation samples are left out: the run base was trained on them" in capsys.readouterr().err
 
 
 def test_the_training_samples_of_the_first_run_are_refused_even_where_it_recorded_none(world: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from mmtool.common.arguments import json_value
 from mmtool.common.config_files import read_config
 from mmtool.common.hints import read_value
 from mmtool.common.options import Setting, settings_of, unknown_setting
@@ -146,9 +147,9 @@ def merged(of_file: Sequence[str], given: Sequence[str]) -> list[str]:
     return [*(text for text in of_file if text.partition("=")[0] not in said), *given]
 
 
-def _assigned(values: Sequence[str] | None) -> dict[str, str]:
-    """KEY=VALUE as a table, values as they were written."""
-    return dict(text.partition("=")[::2] for text in values or ())
+def _assigned(values: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE as a table."""
+    return {key: json_value(value) for key, _, value in (text.partition("=") for text in values or ())}
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _parse_yaml(text: str) -> Any:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]  # has stubs only where somebody installed them
     except ImportError as error:
         raise UsageError("PyYAML is not installed.", where="--config", fix="Install it (pip install pyyaml), or write TOML.") from error
     try:

@@ -1,12 +1,16 @@
 """A run that begins with the weights of another one: of the same modalities, or of more, whose embeddings are then fresh."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
+from mmtool.data.identity import identities
+from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.model.transfer import transfer
 from mmtool.model.transformer import Shape, Transformer
@@ -52,6 +56,20 @@ class InitialRun:
             raise UsageError(
                 f"the preset {preset} is not the shape of {self.run.path}: {', '.join(differing)}.", where="--init-from", fix=fix
             )
+
+
+def unseen(run: Run, samples: Sequence[Sample]) -> list[Sample]:
+    """Validation samples of which the run, and the one that it begins with, have trained on nothing; says how many are left out."""
+    known = run.training_items().identities
+    kept = [
+        sample
+        for sample in samples
+        if not any(np.isin(list(identities(sample, name)), known[name]).any() for name in sample.tokens if name in known)
+    ]
+    if len(kept) < len(samples):
+        origin = run.record[INIT_FROM]["run"]
+        log(f"{len(samples) - len(kept)} of {len(samples)} validation samples are left out: the run {origin} was trained on them")
+    return kept
 
 
 def load_initial(model: Transformer, origin: Mapping[str, Any], given: Path | None) -> None:

@@ -42,7 +42,7 @@ from mmtool.training.distributed import Processes, local_processes, processes
 from mmtool.training.extension import Extension, extend
 from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision, pick_workers
-from mmtool.training.initial import InitialRun, load_initial
+from mmtool.training.initial import InitialRun, load_initial, unseen
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
@@ -99,6 +99,7 @@ def _pretrain(
     here: Processes,
     extensible: bool,
 ) -> PretrainSummary:
+    """As one of the processes of the training."""
     output, initial = place.path, InitialRun.open(init_from) if init_from else None
     with _spooled(data) as path:
         train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
@@ -107,12 +108,11 @@ def _pretrain(
         _check_patience(config, held_out, path)
         with here.first_ahead():
             if here.first:
-                begun, may_change = place.continues(CONFIG), EXTENSIBLE if extensible else ()
-                begin = partial(_begin, config, train, config.accumulate * here.size, initial)
-                begin_or_check(place, begun, "run", begin, partial(_changes, config, train, output, initial, may_change))
-                if begun:
-                    _extend(config, output)
+                _begin_or_go_on(place, config, train, config.accumulate * here.size, initial, EXTENSIBLE if extensible else ())
         run = open_run(output)
+        if INIT_FROM in run.record:
+            held_out = unseen(run, held_out)
+            _check_patience(config, held_out, path)
     device = pick_device()
     method = run.method()
     loader = _parts(run, method, train, here)
@@ -200,6 +200,16 @@ def _spooled(data: Path | None) -> Iterator[Path]:
                 raise
             fix = "The command upstream probably failed: see what it said."
             raise DataError(error.what, where="standard input", fix=fix) from error
+
+
+def _begin_or_go_on(
+    place: OutputPath, config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, may_change: Sequence[str]
+) -> None:
+    """A new run directory, or the one that is there, if it was begun in the same way but for what may change."""
+    begun, begin = place.continues(CONFIG), partial(_begin, config, train, parts, initial)
+    begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
+    if begun:
+        _extend(config, place.path)
 
 
 def _begin(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, folder: Path) -> None:

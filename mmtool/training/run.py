@@ -1,6 +1,7 @@
 """The run: resolved config, tokenizers, metrics and checkpoints in one self-contained directory.
 
-RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data
+RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data; where its
+                                      weights come from, and how its budget was changed
 RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
 RUN/trained_on.safetensors            identities of the training samples' items (see data/identity.py)
