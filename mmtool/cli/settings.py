@@ -107,7 +107,7 @@ def _types(parameter: inspect.Parameter) -> list[Any]:
 def _described(setting: Setting, said: str, default: Any = None, key: str = "") -> Described:
     hints = [setting.option.type] if get_origin(setting.option.type) is Literal else list(setting.types)
     if setting.name in CHOICES and hints == list(setting.types):
-        hints = [Literal[CHOICES[setting.name]]]  # type: ignore[valid-type]
+        hints = [Literal[CHOICES[setting.name]]]
     usual = setting.default if default is None else default
     return Described(key or setting.name, said, None if usual is MISSING else usual, hints, explained(setting))
 
