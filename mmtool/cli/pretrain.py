@@ -29,6 +29,7 @@ BUDGET = ("steps", "minutes", "patience", "batch_tokens", "accumulate", "learnin
 EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
     "mmtool pretrain --method cm3 --minutes 30 --set method.mean_spans=2 shards/ -o run-cm3/",
+    "mmtool pretrain --init-from run/ --preset small --steps 2000 more-shards/ -o run-more/",
     "mmtool shard image.tar text.tar -o - | mmtool pretrain - -o run/",
 )
 
