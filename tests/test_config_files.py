@@ -158,6 +158,12 @@ def test_what_a_file_cannot_say_is_refused(verb: str, text: str, said: str, mmto
     assert done.code in (1, 2) and said in done.err.replace("\n", " "), done.err
 
 
+def test_a_setting_of_a_tokenizer_is_refused_likewise(mmtool: Callable[..., Any], raw: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[set]\nvocabulary = 300\n")
+    done = mmtool("tokenize", "text", raw.notes, "--fit", "--config", tmp_path / "a.toml", "-o", tmp_path / "a.tar")
+    assert done.code == 2 and "unknown tokenizer setting 'vocabulary'. Did you mean 'vocabulary_size'?" in done.err
+
+
 def test_settings_of_a_file_count_as_given(mmtool: Callable[..., Any], project: Path, tmp_path: Path) -> None:
     """What has no effect is refused from a file as from the command line, defaults apart."""
     (tmp_path / "a.toml").write_text("encoder = {a = 'x'}\n")
@@ -175,15 +181,16 @@ def test_without_pyyaml_it_says_what_to_install(mmtool: Callable[..., Any], tmp_
     assert done.code == 2 and "PyYAML is not installed. Install it" in done.err
 
 
-values = st.recursive(
-    st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text('ab"\\\n\x00\x7f é\u2028', max_size=6)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.\"' é", max_size=3), inner, max_size=3),
-    max_leaves=6,
+plain = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text('ab"\\\n\x00\x7f é\u2028', max_size=6)
 )
+names = st.text("ab.\"' é\n\x7f", max_size=4)
+flat = plain | st.lists(plain, max_size=3) | st.dictionaries(names, plain, max_size=2)
+values = flat | st.lists(flat, max_size=3) | st.dictionaries(names, flat, max_size=3)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(st.text("ab.\"' é\n\x7f", max_size=4), values, max_size=3))
+@given(st.dictionaries(names, values, max_size=3))
 def test_toml_says_what_it_was_given(table: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(table)) == table
 

@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -15,7 +14,7 @@ from mmtool.cli.config_options import KNOWN, explained
 from mmtool.cli.options import examples, json_line
 from mmtool.common.errors import UsageError
 from mmtool.common.hints import schema, words
-from mmtool.common.options import Setting, settings_of
+from mmtool.common.options import Setting, did_you_mean, settings_of
 from mmtool.training.config import CHOICES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -79,8 +78,7 @@ def _options_named(name: str, verbs: Sequence[str]) -> tuple[type, Mapping[str, 
         return JointOptions, RECIPES[name].options, "method"
     if name == SHAPE:
         return Shape, {}, SHAPE
-    close = get_close_matches(name, [*verbs, *METHODS, *RECIPES, SHAPE], 1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, [*verbs, *METHODS, *RECIPES, SHAPE])
     fix = f"{hint}Verbs: {', '.join(verbs)}. Methods: {', '.join((*METHODS, *RECIPES))}. Or {SHAPE}."
     raise UsageError(f"there is no verb or method {name!r}.", where="NAME", fix=fix)
 

@@ -97,9 +97,14 @@ def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
 def unknown_setting(name: str, known: Iterable[str], where: object = None) -> UsageError:
     """The error for a setting that there is not, with those that there are and the one that is spelled most alike."""
     known = list(known)
-    close = get_close_matches(name, known, 1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return UsageError(f"there is no setting {name!r}.", where=where, fix=f"{hint}Settings: {', '.join(known) or 'none'}.")
+    fix = f"{did_you_mean(name, known)}Settings: {', '.join(known) or 'none'}."
+    return UsageError(f"there is no setting {name!r}.", where=where, fix=fix)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'depth'? ` where one of the known names is spelled much like this one, else nothing."""
+    close = get_close_matches(name, list(known), 1)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def check_bounds(config: Any) -> None:
