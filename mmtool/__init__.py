@@ -17,6 +17,7 @@ from mmtool.common.threads import affinity_cpus, set_thread_defaults
 if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
+    from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.4.0"
@@ -29,6 +30,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "adapt",
+    "collate",
     "compare",
     "evaluate",
     "finetune",
@@ -39,11 +41,14 @@ __all__ = [
     "shard",
     "tokenize",
     "tokenize_manifest",
+    "torch_dataset",
+    "webdataset_pipeline",
 ]
 
 _VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= dict.fromkeys(_VERBS, "verbs")
+_ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "data.torch_datasets")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())

@@ -32,7 +32,7 @@ BELOW = {
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli"}
-BELOW["__init__"] = {"common", "api", "verbs"}
+BELOW["__init__"] = {"common", "data", "api", "verbs"}
 VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
