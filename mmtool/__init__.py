@@ -58,6 +58,8 @@ def __getattr__(name: str) -> Any:
     """The names of the front door, imported when they are first used."""
     from importlib import import_module
 
+    if name == "sklearn":
+        return import_module(f"{__name__}.{name}")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

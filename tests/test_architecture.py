@@ -30,7 +30,8 @@ BELOW = {
     "artefacts": {"adaptation", "evaluation", "training", "data", "tokenizers"},
 }
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
-BELOW["cli"] = {*BELOW}
+BELOW["sklearn"] = {*BELOW}
+BELOW["cli"] = {*BELOW} - {"sklearn"}
 BELOW["__main__"] = {"cli"}
 BELOW["__init__"] = {"common", "data", "api", "verbs"}
 VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench")
