@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
     from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
-    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.4.0"
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "impute",
     "load",
     "open_shards",
+    "peek",
     "pretrain",
     "shard",
     "tokenize",
@@ -45,7 +46,7 @@ __all__ = [
     "webdataset_pipeline",
 ]
 
-_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
+_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= dict.fromkeys(_VERBS, "verbs")
 _ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "data.torch_datasets")

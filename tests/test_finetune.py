@@ -39,6 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["masked", "cm3", "contrastive", "m3ae"])
 def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, method: str) -> None:
     done = finetune(tuning(steps=120), base / method, base / "shards", tmp_path / "out")
@@ -131,7 +132,7 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
         finetune(tuning(label="amount", kind="number", class_weights="balanced"), base / "cm3", shards, tmp_path / "weighted")
 
 
-def test_lower_layers_learn_slower_and_none_at_all_where_told_so(base: Path, tmp_path: Path) -> None:
+def test_lower_layers_learn_slower_and_not_at_all_where_frozen(base: Path, tmp_path: Path) -> None:
     assert [layer_of(name, 4) for name in ("token_embedding.weight", "blocks.0.mlp.down.weight", "blocks.3.attention.out.weight")] == [
         0,
         1,
@@ -148,7 +149,7 @@ def test_lower_layers_learn_slower_and_none_at_all_where_told_so(base: Path, tmp
     assert 0 < moved[0] < moved[1]
 
 
-def test_class_weights_shift_what_is_said(base: Path, tmp_path: Path) -> None:
+def test_class_weights_shift_predictions(base: Path, tmp_path: Path) -> None:
     def share_of(name, weights):
         finetune(tuning(steps=20, class_weights=weights), base / "cm3", base / "shards", tmp_path / name)
         imputer = Imputer.open(tmp_path / name)
@@ -181,6 +182,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
         finetune(tuning(), shards, shards, tmp_path / "other")
 
 
+@pytest.mark.thorough
 def test_the_command_line_finetunes_evaluates_and_predicts(mmtool, base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = mmtool(

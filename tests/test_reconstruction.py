@@ -28,8 +28,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["masked", "m3ae"])
-def test_hidden_tokens_are_told_and_visible_ones_kept(runs: Path, method: str) -> None:
+def test_masked_tokens_are_predicted_and_visible_ones_kept(runs: Path, method: str) -> None:
     imputer = Imputer.open(runs / method)
     samples = [sample(f"x{i}", i % CLASSES, "ab") for i in range(40)]
     hidden = imputer.hide(samples, 0.5, seed=1)
@@ -45,6 +46,7 @@ def test_hidden_tokens_are_told_and_visible_ones_kept(runs: Path, method: str) -
     assert all((one[name] == other[name]).all() for one, other in zip(told, again, strict=True) for name in "ab"), "nobody looks below"
 
 
+@pytest.mark.thorough
 def test_what_is_hidden_is_a_function_of_seed_and_key(runs: Path) -> None:
     imputer = Imputer.open(runs / "m3ae")
     samples = [sample(f"x{i}", 0, "ab") for i in range(5)]
@@ -53,7 +55,7 @@ def test_what_is_hidden_is_a_function_of_seed_and_key(runs: Path) -> None:
     assert any((a["a"] != b["a"]).any() for a, b in zip(one, imputer.hide(samples, seed=1), strict=True))
 
 
-def test_values_of_patches_are_judged_by_explained_variance() -> None:
+def test_values_of_patches_are_measured_by_explained_variance() -> None:
     random = np.random.default_rng(0)
     samples = [sample(f"p{i}", 0, "a") for i in range(30)]
     for each in samples:
