@@ -141,7 +141,8 @@ class Run:
 
         Of data frames, `{"mrna": frame}` with samples in rows, the table `want` is given as a data frame of expected values with the same
         index, from `have`, or from all frames that hold a sample (None); with `quantiles=(0.05, 0.95)` as (frame, {0.05: frame, ...}),
-        what values stay below with these probabilities, for which 50 draws are good. Rows that nothing tells of are NaN.
+        what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
+        a sample holds nothing to impute it from.
 
         Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
         """

@@ -82,7 +82,7 @@ def test_several_frames_are_joined_by_their_index(study: Path) -> None:
     run, frames = library.load(study / "run"), row_tables()
     imputed = run.impute(frames, want="lab")
     assert list(imputed.index) == [f"p{number:02d}" for number in range(70)]
-    assert imputed.iloc[:50].notna().all().all() and imputed.iloc[50:].isna().all().all(), "lab alone tells nothing of lab"
+    assert imputed.iloc[:50].notna().all().all() and imputed.iloc[50:].isna().all().all(), "nothing is left when lab itself is wanted"
     alone = run.impute({"vitals": frames["vitals"]}, want="lab")
     assert imputed.iloc[:50].equals(alone)
     nothing = run.impute({"lab": frames["lab"]}, have="vitals", want="lab")

@@ -121,6 +121,7 @@ def test_arrays_with_blocks_are_the_same_tables(fitted: MultimodalImputer) -> No
     np.testing.assert_array_equal(np.hstack(list(filled.values())), complete)
 
 
+@pytest.mark.thorough
 def test_order_of_columns_in_blocks_is_kept() -> None:
     frame, blocks = in_one(tables())
     mixed = frame[[*frame.columns[::2], *frame.columns[1::2]]]
@@ -168,7 +169,7 @@ def test_quantiles_bound_what_is_missing_and_leave_the_rest(fitted: MultimodalIm
     lower, upper = bounds[0.1]["rppa"], bounds[0.9]["rppa"]
     assert (lower.iloc[30:] == frames["rppa"]).all().all() and (upper.iloc[30:] == frames["rppa"]).all().all()
     assert (lower.iloc[:30] <= upper.iloc[:30]).all().all() and (lower.iloc[:30] < upper.iloc[:30]).any().any()
-    assert bounds[0.1]["mrna"].notna().all().all(), "a value missing in a row is told by the other tables"
+    assert bounds[0.1]["mrna"].notna().all().all(), "a value missing in a row follows from the other tables"
     with pytest.raises(UsageError, match="2 is no probability"):
         fitted.predict_quantiles(frames, (2,))
 
@@ -218,6 +219,7 @@ def test_it_learns_where_there_is_something_to_learn() -> None:
     assert min(MultimodalImputer(**longer).fit(train).scores(test).values()) > 0.5
 
 
+@pytest.mark.thorough
 def test_single_values_are_filled_by_the_rest_of_their_row() -> None:
     random = np.random.default_rng(1)
     factor = random.normal(size=(200, 1))
@@ -232,7 +234,7 @@ def test_single_values_are_filled_by_the_rest_of_their_row() -> None:
         assert error < 0.5 * np.abs(np.nanmean(holes[:, 2]) - values[::5, 2]).mean(), params
 
 
-def test_what_nothing_tells_of_becomes_the_usual_value() -> None:
+def test_what_nothing_predicts_becomes_the_mean() -> None:
     frames = tables()
     unlinked = {"mrna": frames["mrna"].iloc[:30].copy(), "age": pd.DataFrame({"age": np.arange(30.0, 60.0)}, frames["mrna"].index[:30])}
     unlinked["mrna"].loc["p05"] = np.nan
@@ -269,7 +271,7 @@ def test_columns_keep_what_they_hold() -> None:
     assert complete["smoker"].dtype == bool and complete["seen"].dtype == person["seen"].dtype
     assert set(complete["note"]) == {"True", "no"}
     assert all((known[name].to_numpy() == frames["person"][name].to_numpy()).all() for name in person.columns)
-    assert complete["id"].iloc[40:].notna().all(), "an id has a usual value and nothing else"
+    assert complete["id"].iloc[40:].notna().all(), "an id has its most frequent value or mean"
 
 
 def test_without_pandas_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +314,7 @@ def test_a_saved_imputer_of_one_table_keeps_names_and_types(tmp_path: Path) -> N
         other.transform(frame[frame.columns[::-1]])
 
 
+@pytest.mark.thorough
 def test_the_work_directory_keeps_what_the_verbs_wrote(tmp_path: Path) -> None:
     imputer = MultimodalImputer(**TINY, work_dir=tmp_path / "work")
     for _ in range(2):  # a second fit replaces the first
@@ -333,6 +336,7 @@ def test_it_is_quiet_unless_asked(fitted: MultimodalImputer, capfd: pytest.Captu
     assert "method: commutative, because" in capfd.readouterr().err and fitted.method_ == "commutative"
 
 
+@pytest.mark.thorough
 def test_seeds() -> None:
     frames = tables()
     first, second, other = (MultimodalImputer(**TINY, random_state=seed).fit_transform(frames)["rppa"] for seed in (0, 0, 1))
@@ -341,6 +345,7 @@ def test_seeds() -> None:
     assert len(drawn) == 2
 
 
+@pytest.mark.thorough
 def test_settings_by_modality() -> None:
     frames = tables()
     settings = {"mrna": {"components": 2}, "rppa": {"components": 1}}
@@ -350,6 +355,7 @@ def test_settings_by_modality() -> None:
     assert tokenizers["mirna"].n_bins == 5 and tokenizers["mrna"].shape == (2,) and tokenizers["rppa"].shape == (1,)
 
 
+@pytest.mark.thorough
 def test_it_is_searched_and_validated_as_others_are() -> None:
     frame, blocks = in_one(tables())
     scores = cross_val_score(MultimodalImputer(**TINY, blocks=blocks), frame, cv=KFold(2, shuffle=True, random_state=0))

@@ -80,7 +80,7 @@ def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalitie
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:
     """Items as one batch: "key" and "labels" are lists; by modality, "tokens" are padded with zeros, (B, L) or (B, L, values), "lengths"
-    (B,) int64, and "present" (B,) bool tells an absent modality from an empty one."""
+    (B,) int64, and "present" (B,) bool sets an absent modality apart from an empty one."""
     names = list(items[0]["tokens"])
     columns = {name: [item["tokens"][name] for item in items] for name in names}
     return {

@@ -81,7 +81,7 @@ def as_frame(tokenizer: Any, rows: np.ndarray, index: Any) -> Any:
 
 def impute_frames(imputer: Imputer, frames: Frames, options: ImputeOptions, shares: Sequence[float] = ()) -> tuple[Any, dict[float, Any]]:
     """The one table that `options` want, of every sample that any frame holds, in the order of the frames: expected values, and for each
-    of the shares what values stay below with that probability. Rows are NaN where a sample holds nothing that tells of it, which is said.
+    of the shares what values stay below with that probability. Rows are NaN where a sample holds nothing to impute it from, which is said.
 
     Raises UsageError for modalities that the run does not know or does not link, DataError for frames that it cannot take.
     """

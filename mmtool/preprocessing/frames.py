@@ -21,7 +21,7 @@ from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import Item
 from mmtool.tokenizers.base import Tokenizer
 
-Frames = Mapping[str, Any]  # modality -> a data frame of its table, or a series of other values; the index tells the samples
+Frames = Mapping[str, Any]  # modality -> a data frame of its table, or a series of other values; the index holds the keys
 SHOWN = 3
 
 
@@ -38,7 +38,7 @@ def keys_of(index: Any, where: str) -> list[str]:
     keys, _ = names_as_keys(index)
     empty = next((place for place, key in enumerate(keys) if not key or key in MISSING or not is_unicode(key)), None)
     if empty is not None:
-        raise DataError(f"row {empty} has no name in the index.", where=where, fix="Give every row one: it tells which sample it is of.")
+        raise DataError(f"row {empty} has no name in the index.", where=where, fix="Give every row the name of its sample.")
     twice = [key for key, number in Counter(keys).items() if number > 1]
     if twice:
         what = f"the index holds {', '.join(map(repr, twice[:SHOWN]))} more than once."

@@ -57,17 +57,17 @@ class Completion:
         return impute_tables(self._imputer, reached, self._options) if reached else {}
 
     @cached_property
-    def others(self) -> dict[str, ImputedTable]:
+    def incomplete(self) -> dict[str, ImputedTable]:
         """Modalities of which samples lack some values alone, imputed from their other modalities."""
         tables: dict[str, ImputedTable] = {}
         for name in self._templates:
-            members = [sample for sample in self._incomplete(name) if self._linked(sample, name)]
+            members = [sample for sample in self._incomplete_samples(name) if self._linked(sample, name)]
             if members:
                 tables |= impute_tables(self._imputer, members, replace(self._options, want=(name,)))
         return tables
 
     def held_out(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(N, F) numbers of a table in the samples that hold it and others which tell of it, and what is imputed for them without it."""
+        """(N, F) numbers of a table in the samples that hold it and can do without it, and what is imputed for them from the rest."""
         members = [sample for sample in self._samples if name in sample.tokens and self._linked(sample, name)]
         numbers = [column for column in self._features(name) if column not in self._imputer.tokenizers[name].types]  # type: ignore[attr-defined]
         if not members or not numbers:
@@ -80,11 +80,11 @@ class Completion:
         """Rows of donors of each modality that samples lack, by (sample, rank, donor)."""
         return {name: _donor_rows(table, self.labels) for name, table in self.absent.items()}
 
-    def within(self) -> Layer:
-        """Values that are missing in a row of a table, by the other values of the same row, where the tokenizer or the run tells them."""
+    def from_row(self) -> Layer:
+        """Single missing values of a row, where the tokenizer or the run predicts them from the rest of the row."""
         layer = {}
         for name in self._templates:
-            members, tokenizer = self._incomplete(name), self._imputer.tokenizers[name]
+            members, tokenizer = self._incomplete_samples(name), self._imputer.tokenizers[name]
             if members and getattr(tokenizer, "fills_missing", False):
                 tokens = [sample.tokens[name] for sample in members]
             elif members and self._imputer.reconstructs and tokenizer.scheme == TableTokenizer.scheme:
@@ -112,7 +112,7 @@ class Completion:
             rows |= {sample.key: tokens[name] for sample, tokens in zip(group, predicted, strict=True)}
         return [rows[sample.key] for sample in samples]
 
-    def _incomplete(self, name: str) -> list[Sample]:
+    def _incomplete_samples(self, name: str) -> list[Sample]:
         """Samples that hold the modality without some of its values."""
         frame = self._frames[name][self._features(name)]
         partial = set(frame.index[frame.isna().any(axis=1) & frame.notna().any(axis=1)])
@@ -145,10 +145,10 @@ def _donor_rows(table: ImputedTable, labels: Mapping[str, Any]) -> pd.DataFrame:
     return as_frame(table.tokenizer, rows, pd.MultiIndex.from_tuples(names, names=["sample", "rank", "donor"]))
 
 
-def usual_values(frame: pd.DataFrame, types: Mapping[str, Any]) -> pd.Series:
+def fallback_values(frame: pd.DataFrame, types: Mapping[str, Any]) -> pd.Series:
     """Of each column its mean, or of one that holds no numbers or dates its most frequent value; NaN where it has none."""
 
-    def usual(name: str) -> Any:
+    def fallback(name: str) -> Any:
         column = frame[name].dropna()
         if pd.api.types.is_datetime64_any_dtype(column):
             return column.mean()
@@ -156,7 +156,7 @@ def usual_values(frame: pd.DataFrame, types: Mapping[str, Any]) -> pd.Series:
             return pd.to_numeric(column, errors="coerce").mean()
         return column.mode().iloc[0] if len(column) else np.nan
 
-    return pd.Series({name: usual(name) for name in frame.columns}, dtype=object)
+    return pd.Series({name: fallback(name) for name in frame.columns}, dtype=object)
 
 
 def _fitted_columns(frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:

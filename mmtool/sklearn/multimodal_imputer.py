@@ -20,7 +20,7 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, usual_values, values_of
+from mmtool.sklearn.completion import Completion, Layer, fallback_values, values_of
 from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
 from mmtool.sklearn.persistence import (
@@ -45,13 +45,13 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
     numbers.
 
     Filled are: modalities that a sample lacks, by their expected values given all it holds; single values of a row by the rest of the row,
-    where the scheme of its table (`codec`) or the method (`masked`) tells them, else by the other modalities; and what nothing tells of,
-    by the mean of the training data. Categories are filled by the most probable ones.
+    where the scheme of its table (`codec`) or the method (`masked`) predicts them, else by the other modalities; and what nothing
+    predicts, by the mean of the training data. Categories are filled by the most probable ones.
 
     method, preset, steps, minutes: of the training, as of `mmtool pretrain`. scheme, bins, scale: of the tables, as of `mmtool tokenize`,
     one for all or {modality: value}. tokenizer_settings: further settings of tokenizers, {"components": 64} or {modality: settings}.
     settings: further settings of the training, e.g. {"batch_tokens": 4096, "shape": {"depth": 2}}. column_types: column -> type, as of
-    `--column-type`, where its cells do not tell. blocks: modality -> slice, numbers or names of columns; None: one table.
+    `--column-type`, where its cells leave it open. blocks: modality -> slice, numbers or names of columns; None: one table.
     validation_fraction: of the samples, by which training is watched. draws: of each modality that is missing. random_state: of all
     that is random; None is another in each fit. work_dir: folder for tables, tokens, shards and run, replaced by the next fit (None: a
     temporary one). verbose: say on standard error what the command line does; else warnings alone are shown.
@@ -109,7 +109,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
                 training={name: value for name, value in training.items() if value is not None},
             )
         types = {name: tokenizer.types for name, tokenizer in self.run_.imputer.tokenizers.items()}
-        self._describe({name: (frame.iloc[:0], usual_values(frame, types[name])) for name, frame in given.frames.items()})
+        self._describe({name: (frame.iloc[:0], fallback_values(frame, types[name])) for name, frame in given.frames.items()})
         return self
 
     def transform(self, X: Any) -> Any:
@@ -119,20 +119,20 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         """
         given, completion = self._completion(X)
         with quietly(self.verbose):
-            complete = self._filled(completion, ImputedTable.means, tells_rows=True)
+            complete = self._filled(completion, ImputedTable.means, row_first=True)
         if not self._single and _get_output_config("transform", self)["dense"] != "default":
             return joined(complete, list(self.get_feature_names_out()))
         return given.restore(complete)
 
     def predict_quantiles(self, X: Any, q: Sequence[float] = (0.05, 0.5, 0.95), draws: int | None = None) -> dict[float, Any]:
         """What each missing value stays below with the probabilities q: each of them -> X in the form in which it came, with observed
-        values as they are. NaN for what nothing tells of, and for categories. draws: instead of the estimator's; 50 are good."""
+        values as they are. NaN for what nothing predicts, and for categories. draws: instead of the estimator's; 50 are good."""
         check_shares(q)
         given, completion = self._completion(X, draws=draws)
         bounds = {}
         with quietly(self.verbose):
             for share in q:
-                layers = [partial(values_of, tables, _quantile(share)) for tables in (completion.absent, completion.others)]
+                layers = [partial(values_of, tables, _quantile(share)) for tables in (completion.absent, completion.incomplete)]
                 bounds[share] = given.restore(completion.filled(*layers))
         return bounds
 
@@ -140,7 +140,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         """n completions of X, each of which could be the truth (multiple imputation), in the form in which it came."""
         given, completion = self._completion(X, draws=n)
         with quietly(self.verbose):
-            return [given.restore(self._filled(completion, _draw(number), tells_rows=False)) for number in range(n)]
+            return [given.restore(self._filled(completion, _draw(number), row_first=False)) for number in range(n)]
 
     def donors(self, X: Any, n: int = 1) -> dict[str, pd.DataFrame]:
         """Rows of n training samples for each modality that samples of X lack: real data, the most probable first (hot-deck imputation).
@@ -197,7 +197,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         samples that may be donors. Raises UsageError where something is there, and for parameters that JSON does not hold."""
         check_is_fitted(self)
         names = self._names if self._single else []
-        tables = {name: table_to_json(self._templates[name], self._usual[name]) for name in self.modalities_}
+        tables = {name: table_to_json(self._templates[name], self._fallback[name]) for name in self.modalities_}
         params = params_to_json(self.get_params(deep=False), names)
         record = {"format": FORMAT, "params": params, "seed": self.seed_, "names": names, "tables": list(tables.items())}
         with OutputPath(Path(path)).directory() as folder:
@@ -206,8 +206,10 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path) -> "MultimodalImputer":
-        """What `save` wrote, or a run of the command line on tables, whose training samples, and means for what nothing tells of, are not
-        known. Raises DataError where there is neither."""
+        """What `save` wrote, or a run of the command line on tables, whose training samples and fallback values are not known.
+
+        Raises DataError where there is neither.
+        """
         record = read_record(Path(path))
         imputer = cls(**(record or {"params": {}})["params"])
         imputer._home = Home(Path(path), run=RUN if record else "")
@@ -223,9 +225,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         return imputer
 
     def _describe(self, tables: Mapping[str, tuple[pd.DataFrame, pd.Series]]) -> None:
-        """Keep what the tables are like: modality -> a frame without rows, and what stands for what nothing tells of."""
+        """Keep what the tables are like: modality -> a frame without rows, and the fallback values of its columns."""
         self._templates = {name: template for name, (template, _) in tables.items()}
-        self._usual = {name: usual for name, (_, usual) in tables.items()}
+        self._fallback = {name: fallback for name, (_, fallback) in tables.items()}
         self.modalities_ = list(tables)
         self.feature_names_ = {name: list(template.columns) for name, template in self._templates.items()}
         self.method_ = self.run_.imputer.method
@@ -280,11 +282,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         with quietly(self.verbose):
             return given, Completion(self.run_.imputer, given.frames, self._templates, chosen)
 
-    def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], tells_rows: bool) -> Frames:
-        """Everything filled. tells_rows: single values by the rest of the row rather than by other modalities."""
-        within, others = completion.within, lambda: values_of(completion.others, rows_of)
-        order: list[Callable[[], Layer]] = [within, others] if tells_rows else [others, within]
-        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, lambda: completion.constant(self._usual))
+    def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], row_first: bool) -> Frames:
+        """Everything filled. row_first: single values by the rest of the row before the other modalities."""
+        from_row, from_modalities = completion.from_row, partial(values_of, completion.incomplete, rows_of)
+        order: list[Callable[[], Layer]] = [from_row, from_modalities] if row_first else [from_modalities, from_row]
+        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, lambda: completion.constant(self._fallback))
 
     def _score_of_hidden(self, frames: Frames) -> dict[str, float]:
         ((name, frame),) = frames.items()
@@ -294,7 +296,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         shown = frame.assign(**dict(zip(numbers, np.where(hidden, np.nan, true).T, strict=True)))
         options = ImputeOptions(draws=self.draws, seed=self.seed_, consistency=False)
         completion = Completion(self.run_.imputer, {name: shown}, self._templates, options)
-        complete = self._filled(completion, ImputedTable.means, tells_rows=True)[name]
+        complete = self._filled(completion, ImputedTable.means, row_first=True)[name]
         r2 = _r2(np.where(hidden, true, np.nan), complete[numbers].to_numpy(np.float64))
         return {} if np.isnan(r2) else {name: r2}
 

@@ -17,24 +17,24 @@ FILE, FORMAT = "imputer.json", "mmtool-imputer/1"
 RESTORE = "Restore it from a copy."
 
 
-def table_to_json(template: pd.DataFrame, usual: pd.Series) -> dict[str, Any]:
-    """The columns of a table, their types, and the values that stand for what nothing tells of."""
-    values = [None if pd.isna(value) else value.isoformat() if isinstance(value, pd.Timestamp) else _plain(value) for value in usual]
-    return {"columns": list(template.columns), "dtypes": [str(dtype) for dtype in template.dtypes], "usual": values}
+def table_to_json(template: pd.DataFrame, fallback: pd.Series) -> dict[str, Any]:
+    """The columns of a table, their types, and the fallback values."""
+    values = [None if pd.isna(value) else value.isoformat() if isinstance(value, pd.Timestamp) else _plain(value) for value in fallback]
+    return {"columns": list(template.columns), "dtypes": [str(dtype) for dtype in template.dtypes], "fallback": values}
 
 
 def table_from_json(record: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.Series]:
     """The inverse of `table_to_json`."""
     columns, dtypes = record["columns"], record["dtypes"]
     template = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in zip(columns, dtypes, strict=True)})
-    pairs = zip(record["usual"], template.dtypes, strict=True)
-    usual = [pd.Timestamp(value) if value is not None and is_date(dtype) else np.nan if value is None else value for value, dtype in pairs]
-    return template, pd.Series(usual, index=columns, dtype=object)
+    pairs = zip(record["fallback"], template.dtypes, strict=True)
+    fallback = [np.nan if value is None else pd.Timestamp(value) if is_date(dtype) else value for value, dtype in pairs]
+    return template, pd.Series(fallback, index=columns, dtype=object)
 
 
 def table_of_tokenizer(tokenizer: Any) -> tuple[pd.DataFrame, pd.Series]:
-    """What a run alone tells of a table: its columns, without usual values."""
-    dtypes = {name: _dtype(tokenizer.types.get(name)) for name in tokenizer.features}
+    """What a run alone knows of a table: its columns, without fallback values."""
+    dtypes = {name: _dtype(tokenizer.types.get(name)) for name in (*tokenizer.features, *tokenizer.dropped)}
     template = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()})
     return template, pd.Series(np.nan, index=list(dtypes), dtype=object)
 
