@@ -246,6 +246,18 @@ def test_what_nothing_predicts_becomes_the_mean() -> None:
     np.testing.assert_allclose(complete["mrna"].loc["p05"], unlinked["mrna"].mean())
 
 
+def test_modalities_that_nothing_links_are_warned_of() -> None:
+    frames = tables()
+    index = [f"q{number}" for number in range(20)]
+    x, y = (pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0) % 7}, index) for _ in range(2))
+    imputer = MultimodalImputer(**TINY).fit({"mrna": frames["mrna"], "mirna": frames["mirna"], "x": x, "y": y})
+    with pytest.warns(UserWarning, match="60 of 60 samples hold nothing to impute another modality from"):
+        complete = imputer.transform({"mrna": frames["mrna"]})
+    assert (complete["x"] == x.mean()).all().all() and complete["mirna"].nunique().min() > 1
+    with pytest.raises(DataError, match="no key"):
+        MultimodalImputer(**TINY).fit({"mrna": frames["mrna"], "x": x})
+
+
 def test_columns_keep_what_they_hold() -> None:
     random = np.random.default_rng(0)
     factor = random.normal(size=60)

@@ -49,9 +49,9 @@ class Completion:
     @cached_property
     def absent(self) -> dict[str, ImputedTable]:
         """Modalities that samples lack, imputed from those that they hold."""
-        lacking = [(sample, set(self._templates) - set(sample.tokens)) for sample in self._samples]
-        reached = [sample for sample, names in lacking if any(self._linked(sample, name) for name in names)]
-        lost = sum(bool(names) for _, names in lacking) - len(reached) + len(self.labels) - len(self._samples)
+        linked = [[self._linked(sample, name) for name in self._templates if name not in sample.tokens] for sample in self._samples]
+        reached = [sample for sample, links in zip(self._samples, linked, strict=True) if any(links)]
+        lost = len(self.labels) - sum(map(all, linked))
         if lost:
             log(f"warning: {lost:,} of {len(self.labels):,} samples hold nothing to impute another modality from.")
         return impute_tables(self._imputer, reached, self._options) if reached else {}
@@ -135,6 +135,15 @@ class Completion:
 def values_of(tables: Mapping[str, ImputedTable], rows_of: Callable[[ImputedTable], np.ndarray]) -> Layer:
     """A layer of imputed tables, by what is taken of them: `ImputedTable.means`, say."""
     return {name: as_frame(table.tokenizer, rows_of(table), table.keys) for name, table in tables.items()}
+
+
+def bounds_of(tables: Mapping[str, ImputedTable], shares: Sequence[float]) -> dict[float, Layer]:
+    """Share -> a layer of what values stay below with that probability."""
+    rows = {name: table.quantiles(shares) for name, table in tables.items()}
+    return {
+        share: {name: as_frame(table.tokenizer, rows[name][place], table.keys) for name, table in tables.items()}
+        for place, share in enumerate(shares)
+    }
 
 
 def _donor_rows(table: ImputedTable, labels: Mapping[str, Any]) -> pd.DataFrame:

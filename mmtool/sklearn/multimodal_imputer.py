@@ -20,7 +20,7 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, fallback_values, values_of
+from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of
 from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
 from mmtool.sklearn.persistence import (
@@ -96,18 +96,19 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given = self._given(X, reset=True)
         is_seed = isinstance(self.random_state, int | np.integer)
         self.seed_ = int(self.random_state) if is_seed else int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._home = Home(None if self.work_dir is None else Path(self.work_dir))
+        home = Home(None if self.work_dir is None else Path(self.work_dir))
         training = {"method": self.method, "preset": self.preset, "steps": self.steps, "minutes": self.minutes, **(self.settings or {})}
         with quietly(self.verbose):
             fit_run(
                 given.frames,
-                self._home,
+                home,
                 tokenizers={name: self._tokenizer(name, given.frames) for name in given.frames},
                 column_types=self.column_types or {},
                 validation_fraction=self.validation_fraction,
                 seed=self.seed_,
                 training={name: value for name, value in training.items() if value is not None},
             )
+        self._home = home
         types = {name: tokenizer.types for name, tokenizer in self.run_.imputer.tokenizers.items()}
         self._describe({name: (frame.iloc[:0], fallback_values(frame, types[name])) for name, frame in given.frames.items()})
         return self
@@ -129,12 +130,10 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         values as they are. NaN for what nothing predicts, and for categories. draws: instead of the estimator's; 50 are good."""
         check_shares(q)
         given, completion = self._completion(X, draws=draws)
-        bounds = {}
         with quietly(self.verbose):
-            for share in q:
-                layers = [partial(values_of, tables, _quantile(share)) for tables in (completion.absent, completion.incomplete)]
-                bounds[share] = given.restore(completion.filled(*layers))
-        return bounds
+            absent, incomplete = bounds_of(completion.absent, q), bounds_of(completion.incomplete, q)
+            layers = {share: map(_ready, (absent[share], incomplete[share])) for share in q}
+            return {share: given.restore(completion.filled(*known)) for share, known in layers.items()}
 
     def sample(self, X: Any, n: int = 1) -> list[Any]:
         """n completions of X, each of which could be the truth (multiple imputation), in the form in which it came."""
@@ -310,8 +309,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         return {key: value for key, value in settings.items() if value is not None}
 
 
-def _quantile(share: float) -> Callable[[ImputedTable], np.ndarray]:
-    return lambda table: table.quantiles([share])[0]
+def _ready(layer: Layer) -> Callable[[], Layer]:
+    return lambda: layer
 
 
 def _draw(number: int) -> Callable[[ImputedTable], np.ndarray]:
