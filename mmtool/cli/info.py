@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line, stdin_or
 
 EXAMPLES = examples("mmtool info run/", "mmtool info tokens/image.tar --json", "mmtool tokenize text notes.csv --fit -o - | mmtool info -")
 FEW = 12  # values of a list that a person still reads
 
 
+@with_config_options
 def info(
     path: Annotated[
         Path,

@@ -4,8 +4,9 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,14 @@ class Encoder:
         encoded = iter(self.encode_values([value for value in values if isinstance(value, Prepared)]))
         results = (value if isinstance(value, Encoded) else next(encoded) for value in values)
         return [self._taken(item, result) for item, result in zip(batch, results, strict=True)]
+
+    def stream(self, items: Iterable[Item]) -> Iterator[tuple[Item, np.ndarray]]:
+        """Items with their tokens, without those that are absent or set aside."""
+        waiting = map(self.prepared, items)
+        while batch := list(islice(waiting, BATCH)):
+            for item, tokens in zip(batch, self(batch), strict=True):
+                if tokens is not None:
+                    yield item, tokens
 
     @property
     def clipped(self) -> dict[str, dict[str, int]]:
