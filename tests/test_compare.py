@@ -58,6 +58,7 @@ def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
     assert {row["run"] for row in report["differences"]} == {"causal", "commutative"}
     assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
     assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
+    assert "The samples are those of the runs with seed 0." in " ".join((tmp_path / "out" / "report.html").read_text().split())
     OutputPath(tmp_path / "out", force=True).check_directory()  # nothing in it is foreign
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
