@@ -8,7 +8,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, MmtoolError
 from mmtool.common.listing import problems_of, read_listing
-from mmtool.common.seal import DIGEST, reading
+from mmtool.common.seal import DIGEST, check_seal, read_json, reading
 from mmtool.common.storage import sha256_file
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
@@ -16,6 +16,7 @@ from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, IMPUTED = "tokenizer", "token set", "run", "checkpoint", "report", "imputed files"
 ADAPTER, METRICS = "adapter", "metrics.jsonl"
+TOKEN_SETS, COMPARISON = "token sets of a manifest", "comparison"
 MARKS = {
     "adapter.json": ADAPTER,
     "config.json": RUN,
@@ -23,6 +24,8 @@ MARKS = {
     "report.json": REPORT,
     "imputed.jsonl": IMPUTED,
     INDEX: TOKENS,
+    "presence.json": TOKEN_SETS,
+    "comparison.json": COMPARISON,  # without the report that stands beside it in the end
 }
 
 
@@ -119,6 +122,17 @@ def _token_set(parts: list[TokenSet]) -> dict[str, Any]:
         "protocol": parts[0].protocol,
         "fingerprint": {part.split or "all": part.fingerprint for part in parts},
     }
+
+
+def _describe_token_sets(path: Path) -> dict[str, Any]:
+    place, fix = path / "presence.json", "Tokenize the manifest again."
+    record = read_json(place, fix)
+    check_seal(record, place, fix, unsealed=True)
+    return {"samples": sum(record["presence"].values()), "presence": record["presence"], "files": record["files"]}
+
+
+def _check_token_sets(path: Path) -> Iterator[str]:
+    yield from (problem for name in _describe_token_sets(path)["files"] if name.endswith(".tar") for problem in lint(path / name))
 
 
 def _modality(modality: Modality) -> dict[str, Any]:
@@ -248,6 +262,22 @@ def _check_report(path: Path) -> Iterator[str]:
     yield from damaged_pages(path, report)
 
 
+def _describe_comparison(path: Path) -> dict[str, Any]:
+    runs = sorted(folder.parent for folder in path.glob("runs/*/seed-*/c*.json"))
+    return {"finished": False, "runs": {str(run.relative_to(path / "runs")): _last_step(run) for run in runs}}
+
+
+def _last_step(run: Path) -> str:
+    from mmtool.training.checkpoint import list_checkpoints
+
+    checkpoints = list_checkpoints(run / "checkpoints")
+    return f"step {int(checkpoints[-1].name)}" if checkpoints else "no checkpoint yet"
+
+
+def _check_comparison(path: Path) -> Iterator[str]:
+    yield f"{path}: the comparison is not finished. Run the same `mmtool compare` command again."
+
+
 def _describe_imputed(path: Path) -> dict[str, Any]:
     records = list(read_listing(path))
     directions = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
@@ -266,4 +296,6 @@ ARTEFACTS = {
     CHECKPOINT: Artefact(_describe_checkpoint, _check_checkpoint),
     REPORT: Artefact(_describe_report, _check_report),
     IMPUTED: Artefact(_describe_imputed, problems_of),
+    TOKEN_SETS: Artefact(_describe_token_sets, _check_token_sets),
+    COMPARISON: Artefact(_describe_comparison, _check_comparison),
 }

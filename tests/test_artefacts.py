@@ -57,6 +57,29 @@ def test_imputed_files_and_report(mmtool: Mmtool, project: Path, tmp_path: Path)
     assert str(filled / "lab.csv") in mmtool("lint", filled).out
 
 
+def test_token_sets_of_a_manifest(mmtool: Mmtool, tmp_path: Path) -> None:
+    rows = "".join(f"k{i:02},{'a thing' if i % 3 else ''},{'noise' if i % 2 else ''}\n" for i in range(24))
+    (tmp_path / "data.csv").write_text(f"key,one,two\n{rows}")
+    columns = ("--column", "first:text=one", "--column", "second:text=two")
+    assert mmtool("tokenize", "--manifest", tmp_path / "data.csv", *columns, "--fit", "-o", tmp_path / "tokens").code == 0
+    described = json.loads(mmtool("info", tmp_path / "tokens", "--json").out)
+    assert described["samples"] == 24 and described["presence"] == {"": 4, "first": 8, "first+second": 8, "second": 4}
+    assert mmtool("lint", tmp_path / "tokens").out == f"ok: {tmp_path / 'tokens'}\n"
+    flip(tmp_path / "tokens" / "first.tar")
+    assert "first.tar" in mmtool("lint", tmp_path / "tokens").out
+    (tmp_path / "tokens" / "first.tar").unlink()
+    assert "first.tar" in mmtool("lint", tmp_path / "tokens").out
+
+
+def test_a_comparison_that_was_interrupted(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    shutil.copytree(project / "run", folder / "runs" / "cm3" / "seed-0")
+    (folder / "comparison.json").write_text(json.dumps({"format": "mmtool-comparison/1"}))
+    assert json.loads(mmtool("info", folder, "--json").out)["runs"] == {"cm3/seed-0": "step 2"}
+    done = mmtool("lint", folder)
+    assert done.code == 1 and "the same `mmtool compare` command again" in done.out
+
+
 def test_long_keys_get_files_of_their_own(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
     keys = [f"病院/{'撮影' * 40}/{i}" for i in range(3)]
     (tmp_path / "new.csv").write_text("key,a,b,c\n" + "".join(f"{key},1,2,3\n" for key in keys), encoding="utf-8")

@@ -39,7 +39,7 @@ def test_draws_from_the_truth_are_calibrated() -> None:
         assert found[name].low < found[name].value < found[name].high
 
 
-def test_draws_too_narrow_and_too_wide_are_told() -> None:
+def test_draws_too_narrow_and_too_wide_are_reported() -> None:
     assert calibration(*encoded(0.3), seed=0)["coverage_80"].value < 0.5
     assert calibration(*encoded(3.0), seed=0)["coverage_50"].value > 0.75
 

@@ -149,7 +149,7 @@ def test_what_cannot_be_chained_is_refused(toy: Path, tmp_path: Path, mmtool: An
     assert not (tmp_path / "report").exists()
 
 
-def test_a_run_that_needs_no_link_is_said_to_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_needs_no_link_is_reported_to_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards", ("ab",))
     pretrain(settings(method="commutative", steps=2, checkpoint_every=0), shards, tmp_path / "run")
     config = EvaluationConfig(label="class", contact_samples=0, impute=CHAINED)

@@ -37,7 +37,7 @@ def test_of_several_one_has_to_be_named() -> None:
         choose_label(samples(subtype=["a", "b"] * 10), "digit")
 
 
-def test_without_labels_it_is_said_how_they_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_labels_the_report_names_how_they_are_added(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="shard --labels FILE"):
         choose_label(samples(subtype=[None, None]), "subtype")
     assert choose_label(samples(subtype=[None, None]), None) is None

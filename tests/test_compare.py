@@ -38,7 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.thorough
-def test_a_grid_is_trained_judged_and_averaged(mmtool, tmp_path: Path) -> None:
+def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
     command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2, "--json"]

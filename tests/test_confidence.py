@@ -25,7 +25,7 @@ class KnowsWhenRight(CodesAsFeatures):
         return made
 
 
-def test_the_best_draw_is_found_by_what_tells_it() -> None:
+def test_the_best_draw_is_the_most_consistent_one() -> None:
     rows = list(confidence.measure(toy_study(imputer=KnowsWhenRight)))
     values = {metric: found(rows, given="a", target="c", metric=metric)["value"] for metric in confidence.RANKINGS}
     assert values[confidence.CONSISTENCY] == values[confidence.ANY] > 0.75

@@ -121,7 +121,7 @@ def test_too_few_donors_are_refused(imputer: Imputer) -> None:
         imputer.choose(queries(2), [], "b", pool(3))
 
 
-def test_what_has_no_likelihood_is_told_from_no_donor(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_likelihood_differs_from_no_donor(imputer: Imputer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imputer._method, "can_score", lambda name: name != "a", raising=False)
     assert not imputer.can_match(["a"], "b") and imputer.can_match(["c"], "b")
     with pytest.raises(UsageError, match="no likelihood"):
@@ -168,7 +168,7 @@ def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_
     assert len({key for line in lines for key in line["donors"]}) <= 12
 
 
-def test_the_task_judges_donors_beside_the_nearest_neighbour(toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_task_measures_donors_beside_the_nearest_neighbour(toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     runs = [toy / "contrastive", toy / "commutative"]
     done = evaluate(runs, toy / "shards", tmp_path / "report", DONORS)
     for name in ("contrastive", "commutative", "nearest neighbour"):

@@ -184,7 +184,7 @@ def test_no_path_from_have_to_want(mmtool: Mmtool, project: Path, tmp_path: Path
     assert_refused(mmtool(*every_hole), 2, "text", "lab", "Train on data that links them")
 
 
-def test_holes_that_nothing_links_stay_and_the_others_are_filled(mmtool: Mmtool, tmp_path: Path) -> None:
+def test_modalities_that_nothing_links_stay_missing_and_others_are_imputed(mmtool: Mmtool, tmp_path: Path) -> None:
     make_shards(tmp_path / "shards", pairs=("ab", "a", "c"))
     pretrain(settings(method="causal", steps=2), tmp_path / "shards", tmp_path / "run")
     done = mmtool("impute", tmp_path / "run", tmp_path / "shards", "--split", "train", "--json", "-o", tmp_path / "out")

@@ -131,7 +131,7 @@ def test_numbers_are_predicted_in_their_own_unit(base: Path, tmp_path: Path) -> 
         finetune(tuning(label="amount", kind="number", class_weights="balanced"), base / "cm3", shards, tmp_path / "weighted")
 
 
-def test_lower_layers_learn_slower_and_none_at_all_where_told_so(base: Path, tmp_path: Path) -> None:
+def test_lower_layers_learn_slower_and_not_at_all_where_frozen(base: Path, tmp_path: Path) -> None:
     assert [layer_of(name, 4) for name in ("token_embedding.weight", "blocks.0.mlp.down.weight", "blocks.3.attention.out.weight")] == [
         0,
         1,
@@ -148,7 +148,7 @@ def test_lower_layers_learn_slower_and_none_at_all_where_told_so(base: Path, tmp
     assert 0 < moved[0] < moved[1]
 
 
-def test_class_weights_shift_what_is_said(base: Path, tmp_path: Path) -> None:
+def test_class_weights_shift_predictions(base: Path, tmp_path: Path) -> None:
     def share_of(name, weights):
         finetune(tuning(steps=20, class_weights=weights), base / "cm3", base / "shards", tmp_path / name)
         imputer = Imputer.open(tmp_path / name)

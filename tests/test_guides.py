@@ -33,7 +33,7 @@ def told(tokenizer: TableCodecTokenizer) -> float:
     return float(1 - ((true - values[1] @ weights) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
 
 
-def test_few_guided_components_tell_what_as_many_principal_ones_do_not() -> None:
+def test_few_guided_components_predict_what_as_many_principal_ones_do_not() -> None:
     rows, other = linked_rows()
     other[::3] = np.nan
     settings = {"features": [f"f{i}" for i in range(FEATURES)], "components": 4, "n_bins": 32}

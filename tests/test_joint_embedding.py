@@ -133,7 +133,7 @@ def test_a_batch_without_a_complete_sample_still_trains_on_its_task(world):
     assert float(losses_of(trainer)[1]["task"].detach()) < first
 
 
-def test_a_class_that_never_shows_a_modality_in_training_is_told_from_it_or_from_the_others(world, tmp_path):
+def test_a_class_that_never_shows_a_modality_in_training_is_predicted_from_it_or_from_the_others(world, tmp_path):
     train, labels = some(["ab"], 64)
     train = [one if label else sample(one.key, label, "a") for one, label in zip(train, labels, strict=True)]
     trainer = trainer_of(world, train, labels, names=("a", "b"))

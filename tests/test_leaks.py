@@ -273,7 +273,7 @@ def test_a_finetuned_run_holds_what_it_and_its_pretrained_run_were_trained_on(wo
         evaluated(tmp_path / "run", world.shards[0] / "test", tmp_path / "report")
 
 
-def test_a_run_of_an_earlier_version_is_said_to_be_unknown(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_an_earlier_version_is_reported_as_unknown(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     pretrain(resolve(None, SMALL), world.shards[0], run)
     record = json.loads((run / "config.json").read_text())

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_training import make_shards, same, settings, weights
 
-from mmtool.common.errors import DataError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
@@ -26,6 +27,7 @@ from mmtool.methods import METHODS as METHODS_BY_NAME
 from mmtool.methods.cm3 import CM3, CM3Options
 from mmtool.methods.m3ae import M3AE, M3AEOptions
 from mmtool.training.config import options_of
+from mmtool.training.hardware import pick_workers
 from mmtool.training.pretrain import pretrain
 
 METHODS = {"cm3": (CM3, CM3Options()), "m3ae": (M3AE, M3AEOptions())}
@@ -187,3 +189,8 @@ def test_a_training_is_the_same_with_workers_which_end_with_it(shards: Path, tmp
         pretrain(settings(method="loretta", method_options=transitive), shards, tmp_path / f"run-{workers}", workers=workers)
     assert same(weights(tmp_path / "run-0"), weights(tmp_path / "run-2"))
     assert not multiprocessing.active_children()
+
+
+def test_fewer_workers_than_none_are_refused_by_the_option() -> None:
+    with pytest.raises(UsageError, match=r"--workers: workers is -1\. Give a whole number from 0 on"):
+        pick_workers(-1, torch.device("cpu"))

@@ -63,7 +63,19 @@ def test_two_shards_at_once_one_wins_one_exits_2(inputs: list[Path], tmp_path: P
 
 
 def test_two_pretrains_at_once_one_wins_one_exits_2(project: Path, tmp_path: Path, mmtool: Mmtool) -> None:
-    command = ["pretrain", project / "shards", "-o", tmp_path / "run", "--preset", "tiny", "--steps", 1, "--set", "shape.depth=1"]
+    command = [
+        "pretrain",
+        project / "shards",
+        "-o",
+        tmp_path / "run",
+        "--preset",
+        "tiny",
+        "--steps",
+        1,
+        "--set",
+        "shape.depth=1",
+        "--no-compile",
+    ]
     with held(tmp_path / "run"):
         assert mmtool(*command).code == 2
         assert mmtool(*command, "--force").code == 2

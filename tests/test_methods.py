@@ -138,7 +138,7 @@ def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["masked", "contrastive", "commutative", "m3ae"])
-def test_every_rival_trains_and_fills_holes_of_a_seen_pair(tmp_path, method):
+def test_every_baseline_trains_and_imputes_a_seen_pair(tmp_path, method):
     shards = make_shards(tmp_path / "shards")
     steps = 200 if method == "m3ae" else 60
     pretrain(settings(method=method, steps=steps, learning_rate=0.01), shards, tmp_path / "run")
@@ -186,7 +186,7 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
     assert any(made_anew(step) != kept for step in range(305, 310)), "young enough to be used again, were they not dropped"
 
 
-def test_of_many_draws_the_pseudo_modality_is_the_one_that_tells_its_source_best():
+def test_of_many_draws_the_pseudo_modality_is_the_one_that_predicts_its_source_best():
     layout = layout_of([Modality(name, "image", 4, (1, 2), "grid", name * 64, 2) for name in "abc"])
     graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
     method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, draws=256))

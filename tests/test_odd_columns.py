@@ -144,3 +144,14 @@ def test_functions_take_the_options_of_tables_by_name(tmp_path: Path) -> None:
 def test_options_of_raw_files_reach_the_reader() -> None:
     read = source_options({"column_types": {"c": "skip"}, "na": ("x",), "key_column": None})
     assert read == SourceOptions(table=TableOptions(column_types={"c": "skip"}, na=("x",)))
+
+
+def test_digits_behind_a_zero_are_names_and_keep_it(tmp_path: Path) -> None:
+    codes = ["02134", "10001", "94110"]
+    assert set(column(tokens([table(tmp_path / "zip.csv", codes)])).values()) == set(codes)
+    several = [f"{number:05}" for number in range(COUNT)]
+    with pytest.raises(DataError, match=r"--column-type 'c=number'"):
+        tokens([table(tmp_path / "ids.csv", several)])
+    numbers = column(tokens([table(tmp_path / "ids.csv", several)], column_types={"c": "number"}))
+    assert float(numbers["k07"]) == pytest.approx(7, abs=1)
+    assert float(column(tokens([table(tmp_path / "plain.csv", ["0", "0.5", "10"])]))["k02"]) == pytest.approx(10, abs=1)

@@ -91,7 +91,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("method", "asked"), CASES)
-def test_what_is_said_of_a_sample_does_not_depend_on_the_passes(method: str, asked: str) -> None:
+def test_predictions_do_not_depend_on_the_passes(method: str, asked: str) -> None:
     built, samples = opened(method), make_samples(12)
     with limits(1 << 20):
         whole = ASKED[asked](*built, samples)

@@ -282,7 +282,7 @@ def test_aligned_samples_agree_on_the_label_and_keep_the_others(tmp_path: Path) 
     assert any("~" in sample.metadata["sources"].get("speech", "") for sample in sets["train"])
 
 
-def test_the_number_of_aligned_samples_is_the_larger_pool_or_as_told(tmp_path: Path) -> None:
+def test_the_number_of_aligned_samples_is_the_larger_pool_or_as_asked(tmp_path: Path) -> None:
     (tmp_path / "told").mkdir()
     sets, told = aligned(tmp_path), aligned(tmp_path / "told", pairs_per_class=12, aligned_per_class=4)
     first = Counter((sample.labels["digit"], sample.present) for sample in sets["train"])
@@ -306,7 +306,7 @@ def test_alignment_is_reproducible_and_needs_the_label(tmp_path: Path) -> None:
         Alignment("digit", pairs_per_class=0)
 
 
-def test_a_class_that_a_modality_lacks_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_that_a_modality_lacks_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = write(tmp_path / "image.tar", "image", [item("image", str(i), {"digit": i % 5}) for i in range(200)])
     text = write(tmp_path / "text.tar", "text", [item("text", str(i), {"digit": i % 4}) for i in range(200)])
     summary = shard([image, text], tmp_path / "out", alignment=Alignment("digit"))
@@ -315,7 +315,7 @@ def test_a_class_that_a_modality_lacks_is_left_out_and_told(tmp_path: Path, caps
     assert set(summary.combinations["train"]) == {"image+text"}
 
 
-def test_held_out_items_that_were_trained_on_are_told(inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_held_out_items_that_were_trained_on_are_reported(inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard(inputs, tmp_path / "same")
     assert "warning" not in capsys.readouterr().err
     shard(inputs, tmp_path / "other", split=Split(seed=9))

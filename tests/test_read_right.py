@@ -70,7 +70,7 @@ def test_pairs_of_flickr_under_any_name(tmp_path: Path) -> None:
         }
 
 
-def test_episodes_whose_steps_lie_apart_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_episodes_whose_steps_lie_apart_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = {"observations": np.zeros((80, 2)), "actions": np.zeros((80, 1))}
     np.savez(tmp_path / "a.npz", episode_index=np.repeat([0, 1, 0, 1], 20), **arrays)
     assert len(read("trajectory", tmp_path / "a.npz")) == 2

@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ["masked", "m3ae"])
-def test_hidden_tokens_are_told_and_visible_ones_kept(runs: Path, method: str) -> None:
+def test_masked_tokens_are_predicted_and_visible_ones_kept(runs: Path, method: str) -> None:
     imputer = Imputer.open(runs / method)
     samples = [sample(f"x{i}", i % CLASSES, "ab") for i in range(40)]
     hidden = imputer.hide(samples, 0.5, seed=1)
@@ -53,7 +53,7 @@ def test_what_is_hidden_is_a_function_of_seed_and_key(runs: Path) -> None:
     assert any((a["a"] != b["a"]).any() for a, b in zip(one, imputer.hide(samples, seed=1), strict=True))
 
 
-def test_values_of_patches_are_judged_by_explained_variance() -> None:
+def test_values_of_patches_are_measured_by_explained_variance() -> None:
     random = np.random.default_rng(0)
     samples = [sample(f"p{i}", 0, "a") for i in range(30)]
     for each in samples:

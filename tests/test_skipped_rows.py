@@ -442,7 +442,7 @@ def test_one_bad_row_costs_one_sample_and_the_rest_gives_the_same_tokens(tmp_pat
     assert "bad.csv:6" in (tmp_path / "bad.tar.rejects.jsonl").read_text()
 
 
-def test_the_reason_is_told_where_nothing_is_left(tmp_path: Path) -> None:
+def test_the_reason_is_named_where_nothing_is_left(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", [b"id,a", b"p1,x", b"p2,y"])
     with pytest.raises(DataError, match=r"no sample could be read: .*t\.csv:2: the column 'a' holds 'x'.*\(and 1 more\)"):
         read("table", path)

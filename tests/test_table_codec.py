@@ -60,7 +60,7 @@ def test_more_components_and_more_levels_hold_more() -> None:
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(2, 30), st.integers(1, 6)), elements=st.floats(-100, 100, width=32) | st.just(NAN)))
 @settings(max_examples=60, deadline=None)
-def test_any_row_is_encoded_and_comes_back_without_holes(rows: np.ndarray) -> None:
+def test_any_row_is_encoded_and_comes_back_without_missing_values(rows: np.ndarray) -> None:
     tokenizer = fit(rows, components=3, n_bins=6)
     tokens = tokenizer.encode(list(rows))
     decoded = np.stack(tokenizer.decode(tokens))
@@ -68,7 +68,7 @@ def test_any_row_is_encoded_and_comes_back_without_holes(rows: np.ndarray) -> No
     assert all(codes.shape == tokenizer.shape and (codes < 6).all() for codes in tokens)
 
 
-def test_holes_are_filled_from_the_features_that_are_there() -> None:
+def test_missing_values_are_imputed_from_the_features_that_are_there() -> None:
     rows = wide_rows()
     tokenizer = fit(rows, components=3, n_bins=64)
     holed = rows.copy()
@@ -165,7 +165,7 @@ def test_equal_numbers_are_constant_whatever_they_are() -> None:
     assert scale.tolist() == [1] * 5 and np.allclose(centre, rows[0])
 
 
-def test_holes_that_the_codec_fills_are_said_and_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_values_that_the_codec_fills_are_reported_and_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         rows = [f"p{row:02d},{','.join('' if row < 2 + column and column < 2 else f'{x:.3f}' for column, x in enumerate(values))}\n"

@@ -32,7 +32,7 @@ def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 
 
 @pytest.mark.thorough
-def test_tables_are_imputed_with_bounds_and_judged_against_raw_values(tables: Path, mmtool: Callable[..., Any]) -> None:
+def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Path, mmtool: Callable[..., Any]) -> None:
     pytest.importorskip("sksurv", reason="needs the extra [survival]")
     for name in SIZES:
         assert mmtool(

@@ -87,7 +87,7 @@ def test_two_given_tables_are_used_together_where_training_held_them() -> None:
         )
 
 
-def test_holes_inside_rows_are_borne() -> None:
+def test_missing_values_inside_rows_are_accepted() -> None:
     train, given = training(), world(200, 2)
     given["a"][::3, 2] = np.nan
     for imputer in TABULAR_BASELINES.values():

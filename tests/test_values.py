@@ -75,14 +75,14 @@ def r2(made: tuple, given: Sequence[str], target: str) -> float:
     return float(1 - ((true - told) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
 
 
-def test_what_was_seen_together_is_told_by_every_method() -> None:
+def test_what_was_seen_together_is_predicted_by_every_method() -> None:
     for name in ("commutative", "contrastive"):
         made = learned(name)
         assert sorted(made[0].directions) == [(("a",), "b"), (("b",), "a"), (("b",), "c"), (("c",), "b")]
         assert min(r2(made, ["a"], "b"), r2(made, ["b"], "c")) > 0.6
 
 
-def test_what_never_met_is_told_through_the_link() -> None:
+def test_what_never_met_is_predicted_through_the_link() -> None:
     made = learned("loretta")
     assert len(made[0].directions) == 9
     assert min(r2(made, ["a"], "c"), r2(made, ["c"], "a"), r2(made, ["a", "b"], "c"), r2(made, ["a", "c"], "b")) > 0.6
@@ -150,7 +150,7 @@ def matched(rows_a: np.ndarray, rows_c: np.ndarray, said: np.ndarray, told: np.n
     return decoder.match(samples, ["a"], "c", list(rows_c), lambda *_: np.zeros((0, 0), np.float32))
 
 
-def test_donors_are_scored_by_the_densities_of_what_is_told_and_missing_values_tell_nothing() -> None:
+def test_donors_are_scored_by_the_densities_of_what_is_given_and_missing_values_have_no_weight() -> None:
     random = np.random.default_rng(0)
     codes, donors = random.integers(0, 1000, (5, 3)), random.integers(0, 1000, (4, 3))
     said, told = random.uniform(0, 10, (4, 3)), np.array([2.0, 1.0, 5.0])
@@ -167,7 +167,7 @@ def test_donors_are_scored_by_the_densities_of_what_is_told_and_missing_values_t
     np.testing.assert_allclose(found - found[:, :1], gain - gain[:, :1], rtol=1e-5, atol=1e-5)
 
 
-def test_a_constant_column_of_which_noise_is_said_changes_no_choice() -> None:
+def test_a_constant_column_with_predicted_noise_changes_no_choice() -> None:
     random = np.random.default_rng(1)
     codes, donors = random.integers(0, 1000, (5, 3)), random.integers(0, 1000, (4, 3))
     said, told = random.uniform(0, 10, (4, 3)), np.array([2.0, 1.0, 0.5])

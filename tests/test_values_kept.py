@@ -70,7 +70,7 @@ def test_data_beyond_a_max_value_that_was_set_are_refused() -> None:
 
 
 @pytest.mark.parametrize("binning", ["mu-law", "quantile"])
-def test_other_data_beyond_the_range_are_counted_and_said_once(mmtool: Mmtool, tmp_path: Path, binning: str) -> None:
+def test_other_data_beyond_the_range_are_counted_and_reported_once(mmtool: Mmtool, tmp_path: Path, binning: str) -> None:
     usual = clips(300, rewards=lambda random: random.uniform(-400, 400, STEPS), actions=lambda random: random.integers(0, 3, STEPS))
     command = ["tokenize", "trajectory"]
     done = mmtool(

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmtool.common.artefact_files import REPORT
 from mmtool.common.errors import DataError, UsageError
@@ -119,6 +121,56 @@ def test_what_is_no_video_is_refused_by_name(arrays: dict[str, np.ndarray], reas
     (tmp_path / "bad.gif").write_bytes(b"GIF89a broken")
     with pytest.raises(DataError, match="cannot be decoded"):
         items(tmp_path)
+
+
+def save_frames(folder: Path, value: np.ndarray, names: list[str] | None = None) -> None:
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(value):
+        Image.fromarray(frame.squeeze()).save(folder / (names[number] if names else f"{number + 8}.png"))
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
+    save_frames(tmp_path / "walks" / "left" / "a", film(0))  # 8.png ... 15.png: 10 comes after 9
+    save_frames(tmp_path / "walks" / "right" / "b", film(1), [f"cam1_{number:02}.jpg" for number in range(0, 40, 5)])
+    found = {item.key: item for item in items(tmp_path / "walks", frames=True, source_rate_hz=25.0, label_from_folder="way")}
+    assert found.keys() == {"left/a", "right/b"} and found["left/a"].labels == {"way": "left"}
+    assert np.array_equal(found["left/a"].value.frames, film(0)) and found["left/a"].value.rate_hz == 25
+    assert np.abs(found["right/b"].value.frames.astype(int) - film(1)).max() < 60
+    clips = items(tmp_path / "walks" / "left" / "a", frames=True, source_rate_hz=25.0, clip=4)
+    assert [item.key for item in clips] == ["a-000000", "a-000004"] and np.array_equal(clips[1].value.frames, film(0)[4:])
+
+
+def test_frames_in_an_archive_are_read(tmp_path: Path) -> None:
+    save_frames(tmp_path / "raw" / "a", film(2))
+    shutil.make_archive(str(tmp_path / "walks"), "zip", tmp_path / "raw")
+    (item,) = items(tmp_path / "walks.zip", frames=True, source_rate_hz=10.0)
+    assert item.key == "a" and np.array_equal(item.value.frames, film(2))
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["1.png", "2.png", "4.png", "5.png"], r"4\.png follows 2\.png"),
+        (["1.png", "01.png", "2.png", "3.png"], "there twice"),
+        (["a1.png", "a2.png", "b1.png", "b2.png"], "Make a folder of each video"),
+        (["1.png", "2.png", "3.png", "cover.png"], r"cover\.png is not"),
+    ],
+)
+def test_frames_that_are_missing_or_of_another_video_are_refused(names: list[str], reason: str, tmp_path: Path) -> None:
+    save_frames(tmp_path / "raw" / "a", film(0, 4), names)
+    save_frames(tmp_path / "raw" / "b", film(1, 4))
+    with pytest.raises(DataError, match=reason):
+        items(tmp_path / "raw", frames=True, source_rate_hz=10.0)
+    assert [item.key for item in items(tmp_path / "raw", frames=True, source_rate_hz=10.0, on_error="skip")] == ["b"]
+
+
+def test_frames_have_a_rate_and_one_size(tmp_path: Path) -> None:
+    save_frames(tmp_path / "raw" / "a", film(0))
+    with pytest.raises(DataError, match="--source-rate-hz"):
+        items(tmp_path / "raw", frames=True)
+    Image.new("L", (9, 9)).save(tmp_path / "raw" / "a" / "10.png")
+    with pytest.raises(DataError, match=r"9 x 9.*10\.png|10\.png.*9 x 9"):
+        items(tmp_path / "raw", frames=True, source_rate_hz=10.0)
 
 
 def test_rates_meet() -> None:

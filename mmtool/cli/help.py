@@ -8,7 +8,7 @@ SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 
 
 class Verb(typer.core.TyperCommand):
-    """A verb whose options say `N`, `X`, `TEXT` or `PATH` where they name nothing of their own; bounds are told when they are violated."""
+    """A verb whose options say `N`, `X`, `TEXT` or `PATH` where they name nothing of their own; bounds are named when they are violated."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

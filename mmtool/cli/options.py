@@ -30,7 +30,21 @@ CELLS = tuple(setting.name for setting in settings_of(TableOptions) if setting.o
 OF_RAW_TABLES = OptionsOf(SourceOptions, "key_column", "columns", "layer", "mod", *CELLS)
 OF_RAW_FILES = OptionsOf(
     SourceOptions,
-    *("text_column", "file_column", "root", "member", "lines", "keep_empty", "keep_na", "skip_other", "columns", "clip", "ends", "layer"),
+    *(
+        "text_column",
+        "file_column",
+        "root",
+        "member",
+        "lines",
+        "frames",
+        "keep_empty",
+        "keep_na",
+        "skip_other",
+        "columns",
+        "clip",
+        "ends",
+        "layer",
+    ),
     *("mod", "source_rate_hz", "channel", "value_range", "max_pixels", "max_duration_s", *CELLS, "key_column", "label_pattern"),
 )
 

@@ -64,7 +64,7 @@ def shard(
     """Join token sets into samples, absence declared, and deal them to train, validation and test.
 
     Samples are joined on their keys, or dealt by a label they share. Protocols remove modalities reproducibly, from training
-    samples only unless told otherwise. The same input gives the same bytes, in whatever order it is given.
+    samples only, unless --apply-to names others. The same input gives the same bytes, in whatever order it is given.
     """
     refuse_unused(context, "without --pair", "--keep-unpaired", when=not protocol.pairs)
     refuse_unused(context, "with --align", "--keep-unpaired", "--by-row", "--unpaired", when=bool(alignment["label"]))

@@ -24,6 +24,7 @@ OF_KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("--ends",): ("trajectory",),
     ("--clip", "--split-within"): ("trajectory", "signal", "video"),
     ("--source-rate-hz",): ("signal", "video"),
+    ("--frames",): ("video",),
     ("--channel",): ("audio",),
     ("--value-range", "--max-pixels"): ("image", "video"),
     ("--max-duration-s",): ("audio", "signal", "video"),

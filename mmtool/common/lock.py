@@ -1,7 +1,7 @@
 """One writer for each output: a lock beside it says who that is, and goes when the writer ends, however it ends.
 
 `.NAME.partial-lock` holds the host, the process and when it started. On one host the kernel knows whether the writer lives (flock). Of a
-writer on another host, which may share the folder, the lock's time tells: a living one renews it every half minute.
+writer on another host, which may share the folder, the lock's time decides: a living one renews it every half minute.
 """
 
 import fcntl

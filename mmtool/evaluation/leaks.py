@@ -2,7 +2,7 @@
 
 A file that was renamed is the same item still. Contents repeat in honest data as well, though: captions do, and coarse tables. How often
 they do is seen among the training items themselves, so test items whose content was trained on under other keys are leaks where there are
-more of them than such repeats explain. Other content under a key that was trained on is told, and counts as held out: names repeat, too.
+more of them than such repeats explain. Other content under a key that was trained on is named, and counts as held out: names repeat, too.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -28,7 +28,7 @@ class ImputeOptions:
     params: SamplingParams = PLAIN
     """How they are drawn."""
     consistency: Annotated[bool, Option("--confidence", panel=SAMPLING)] = True
-    """Rank draws by how well the given can be told from them."""
+    """Rank draws by how well they predict the given modalities."""
     donors: Sequence[Any] | None = None
     """Real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data."""
     max_donors: Annotated[int, Bounds(2), Option(panel=REAL)] = 1000

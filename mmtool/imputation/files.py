@@ -200,7 +200,7 @@ def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: P
 
 
 def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions) -> Any:
-    """An imputed table with its layers; the columns of its observations tell what imputed.jsonl does of the best draw."""
+    """An imputed table with its layers; the columns of its observations hold what imputed.jsonl does of the best draw."""
     tokenizer: Any = imputer.tokenizers[want]
     others = [name for name in tokenizer.features if name in tokenizer.types]
     if others:

@@ -1,4 +1,4 @@
-"""Work that is repeated in the same memory, without what a GPU does not need to be told again."""
+"""Work that is repeated in the same memory, without launching each kernel anew."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

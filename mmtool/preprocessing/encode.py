@@ -21,8 +21,8 @@ class Encoder:
 
     rejects: list of those that are set aside; None raises DataError at the first. absent: keys of table rows without any value of the
     features that the tokenizer keeps. values_clipped, samples_clipped: by part of a value (the stream of a trajectory), how many numbers
-    lay beyond the range of the codes, and in how many items. filled: feature -> how many missing values of it no code tells from a likely
-    one; filled_in: key -> how many in that row.
+    lay beyond the range of the codes, and in how many items. filled: feature -> how many missing values of it have no
+    code of their own; filled_in: key -> how many in that row.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str, rejects: list[Reject] | None = None) -> None:

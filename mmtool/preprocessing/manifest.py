@@ -26,7 +26,7 @@ from mmtool.preprocessing.tokenize import TokenizeSummary, tokenize
 PRESENCE, PRESENCE_FORMAT = "presence.json", "mmtool-presence/1"
 CELLS_TRIED = 200  # to see what a column holds
 TEXT, TABLE = "text", "table"
-BY_EXTENSION = ("image", "audio", "video", TEXT)  # kinds that a path tells; npz and npy may be of several
+BY_EXTENSION = ("image", "audio", "video", TEXT)  # kinds that follow from a path; npz and npy may be of several
 
 
 @dataclass(frozen=True)

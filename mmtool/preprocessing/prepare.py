@@ -105,7 +105,7 @@ class TablePreparer(Preparer):
             raise DataError(what, where=where, fix="Give a table with samples in rows, or fit a new tokenizer with --fit.")
 
     def reading(self, options: SourceOptions) -> SourceOptions:
-        """The tokenizer's features tell which way a table lies, and what its columns hold."""
+        """The tokenizer's features show which way a table lies, and what its columns hold."""
         features = (*self.tokenizer.features, *self.tokenizer.dropped)
         return replace(options, table=replace(options.table, features=features, known=self.tokenizer.types))
 

@@ -166,7 +166,7 @@ class _Gate:
             yield item
 
     def _take_in(self, message: Broken | LeftOut | Note | Keys | Tally | UnreadArrays) -> None:
-        """What a reader tells besides samples."""
+        """What a reader gives besides samples."""
         if isinstance(message, LeftOut):
             self.left_out[message.why] += message.steps
             self.longest_left_out = max(self.longest_left_out, message.steps)

@@ -45,7 +45,7 @@ class TokenizeSummary:
     tokenizer measured; `tokenizer`: its fingerprint.
 
     clipped: part of a value (the stream of a trajectory) -> how many `values` in how many `samples` the codes do not reach.
-    filled: column of a table -> how many missing values of it no code tells from a likely one.
+    filled: column of a table -> how many missing values of it have no code of their own.
     """
 
     modality: str
@@ -92,7 +92,7 @@ def tokenize(
     name: of the modality. tokenizer: one fitted before (its file, a token set or a run that holds it); None fits one of the given
     `scheme` and `settings` on at most 20,000 training samples, chosen by the hash of their keys, and records which these were.
     split_label: a label that names the split. augment: extra variants of each
-    training image or recording. guide: token shards whose other tables the components of a table are to tell. save_tokenizer: where
+    training image or recording. guide: token shards whose other tables the components of a table are to predict. save_tokenizer: where
     to put the tokenizer's file besides. finally_at: where `output` will be moved to, as messages call it. Rejected samples
     (`options.on_error`) are listed in OUTPUT.rejects.jsonl. The same input gives the same bytes. Raises DataError and UsageError before
     anything is written.

@@ -3,7 +3,7 @@
     signal --strided patch convolution--> latent grid --residual blocks--> FSQ codes --residual blocks-->
     transposed patch convolution --two light convolutions across patch borders--> signal
 
-The residual blocks let each token see its neighbours, so that codes are spent on what neighbours do not tell.
+The residual blocks let each token see its neighbours, so that codes are spent on what neighbours do not predict.
 """
 
 import math

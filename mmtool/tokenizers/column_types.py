@@ -177,7 +177,7 @@ def declared(text: str, where: str) -> ColumnType:
 
 
 def _date_written_as(layout: str, where: str) -> Date:
-    """Dates in a layout of `strptime`, timed where it tells hours. Raises UsageError for a layout that names no day."""
+    """Dates in a layout of `strptime`, timed where it holds hours. Raises UsageError for a layout that names no day."""
     try:
         moment = datetime.strptime(AN_AFTERNOON.strftime(layout), layout) if "%" in layout else None
     except (ValueError, re.error):  # the latter for a directive that stands twice

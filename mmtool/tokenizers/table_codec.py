@@ -48,7 +48,7 @@ HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the repor
 IMPUTATIONS = 6  # rounds of imputing missing values by reconstruction (Josse and Husson 2012)
 LLOYD_ROUNDS = 30
 GUIDED_SHARE = 0.5  # of the components, where there are guides; the rest follow the variance that is left
-GUIDED_AMONG = 256  # principal components within which directions that tell a guide are sought
+GUIDED_AMONG = 256  # principal components within which directions that predict a guide are sought
 TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
 
 
@@ -97,7 +97,7 @@ class TableCodecTokenizer(TableRows):
         Settings: `features` (names of the columns of `values`, required), `components` (tokens per row, default 32; fewer where the
         rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
         default 0.001), `scale`, `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row
-        has none: half of the components are those that tell these best). Nothing is random. The report's R2 is that of rows kept from a
+        has none: half of the components are those that predict these best). Nothing is random. The report's R2 is that of rows kept from a
         fit, on the scale. Raises UsageError for settings that make no sense, and for columns of categories.
         """
         check_settings(settings, SETTINGS, "table codec")
@@ -230,7 +230,7 @@ def _learn(rows: np.ndarray, components: int, n_bins: int, clip: float, guides: 
 
 
 def _components(standard: np.ndarray, wanted: int, guides: Sequence[np.ndarray]) -> np.ndarray:
-    """(K, F) directions of (N, F) standardised rows: principal ones, or first those that tell the guides. Missing values are imputed by
+    """(K, F) directions of (N, F) standardised rows: principal ones, or first those that predict the guides. Missing values are imputed by
     what principal components say of them."""
     missing = np.isnan(standard)
     complete = np.where(missing, 0, standard)
@@ -242,10 +242,10 @@ def _components(standard: np.ndarray, wanted: int, guides: Sequence[np.ndarray])
 
 
 def _guided(rows: np.ndarray, guides: Sequence[np.ndarray], wanted: int) -> np.ndarray:
-    """(K, F) orthonormal directions: equal shares tell each guide, the others are principal in what these leave.
+    """(K, F) orthonormal directions: equal shares predict each guide, the others are principal in what these leave.
 
     Reduced-rank ridge regression (Mukherjee and Zhu 2011, doi 10.1002/sam.10138) on principal components. On TCGA, before quantizing,
-    a linear regression on 32 such components of messenger RNA tells other tables about as well as one on 128 principal ones.
+    a linear regression on 32 such components of messenger RNA predicts other tables about as well as one on 128 principal ones.
     """
     among = _principal(rows, max(GUIDED_AMONG, wanted))
     scores, per_guide = rows @ among.T, int(GUIDED_SHARE * wanted / len(guides))
@@ -256,7 +256,7 @@ def _guided(rows: np.ndarray, guides: Sequence[np.ndarray], wanted: int) -> np.n
 
 
 def _telling(scores: np.ndarray, guide: np.ndarray, count: int) -> np.ndarray:
-    """(C, count) directions in (N, C) scores from which a ridge regression tells a guide, the most telling one first."""
+    """(C, count) directions in (N, C) scores from which a ridge regression predicts a guide, the most predictive one first."""
     known = ~np.isnan(guide).all(1)
     x, y = scores[known] - scores[known].mean(0), np.nan_to_num(guide[known] - column_means(guide[known]))
     weights = np.linalg.solve(x.T @ x + len(x) * np.eye(x.shape[1]), x.T @ y)

@@ -123,7 +123,7 @@ class TableRows:
         raise AssertionError("every tokenizer of tables has its own")
 
     def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest value (F,) of each feature that codes tell apart."""
+        """The lowest and the highest value (F,) of each feature that codes can represent."""
         raise AssertionError("every tokenizer of tables has its own")
 
     def beyond(self, value: np.ndarray) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 The step is one compiled graph, whose gradients appear together at its end: there is no backward pass left in which torch's
 DistributedDataParallel could hide the exchange, and it would split the graph. So gradients are summed here, behind the last part of a step.
-What processes tell each other besides (counts of targets, requests to stop) goes through the CPU, so that no GPU is waited for.
+What processes exchange besides (counts of targets, requests to stop) goes through the CPU, so that no GPU is waited for.
 """
 
 import contextlib

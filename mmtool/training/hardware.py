@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmtool.common.bounds import Natural, check_range
 from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.common.threads import affinity_cpus
@@ -22,8 +23,9 @@ def pick_device() -> torch.device:
 
 def pick_workers(choice: int | None, device: torch.device, num_trainings: int = 1) -> int:
     """Processes that make batches beside a training: as many as were asked for; else on a CPU none, for its cores are busy training, and
-    beside a GPU some of this training's share of the cores. num_trainings: on this machine."""
+    beside a GPU some of this training's share of the cores. num_trainings: on this machine. Raises UsageError for fewer than none."""
     if choice is not None:
+        check_range("workers", choice, Natural, "--workers")
         return choice
     return 0 if device.type == "cpu" else min(MOST_WORKERS, max(0, affinity_cpus() // num_trainings - 1))
 

@@ -26,7 +26,7 @@ from mmtool.training.optimizer import max_lr
 class Parts:
     """The loaders of the parts of a step, of which this process has some.
 
-    consumed: samples that each part has used, a number where there is one part; of other processes' parts as they were last told.
+    consumed: samples that each part has used, a number where there is one part; of other processes' parts as last exchanged.
     """
 
     def __init__(self, loaders: Sequence[Loader], total: int) -> None:

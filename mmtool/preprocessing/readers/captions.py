@@ -49,7 +49,7 @@ def _line_reader(file: RawFile) -> Callable[[RawFile], Rows] | None:
         return None
     try:
         first = read_text_file(file).partition("\n")[0].rstrip("\r")
-    except DataError:  # it is told when the file is read
+    except DataError:  # it is reported when the file is read
         return None
     if TOKEN_LINE.fullmatch(first):
         return _token_rows

@@ -1,6 +1,7 @@
 """Which columns of a table hold categories, truth values or dates instead of numbers: what is declared, else what their cells say.
 
-1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell.
+1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell. Digits behind a zero, as in
+   the postal code 02134, are no number but a name.
 2. Else one of true and false, or of yes and no, holds truth values.
 3. Else one with at least as many dates as ISO 8601 writes them (2021-03-31) as other cells holds dates; what is none is refused.
 4. Else it holds categories: at most 50 of them, at least one of which occurs more than once.
@@ -41,9 +42,10 @@ READ_AS = {
 
 @dataclass
 class _Cells:
-    """The filled cells of a column: how many are numbers, and the others."""
+    """The filled cells of a column: how many are numbers, and the others. padded: whether there are digits behind a zero."""
 
     numbers: int = 0
+    padded: bool = False
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, cell: Any, numbers: Numbers) -> None:
@@ -61,6 +63,8 @@ class _Cells:
     @property
     def guessed(self) -> ColumnType:
         """What the cells are, categories and spellings still to be collected."""
+        if self.padded:
+            return Category()
         if self.numbers >= self.words.total():
             return NUMBER
         small = {word.casefold() for word in self.words}
@@ -144,6 +148,9 @@ def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: 
     columns = {place: _Cells() for place in places}
     for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
         chosen = [cells[place] for place in places]
+        for place, cell in zip(places, chosen, strict=True):
+            if isinstance(cell, str) and cell[:1] == "0" and len(cell) > 1 and cell.isdigit():
+                columns[place].padded = True
         if numbers.are_plain(chosen):
             for place in places:
                 columns[place].numbers += 1
@@ -152,7 +159,7 @@ def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: 
             columns[place].add(cell, numbers)
     guessed = {place: column.guessed for place, column in columns.items()}
     for place in [place for place, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
-        if all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
+        if not columns[place].padded and all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
             example = next(iter(columns[place].words))
             what = f"the column {header[place]!r} seems to hold dates such as {example!r}, which may be read in several ways."
             fix = f"Say how they are written, e.g. --column-type '{header[place]}=date:%d/%m/%Y', or write them as 2021-03-31."
@@ -208,6 +215,8 @@ def _check_categories(name: str, words: Counter[str], is_declared: bool, where: 
     """Raise KeyColumnError where a column holds names of samples, or too many categories."""
     some = ", ".join(map(repr, sorted(words)[:SHOWN]))
     leave = f"Leave it out with --column-type '{name}=skip', or keep it as a label with --label '{name}'"
+    if all(word.isdigit() for word in words):
+        leave = f"Where these are numbers, say --column-type '{name}=number'. {leave}"
     if not is_declared and words.total() >= LEAST_NAMES and len(words) == words.total():
         what = f"the column {name!r} holds another text in every row ({some} ...), as names of samples do."
         fix = f"{leave}; where it holds the keys, add --key-column '{name}'."

@@ -1,4 +1,4 @@
-"""What readers of raw files are told, and what they give: one entry for each sample, decoded only when it is asked for."""
+"""The options of readers of raw files, and what they give: one entry for each sample, decoded only when it is asked for."""
 
 import math
 import re
@@ -79,6 +79,10 @@ class SourceOptions:
     Of `all` of them, or only the `first` counts. None: they are refused."""
     lines: Annotated[bool, Option(panel=READING)] = False
     """A .txt file holds one sample per line."""
+    frames: Annotated[bool, Option(panel=READING)] = False
+    """The pictures of a folder are the frames of one video.
+
+    In the order of their names, at `source_rate_hz`."""
     keep_empty: Annotated[bool, Option(panel=READING)] = False
     """Empty texts are texts; else such samples have none.
 

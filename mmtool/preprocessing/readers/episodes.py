@@ -130,7 +130,7 @@ def _parts(
 
 
 def id_column_of(columns: Mapping[str, Any], where: str, options: SourceOptions) -> tuple[str | None, bool]:
-    """The column that tells episodes apart, if there is one, and whether the options name it."""
+    """The column that numbers episodes, if there is one, and whether the options name it."""
     named = None if numbers_rows(options, columns) else options.key_column
     if named and (named in columns or options.labels_path is None):  # it may be that of the labels file
         return require_column(named, dict(columns), where, "--key-column"), True

@@ -39,10 +39,10 @@ def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
     elif file.format in ("npy", "npz"):
         yield from _array_entries(file, options)
     else:
-        yield Entry(file.stem, file.where, partial(_decode, file, options))
+        yield Entry(file.stem, file.where, partial(decode, file, options))
 
 
-def _decode(file: RawFile, options: SourceOptions) -> np.ndarray:
+def decode(file: RawFile, options: SourceOptions) -> np.ndarray:
     """Decode an image file: upright by its EXIF orientation, transparency laid over white. Raises DataError where it is damaged,
     too large, has several frames, or is deeper than 8 bits without a declared range."""
     data = file.read()

@@ -92,7 +92,7 @@ def advised(files: Iterable[OtherFile], formats: Collection[str]) -> str:
 
 
 def is_document(name: str) -> bool:
-    """Whether a file in a folder or archive tells of the data, and is no sample of it."""
+    """Whether a file in a folder or archive describes the data, and is no sample of it."""
     return NO_SAMPLE.fullmatch(name) is not None
 
 

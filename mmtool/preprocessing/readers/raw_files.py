@@ -91,7 +91,7 @@ class Wanted:
         try:
             with opened() as file:
                 recognized: bool = load(self.recognizer)(read_bytes(file, name, where, HEAD_BYTES), named)
-        except (DataError, OSError):  # it is told when the file is read
+        except (DataError, OSError):  # it is reported when the file is read
             return True
         return recognized
 

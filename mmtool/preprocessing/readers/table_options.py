@@ -63,11 +63,11 @@ class TableOptions:
     ] = field(default_factory=dict)
     """number, category, boolean, date, date:%d/%m/%Y, skip, or levels: low<mid<high. Repeatable.
 
-    Of columns; of others their cells tell (`column_recognition.py`)."""
+    Of columns; of others their cells decide (`column_recognition.py`)."""
     unseen: Annotated[Literal["error", "missing"], Option(panel=TABLES)] = "error"
     """What categories count as that the tokenizer does not know."""
     features: tuple[str, ...] = ()
-    """Names of those that are known; they tell which way a table lies."""
+    """Names of those that are known; they show which way a table lies."""
     known: Types | None = None
     """Types of those that are no numbers, of a fitted tokenizer; None: to be recognised."""
 

@@ -71,7 +71,7 @@ class MissingTexts:
 
 
 def _looked_into(file: RawFile) -> RawFile:
-    """The file, to be read twice; one that is damaged as it is, for that is told when it is read."""
+    """The file, to be read twice; one that is damaged as it is, for that is reported when it is read."""
     try:
         return file.held()
     except DataError:

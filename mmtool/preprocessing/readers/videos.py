@@ -1,4 +1,4 @@
-"""Videos: animated GIFs, arrays of frames in npz and npy, and MP4, MOV, MKV, WebM and AVI through PyAV (the extra `video`).
+"""Videos: animated GIFs, folders of frames, arrays of frames in npz and npy, and MP4, MOV, MKV, WebM and AVI through PyAV.
 
 They are read whole, or cut into clips of one number of frames; and brought to the rate of a tokenizer.
 """
@@ -19,7 +19,8 @@ from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
-from mmtool.preprocessing.readers.images import BROKEN, to_uint8
+from mmtool.preprocessing.readers.frame_folders import FrameFolder
+from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
@@ -76,6 +77,8 @@ def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     """
     if file.format in ("npz", "npy"):
         yield from _array_entries(file, options)
+    elif isinstance(file, FrameFolder):
+        yield from clip_entries(file.stem, file.where, partial(_of_folder, file, options), options, {})
     else:
         load = partial(_of_gif if file.format == "gif" else _of_container, file, options)
         yield from clip_entries(file.stem, file.where, load, options, {})
@@ -103,6 +106,21 @@ def _video(frames: np.ndarray, where: str, rate_hz: float, options: SourceOption
         fix = "Save numbers as (frames, height, width) or (frames, height, width, 3)."
         raise DataError(f"an array of {frames.dtype} of shape {frames.shape} is no video.", where=where, fix=fix)
     return Video(to_uint8(frames, where, options), rate_hz)
+
+
+def _of_folder(folder: FrameFolder, options: SourceOptions) -> Video:
+    """The pictures of a folder, which are of one size; grey ones beside colours become colours."""
+    rate_hz = rate_stated(None, folder.where, options, "save the frames with it as npz.")
+    frames: list[np.ndarray] = []
+    for file in folder.frames:
+        frame = decode(file, options)
+        frames.append(np.repeat(frame, COLOURS[-1] // frame.shape[2], axis=2))
+        height, width = frame.shape[:2]
+        _check_size(width, height, len(frames), folder.where, options)
+        if frames[-1].shape != frames[0].shape:
+            what = f"the frame has {width} x {height} pixels, the first of the folder {frames[0].shape[1]} x {frames[0].shape[0]}."
+            raise DataError(what, where=file.where, fix="Bring the frames of a video to one size.")
+    return Video(_grey(np.stack(frames)), rate_hz)
 
 
 def _of_gif(file: RawFile, options: SourceOptions) -> Video:

@@ -1,7 +1,7 @@
 """WebDatasets and folders like them: which member of a sample is read, labels in members beside it, keys that repeat in other shards.
 
 Members of one sample lie beside each other and share their name up to its first dot, the key: `7.left.jpg`, `7.right.jpg`, `7.cls`
-(https://github.com/webdataset/webdataset). Shards are read by `raw_files`, which unlike that package tells where one is cut.
+(https://github.com/webdataset/webdataset). Shards are read by `raw_files`, which unlike that package reports where one is cut.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 from mmtool.common.errors import DataError, UsageError
 from mmtool.kinds import KINDS, kind_named
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
+from mmtool.preprocessing.readers.frame_folders import frame_folders
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
 from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, split_name, walk
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
@@ -63,6 +64,9 @@ def member_files(
 
     Raises DataError where a label lies beside no sample at all.
     """
+    if options.frames:
+        yield from frame_folders(paths, options.labels_path, others)
+        return
     formats = ROW_FORMATS if options.file_column else kind_named(kind).suffixes
     members = Members(_pattern(options.member), formats, {} if options.file_column else options.label_names)
     labels = LabelsBeside(members.labels, paths, options)
@@ -172,7 +176,7 @@ def _hold_formats(paths: Sequence[Path], formats: Collection[str]) -> bool:
 
 
 def _names(archive: Path) -> list[str]:
-    """Of the members of an archive; none where it is damaged, which is told when it is read."""
+    """Of the members of an archive; none where it is damaged, which is reported when it is read."""
     try:
         if archive.suffix.lower() == ".zip":
             with zipfile.ZipFile(archive) as opened:
