@@ -109,10 +109,13 @@ def shard(inputs: Paths, output: PathLike, *, labels: PathLike | None = None, fo
     return write_shards(_paths(inputs), Path(output), labels=_optional(labels), force=force, **options)
 
 
-def pretrain(data: PathLike, output: PathLike, *, force: bool = False, workers: int | None = None, **settings: Any) -> PretrainSummary:
+def pretrain(
+    data: PathLike, output: PathLike, *, force: bool = False, workers: int | None = None, track: str | None = None, **settings: Any
+) -> PretrainSummary:
     """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run.
 
-    workers: processes that make batches (None: beside a GPU up to four). settings: the fields of `PretrainConfig`.
+    workers: processes that make batches (None: beside a GPU up to four). track: tensorboard, wandb or trackio.
+    settings: the fields of `PretrainConfig`.
     Raises UsageError for settings that do not exist or do not suit the data.
 
         mmtool.pretrain("shards/", "run/", method="loretta", preset="tiny", steps=500)
@@ -120,7 +123,7 @@ def pretrain(data: PathLike, output: PathLike, *, force: bool = False, workers: 
     from mmtool.training.config import resolve
     from mmtool.training.pretrain import pretrain as train
 
-    return train(resolve(None, settings), Path(data), Path(output), force=force, workers=workers)
+    return train(resolve(None, settings), Path(data), Path(output), force=force, workers=workers, track=track)
 
 
 def finetune(run: PathLike, data: PathLike, output: PathLike, *, force: bool = False, **settings: Any) -> FinetuneSummary:

@@ -65,7 +65,7 @@ def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> Non
     assert json.loads(again.out.splitlines()[-1]) == summary
     led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
-    sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]
+    sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]["params"]
     assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
 
 

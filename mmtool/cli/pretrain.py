@@ -1,7 +1,7 @@
 """`mmtool pretrain`: token shards in, a run out."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,6 +46,10 @@ def pretrain(
             rich_help_panel=BUDGET_AND_OPTIMISER,
         ),
     ] = None,
+    track: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None,
+        typer.Option(help="A tracker to send metrics and pictures of imputed samples to as well.", show_default="none"),
+    ] = None,
     config: ConfigFile = None,
     settings: Annotated[
         list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
@@ -65,7 +69,7 @@ def pretrain(
     from mmtool.training.pretrain import pretrain as train
 
     with quieted(quiet):
-        done = train(resolved, stdin_or(data), output, force=force, workers=workers)
+        done = train(resolved, stdin_or(data), output, force=force, workers=workers, track=track)
     if not speaks():
         return
     finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {done.steps} steps, {done.seconds:.0f} s", as_json, quiet)

@@ -171,6 +171,8 @@ RUN = (
     METRICS,
     TRAINED_ON,
     r"values\.safetensors",
+    r"tracking\.json",
+    r"tensorboard/events\.[^/]+",
     r"tokenizers/[^/]+\.safetensors",
     *_below("gallery", SPLIT),
     *CHECKPOINTS,

@@ -45,6 +45,8 @@ from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
+from mmtool.training.sample_pictures import imputed_pictures
+from mmtool.training.trackers import Tracking, library_of, tracked
 from mmtool.training.trainer import Parts, Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
@@ -63,21 +65,25 @@ class PretrainSummary:
 
 @one_writer
 def pretrain(
-    config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False, workers: int | None = None
+    config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False, workers: int | None = None, track: str | None = None
 ) -> PretrainSummary:
     """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
 
-    workers: processes beside this one that make batches (None: some beside a GPU, none on a CPU); no batch depends on it. Under `torchrun`
-    its processes train together. Raises UsageError where the run was begun with other settings or data, DataError where a loss is not
-    finite.
+    workers: processes beside this one that make batches (None: some beside a GPU, none on a CPU); no batch depends on it. track: a tracker
+    that is sent the metrics as well (see trackers.py). Under `torchrun` its processes train together. Raises UsageError where the run was
+    begun with other settings or data or the tracker is not installed, DataError where a loss is not finite.
     """
+    if track:
+        library_of(track)
     with processes() as here:
         if data is None and here.size > 1:
             raise UsageError("several processes cannot read one stream.", where="-", fix="Write the token set to a file first.")
-        return _pretrain(config, data, OutputPath(output, force, [data]), workers, here)
+        return _pretrain(config, data, OutputPath(output, force, [data]), workers, track if here.first else None, here)
 
 
-def _pretrain(config: PretrainConfig, data: Path | None, place: OutputPath, workers: int | None, here: Processes) -> PretrainSummary:
+def _pretrain(
+    config: PretrainConfig, data: Path | None, place: OutputPath, workers: int | None, track: str | None, here: Processes
+) -> PretrainSummary:
     output = place.path
     with _spooled(data) as path:
         train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
@@ -92,7 +98,7 @@ def _pretrain(config: PretrainConfig, data: Path | None, place: OutputPath, work
     method = run.method()
     loader = _parts(run, method, train, here)
     prefetch = Prefetch(loader.loaders, method.plain_documents, pick_workers(workers, device, local_processes()))
-    with contextlib.closing(prefetch):
+    with contextlib.closing(prefetch), tracked(track, run.path, run.record["config"]) as tracking:
         be_deterministic(device)
         model = _model(run, method, train, device)
         trainer = Trainer(model, make_optimizer(model, config), method, loader, config, prefetch=prefetch, processes=here)
@@ -103,8 +109,8 @@ def _pretrain(config: PretrainConfig, data: Path | None, place: OutputPath, work
         elif pick_compile(config.compile, device):
             trainer.compile()
             trainer.warm_up()
-        metrics = MetricsLog(run.path / METRICS, trainer.step) if here.first else NoLog()
-        trainer.train(run.checkpoints, metrics, partial(_validate, trainer, held_out))
+        metrics = MetricsLog(run.path / METRICS, trainer.step, tracking) if here.first else NoLog()
+        trainer.train(run.checkpoints, metrics, partial(_measure, trainer, held_out, tracking, run))
     if here.first and run.teaches_values and not run.complete:
         model.eval()
         decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
@@ -251,3 +257,12 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
     """What the method measures on held-out samples."""
     return trainer.method.validate(trainer.model, samples) if samples else {}
+
+
+def _measure(trainer: Trainer, samples: Sequence[Sample], tracking: Tracking | None, run: Run) -> dict[str, float]:
+    """The same; a tracker is also shown what is imputed of some samples."""
+    measured = _validate(trainer, samples)
+    if tracking and tracking.wants_pictures(trainer.step):
+        pictures = imputed_pictures(trainer.method, trainer.model, run.tokenizers(), samples, trainer.config.seed)
+        tracking.pictures(trainer.step, pictures)
+    return measured
