@@ -54,7 +54,7 @@ def _method(run: Run) -> Iterator[str]:
 def _numbers(run: Run, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Of the last checkpoint and the last validation."""
     checkpoints = list_checkpoints(run.checkpoints)
-    losses = next((record["loss"] for record in reversed(records) if "loss" in record), {})
+    losses: Mapping[str, float] = next((record["loss"] for record in reversed(records) if "loss" in record), {})
     measured = next((record for record in reversed(records) if record.get("validation")), None)
     yield "## Numbers"
     trained = f"{int(checkpoints[-1].name):,} steps" if checkpoints else "no checkpoint yet"
