@@ -17,7 +17,7 @@ from mmtool.common.threads import affinity_cpus, set_thread_defaults
 if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
-    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, pretrain, shard, tokenize, tokenize_manifest
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.4.0"
 __all__ = [
@@ -35,13 +35,14 @@ __all__ = [
     "impute",
     "load",
     "open_shards",
+    "peek",
     "pretrain",
     "shard",
     "tokenize",
     "tokenize_manifest",
 ]
 
-_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
+_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= dict.fromkeys(_VERBS, "verbs")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")

@@ -16,7 +16,7 @@ from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, IMPUTED = "tokenizer", "token set", "run", "checkpoint", "report", "imputed files"
 ADAPTER, METRICS = "adapter", "metrics.jsonl"
-TOKEN_SETS, COMPARISON = "token sets of a manifest", "comparison"
+TOKEN_SETS, COMPARISON, PEEK = "token sets of a manifest", "comparison", "samples to look at"
 MARKS = {
     "adapter.json": ADAPTER,
     "config.json": RUN,
@@ -25,6 +25,7 @@ MARKS = {
     "imputed.jsonl": IMPUTED,
     INDEX: TOKENS,
     "presence.json": TOKEN_SETS,
+    "peek.json": PEEK,
     "comparison.json": COMPARISON,  # without the report that stands beside it in the end
 }
 
@@ -278,6 +279,18 @@ def _check_comparison(path: Path) -> Iterator[str]:
     yield f"{path}: the comparison is not finished. Run the same `mmtool compare` command again."
 
 
+def _describe_peek(path: Path) -> dict[str, Any]:
+    place, fix = path / "peek.json", "Run `mmtool peek` again."
+    record = read_json(place, fix)
+    check_seal(record, place, fix)
+    return {"samples": {sample["key"]: ", ".join(sample["files"]) for sample in record["samples"]}, "files": record["files"]}
+
+
+def _check_peek(path: Path) -> Iterator[str]:
+    lost = (path / name for name in _describe_peek(path)["files"] if not (path / name).is_file())
+    yield from (f"{file}: the file is missing. Run `mmtool peek` again." for file in lost)
+
+
 def _describe_imputed(path: Path) -> dict[str, Any]:
     records = list(read_listing(path))
     directions = Counter(f"{' + '.join(record['given'])} -> {record['modality']}" for record in records)
@@ -297,5 +310,6 @@ ARTEFACTS = {
     REPORT: Artefact(_describe_report, _check_report),
     IMPUTED: Artefact(_describe_imputed, problems_of),
     TOKEN_SETS: Artefact(_describe_token_sets, _check_token_sets),
+    PEEK: Artefact(_describe_peek, _check_peek),
     COMPARISON: Artefact(_describe_comparison, _check_comparison),
 }

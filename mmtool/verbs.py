@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmtool.comparison.adapters import AdapterComparison
     from mmtool.comparison.grid import Comparison
     from mmtool.evaluation.evaluate import EvaluationSummary
+    from mmtool.evaluation.peek import PeekSummary
     from mmtool.imputation.files import ImputeSummary
     from mmtool.preprocessing.manifest import ManifestSummary
     from mmtool.preprocessing.shard import ShardSummary
@@ -205,6 +206,18 @@ def evaluate(
     from mmtool.evaluation.evaluate import evaluate as measure
 
     return measure(paths, Path(data), Path(output), EvaluationConfig.of(**options), train=_optional(train), force=force)
+
+
+def peek(
+    data: PathLike, output: PathLike, *, split: str | None = None, samples: int = 12, seed: int = 0, force: bool = False
+) -> PeekSummary:
+    """Write some samples of a token set as files and as one picture, to look at before anything is trained.
+
+    mmtool.peek("shards/", "look/", samples=20)
+    """
+    from mmtool.evaluation.peek import peek as write_samples
+
+    return write_samples(Path(data), Path(output), split=split, samples=samples, seed=seed, force=force)
 
 
 def compare(

@@ -38,6 +38,7 @@ def common(world):
     return [world / "shards", *encoders(world), "--label", "class", "--missing-rate", "0.7", "--missing", "both"]
 
 
+@pytest.mark.thorough
 @pytest.mark.figures
 def test_an_adapter_learns_is_measured_and_predicts_embeddings(world, tmp_path, mmtool):
     out = tmp_path / "adapter"

@@ -88,6 +88,7 @@ def test_decoded_sound_resembles_the_original(codec: AudioCodecTokenizer) -> Non
     assert np.mean(distances.argmin(1) == np.arange(20)) > 0.5
 
 
+@pytest.mark.thorough
 def test_the_same_recordings_and_seed_give_the_same_file(codec: AudioCodecTokenizer) -> None:
     data = to_bytes(codec)
     assert to_bytes(AudioCodecTokenizer.fit(chirps(60), QUICK, 0)) == data

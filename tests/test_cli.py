@@ -31,7 +31,8 @@ NAMES = [verb.__name__ for _, verb, _ in VERBS]
 def test_help_lists_every_verb(mmtool: Mmtool) -> None:
     shown = mmtool("--help")
     assert shown.code == 0
-    assert NAMES == ["tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench"]
+    stages = ["tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"]
+    assert [*stages, "info", "peek", "lint", "bench"] == NAMES
     assert all(f" {name} " in shown.out for name in NAMES)
     assert mmtool("-h").out == shown.out
 

@@ -168,6 +168,7 @@ def test_rows_of_donors_go_into_a_table_of_each_rank(mmtool, project: Path, tmp_
     assert len({key for line in lines for key in line["donors"]}) <= 12
 
 
+@pytest.mark.thorough
 def test_the_task_measures_donors_beside_the_nearest_neighbour(toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     runs = [toy / "contrastive", toy / "commutative"]
     done = evaluate(runs, toy / "shards", tmp_path / "report", DONORS)

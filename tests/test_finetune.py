@@ -39,6 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["masked", "cm3", "contrastive", "m3ae"])
 def test_it_learns_the_label_of_every_combination(base: Path, tmp_path: Path, method: str) -> None:
     done = finetune(tuning(steps=120), base / method, base / "shards", tmp_path / "out")
@@ -181,6 +182,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
         finetune(tuning(), shards, shards, tmp_path / "other")
 
 
+@pytest.mark.thorough
 def test_the_command_line_finetunes_evaluates_and_predicts(mmtool, base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = mmtool(

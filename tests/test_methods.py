@@ -137,6 +137,7 @@ def test_a_gallery_is_encoded_once_for_the_weights_as_they_are(monkeypatch):
     assert encoded[5:] == [1, 4]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["masked", "contrastive", "commutative", "m3ae"])
 def test_every_baseline_trains_and_imputes_a_seen_pair(tmp_path, method):
     shards = make_shards(tmp_path / "shards")

@@ -30,6 +30,7 @@ def test_distances_are_to_the_nearest_class_and_know_its_shape() -> None:
     assert again == pytest.approx([near, along, across], rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_each_class_is_left_out_in_turn() -> None:
     rows = list(ood.measure(toy_study()))
     assert {"".join(row["given"]) for row in rows if row["run"] == "codes"} == {"a", "b", "c", "ab", "bc", "ac", "abc"}

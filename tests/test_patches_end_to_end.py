@@ -107,6 +107,7 @@ def _pictures(samples, imputed):
     return [sample.tokens["image"] for sample in samples], [each.tokens[0] for each in imputed]
 
 
+@pytest.mark.thorough
 def test_evaluation_classifies_decoded_patches(mixed):
     config = EvaluationConfig(tasks=("impute", "retrieval", "probe"), limit=20)
     summary = evaluate([mixed / "run"], mixed / "shards/test", mixed / "report", config)

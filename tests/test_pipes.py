@@ -41,6 +41,7 @@ def left_behind(place: Path) -> set[str]:
     return {path.name for path in place.iterdir()} - {"notes.csv", "values.csv", "lab.tar"}
 
 
+@pytest.mark.thorough
 def test_raw_files_to_a_run_without_a_file_between(place: Path) -> None:
     settings = "--method cm3 --preset tiny --steps 1 --batch-tokens 128 --set shape.depth=1 --no-compile"
     script = f"mmtool tokenize text notes.csv --fit -o - | mmtool shard lab.tar - -o - | mmtool pretrain - -o run {settings} --json"
@@ -72,6 +73,7 @@ def test_an_upstream_that_fails_fails_the_downstream(place: Path) -> None:
     assert left_behind(place) == {"code"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stage", ["shard - -o shards", "pretrain - -o run --method cm3", "info -"])
 def test_an_upstream_killed_in_the_middle_fails_the_downstream(place: Path, stage: str) -> None:
     half = (place / "lab.tar").stat().st_size // 2

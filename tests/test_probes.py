@@ -21,6 +21,7 @@ def test_what_was_never_seen_is_trained_on_its_largest_parts() -> None:
     assert probes.views([frozenset("ab")], "c") == []
 
 
+@pytest.mark.thorough
 def test_every_subset_is_probed_and_marked() -> None:
     rows = [row for row in probes.measure(toy_study()) if row["metric"] == "probe accuracy"]
     assert [("".join(row["given"]), row["seen"]) for row in rows if row["run"] == "codes"] == [
@@ -75,6 +76,7 @@ def test_intervals_of_few_shots_cover_both_draws_and_samples() -> None:
     assert crossed(np.ones((4, 9)), 0).low == pytest.approx(1)
 
 
+@pytest.mark.thorough
 def test_every_pooling_is_probed_and_the_usual_one_has_the_plain_name(tmp_path) -> None:
     class TwoPoolings(CodesAsFeatures):
         poolings = ("cls", "mean")

@@ -28,6 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["masked", "m3ae"])
 def test_masked_tokens_are_predicted_and_visible_ones_kept(runs: Path, method: str) -> None:
     imputer = Imputer.open(runs / method)
@@ -45,6 +46,7 @@ def test_masked_tokens_are_predicted_and_visible_ones_kept(runs: Path, method: s
     assert all((one[name] == other[name]).all() for one, other in zip(told, again, strict=True) for name in "ab"), "nobody looks below"
 
 
+@pytest.mark.thorough
 def test_what_is_hidden_is_a_function_of_seed_and_key(runs: Path) -> None:
     imputer = Imputer.open(runs / "m3ae")
     samples = [sample(f"x{i}", 0, "ab") for i in range(5)]

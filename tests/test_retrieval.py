@@ -45,6 +45,7 @@ def test_without_a_label_only_the_sample_itself_is_a_hit() -> None:
     assert {row["metric"] for row in rows} == {"recall@1", "recall@5", "recall@10", "median rank"}
 
 
+@pytest.mark.thorough
 def test_trained_runs_retrieve_by_features_and_by_likelihood(toy, tmp_path, capsys) -> None:
     runs, config = [toy / "contrastive", toy / "commutative"], asked_for(40)
     done = evaluate(runs, toy / "shards" / "validation", tmp_path / "report", config)

@@ -40,6 +40,7 @@ def vanish() -> None:
     os._exit(9)
 
 
+@pytest.mark.thorough
 def test_two_at_once_share_the_cores_and_say_who_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {"first": "second", "second": "first"}
     train_all({name: partial(note, tmp_path, name, other) for name, other in names.items()}, jobs=2)
@@ -50,6 +51,7 @@ def test_two_at_once_share_the_cores_and_say_who_they_are(tmp_path: Path, capsys
     assert "first: first is here\n" in said and "second: trained in 0." in said
 
 
+@pytest.mark.thorough
 def test_who_no_longer_listens_does_not_keep_trainings_from_being_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(message: str) -> None:
         if "is here" in message or "stopped" in message:
@@ -68,6 +70,7 @@ def test_one_at_a_time_stays_in_the_process(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_text().split()[0] == str(os.getpid())
 
 
+@pytest.mark.thorough
 def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^here: this makes no sense\. Do something else\.$") as caught:
         train_all({"bad": refuse, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
@@ -76,7 +79,8 @@ def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
         train_all({"gone": vanish, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGTERM])
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards")
     endless = settings(method="causal", steps=10**6, checkpoint_every=0)

@@ -218,6 +218,7 @@ def test_impossible_settings_are_refused(settings: dict) -> None:
         SignalPatchTokenizer.fit([series(0)], {"sample_rate_hz": RATE_HZ, **settings}, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("scheme", "method"), [("codec", "commutative"), ("patches", "m3ae")])
 def test_series_go_through_every_stage(scheme: str, method: str, tmp_path: Path, mmtool) -> None:
     folder = tmp_path / "series"

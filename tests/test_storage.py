@@ -70,6 +70,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.thorough
 def test_a_crash_at_every_write_leaves_all_or_nothing(inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(output: Path, force: bool = False) -> bool:
         shard(inputs, output, protocol=MissingnessProtocol(missing_rate=0.5, seed=1), samples_per_shard=10, force=force)

@@ -101,11 +101,13 @@ def test_torch_takes_the_threads_of_the_affinity_mask_or_of_the_user() -> None:
     assert asked == {"threads": 1, "spin": None}
 
 
+@pytest.mark.thorough
 def test_torch_that_was_imported_before_goes_on_as_it_is() -> None:
     threads = fresh("import torch, os, json" + TELL)["threads"]
     assert fresh("import torch, mmtool, os, json" + TELL) == {"threads": threads, "spin": "3000"}
 
 
+@pytest.mark.thorough
 def test_spawned_workers_inherit_what_was_decided(tmp_path: Path) -> None:
     script = tmp_path / "spawn.py"
     script.write_text(

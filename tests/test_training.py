@@ -117,7 +117,12 @@ def test_the_run_is_self_contained_and_says_what_it_measured(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", ["loretta", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("cm3", "masked", "contrastive"))]
+    "method",
+    [
+        "cm3",
+        pytest.param("loretta", marks=pytest.mark.thorough),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("masked", "contrastive")),
+    ],
 )
 def test_stopped_by_sigkill_it_continues_to_the_same_bits(tmp_path, method):
     shards = make_shards(tmp_path / "shards")
@@ -323,6 +328,7 @@ def test_loretta_without_a_missing_pair_says_so():
         LoReTTa(LAYOUT, full, LoReTTaOptions())
 
 
+@pytest.mark.thorough
 def test_without_a_compiler_it_says_so_and_runs(tmp_path):
     shards = make_shards(tmp_path / "shards")
     steps = "pretrain(settings(compile='auto', steps=2), Path(sys.argv[2]), Path(sys.argv[3]))"

@@ -235,6 +235,7 @@ def test_the_clip_that_is_proposed_fits_the_episodes(tmp_path: Path, lengths: tu
         tokenize("trajectory", [tmp_path], tmp_path / "t.tar", name="play", split=Split((1.0, 0.0, 0.0)))
 
 
+@pytest.mark.thorough
 def test_options_of_the_command(tmp_path: Path) -> None:
     path = save_long(tmp_path / "a.npz")
     command = [

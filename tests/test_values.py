@@ -75,6 +75,7 @@ def r2(made: tuple, given: Sequence[str], target: str) -> float:
     return float(1 - ((true - told) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
 
 
+@pytest.mark.thorough
 def test_what_was_seen_together_is_predicted_by_every_method() -> None:
     for name in ("commutative", "contrastive"):
         made = learned(name)
@@ -82,6 +83,7 @@ def test_what_was_seen_together_is_predicted_by_every_method() -> None:
         assert min(r2(made, ["a"], "b"), r2(made, ["b"], "c")) > 0.6
 
 
+@pytest.mark.thorough
 def test_what_never_met_is_predicted_through_the_link() -> None:
     made = learned("loretta")
     assert len(made[0].directions) == 9

@@ -231,6 +231,7 @@ def test_what_is_played_belongs_to_a_report() -> None:
             assert any(re.fullmatch(pattern, f"{entry.player}/a-to-b/03-real.{suffix}") for pattern in REPORT)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("scheme", "method"), [("codec", "commutative"), ("patches", "m3ae")])
 def test_videos_go_through_every_stage(scheme: str, method: str, tmp_path: Path) -> None:
     folder = tmp_path / "films"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import mmtool
-from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, pretrain, shard, tokenize
+from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, peek, pretrain, shard, tokenize
 from mmtool.cli.help import Verb
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
@@ -58,6 +58,7 @@ VERBS = (
     (STAGES, evaluate.evaluate, evaluate.EXAMPLES),
     (STAGES, compare.compare, compare.EXAMPLES),
     (ARTEFACTS, info.info, info.EXAMPLES),
+    (ARTEFACTS, peek.peek, peek.EXAMPLES),
     (ARTEFACTS, lint.lint, lint.EXAMPLES),
     (MACHINE, bench.bench, bench.EXAMPLES),
 )

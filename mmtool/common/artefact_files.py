@@ -195,6 +195,7 @@ KINDS = (
     Kind("imputed files", ("imputed.jsonl",), is_imputed, (r"imputed\.jsonl",), imputed_files),
     Kind("shards", tuple(f"{split}/index.json" for split in SPLITS), of_format("mmtool-index"), _below(f"(?:{'|'.join(SPLITS)})", SPLIT)),
     Kind("token sets", ("presence.json",), of_format("mmtool-presence"), (r"presence\.json",), listed_files),
+    Kind("samples to look at", ("peek.json",), of_format("mmtool-peek"), (r"peek\.json",), listed_files),
     Kind("split of shards", ("index.json",), of_format("mmtool-index"), SPLIT),
 )
 FILES = (is_token_tar, is_tokenizer, is_rejects)

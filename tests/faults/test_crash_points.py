@@ -27,6 +27,7 @@ def check(results: list[dict[str, Any]], verbs: list[str]) -> None:
         assert result["problems"] == [] and result["tried"] > 1, result
 
 
+@pytest.mark.thorough
 def test_tokenize_and_shard_survive() -> None:
     check(survived(["tokenize", "shard"], 4), ["tokenize", "shard"])
 
