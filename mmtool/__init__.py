@@ -17,6 +17,7 @@ from mmtool.common.threads import affinity_cpus, set_thread_defaults
 if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
+    from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.4.0"
@@ -29,6 +30,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "adapt",
+    "collate",
     "compare",
     "evaluate",
     "finetune",
@@ -40,11 +42,14 @@ __all__ = [
     "shard",
     "tokenize",
     "tokenize_manifest",
+    "torch_dataset",
+    "webdataset_pipeline",
 ]
 
 _VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= dict.fromkeys(_VERBS, "verbs")
+_ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "data.torch_datasets")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())
@@ -54,6 +59,8 @@ def __getattr__(name: str) -> Any:
     """The names of the front door, imported when they are first used."""
     from importlib import import_module
 
+    if name == "sklearn":
+        return import_module(f"{__name__}.{name}")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ import torch
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
-from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.config import ImputeOptions
+from mmtool.imputation.frames import impute_frames
+from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
+from mmtool.preprocessing.frames import Frames, encode_frames, is_frame
 from mmtool.preprocessing.sources import Item
 from mmtool.tokenizers.column_types import Header
 from mmtool.training.hardware import pick_device
@@ -62,14 +65,19 @@ class Run:
         self.imputer = imputer
         self.modalities: tuple[str, ...] = tuple(modality.name for modality in imputer.modalities)
 
-    def encode(self, values: Mapping[str, Sequence[Any]], keys: Sequence[str] | None = None) -> list[Sample]:
+    def encode(self, values: Mapping[str, Sequence[Any]] | Frames, keys: Sequence[str] | None = None) -> list[Sample]:
         """Raw values by modality -> samples: the i-th value of each modality belongs to the i-th sample; None is a missing modality.
+
+        Data frames of tables, and series of other values, are joined by their index: samples in the order of their keys, without those
+        that hold nothing.
 
         Values: images (H, W, C) uint8, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature: number} (of
         categories, dates and the like their text), trajectories as {stream: (steps, ...)}. keys: of the samples (default: 0, 1, ...).
         Raises UsageError for a modality that the run does not know, DataError for lists of different lengths and values that the
         modality's tokenizer cannot read.
         """
+        if values and all(map(is_frame, values.values())):
+            return encode_frames(values, self.imputer.tokenizers)
         lengths = {name: len(column) for name, column in values.items()}
         count = len(keys) if keys is not None else max(lengths.values(), default=0)
         wrong = sorted(name for name, length in lengths.items() if length != count)
@@ -87,6 +95,7 @@ class Run:
                     sample.tokens[name] = tokens
         return samples
 
+    @overload
     def impute(
         self,
         samples: Sequence[Sample] | TokenSet,
@@ -98,22 +107,66 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
-    ) -> list[Imputed]:
+    ) -> list[Imputed]: ...
+
+    @overload
+    def impute(
+        self,
+        samples: Frames,
+        have: Names | None = None,
+        *,
+        want: str,
+        draws: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance: float = 0.0,
+        quantiles: Sequence[float] = (),
+    ) -> Any: ...
+
+    def impute(
+        self,
+        samples: Sequence[Sample] | TokenSet | Frames,
+        have: Names | None = None,
+        want: str = "",
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance: float = 0.0,
+        quantiles: Sequence[float] = (),
+    ) -> Any:
         """Draw the modality `want` of every sample from its modalities `have`; several draws come ranked by consistency.
+
+        Of data frames, `{"mrna": frame}` with samples in rows, the table `want` is given as a data frame of expected values with the same
+        index, from `have`, or from all frames that hold a sample (None); with `quantiles=(0.05, 0.95)` as (frame, {0.05: frame, ...}),
+        what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
+        a sample holds nothing to impute it from.
 
         Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
         """
-        given, chosen = _names(have), self._holding(samples, have)
         params = SamplingParams(temperature, top_k, guidance)
-        imputations = self.imputer.impute(chosen, given, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
-        imputed = []
-        for sample, imputation in zip(chosen, imputations, strict=True):
-            order = imputation.best_first()
-            values = self.imputer.tokenizers[want].decode([imputation.tokens[i] for i in order])
-            log_likelihood = [imputation.log_likelihood[i] for i in order]
-            consistency = None if imputation.consistency is None else [imputation.consistency[i] for i in order]
-            imputed.append(Imputed(sample.key, list(values), log_likelihood, consistency))
-        return imputed
+        if isinstance(samples, Mapping):
+            self._known(want)
+            given = () if have is None else tuple(_names(have))
+            options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, seed=seed)
+            frame, bounds = impute_frames(self.imputer, samples, options, quantiles)
+            return (frame, bounds) if quantiles else frame
+        if have is None or quantiles:
+            fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
+            raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
+        chosen = self._holding(samples, have)
+        imputations = self.imputer.impute(chosen, _names(have), want, seed=seed, params=params, draws=draws, consistency=draws > 1)
+        return [self._ranked(sample.key, imputation, want) for sample, imputation in zip(chosen, imputations, strict=True)]
+
+    def _ranked(self, key: str, imputation: Imputation, want: str) -> Imputed:
+        """The draws of a sample, decoded, the best first."""
+        order = imputation.best_first()
+        values = self.imputer.tokenizers[want].decode([imputation.tokens[i] for i in order])
+        log_likelihood = [imputation.log_likelihood[i] for i in order]
+        consistency = None if imputation.consistency is None else [imputation.consistency[i] for i in order]
+        return Imputed(key, list(values), log_likelihood, consistency)
 
     def score(self, samples: Sequence[Sample] | TokenSet, have: Names, target: str) -> np.ndarray:
         """(N,) negative log-likelihood of `target` given `have`, in nats per token; the exponential of its mean over tokens is the

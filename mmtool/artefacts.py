@@ -160,6 +160,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
     return {
         "method": run.config.method,
         "preset": run.config.preset,
+        **{name: run.record[name] for name in ("init_from", "extended") if name in run.record},
         **({"predicts": run.target.to_json(), "finetuned": run.record["finetune"]["config"]} if run.target else {}),
         "checkpoints": steps,
         "last": _unsealed(records[-1]) if records else {},

@@ -1,7 +1,8 @@
 """The verbs of the command line as functions: plain values in, a summary of what was written out.
 
-Paths may be strings. Settings that the command line takes with `--set` are keyword arguments here (`shape={"depth": 6}`,
-`method_options={"warmup": 0.3}`). Everything is imported when a verb is called, for some need PyTorch and others do not.
+Paths may be strings. device: cpu, cuda or cuda:1 ("": a GPU where there is one); threads: of the CPU (0: one per core). Settings that
+the command line takes with `--set` are keyword arguments here (`shape={"depth": 6}`, `method_options={"warmup": 0.3}`). Everything is
+imported when a verb is called, for some need PyTorch and others do not.
 """
 
 from __future__ import annotations
@@ -111,23 +112,38 @@ def shard(inputs: Paths, output: PathLike, *, labels: PathLike | None = None, fo
 
 
 def pretrain(
-    data: PathLike, output: PathLike, *, force: bool = False, workers: int | None = None, track: str | None = None, **settings: Any
+    data: PathLike,
+    output: PathLike,
+    *,
+    init_from: PathLike | None = None,
+    device: str = "",
+    threads: int = 0,
+    force: bool = False,
+    workers: int | None = None,
+    track: str | None = None,
+    **settings: Any,
 ) -> PretrainSummary:
-    """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run.
+    """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run, one with more
+    steps a finished one.
 
-    workers: processes that make batches (None: beside a GPU up to four). track: tensorboard, wandb or trackio.
-    settings: the fields of `PretrainConfig`.
-    Raises UsageError for settings that do not exist or do not suit the data.
+    init_from: a run of the same modalities, or of fewer, with whose weights it begins. workers: processes that make batches (None: beside a
+    GPU up to four). track: tensorboard, wandb or trackio. settings: the fields of `PretrainConfig`. Raises UsageError for settings that do
+    not exist or do not suit the data.
 
         mmtool.pretrain("shards/", "run/", method="loretta", preset="tiny", steps=500)
     """
     from mmtool.training.config import resolve
+    from mmtool.training.hardware import using
     from mmtool.training.pretrain import pretrain as train
 
-    return train(resolve(None, settings), Path(data), Path(output), force=force, workers=workers, track=track)
+    from_run = _optional(init_from)
+    with using(device, threads):
+        return train(resolve(None, settings), Path(data), Path(output), init_from=from_run, force=force, workers=workers, track=track)
 
 
-def finetune(run: PathLike, data: PathLike, output: PathLike, *, force: bool = False, **settings: Any) -> FinetuneSummary:
+def finetune(
+    run: PathLike, data: PathLike, output: PathLike, *, device: str = "", threads: int = 0, force: bool = False, **settings: Any
+) -> FinetuneSummary:
     """Train a pretrained run further under a head that predicts a label.
 
     settings: the fields of `FinetuneConfig`. Raises UsageError for a label that the data does not have.
@@ -136,12 +152,22 @@ def finetune(run: PathLike, data: PathLike, output: PathLike, *, force: bool = F
     """
     from mmtool.training.config import FinetuneConfig, resolve_as
     from mmtool.training.finetune import finetune as train
+    from mmtool.training.hardware import using
 
-    return train(resolve_as(FinetuneConfig, None, settings), Path(run), Path(data), Path(output), force=force)
+    with using(device, threads):
+        return train(resolve_as(FinetuneConfig, None, settings), Path(run), Path(data), Path(output), force=force)
 
 
 def adapt(
-    data: PathLike, output: PathLike, *, encoders: Mapping[str, PathLike], label: str, force: bool = False, **settings: Any
+    data: PathLike,
+    output: PathLike,
+    *,
+    encoders: Mapping[str, PathLike],
+    label: str,
+    device: str = "",
+    threads: int = 0,
+    force: bool = False,
+    **settings: Any,
 ) -> AdaptSummary:
     """Adapt frozen encoders of one modality each to a labelled task in which modalities are missing.
 
@@ -152,9 +178,11 @@ def adapt(
     from mmtool.adaptation.config import AdaptConfig
     from mmtool.adaptation.train import adapt as train
     from mmtool.training.config import resolve_as
+    from mmtool.training.hardware import using
 
     config = resolve_as(AdaptConfig, None, {"label": label, **settings})
-    return train(config, _sources(encoders), Path(data), Path(output), force=force)
+    with using(device, threads):
+        return train(config, _sources(encoders), Path(data), Path(output), force=force)
 
 
 def impute(
@@ -165,6 +193,8 @@ def impute(
     have: Names = (),
     want: Names = (),
     split: str | None = None,
+    device: str = "",
+    threads: int = 0,
     force: bool = False,
     **options: Any,
 ) -> ImputeSummary:
@@ -179,13 +209,23 @@ def impute(
     from mmtool.imputation.config import ImputeOptions
     from mmtool.imputation.files import impute_files
     from mmtool.imputation.inputs import stored_samples
+    from mmtool.training.hardware import using
 
     chosen = assemble(ImputeOptions, {"have": _names(have), "want": _names(want), **options})
-    return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
+    with using(device, threads):
+        return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
 
 
 def evaluate(
-    trained: Paths, data: PathLike, output: PathLike, *, train: PathLike | None = None, force: bool = False, **options: Any
+    trained: Paths,
+    data: PathLike,
+    output: PathLike,
+    *,
+    train: PathLike | None = None,
+    device: str = "",
+    threads: int = 0,
+    force: bool = False,
+    **options: Any,
 ) -> EvaluationSummary | AdapterEvaluation:
     """Measure runs, or adapters, on held-out samples, and write one report that compares them.
 
@@ -196,16 +236,19 @@ def evaluate(
         mmtool.evaluate(["run-a/", "run-b/"], "shards/test", "report/", label="digit")
     """
     from mmtool.adaptation.adapter import is_adapter
+    from mmtool.training.hardware import using
 
     paths = _paths(trained)
     if paths and all(map(is_adapter, paths)):
         from mmtool.adaptation.evaluate import evaluate_adapters
 
-        return evaluate_adapters(paths, Path(data), Path(output), force=force, **options)
+        with using(device, threads):
+            return evaluate_adapters(paths, Path(data), Path(output), force=force, **options)
     from mmtool.evaluation.config import EvaluationConfig
     from mmtool.evaluation.evaluate import evaluate as measure
 
-    return measure(paths, Path(data), Path(output), EvaluationConfig.of(**options), train=_optional(train), force=force)
+    with using(device, threads):
+        return measure(paths, Path(data), Path(output), EvaluationConfig.of(**options), train=_optional(train), force=force)
 
 
 def peek(

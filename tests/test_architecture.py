@@ -30,10 +30,12 @@ BELOW = {
     "artefacts": {"adaptation", "evaluation", "training", "data", "tokenizers"},
 }
 BELOW["api"] = BELOW["verbs"] = {*BELOW}
-BELOW["cli"] = {*BELOW}
+BELOW["sklearn"] = {*BELOW}
+BELOW["cli"] = {*BELOW} - {"sklearn"}
 BELOW["__main__"] = {"cli"}
-BELOW["__init__"] = {"common", "api", "verbs"}
-VERBS = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "info", "lint", "bench")
+BELOW["__init__"] = {"common", "data", "api", "verbs"}
+STAGES = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
+VERBS = (*STAGES, "info", "peek", "lint", "bench", "settings")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
 

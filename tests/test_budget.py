@@ -7,12 +7,13 @@ from test_training import make_shards, same, settings, weights
 
 from mmtool.common.errors import UsageError
 from mmtool.training.config import PretrainConfig, check, resolve
+from mmtool.training.early_stopping import EarlyStopping
 from mmtool.training.loop import Loop
 from mmtool.training.pretrain import pretrain
 
 
 def progress(config: PretrainConfig, step: int, elapsed_s: float) -> float:
-    state = SimpleNamespace(config=config, step=step, elapsed_s=elapsed_s)
+    state = SimpleNamespace(config=config, step=step, elapsed_s=elapsed_s, early_stopping=EarlyStopping(0, 0))
     return Loop.progress.fget(state)  # type: ignore[attr-defined]
 
 

@@ -37,8 +37,9 @@ if dist.is_initialized():
 """
 
 
-def train(world: str, method: str, folder: str, name: str, accumulate: int, stop: int = 0) -> None:
-    """Train in this process, one of two or alone; with `stop`, the last process is asked to end after so many steps."""
+def train(world: str, method: str, folder: str, name: str, accumulate: int, stop: int = 0, best: int = 0) -> None:
+    """Train in this process, one of two or alone; with `stop`, the last process is asked to end after so many steps; with `best`, that step
+    has the best validation, and the training stops two validations later."""
     import signal
 
     import torch.distributed as dist
@@ -66,7 +67,11 @@ def train(world: str, method: str, folder: str, name: str, accumulate: int, stop
         patch.setattr(Trainer, "_one_step", one_step)
         if world == "apart":
             patch.setattr(stage, "_parts", parts)
-        config = settings(method=method, steps=STEPS, precision="fp32", checkpoint_every=10, accumulate=accumulate, **options)
+        if best:
+            options = {"patience": 2}
+            patch.setattr(stage, "_validate", lambda trainer, samples: {"a->b": 2.0 + (trainer.step != best)} if samples else {})
+        every = 2 if best else 10
+        config = settings(method=method, steps=STEPS, precision="fp32", checkpoint_every=every, accumulate=accumulate, **options)
         try:
             pretrain(config, Path(folder) / world, Path(folder) / name)
         except SystemExit as stopped:
@@ -117,6 +122,14 @@ def test_a_run_is_continued_on_another_number_of_processes(folder: Path) -> None
         last = list_checkpoints(folder / "continued/checkpoints")[-1]
         assert json.loads((last / "state.json").read_text())["step"] == (stop or STEPS)
     np.testing.assert_allclose(losses(folder / "continued"), losses(folder / "one-mixed-loretta"), rtol=1e-5, atol=1e-5)
+
+
+def test_all_processes_stop_early_where_the_first_one_does(tmp_path: Path) -> None:
+    make_shards(tmp_path / "mixed")
+    job = {"world": "mixed", "method": "cm3", "folder": str(tmp_path), "name": "early", "accumulate": 1, "best": 4}
+    for _ in range(2):
+        launch([job], 2)
+        assert [path.name for path in list_checkpoints(tmp_path / "early/checkpoints")] == ["00000004", "00000006", "00000008"]
 
 
 def test_more_processes_than_batches_of_a_step_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

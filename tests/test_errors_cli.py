@@ -173,7 +173,9 @@ def test_only_components_of_tables_are_guided(mmtool: Mmtool, raw: Raw, project:
 
 
 def test_other_settings_than_the_run_was_begun_with(mmtool: Mmtool, project: Path) -> None:
-    assert_refused(mmtool("pretrain", project / "shards", "-o", project / "run", "--steps", 9), 2, project / "run", "steps", "--force")
+    assert_refused(
+        mmtool("pretrain", project / "shards", "-o", project / "run", "--steps", 9), 2, project / "run", "batch_tokens was", "--force"
+    )
 
 
 def test_no_path_from_have_to_want(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:

@@ -164,8 +164,8 @@ def test_class_weights_shift_predictions(base: Path, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     shards = base / "shards"
     finetune(tuning(steps=2), base / "cm3", shards, tmp_path / "out")
-    with pytest.raises(UsageError, match="steps was 2, now 3"):
-        finetune(tuning(steps=3), base / "cm3", shards, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"dropout was 0\.1, now 0\.2"):
+        finetune(tuning(steps=2, dropout=0.2), base / "cm3", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="other pretrained weights"):
         finetune(tuning(steps=2), base / "masked", shards, tmp_path / "out")
     with pytest.raises(UsageError, match="pretrained run already"):

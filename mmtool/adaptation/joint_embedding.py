@@ -27,34 +27,44 @@ from mmtool.model.encoder import Encoder, Inputs, Tuning
 
 @dataclass(frozen=True)
 class JointOptions:
-    """tune: bitfit, lora, adapter or none: what is trained in the encoders. prompts: read-only prompts of each encoder (0: the predictor
-    reads the embeddings), deep: with new ones in every layer. predictor: mlp, linear or transformer, predictor_width its inner width.
-    absent: how an absent embedding is imputed: predicted, zeros, mean, ridge, or left_out (of the mean of logits; zeros otherwise).
-    objective: vicreg, mse, cosine or none, joint_weight: its weight beside the task loss; invariance, variance, covariance, gamma,
-    stop_gradient (through the embedding that is predicted): settings of VICReg.
-    replace: share of samples whose modalities are hidden at random in training, so that the fusion has met imputed embeddings.
-    incomplete: fused or left_out: whether imputed embeddings of truly absent modalities enter the task loss, or zeros.
-    fusion: concat (an MLP on all embeddings) or logits (mean over one linear head per modality), hidden: width of the MLP, dropout: in it.
-    """
+    """Settings of the method."""
 
     tune: Tuning = "bitfit"
+    """What is trained in the encoders."""
     prompts: Natural = 8
+    """Read-only prompts of each encoder; 0: the predictor reads the embeddings."""
     deep: bool = False
+    """New prompts in every layer."""
     predictor: str = "mlp"
+    """mlp, linear or transformer."""
     predictor_width: Count = 64
+    """Its inner width."""
     absent: str = "predicted"
+    """How an absent embedding is imputed: predicted, zeros, mean, ridge, or left_out (of the mean of logits; zeros otherwise)."""
     objective: str = "vicreg"
+    """vicreg, mse, cosine or none."""
     joint_weight: NotNegative = 0.04
+    """Of the objective, beside the loss of the task."""
     invariance: NotNegative = 25.0
+    """Weight of the distance between real and predicted embeddings, in VICReg."""
     variance: NotNegative = 25.0
+    """Weight of the variance, in VICReg."""
     covariance: NotNegative = 1.0
+    """Weight of the covariance, in VICReg."""
     gamma: NotNegative = 1.0
+    """Deviation that VICReg asks for."""
     stop_gradient: bool = True
+    """None through the embedding that is predicted."""
     replace: Share = 0.5
+    """Share of samples whose modalities are hidden at random in training, so that the fusion has met imputed embeddings."""
     incomplete: str = "fused"
+    """fused or left_out: whether imputed embeddings of truly absent modalities enter the loss of the task, or zeros."""
     fusion: str = "concat"
+    """concat (an MLP on all embeddings) or logits (mean over one linear head per modality)."""
     hidden: Count = 128
+    """Width of that MLP."""
     dropout: Share = 0.1
+    """In that MLP."""
 
 
 CHOICES = {

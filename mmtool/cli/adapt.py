@@ -8,18 +8,19 @@ import typer
 from mmtool.adaptation.config import ENCODERS, AdaptConfig
 from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
-    ConfigFile,
     Force,
     Json,
     OutputDirectory,
     Quiet,
     examples,
     finish,
+    on_machine,
     quieted,
     set_option,
 )
 from mmtool.common.arguments import assignments
 from mmtool.common.errors import UsageError
+from mmtool.common.machine import Machine
 from mmtool.training.config import resolve_as
 
 TASK = ("label", "task", "survival", "balanced")
@@ -48,11 +49,11 @@ def adapt(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory.")],
     encoders: EncoderSources = None,
     *,
-    options: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "method", *TASK, *MISSING, *BUDGET)],
-    config: ConfigFile = None,
+    options: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "method", *TASK, *MISSING, *BUDGET, rest=True)],
     settings: Annotated[
         list[str] | None, set_option("Any other setting: method.prompts=16, weight_decay=0. Repeatable.", panel=None)
     ] = None,
+    machine: Machine,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -62,10 +63,10 @@ def adapt(
     Only biases, read-only prompts, a predictor of absent embeddings and a small fusion are trained, and only these are written, with the
     fingerprints of the encoders. The same command continues an interrupted training.
     """
-    resolved, sources = resolve_as(AdaptConfig, config, options, settings or ()), encoder_sources(encoders)
+    resolved, sources = resolve_as(AdaptConfig, None, options, settings or ()), encoder_sources(encoders)
     from mmtool.adaptation.train import adapt as train
 
-    with quieted(quiet):
+    with on_machine(machine), quieted(quiet):
         done = train(resolved, sources, data, output, force=force)
     sentence = (
         f"{done.adapter}: {done.method}, {done.trained:,} trained parameters ({done.share:.2%} of the encoders'), {done.bytes:,} bytes"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Quiet, examples, json_line, quieted
 from mmtool.training.config import Preset
 
@@ -14,6 +15,7 @@ UNITS = {"products": ("FLOP/s", 1e9, "G"), "memory": ("B/s", 1e9, "G"), "disk": 
 RATES = ("tokens_per_s", "samples_per_s")
 
 
+@with_config_options
 def bench(
     preset: Annotated[Preset, typer.Option(help="Size of the transformer that is trained and decoded with.")] = "tiny",
     compile: Annotated[bool, typer.Option("--compile", help="Train with a compiled step, which takes a minute more.")] = False,

@@ -1,5 +1,6 @@
 """`mmtool compare`: methods and seeds, trained and evaluated in one command."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,6 @@ from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.evaluation_options import OF_RUNS, Raw, Reconstructions, with_reconstructions
 from mmtool.cli.options import (
     OF_RAW_TABLES,
-    ConfigFile,
     Force,
     Json,
     OutputDirectory,
@@ -68,8 +68,7 @@ def compare(
     seeds: Annotated[str, typer.Option(metavar="SEED,...", help="Of the trainings.", rich_help_panel=GRID)] = "0",
     jobs: Jobs = 1,
     *,
-    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, "preset", "steps", "minutes", "batch_tokens")],
-    config: ConfigFile = None,
+    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, "preset", "steps", "minutes", "batch_tokens", rest=True)],
     settings: Annotated[list[str] | None, set_option("Any other setting of all trainings. Repeatable.")] = None,
     evaluation: EvaluationConfig,
     reconstructions: Reconstructions = False,
@@ -87,7 +86,7 @@ def compare(
     raw: Raw = None,
     reading: Annotated[dict[str, Any], OF_RAW_TABLES],
     encoders: EncoderSources = None,
-    of_adapters: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "task", *MISSING)],
+    of_adapters: Annotated[dict[str, Any], OptionsOf(AdaptConfig, "task", *MISSING, rest=True)],
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -105,7 +104,7 @@ def compare(
         refuse_unused(context, "with --encoder", "--preset", "--batch-tokens", "--oracle", *OF_RUNS)
         labels = {"label": evaluation.label, "survival": evaluation.survival}
         options = {**of_adapters, **labels, "steps": options["steps"], "minutes": options["minutes"]}
-        wanted_adapters = _adapters(methods, variants, config, settings, options)
+        wanted_adapters = _adapters(methods, variants, settings, options)
         from mmtool.comparison.adapters import compare_adapters
 
         with quieted(quiet):
@@ -117,7 +116,8 @@ def compare(
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
     refuse_unused(context, "without --encoder", "--kind", "--missing-rate", "--missing", "--num-missing")
     refuse_unused(context, "without --raw", *OF_RAW_TABLES.flags, when=not raw)
-    wanted = _configs(methods, variants, config, options, settings)
+    _refuse_settings_of_adapters(of_adapters)
+    wanted = _configs(methods, variants, options, settings)
     if not wanted:
         raise UsageError("there is nothing to compare.", where="--methods", fix="Name methods, for example --methods causal,loretta.")
     spare_inputs(output, force, data, raw=raw)
@@ -133,23 +133,29 @@ def compare(
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 
 
+def _refuse_settings_of_adapters(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a setting of a file that adapters alone have."""
+    for name, value in given.items():
+        if value is not None and name not in PretrainConfig.__dataclass_fields__:
+            raise UsageError(f"{name} has no effect without --encoder.", where="--config", fix="Leave it out.")
+
+
 def _configs(
-    methods: list[str] | None, variants: list[str] | None, config: Path | None, options: dict[str, Any], settings: list[str] | None
+    methods: list[str] | None, variants: list[str] | None, options: dict[str, Any], settings: list[str] | None
 ) -> dict[str, PretrainConfig]:
     """The settings of each column: methods by their names, variants by theirs. Raises UsageError where two have one name."""
-    wanted = {name: resolve(config, {**options, "method": name}, settings or ()) for name in names(methods)}
+    wanted = {name: resolve(None, {**options, "method": name}, settings or ()) for name in names(methods)}
     for text in variants or ():
         name, method, assigned = read_variant(text)
         if name in wanted:
             raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
-        wanted[name] = resolve(config, {**options, "method": method}, [*(settings or ()), *assigned])
+        wanted[name] = resolve(None, {**options, "method": method}, [*(settings or ()), *assigned])
     return wanted
 
 
 def _adapters(
     methods: list[str] | None,
     variants: list[str] | None,
-    config: Path | None,
     settings: list[str] | None,
     options: dict[str, Any],
 ) -> dict[str, AdaptConfig]:
@@ -161,7 +167,7 @@ def _adapters(
             raise UsageError(f"there are two columns named {name!r}.", where="--variant", fix="Name each of them differently.")
         chosen[name] = method, assigned
     return {
-        name: resolve_as(AdaptConfig, config, {**options, "method": method}, [*(settings or ()), *assigned])
+        name: resolve_as(AdaptConfig, None, {**options, "method": method}, [*(settings or ()), *assigned])
         for name, (method, assigned) in chosen.items()
     }
 

@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, is_dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from mmtool.cli.config_file import ASSIGNMENTS, Loaded, Part, VerbConfig, merged
 from mmtool.common.arguments import by_modality, names, survival_labels
 from mmtool.common.bounds import check_range
+from mmtool.common.config_files import to_toml
 from mmtool.common.options import Setting, assemble, settings_of
 from mmtool.evaluation.tasks import TASKS
 from mmtool.kinds import schemes_by_kind
@@ -25,18 +28,24 @@ from mmtool.kinds import schemes_by_kind
 WORDS = {"{tasks}": ", ".join(TASKS), "{schemes}": schemes_by_kind()}  # stand in docstrings for what other tables list
 
 OFF = "--" + "no-"  # before the name of a switch
+CONFIG = "Configuration"  # panel of the help
+KNOWN = "known"  # the attribute of a command that holds its keys
+LOADED = "mmtool.config"  # in what Typer knows of a call: the file that was read
 
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """The options of a config of which the verb wants what was given. names: of fields, in order (none: all that are options)."""
+    """The options of a config of which the verb wants what was given. names: of fields, in order (none: all that are options). rest: a file
+    may give the other fields as well."""
 
     config: type
     names: tuple[str, ...]
+    rest: bool
 
-    def __init__(self, config: type, *names: str) -> None:
+    def __init__(self, config: type, *names: str, rest: bool = False) -> None:
         object.__setattr__(self, "config", config)
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "rest", rest)
 
     @property
     def settings(self) -> list[Setting]:
@@ -50,49 +59,97 @@ class OptionsOf:
 
 
 def with_config_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with options in place of its parameters that are configs, or options of one."""
-    parameters: list[inspect.Parameter] = []
-    readers: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    """The verb with options in place of its parameters that are configs, or options of one; with `--config`, a file of all of them, and
+    `--print-config`, which prints them as such a file and does nothing else."""
+    parameters, parts, plain = list[inspect.Parameter](), list[Part](), list[inspect.Parameter]()
     for parameter in inspect.signature(verb).parameters.values():
-        kind, given = parameter.annotation, _options_of(parameter.annotation)
-        if given is not None:
-            parameters += (_parameter(setting, as_given=True) for setting in given.settings)
-            readers[parameter.name] = functools.partial(_read_given, given)
-        elif isinstance(kind, type) and is_dataclass(kind):
-            parameters += (_parameter(setting) for setting in settings_of(kind) if setting.offered)
-            readers[parameter.name] = functools.partial(_read_config, kind)
+        part = _part(parameter)
+        if part is None:
+            plain.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(plain[-1])
         else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            parts.append(part)
+            parameters += (_parameter(setting, as_given=part.as_given) for setting in part.offered)
+    known = VerbConfig(parts, plain)
+    parameters += _of_files(known)
+    has_context = any(parameter.name == "context" for parameter in plain)
+    if not has_context:
+        parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
 
     @functools.wraps(verb)
-    def command(**values: Any) -> None:
-        configs = {name: read(values) for name, read in readers.items()}
-        verb(**configs, **values)
+    def command(context: typer.Context, **values: Any) -> None:
+        loaded: Loaded = context.meta.get(LOADED, Loaded())
+        given = {name for name in values if _source(context, name) == "COMMANDLINE"}
+        if ASSIGNMENTS in given and ASSIGNMENTS in loaded.plain:
+            values[ASSIGNMENTS] = merged(loaded.plain[ASSIGNMENTS], values[ASSIGNMENTS])
+        printing = values.pop("print_config")
+        del values["config"]
+        configs = {part.name: _read_part(part, values, given, loaded, known) for part in parts}
+        if printing:
+            print(to_toml(known.printed(values, configs)), end="")
+        else:
+            verb(**({"context": context} if has_context else {}), **configs, **values)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # this and the annotations are what Typer reads
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    setattr(command, KNOWN, known)  # for `mmtool settings`
     return command
+
+
+def _of_files(known: VerbConfig) -> Iterator[inspect.Parameter]:
+    """--config and --print-config."""
+
+    def load(context: typer.Context, path: Path | None) -> Path | None:
+        if path is not None and not context.resilient_parsing:
+            loaded = context.meta[LOADED] = known.load(path)
+            context.default_map = {**(context.default_map or {}), **loaded.plain}
+        return path
+
+    read = typer.Option(
+        callback=load, is_eager=True, metavar="FILE", help="TOML, YAML or JSON settings; options win over it.", rich_help_panel=CONFIG
+    )
+    shown = typer.Option("--print-config", help="Print all settings as such a file (TOML), and stop.", rich_help_panel=CONFIG)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    yield inspect.Parameter("config", kind, default=None, annotation=Annotated[Path | None, read])
+    yield inspect.Parameter("print_config", kind, default=False, annotation=Annotated[bool, shown])
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, on the command line or in a file in which it differs from the default."""
+    return _source(context, name) == "COMMANDLINE" or name in context.meta.get(LOADED, Loaded()).names
+
+
+def _source(context: typer.Context, name: str) -> str | None:
+    source = context.get_parameter_source(name)
+    return None if source is None else source.name
+
+
+def _part(parameter: inspect.Parameter) -> Part | None:
+    """A parameter that is a config, or options of one; None for any other."""
+    kind, given = parameter.annotation, _options_of(parameter.annotation)
+    if given is not None:
+        return Part(parameter.name, given.config, tuple(given.settings), as_given=True, rest=given.rest)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return Part(parameter.name, kind, tuple(setting for setting in settings_of(kind) if setting.offered), as_given=False, rest=False)
+    return None
 
 
 def _options_of(annotation: Any) -> OptionsOf | None:
     return next((extra for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, OptionsOf)), None)
 
 
-def _read_given(options: OptionsOf, values: dict[str, Any]) -> dict[str, Any]:
-    """Key of a setting -> what was given of it, else None. Takes these options out of all values. Raises UsageError out of bounds."""
-    given: dict[str, Any] = {}
-    for setting in options.settings:
+def _read_part(part: Part, values: dict[str, Any], given: set[str], loaded: Loaded, known: VerbConfig) -> Any:
+    """The config, or what was given of it (None for the other options). Takes its options out of all values. Raises UsageError out of
+    bounds."""
+    chosen = {key: loaded.fields[key] for key in known.rest[part.name] if key in loaded.fields}
+    for setting in part.offered:
         value = values.pop(setting.key)
-        given[setting.key] = None if value is None else _reader(setting)(value)
-        check_range(setting.name, given[setting.key], setting.types[0], setting.flag)
-    return given
-
-
-def _read_config(config: type, values: dict[str, Any]) -> Any:
-    """The config of its options, which are taken out of the values of all."""
-    settings = {setting.key: setting for setting in settings_of(config) if setting.offered}
-    given = {key: value for key in settings if (value := values.pop(key)) is not None}
-    return assemble(config, {key: _reader(settings[key])(value) for key, value in given.items()})
+        if setting.key in given:
+            chosen[setting.key] = _reader(setting)(value)
+            check_range(setting.name, chosen[setting.key], setting.type_for(chosen[setting.key]), setting.flag)
+        elif setting.key in loaded.fields:
+            chosen[setting.key] = loaded.fields[setting.key]
+    return {**{setting.key: None for setting in part.offered}, **chosen} if part.as_given else assemble(part.config, chosen)
 
 
 def _parameter(setting: Setting, as_given: bool = False) -> inspect.Parameter:
@@ -103,7 +160,7 @@ def _parameter(setting: Setting, as_given: bool = False) -> inspect.Parameter:
     declared = typer.Option(
         *_flags(setting),
         metavar=option.metavar,
-        help=_help(setting),
+        help=explained(setting),
         show_default=_shown(setting) if as_given else option.default or True,
         rich_help_panel=option.panel,
     )
@@ -160,8 +217,8 @@ def docstring(setting: Setting) -> str:
     return next(filter(None, (_docstrings(owner.__module__).get((owner.__name__, setting.name)) for owner in owners)), "")
 
 
-def _help(setting: Setting) -> str:
-    """The first paragraph of the docstring, on one line."""
+def explained(setting: Setting) -> str:
+    """The first paragraph of its docstring, on one line."""
     text = " ".join(docstring(setting).partition("\n\n")[0].split())
     for word, meaning in WORDS.items():
         text = text.replace(word, meaning)

@@ -22,12 +22,14 @@ from mmtool.cli.options import (
     Quiet,
     examples,
     finish,
+    on_machine,
     quieted,
     raw_tables,
     refuse_unused,
     spare_inputs,
 )
 from mmtool.common.arguments import assignments
+from mmtool.common.machine import Machine
 from mmtool.evaluation.config import EvaluationConfig
 
 EXAMPLES = examples(
@@ -68,6 +70,7 @@ def evaluate(
     reading: Annotated[dict[str, Any], OF_RAW_TABLES],
     encoders: EncoderSources = None,
     missing_rates: MissingRates = None,
+    machine: Machine,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -95,7 +98,7 @@ def evaluate(
         refuse_unused(context, "where adapters are evaluated", "--train", "--label", "--survival", *OF_RUNS)
         from mmtool.adaptation.evaluate import evaluate_adapters
 
-        with quieted(quiet):
+        with on_machine(machine), quieted(quiet):
             sources = {name: Path(path) for name, path in assignments(encoders, "--encoder").items()}
             adapted = evaluate_adapters(
                 runs, data, output, sources=sources, missing_rates=sorted(missing_rates or ()), limit=evaluation.limit,
@@ -110,7 +113,7 @@ def evaluate(
     spare_inputs(output, force, *runs, data, train, raw=raw)
     from mmtool.evaluation.evaluate import evaluate as measure
 
-    with quieted(quiet):
+    with on_machine(machine), quieted(quiet):
         tables = raw_tables(raw, runs[0], reading)
         done = measure(runs, data, output, evaluation, train=train, raw=tables, force=force)
     sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; open report.html in it"

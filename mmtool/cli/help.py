@@ -4,6 +4,7 @@ from typing import Any
 
 import typer.core
 
+PRINTING = "--print-config"
 SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 
 
@@ -19,6 +20,17 @@ class Verb(typer.core.TyperCommand):
                 parameter.metavar = ""
             elif parameter.metavar is None and (short := _short(parameter)):
                 parameter.metavar = short
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """With --print-config nothing is done, so nothing has to be given."""
+        required = [parameter for parameter in self.params if parameter.required and PRINTING in args]
+        for parameter in required:
+            parameter.required = False
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            for parameter in required:
+                parameter.required = True
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, a flag as well."""

@@ -19,6 +19,7 @@ from mmtool.cli.options import (
     Seed,
     examples,
     finish,
+    on_machine,
     quieted,
     refuse_unused,
     source_options,
@@ -27,6 +28,7 @@ from mmtool.cli.options import (
 )
 from mmtool.common.arguments import assignments
 from mmtool.common.errors import UsageError
+from mmtool.common.machine import Machine
 from mmtool.imputation.config import REAL, ImputeOptions
 from mmtool.preprocessing.readers.entries import READING
 
@@ -87,6 +89,7 @@ def impute(
     format: Format = None,
     encoders: EncoderSources = None,
     seed: Seed = 0,
+    machine: Machine,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -104,7 +107,7 @@ def impute(
     """
     if space == "embedding":
         _check_embeddings(context, data, format)
-        with quieted(quiet):
+        with on_machine(machine), quieted(quiet):
             tables = _embeddings(run, data or STREAM, output, options, split, encoders, format=format, force=force)
         counts = ", ".join(f"{count:,} {name}" for name, count in tables.imputed.items())
         return finish(tables, f"{tables.output}: embeddings of {counts} from {tables.samples:,} samples", as_json, quiet)
@@ -119,7 +122,7 @@ def impute(
     if donors is not None:
         options = replace(options, donors=stored_samples(run, donors, "train" if (donors / "train").is_dir() else None))
     options = replace(options, seed=seed, format=format if format in ("h5ad", "h5mu") else "csv")
-    with quieted(quiet):
+    with on_machine(machine), quieted(quiet):
         if data is None:
             samples = raw_samples(run, files, source_options(reading), by_row=by_row)
         else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line, stdin_or
 from mmtool.common.errors import UsageError
 
@@ -19,6 +20,7 @@ EXAMPLES = examples(
 FEW = 12  # values of a list that a person still reads
 
 
+@with_config_options
 def info(
     path: Annotated[
         Path,

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line
 
 EXAMPLES = examples("mmtool lint shards/ run/", "mmtool lint tokens/*.tar --json")
 
 
+@with_config_options
 def lint(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Tokenizers, token sets, runs, checkpoints or reports.")],
     as_json: Json = False,

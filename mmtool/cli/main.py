@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 import mmtool
-from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, peek, pretrain, shard, tokenize
+from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, peek, pretrain, settings, shard, tokenize
 from mmtool.cli.help import Verb
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
 from mmtool.common.log import log
 
 STAGES, ARTEFACTS = "Stages, in the order of a project", "Looking at what a stage wrote"
-MACHINE = "The machine"
+MACHINE = "Settings, and the machine"
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ VERBS = (
     (ARTEFACTS, info.info, info.EXAMPLES),
     (ARTEFACTS, peek.peek, peek.EXAMPLES),
     (ARTEFACTS, lint.lint, lint.EXAMPLES),
+    (MACHINE, settings.settings, settings.EXAMPLES),
     (MACHINE, bench.bench, bench.EXAMPLES),
 )
 for panel, verb, epilog in VERBS:

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mmtool.cli.config_options import OptionsOf
+from mmtool.cli.config_options import CONFIG, OptionsOf, was_given
 from mmtool.common.arguments import assignments, json_value
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
+from mmtool.common.machine import Machine
 from mmtool.common.options import settings_of
 from mmtool.common.output import OutputPath
 from mmtool.preprocessing.readers.entries import LABELS, SourceOptions
@@ -25,7 +26,6 @@ from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
 
 STREAM = Path("-")
-CONFIG = "Configuration"
 CELLS = tuple(setting.name for setting in settings_of(TableOptions) if setting.offered)
 OF_RAW_TABLES = OptionsOf(SourceOptions, "key_column", "columns", "layer", "mod", *CELLS)
 OF_RAW_FILES = OptionsOf(
@@ -58,9 +58,6 @@ ByRow = Annotated[
     bool,
     typer.Option("--by-row", help="Join files without keys by row, if they have equally many rows.", rich_help_panel=LABELS),
 ]
-ConfigFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="TOML or JSON settings; options win over it.", rich_help_panel=CONFIG)
-]
 Force = Annotated[bool, typer.Option("--force", help="Replace what mmtool wrote there, nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout (on stderr when the data goes to stdout).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still printed.")]
@@ -87,15 +84,10 @@ def refuse_unused(context: typer.Context, reason: str, *options: str, when: bool
     when: whether they have none, for a call in one line.
     """
     names = {flag: option.name for option in context.command.params for flag in (*option.opts, *option.secondary_opts)}
-    given = [flag for flag in options if when and _was_given(context, names[flag])]
+    given = [flag for flag in options if when and was_given(context, names[flag] or "")]
     if given:
         subject = f"{', '.join(given[:-1])} and {given[-1]} have" if len(given) > 1 else f"{given[0]} has"
         raise UsageError(f"{subject} no effect {reason}.", fix="Leave them out." if len(given) > 1 else "Leave it out.")
-
-
-def _was_given(context: typer.Context, name: str | None) -> bool:
-    source = context.get_parameter_source(name or "")
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def stdin_or(path: Path) -> Path | None:
@@ -155,6 +147,15 @@ def spare_inputs(output: Path, force: bool, *inputs: Path | None, raw: Sequence[
 def quieted(quiet: bool) -> Iterator[None]:
     """With `quiet`, what the library says on standard error is dropped; an error raised inside is not."""
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def on_machine(machine: Machine) -> Iterator[None]:
+    """Compute where --device says, with --threads. Raises UsageError where there is no such device."""
+    from mmtool.training.hardware import using
+
+    with using(machine.device, machine.threads):
         yield
 
 

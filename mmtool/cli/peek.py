@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Force, Json, OutputDirectory, Quiet, Seed, examples, finish, quieted, stdin_or
 
 EXAMPLES = examples(
@@ -13,6 +14,7 @@ EXAMPLES = examples(
 )
 
 
+@with_config_options
 def peek(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")],
     output: OutputDirectory,

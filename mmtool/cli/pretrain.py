@@ -8,25 +8,28 @@ import typer
 from mmtool.cli.config_options import OptionsOf, with_config_options
 from mmtool.cli.options import (
     STREAM,
-    ConfigFile,
     Force,
     Json,
     OutputDirectory,
     Quiet,
     examples,
     finish,
+    on_machine,
     quieted,
     set_option,
     stdin_or,
 )
+from mmtool.common.machine import Machine
 from mmtool.training.config import BUDGET as BUDGET_AND_OPTIMISER
+from mmtool.training.config import MODEL as MODEL_AND_METHOD
 from mmtool.training.config import PretrainConfig, resolve
 
 MODEL = ("method", "preset", "row_length", "precision", "compile")
-BUDGET = ("steps", "minutes", "batch_tokens", "accumulate", "learning_rate", "checkpoint_every", "seed")
+BUDGET = ("steps", "minutes", "patience", "batch_tokens", "accumulate", "learning_rate", "schedule", "checkpoint_every", "seed")
 EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
     "mmtool pretrain --method cm3 --minutes 30 --set method.mean_spans=2 shards/ -o run-cm3/",
+    "mmtool pretrain --init-from run/ --preset small --steps 2000 more-shards/ -o run-more/",
     "mmtool shard image.tar text.tar -o - | mmtool pretrain - -o run/",
 )
 
@@ -36,7 +39,15 @@ def pretrain(
     output: OutputDirectory,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
     *,
-    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET)],
+    options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET, rest=True)],
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with the weights of a run of the same modalities, or of fewer: new ones get fresh embeddings.",
+            rich_help_panel=MODEL_AND_METHOD,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -50,26 +61,27 @@ def pretrain(
         Literal["tensorboard", "wandb", "trackio"] | None,
         typer.Option(help="A tracker to send metrics and pictures of imputed samples to as well.", show_default="none"),
     ] = None,
-    config: ConfigFile = None,
     settings: Annotated[
         list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
     ] = None,
+    machine: Machine,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train one transformer on whatever combinations of modalities exist.
 
-    The same command continues an interrupted training from its last checkpoint; --force starts anew. The run holds its
-    tokenizers and its resolved config: it is all that `impute` and `evaluate` need. Under `torchrun` several processes train
-    together.
+    The same command continues an interrupted training from its last checkpoint, and with more --steps, --minutes or --patience
+    one that is at its end; --force starts anew. The run holds its tokenizers and its resolved config: it is all that `impute` and
+    `evaluate` need. Under `torchrun` several processes train together.
     """
-    resolved = resolve(config, options, settings or ())
+    resolved = resolve(None, options, settings or ())
     from mmtool.training.distributed import speaks
     from mmtool.training.pretrain import pretrain as train
 
-    with quieted(quiet):
-        done = train(resolved, stdin_or(data), output, force=force, workers=workers, track=track)
+    with on_machine(machine), quieted(quiet):
+        done = train(resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers, track=track)
     if not speaks():
         return
-    finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {done.steps} steps, {done.seconds:.0f} s", as_json, quiet)
+    steps = f"{done.steps} steps" + (f" (best at step {done.best_step})" if done.best_step != done.steps else "")
+    finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {steps}, {done.seconds:.0f} s", as_json, quiet)

@@ -4,8 +4,9 @@ The docstring under a field is the help of its option (its first paragraph; what
 default are those of the option, and `Option` says what does not follow from these: `draws: Annotated[Count, Option(panel="Sampling")] = 1`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -84,13 +85,26 @@ def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
     known = {setting.key: setting for setting in settings_of(cls)}
     for key in values:
         if key not in known:
-            raise UsageError(f"there is no setting {key!r}.", fix=f"Settings: {', '.join(known)}.")
+            raise unknown_setting(key, known)
     grouped: dict[str | None, dict[str, Any]] = {}
     for key, value in values.items():
         grouped.setdefault(known[key].group, {})[known[key].name] = value
     owners = {setting.group: setting.owner for setting in known.values() if setting.group}
     nested = {group: owners[group](**grouped[group]) for group in owners if group in grouped}
     return cls(**grouped.get(None, {}), **nested)
+
+
+def unknown_setting(name: str, known: Iterable[str], where: object = None) -> UsageError:
+    """The error for a setting that there is not, with those that there are and the one that is spelled most alike."""
+    known = list(known)
+    fix = f"{did_you_mean(name, known)}Settings: {', '.join(known) or 'none'}."
+    return UsageError(f"there is no setting {name!r}.", where=where, fix=fix)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'depth'? ` where one of the known names is spelled much like this one, else nothing."""
+    close = get_close_matches(name, list(known), 1)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def check_bounds(config: Any) -> None:

@@ -12,9 +12,11 @@ What the user has set in the environment stays. Processes that are started from 
 
 import os
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 SPIN_COUNT = 3000
+NUM_THREADS = "OMP_NUM_THREADS"
 POLICIES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # any of them says how threads are to wait
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -25,7 +27,21 @@ def set_thread_defaults(environ: MutableMapping[str, str], num_cpus: int, cgroup
         environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
     quota = cpu_quota(cgroups, membership)
     if quota is not None and int(quota) < num_cpus:
-        environ.setdefault("OMP_NUM_THREADS", str(max(1, int(quota))))
+        environ.setdefault(NUM_THREADS, str(max(1, int(quota))))
+
+
+@contextmanager
+def thread_limit(environ: MutableMapping[str, str], threads: int) -> Iterator[None]:
+    """Processes that are started in the block take so many threads."""
+    before = environ.get(NUM_THREADS)
+    environ[NUM_THREADS] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del environ[NUM_THREADS]
+        else:
+            environ[NUM_THREADS] = before
 
 
 def affinity_cpus() -> int:

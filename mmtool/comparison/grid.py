@@ -123,7 +123,7 @@ def _trainings(
             with locked(path):  # which a process that died at its end may have left behind
                 log(f"{title}: trained already")
         else:
-            trainings[title] = partial(pretrain, settings, source, path, force=force)
+            trainings[title] = partial(pretrain, settings, source, path, force=force, extensible=False)
     return trainings
 
 

@@ -19,6 +19,11 @@ class CoOccurrence:
         """Count the sets of present modalities, one per sample."""
         return cls(Counter(frozenset(names) for names in present))
 
+    def __or__(self, other: "CoOccurrence") -> "CoOccurrence":
+        """What occurred together in either, the same samples counted once: so often as in the one that has more of a combination."""
+        known = {*self.combinations, *other.combinations}
+        return CoOccurrence({names: max(self.combinations.get(names, 0), other.combinations.get(names, 0)) for names in known})
+
     @cached_property
     def edges(self) -> dict[tuple[str, str], int]:
         """Samples per pair (a, b), a < b."""

@@ -88,7 +88,8 @@ def evaluate(
     config.params.check(test_set.tokenizers)
     imputers = _open(runs, names, device)
     for name, imputer in imputers.items():
-        check_held_out(test_set, imputer.trained_on, data)
+        for trained_on in imputer.run.data_fingerprints:
+            check_held_out(test_set, trained_on, data)
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
     config = _resolved(config, imputers)
     _check_chain(config, imputers)

@@ -20,6 +20,7 @@ from mmtool.data.shard_format import file_stem
 from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
+from mmtool.imputation.jobs import jobs_of, run_job
 from mmtool.imputation.sampling_params import PLAIN
 from mmtool.imputation.tables import mean_values, table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
@@ -75,7 +76,7 @@ def impute_files(
         if options.donors is not None:
             raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
         return _predict_label(imputer, imputer.target, chosen, place, options)
-    jobs = _jobs(imputer, chosen, options)
+    jobs = jobs_of(imputer, chosen, options)
     if options.format != "csv" and jobs and not any(isinstance(imputer.tokenizers[want], RowWriter) for _, want in jobs):
         raise UsageError("nothing that is imputed is a table.", where="--format", fix="Leave it out.")
     if not jobs:
@@ -88,7 +89,7 @@ def impute_files(
         )
     imputed: dict[str, list[Imputed]] = defaultdict(list)
     for (have, want), samples in track(sorted(jobs.items()), "imputing"):
-        imputations = _impute(imputer, samples, have, want, options)
+        imputations = run_job(imputer, samples, have, want, options)
         imputed[want] += [Imputed(sample.key, have, imputation) for sample, imputation in zip(samples, imputations, strict=True)]
     with place.directory() as partial:
         _write(imputer, imputed, partial, options)
@@ -101,20 +102,6 @@ def _num_complete(imputer: Imputer, samples: Sequence[Sample], options: ImputeOp
     """How many samples lack nothing that could be imputed; none where modalities are wanted by name, which real ones may stand beside."""
     names = {modality.name for modality in imputer.modalities}
     return 0 if options.want else sum(names <= set(sample.tokens) for sample in samples)
-
-
-def _impute(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
-    if options.donors is not None:
-        return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
-    return imputer.impute(
-        samples,
-        have,
-        want,
-        seed=options.seed,
-        params=options.params,
-        draws=options.draws,
-        consistency=options.consistency,
-    )
 
 
 def _predict_label(
@@ -157,30 +144,6 @@ class Imputed:
             "consistency": [back[draw] for draw in order] if back else None,
             **({"donors": [donors[draw] for draw in order]} if (donors := self.imputation.donors) else {}),
         }
-
-
-def _jobs(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[tuple[tuple[str, ...], str], list[Sample]]:
-    """(have, want) -> samples: one decode for all samples that hold and lack the same. Where nothing is wanted by name, modalities that
-    nothing links with what is present stay missing, unless that is all of them: then UsageError is raised, as it is for what is wanted by
-    name."""
-    for want in options.want:
-        imputer.check(options.have, want)
-    names = [modality.name for modality in imputer.modalities]
-    jobs: dict[tuple[tuple[str, ...], str], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        have = options.have or tuple(name for name in names if name in sample.tokens)
-        if not have or not set(have) <= set(sample.tokens):
-            continue
-        for want in options.want or tuple(name for name in names if name not in sample.tokens):
-            given = tuple(name for name in have if name != want)
-            if given:
-                jobs[given, want].append(sample)
-    linked = {job: members for job, members in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
-    for have, want in linked or jobs:
-        imputer.check(have, want)
-    for have, want in sorted(jobs.keys() - linked.keys()):
-        log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
-    return linked
 
 
 def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, split_directories
-from mmtool.preprocessing.encode import BATCH, Encoder
+from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.join import NUMBERED_ROWS
 from mmtool.preprocessing.overlap import check_rows
 from mmtool.preprocessing.prepare import preparer_of
@@ -53,13 +52,10 @@ def raw_samples(run: Path, files: Mapping[str, Path], options: SourceOptions | N
 
 def _encode(tokenizer: Tokenizer, name: str, path: Path, options: SourceOptions, samples: dict[str, Sample]) -> None:
     """Add the modality to `samples`, batch by batch."""
-    encoder, items = Encoder(tokenizer, name), read_items(tokenizer.kind, [path], preparer_of(tokenizer).reading(options))
-    while batch := list(islice(items, BATCH)):
-        for item, tokens in zip(batch, encoder(batch), strict=True):
-            if tokens is None:
-                continue
-            sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
-            sample.tokens[name] = tokens
-            if item.rows is not None:
-                sample.metadata.setdefault(NUMBERED_ROWS, {})[name] = item.rows
+    encoder = Encoder(tokenizer, name)
+    for item, tokens in encoder.stream(read_items(tokenizer.kind, [path], preparer_of(tokenizer).reading(options))):
+        sample = samples.setdefault(item.key, Sample(item.key, {}, item.labels))
+        sample.tokens[name] = tokens
+        if item.rows is not None:
+            sample.metadata.setdefault(NUMBERED_ROWS, {})[name] = item.rows
     encoder.report()

@@ -34,7 +34,7 @@ def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTI
     bounds, amounts = [], ~tokenizer.one_hot.categorical
     for part in _predictive(tokenizer, draws):
         bounds.append(np.full((len(shares), len(part), len(amounts)), np.nan, np.float32))
-        bounds[-1][..., amounts] = np.nanquantile(part[..., amounts], shares, axis=1, method="weibull")  # right in the mean
+        bounds[-1][..., amounts] = _quantiles(part[..., amounts], shares)
     return np.concatenate(bounds, axis=1)
 
 
@@ -52,6 +52,14 @@ def _mean_values(tokenizer: Any, draws: Sequence[np.ndarray]) -> np.ndarray:
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(0)
     return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+def _quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """(len(shares), n, F) of (n, D, F) values, by the estimator that is right in the mean; NaN where all are missing. `nanquantile` takes
+    twelve times as long, so it is left to values of which some are."""
+    quantile = np.nanquantile if np.isnan(values).any() else np.quantile
+    bounds: np.ndarray = quantile(values, shares, axis=1, method="weibull")
+    return bounds
 
 
 def _predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:

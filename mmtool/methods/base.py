@@ -50,6 +50,7 @@ class Method(ABC):
     Options: ClassVar[type]  # a frozen dataclass: the method's own settings
     shape_defaults: ClassVar[Mapping[str, Any]] = {}  # of the transformer, where settings do not say otherwise
     view: ClassVar[View] = "past"
+    of_progress: ClassVar[str] = ""  # what of it takes a share of the training
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: Any) -> None:
         self.layout, self.graph, self.options = layout, graph, options

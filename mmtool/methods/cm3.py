@@ -19,13 +19,14 @@ from mmtool.methods.next_token import NextToken
 
 @dataclass(frozen=True)
 class CM3Options:
-    """mean_spans: mean of the Poisson number of moved spans per document.
-    commutative: segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper.
-    across_segments: spans may run over the border of two segments; off, a span stays inside one."""
+    """Settings of causal masked modelling."""
 
     mean_spans: NotNegative = 1.0
+    """Mean of the Poisson number of moved spans per document."""
     commutative: bool = False
+    """Segments in random order (see `commutative`); off, they keep the order of the data set, as documents do in the paper."""
     across_segments: bool = True
+    """Spans may run over the border of two segments; off, a span stays inside one."""
 
 
 class CM3(NextToken):

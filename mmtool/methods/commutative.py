@@ -11,9 +11,10 @@ from mmtool.methods.cm3 import CM3, CM3Options
 
 @dataclass(frozen=True)
 class CommutativeOptions(CM3Options):
-    """commutative: off, segments keep the order of the data set."""
+    """Settings of commutative modelling."""
 
     commutative: bool = True
+    """Segments in random order; off, they keep the order of the data set."""
 
 
 class Commutative(CM3):

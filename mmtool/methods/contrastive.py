@@ -31,9 +31,10 @@ from mmtool.tokenizers.code_values import CodeValues
 
 @dataclass(frozen=True)
 class ContrastiveOptions:
-    """scale: similarities are divided by it before the softmax, in training and in retrieval (CLIP learns it and ends near 0.01)."""
+    """Settings of contrastive modelling."""
 
     scale: Positive = 0.07
+    """Similarities are divided by it before the softmax, in training and in retrieval (CLIP learns it and ends near 0.01)."""
 
 
 class Contrastive(PooledStates):

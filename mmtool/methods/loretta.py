@@ -39,31 +39,37 @@ Pseudo = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LoReTTaOptions(CommutativeOptions):
-    """warmup: share of training spent on real pairs only, until the links work.
-    transitive_share: share of the later steps that are transitive.
-    all_share: share of transitive documents that hold all modalities, pseudo and real, in random order.
-    distillation: share of transitive documents of one pseudo modality that predict it from the real one: a chain through the real link,
-        distilled into the direct direction. All others predict the real one from the pseudo one, as the authors do.
-    pseudo_loss: also predict the pseudo tokens (the literal pseudocode of the authors).
-    temperature, top_k, guidance: how pseudo modalities are drawn (top_k 0: all codes).
-    draws: of so many, the one is taken given which the modality it was drawn from is most probable (consistency; 1: any).
-    refresh: steps for which a pseudo modality of a sample may be used again (0: generated anew in every step)."""
+    """Settings of LoReTTa, and those of commutative modelling."""
 
     warmup: Share = 0.4
+    """Share of training spent on real pairs only, until the links work."""
     transitive_share: Share = 0.25
+    """Share of the later steps that are transitive."""
     all_share: Share = 0.25
+    """Share of transitive documents that hold all modalities, pseudo and real, in random order."""
     distillation: Share = 0.0
+    """Share of transitive documents of one pseudo modality that predict it from the real one: a chain through the real link, distilled into
+    the direct direction.
+
+    All others predict the real one from the pseudo one, as the authors do."""
     pseudo_loss: bool = False
+    """Also predict the pseudo tokens (the literal pseudocode of the authors)."""
     temperature: NotNegative = 0.7
+    """Of the draws of pseudo modalities."""
     top_k: Natural = 0
+    """Pseudo modalities are drawn from the k most likely codes; 0: from all."""
     guidance: NotNegative = 0.0
+    """How much more the evidence counts that pseudo modalities are drawn from."""
     draws: Count = 4
+    """Of so many, the one is taken given which the modality it was drawn from is most probable (consistency; 1: any)."""
     refresh: Natural = 0
+    """Steps for which a pseudo modality of a sample may be used again; 0: generated anew in every step."""
 
 
 class LoReTTa(Commutative):
     name = "loretta"
     Options = LoReTTaOptions
+    of_progress = "warm-up"
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
         super().__init__(layout, graph, options)

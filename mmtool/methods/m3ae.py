@@ -9,7 +9,7 @@ targets in the whole batch. How many tokens a modality of varying length has is 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtool.common.bounds import Count, Natural, NotNegative, Share
 from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, SLOT, TARGETS, TOKENS, Document, concatenate, segment_table
 from mmtool.methods.base import Pack
 from mmtool.methods.likelihood import Likelihood
+from mmtool.methods.m3ae_options import M3AEOptions
 from mmtool.methods.protocols import ImputationRequest
 from mmtool.methods.representation import PooledStates
 from mmtool.model.autoencoder import MaskedAutoencoder, cross_entropies
@@ -39,30 +39,6 @@ from mmtool.model.transformer import Shape, Transformer
 
 CLS_TOKEN = 1  # its row of the embedding: a sentinel, which this method has no other use for
 PAPER_WIDTH, PAPER_DECODER = 384, (8, 512, 32)  # encoders from this width on have the paper's decoder: depth, width, head width
-
-
-@dataclass(frozen=True)
-class M3AEOptions:
-    """mask_ratio: share of tokens hidden in every modality; mask_ratios: of single ones (`mask_ratios.text=0.5`).
-    hide_share: share of samples of several modalities in which one of them is hidden whole, as when it is imputed (the paper: 0).
-    norm_pix: patches are predicted less their mean, divided by their deviation.
-    continuous_weight, discrete_weight: of the losses of patches and codes; weights: of single modalities (`weights.text=0.5`).
-    length_weight: of predicting how many tokens a modality of varying length has.
-    decoder_depth, decoder_width: 0 takes the paper's 8 and 512, and less for encoders narrower than 384.
-    decode_steps, confidence_noise: of iterative decoding (see `masked`)."""
-
-    mask_ratio: Share = 0.75
-    mask_ratios: Mapping[str, Share] = field(default_factory=dict)
-    hide_share: Share = 0.2
-    norm_pix: bool = False
-    continuous_weight: NotNegative = 1.0
-    discrete_weight: NotNegative = 0.5
-    weights: Mapping[str, NotNegative] = field(default_factory=dict)
-    length_weight: NotNegative = 0.1
-    decoder_depth: Natural = 0
-    decoder_width: Natural = 0
-    decode_steps: Count = 8
-    confidence_noise: NotNegative = 1.0
 
 
 class M3AE(PooledStates, Likelihood):

@@ -33,13 +33,14 @@ from mmtool.model.transformer import Transformer
 
 @dataclass(frozen=True)
 class MaskedOptions:
-    """mask_ratio: share of tokens hidden in every segment (BERT: 0.15); 0 draws it anew for each, uniformly.
-    decode_steps: passes in which a segment is generated.
-    confidence_noise: Gumbel noise on the confidences of early passes, without which draws resemble each other."""
+    """Settings of masked modelling."""
 
     mask_ratio: Share = 0.0
+    """Share of tokens hidden in every segment (BERT: 0.15); 0 draws it anew for each, uniformly."""
     decode_steps: Count = 8
+    """Passes in which a segment is generated."""
     confidence_noise: NotNegative = 1.0
+    """Gumbel noise on the confidences of early passes, without which draws resemble each other."""
 
 
 class Masked(PooledStates, Likelihood):

@@ -22,11 +22,10 @@ class ValueBridge(nn.Module):
     def __init__(self, layout: VocabularyLayout, num_slots: int) -> None:
         super().__init__()
         position_of_slot, count = torch.zeros(num_slots, dtype=torch.long), 1
-        for index, modality in enumerate(layout.modalities):
-            if modality.ordered and modality.fixed_length:
-                first, size = slot_start(layout, index), modality.max_length + 1
-                position_of_slot[first : first + size] = torch.arange(count, count + size)
-                count += size
+        for index, start in position_starts(layout).items():
+            first, size = slot_start(layout, index), layout.modalities[index].max_length + 1
+            position_of_slot[first : first + size] = torch.arange(start, start + size)
+            count = start + size
         self.register_buffer("position_of_slot", position_of_slot, persistent=False)
         self.weights_embedding = nn.Parameter(torch.zeros(count, count))
 
@@ -38,3 +37,13 @@ class ValueBridge(nn.Module):
         held_BSP = F.one_hot(self.position_of_slot[slot_BS], len(self.weights_embedding)) * value_BS[..., None]
         seen_BLP = mask[:, 0].to(held_BSP.dtype) @ held_BSP
         return (seen_BLP * self.weights_embedding[self.position_of_slot[slot_BL]]).sum(-1)
+
+
+def position_starts(layout: VocabularyLayout) -> dict[int, int]:
+    """Index of each modality with ordered codes on fixed positions -> its first row in the table (row 0 is that of all others)."""
+    starts, start = {}, 1
+    for index, modality in enumerate(layout.modalities):
+        if modality.ordered and modality.fixed_length:
+            starts[index] = start
+            start += modality.max_length + 1
+    return starts

@@ -33,20 +33,22 @@ CosSin = tuple[Tensor, Tensor] | None  # of rotary positions; None where there a
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a transformer.
-
-    depth: number of blocks. width: D. head_width: K. hidden: inner width of SwiGLU (0: 8/3 of the width, rounded up to 64).
-    bias: biases in the linear layers (on for encoders that BitFit tunes). rope_base: longest wavelength of the rotary positions.
-    positions: rotary, fixed (sines and cosines added to the inputs, Vaswani et al. 2017), or both.
-    """
+    """Size of a transformer."""
 
     depth: Count
+    """Number of blocks."""
     width: Count
+    """D."""
     head_width: Count = 32
+    """K."""
     hidden: Natural = 0
+    """Inner width of SwiGLU; 0: 8/3 of the width, rounded up to 64."""
     bias: bool = False
+    """Biases in the linear layers (on for encoders that BitFit tunes)."""
     rope_base: Positive = 1000.0
+    """Longest wavelength of the rotary positions."""
     positions: str = "rotary"
+    """rotary, fixed (sines and cosines added to the inputs, Vaswani et al. 2017), or both."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_width:

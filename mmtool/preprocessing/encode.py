@@ -1,7 +1,8 @@
 """Items -> tokens, batch by batch: what the tokenizer cannot take is refused by name or set aside, what its codes cut off is counted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,14 @@ class Encoder:
             self._count(batch[place].key, values[place])
         self.absent += [item.key for item, encoded in zip(batch, tokens, strict=True) if encoded is None]
         return tokens
+
+    def stream(self, items: Iterable[Item]) -> Iterator[tuple[Item, np.ndarray]]:
+        """Items with their tokens, without those that are absent or set aside."""
+        waiting = iter(items)
+        while batch := list(islice(waiting, BATCH)):
+            for item, tokens in zip(batch, self(batch), strict=True):
+                if tokens is not None:
+                    yield item, tokens
 
     @property
     def clipped(self) -> dict[str, dict[str, int]]:

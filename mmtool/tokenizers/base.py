@@ -13,6 +13,7 @@ import numpy as np
 
 from mmtool.common.bounds import Bounds, check_range
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.options import did_you_mean
 from mmtool.common.seal import check_seal, reading, sealed
 from mmtool.common.storage import canonical_json, sha256_bytes, write_bytes
 from mmtool.kinds import KINDS, schemes_by_kind
@@ -205,7 +206,9 @@ def check_settings(settings: Mapping[str, Any], valid: Mapping[str, Any], where:
     """
     for name, value in settings.items():
         if name not in valid:
-            raise UsageError(f"unknown tokenizer setting {name!r}.", where=where, fix=f"Valid ones: {', '.join(valid)}.")
+            raise UsageError(
+                f"unknown tokenizer setting {name!r}.", where=where, fix=f"{did_you_mean(name, valid)}Valid ones: {', '.join(valid)}."
+            )
         plain = getattr(valid[name], "__origin__", valid[name])
         if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
             what = f"{name} is {value!r}, which is no {getattr(plain, '__name__', plain)}."

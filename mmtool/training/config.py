@@ -6,24 +6,26 @@ What a docstring under a field says, the help of its option says (see `common/op
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
-from mmtool.common.errors import DataError, UsageError
-from mmtool.common.options import Option
+from mmtool.common.config_files import read_config
+from mmtool.common.errors import UsageError
+from mmtool.common.options import Option, unknown_setting
 
 Preset = Literal["tiny", "small", "base", "large", "vit-s", "vit-b", "vit-l", "vit-h"]
 Precision = Literal["auto", "fp32", "bf16"]
+Schedule = Literal["cosine", "constant"]
 LabelKind = Literal["auto", "classes", "number"]
 PRESETS = get_args(Preset)
 MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predicted, and from what"  # panels of the help
 RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
 RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
 AUTO = "auto"  # the method is chosen by the data
+EXTENSIBLE = ("steps", "minutes", "patience")  # what may change when a training goes on (see `training/extension.py`)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Budget:
     """What every training has: how long, how fast, and from which seed.
 
     Steps or minutes, whichever end first, end the training; where minutes do, the result depends on the machine's speed. Minutes alone are
-    given without a limit of steps. The learning rate warms up linearly and decays as a cosine.
+    given without a limit of steps. The learning rate warms up linearly and then follows its schedule.
     """
 
     steps: Annotated[Natural, Option(panel=BUDGET)] = 2000
@@ -46,10 +48,14 @@ class Budget:
     """At its peak.
 
     0: from the width of the model."""
+    schedule: Annotated[str, Option(type=Schedule, panel=BUDGET)] = "cosine"
+    """Of the learning rate after it has warmed up: it falls to the end as a cosine, or stays.
+
+    A run of a constant rate that is extended equals one that was begun with the larger budget."""
     warmup_steps: Natural = 100
     """Steps in which the learning rate rises to its peak."""
     min_lr_share: Share = 0.05
-    """Of the peak, at the end."""
+    """Of the peak, at the end of a cosine."""
     weight_decay: NotNegative = 0.1
     """Of matrices, by AdamW or Muon."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
@@ -68,11 +74,18 @@ class Budget:
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def changes_from(self, begun: Mapping[str, Any]) -> list[str]:
-        """In words, what differs from the settings a training was begun with; one that its version did not know yet had its default."""
+    def spent(self, step: int, elapsed_s: float) -> float:
+        """How much of the budget so many steps and seconds are, in steps or in minutes: from 0 to 1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_minutes = elapsed_s / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_minutes))
+
+    def changes_from(self, begun: Mapping[str, Any], besides: Sequence[str] = ()) -> list[str]:
+        """In words, what differs from the settings a training was begun with, but for those named in `besides`; one that its version did
+        not know yet had its default."""
         usual = {item.name: _default(item) for item in dataclasses.fields(self)}
         old, new = json.loads(json.dumps({**usual, **begun})), self.to_json()
-        return [f"{name} was {old[name]!r}, now {new[name]!r}" for name in sorted(new) if old[name] != new[name]]
+        return [f"{name} was {old[name]!r}, now {new[name]!r}" for name in sorted({*new} - {*besides}) if old[name] != new[name]]
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,10 @@ class PretrainConfig(Budget):
     auto, on or off."""
     validation_samples: Natural = 256
     """Held-out samples scored at every checkpoint (by the masked method a quarter of them)."""
+    patience: Annotated[Natural, Option(default="never", panel=BUDGET)] = 0
+    """Validations without progress before it stops; the best weights count then.
+
+    0: never. Progress is that of the geometric mean of what is validated."""
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -168,6 +185,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "preset": PRESETS,
     "optimizer": ("adamw", "muon"),
     "precision": get_args(Precision),
+    "schedule": get_args(Schedule),
     "compile": ("auto", "on", "off"),
     "kind": get_args(LabelKind),
 }
@@ -185,7 +203,7 @@ def check(values: Mapping[str, Any]) -> PretrainConfig:
 
 
 def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> Config:
-    """Defaults, overlaid by a TOML or JSON file, by command-line options (None: not given), by `KEY=VALUE` assignments.
+    """Defaults, overlaid by a file (see `common/config_files.py`), by command-line options (None: not given), by `KEY=VALUE` assignments.
 
     Raises UsageError for unknown keys and impossible values, naming the key.
     """
@@ -193,11 +211,11 @@ def resolve_as(cls: type[Config], file: Path | None, options: Mapping[str, Any],
 
 
 def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> dict[str, Any]:
-    """Settings of a TOML or JSON file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
+    """Settings of a file, overlaid by options (None: not given), by `KEY=VALUE` assignments (`method.KEY`: of the method)."""
     values: dict[str, Any] = {}
     if options.get("minutes") == 0:  # kept in a config it means that steps count
         raise UsageError("nothing is learned in 0 minutes.", where="--minutes", fix="Give more, or leave it out and give --steps.")
-    for name, value in [*_read(file).items(), *options.items()]:
+    for name, value in [*(read_config(file) if file else {}).items(), *options.items()]:
         if value is not None:
             values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
     for assignment in assignments:
@@ -214,7 +232,7 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if name not in usual:
-            raise UsageError(f"there is no setting {name!r}.", where="config", fix=f"Settings: {', '.join(usual)}.")
+            raise unknown_setting(name, usual, "config")
         _check_value(name, value, usual[name], hints[name], name)
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")
@@ -236,22 +254,6 @@ def _check_value(name: str, value: Any, default: Any, hint: Any, where: str) -> 
     if default is not dataclasses.MISSING and not fits:
         raise UsageError(f"{name} must be a {type(default).__name__}, not {value!r}.", where=where, fix=f"Write it like {default!r}.")
     check_range(name, value, hint, where)
-
-
-def _read(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        text = file.read_text()
-        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"cannot read the config ({error.strerror}).", where=file, fix="Check the path given to --config.") from error
-    except ValueError as error:
-        format_name = "JSON" if file.suffix == ".json" else "TOML"
-        raise DataError(f"this is not valid {format_name} ({error}).", where=file, fix="Mend that line.") from error
-    if not isinstance(values, dict):
-        raise DataError("a config is a table of settings.", where=file, fix="Write NAME = VALUE lines (TOML) or one JSON object.")
-    return values
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
@@ -289,6 +291,6 @@ def options_of(cls: type, values: Mapping[str, Any], where: str) -> Any:
     hints = get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if name not in usual:
-            raise UsageError(f"there is no setting {name!r}.", where=where, fix=f"Settings: {', '.join(usual) or 'none'}.")
+            raise unknown_setting(name, usual, where)
         _check_value(name, value, usual[name], hints[name], where)
     return cls(**values)

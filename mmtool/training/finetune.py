@@ -31,7 +31,8 @@ from mmtool.methods import METHODS
 from mmtool.methods.protocols import Retrieving, representing
 from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import Checkpoint
-from mmtool.training.config import RUN_FORMAT, FinetuneConfig
+from mmtool.training.config import EXTENSIBLE, RUN_FORMAT, FinetuneConfig
+from mmtool.training.extension import Extension, extend
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
@@ -72,6 +73,8 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     begin_or_check(
         place, begun, "finetuned run", partial(_begin, config, pretrained, inputs, train), partial(_changes, config, inputs, output)
     )
+    if begun:
+        _extend(config, output)
     run = open_run(output)
     target = run.target
     assert target is not None
@@ -82,6 +85,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     loader = SampleLoader(train, _members(train, target), config.batch_samples, config.seed)
     held_out = _held_out(data, target)
     trainer = Finetuner(model, representing(run.method()), target, loader, held_out, config)
+    trainer.extension = Extension.of(run.record["finetune"])
     resume(trainer, run.checkpoints)
     if trainer.progress >= 1.0:
         log_finished(output, trainer.step)
@@ -89,7 +93,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     model.load_state_dict(run.checkpoint().model)
     results = target.measure(predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}
     rows = [{"metric": metric, "split": VALIDATION, **asdict(estimate)} for metric, estimate in results.items()]
-    best = trainer.best[1] if trainer.best else trainer.step
+    best = trainer.early_stopping.best[1] if trainer.early_stopping.best else trainer.step
     return FinetuneSummary(str(output), target.label, trainer.step, best, trainer.elapsed_s, model.num_parameters(), rows)
 
 
@@ -120,7 +124,15 @@ def _changes(config: FinetuneConfig, inputs: Mapping[str, Any], output: Path) ->
     if begun is None:
         raise UsageError("there is a pretrained run already.", where=output, fix="Choose another output, or pass --force to replace it.")
     named = ({"data": record["data"], "pretrained weights": record["base"]} for record in (begun, inputs))
-    return config.changes_from(begun["config"]) + other_inputs(*named)
+    return config.changes_from(begun["config"], EXTENSIBLE) + other_inputs(*named)
+
+
+def _extend(config: FinetuneConfig, output: Path) -> None:
+    """Let the run go on under the budget of `config`, if that is another one."""
+    run = open_run(output)
+    record = extend(run.record["finetune"], config, run.checkpoints)
+    if record is not None:
+        write_sealed(output / CONFIG, {**run.record, "finetune": record})
 
 
 def _target(config: FinetuneConfig, base: Run, train: TokenSet) -> Target:

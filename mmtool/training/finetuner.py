@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmtool.common.errors import UsageError
-from mmtool.common.log import log
 from mmtool.data.loader import SampleLoader, sample_seed
 from mmtool.data.sample import Sample
 from mmtool.methods.protocols import Representing
@@ -26,7 +24,7 @@ RATE_SHARE = 0.5  # of the rate of pretraining at the same width
 class Finetuner(TransformerLoop):
     """Steps on labelled samples; validates on held-out ones, keeps the best step in mind and stops when there is no progress.
 
-    best: (score, step): accuracy, or R2 of a number, on the held-out samples; judged: the step at which they were scored last.
+    Scores are accuracy, or R2 of a number, on the held-out samples.
     """
 
     loader: SampleLoader
@@ -44,19 +42,7 @@ class Finetuner(TransformerLoop):
         optimizer = make_optimizer(model, config, rate)
         super().__init__(model, optimizer, loader, config, max_lr=rate, losses=(target.label,))
         self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
-        self._patience_steps = config.patience * config.checkpoint_every
         self.task = target.task.weighted(class_weights(config, loader, target))
-        self.best: tuple[float, int] | None = None
-        self.judged = 0
-
-    @property
-    def progress(self) -> float:
-        return 1.0 if self.exhausted else super().progress
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether so many checkpoints in a row were no better than the best one that it is time to stop."""
-        return bool(self.best and self._patience_steps and self.judged - self.best[1] >= self._patience_steps)
 
     def _one_step(self, window: Window) -> None:
         samples = self.loader.next()
@@ -86,21 +72,7 @@ class Finetuner(TransformerLoop):
         return scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
 
     def _judge(self, measured: Mapping[str, float]) -> None:
-        """Remember the step where it is the best so far."""
-        score, self.judged = measured[self.task.metric], self.step
-        if self.best is None or score > self.best[0]:
-            self.best = score, self.step
-        elif self.exhausted:
-            log(f"no progress since step {self.best[1]}: stopping early")
-
-    def state(self) -> dict[str, Any]:
-        best = {} if self.best is None else {"best_score": self.best[0], "best_step": self.best[1], "judged": self.judged}
-        return {**super().state(), **best}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        super().restore(state)
-        if "best_step" in state:
-            self.best, self.judged = (state["best_score"], state["best_step"]), state["judged"]
+        self.early_stopping.judge(measured[self.task.metric], self.step)
 
 
 def scores(target: Target, outputs: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:

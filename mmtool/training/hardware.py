@@ -4,21 +4,62 @@ import os
 import shutil
 import sysconfig
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from mmtool.common.bounds import Natural, check_range
-from mmtool.common.errors import DataError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
-from mmtool.common.threads import affinity_cpus
+from mmtool.common.threads import affinity_cpus, thread_limit
 
 MOST_WORKERS = 4
+_chosen: ContextVar[str] = ContextVar("device", default="")
 
 
-def pick_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def pick_device(choice: str = "") -> torch.device:
+    """The device of this name, else the one that is in use (see `using`), else a GPU where there is one. Raises UsageError where there is
+    no such device."""
+    name = choice or _chosen.get()
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(name)
+    return torch.device(name)
+
+
+@contextmanager
+def using(device: str = "", threads: int = 0) -> Iterator[None]:
+    """Compute on a device ("": a GPU where there is one) with so many threads (0: as usual), in the block and in processes started in it.
+
+    Raises UsageError where there is no such device.
+    """
+    with ExitStack() as stack:
+        if device:
+            stack.callback(_chosen.reset, _chosen.set(device))
+            index = pick_device().index
+            if index is not None:
+                stack.enter_context(torch.cuda.device(index))
+        if threads:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            stack.enter_context(thread_limit(os.environ, threads))
+            torch.set_num_threads(threads)
+        yield
+
+
+def _check_device(name: str) -> None:
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"{name!r} is no device.", where="--device", fix="Give cpu, cuda, or cuda:NUMBER of one of several GPUs.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no GPU that PyTorch can use.", where="--device", fix="Give cpu, or install a driver and PyTorch for it.")
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        raise UsageError(f"there is no {name}: this machine has {count}.", where="--device", fix=f"Count from cuda:0 to cuda:{count - 1}.")
+    if number and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("each process of torchrun takes its own GPU.", where="--device", fix="Leave the number out.")
 
 
 def pick_workers(choice: int | None, device: torch.device, num_trainings: int = 1) -> int:

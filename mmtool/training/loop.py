@@ -21,6 +21,8 @@ from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
 from mmtool.training.checks import Checks
 from mmtool.training.config import Budget
+from mmtool.training.early_stopping import EarlyStopping
+from mmtool.training.extension import Extension
 from mmtool.training.hardware import matmul_limit
 from mmtool.training.metrics import LiveLine, MetricsLog
 from mmtool.training.optimizer import lr_multiplier
@@ -51,7 +53,8 @@ class Loop(ABC):
     """What all trainings share; a subclass says what a step is. `step`, `elapsed_s` and the loader's `consumed` are the state.
 
     model: what is trained, and what checkpoints hold. max_lr: of the learning rate. losses: names of the entries of a loss vector.
-    last_losses: their means in the last report. measured: the last validation. advice: what helps where a loss is not finite.
+    last_losses: their means in the last report. measured: the last validation. early_stopping: the best one, and whether to stop for want
+    of a better. extension: where its budget was another one before. advice: what helps where a loss is not finite.
     """
 
     advice: ClassVar[str] = "lower --learning-rate, or try --precision fp32."
@@ -71,15 +74,15 @@ class Loop(ABC):
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
         self._checks, self._stopping = Checks(device), False
+        self.early_stopping = EarlyStopping(getattr(config, "patience", 0), config.checkpoint_every)
+        self.extension: Extension | None = None
         self.last_losses: dict[str, float] = {}
         self.measured: dict[str, float] = {}
 
     @property
     def progress(self) -> float:
         """0 at the start, 1 when there is nothing left to do: how much of the budget, in steps or in minutes, is spent."""
-        by_steps = self.step / self.config.steps if self.config.steps else 0.0
-        by_minutes = self.elapsed_s / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return min(1.0, max(by_steps, by_minutes))
+        return 1.0 if self.early_stopping.exhausted else self.config.spent(self.step, self.elapsed_s)
 
     def train(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
@@ -131,7 +134,7 @@ class Loop(ABC):
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         finite = torch.isfinite(norm) & torch.isfinite(sums).all()
         self._checks.add(finite, partial(self._refuse, self.step, sums, keys))
-        rate = self.max_lr * lr_multiplier(self.step, self.progress, self.config)
+        rate = self.max_lr * lr_multiplier(self.step, self.progress, self.config, self.extension)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
         self.optimizer.step()
@@ -201,11 +204,13 @@ class Loop(ABC):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
-        return {"step": self.step, "consumed": self.loader.consumed, "elapsed_s": self.elapsed_s, "progress": self.progress}
+        counted = {"step": self.step, "consumed": self.loader.consumed, "elapsed_s": self.elapsed_s, "progress": self.progress}
+        return {**counted, **self.early_stopping.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.step, self.elapsed_s, self.loader.consumed = state["step"], state["elapsed_s"], state["consumed"]
+        self.early_stopping.restore(state)
         self._saved = self.step
 
 

@@ -1,4 +1,4 @@
-"""Muon for the matrices of the blocks, AdamW for the rest; linear warm-up and cosine decay.
+"""Muon for the matrices of the blocks, AdamW for the rest; linear warm-up, then a cosine or a constant rate.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) with a step as large as AdamW's, so that one learning rate
 serves both (Liu et al. 2025, arXiv 2502.16982, equation 4).
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.muon import MOMENTUM, orthogonal
 from mmtool.training.config import Budget, PretrainConfig
+from mmtool.training.extension import Extension
 
 ADAMW_SIZE = 0.2  # root mean square of the entries of a typical step of AdamW
 
 
 class Schedule(Protocol):
     """What the learning rate of any training depends on besides its progress."""
+
+    @property
+    def schedule(self) -> str: ...
 
     @property
     def warmup_steps(self) -> int: ...
@@ -84,8 +88,20 @@ def max_lr(config: Budget, width: int) -> float:
     return config.learning_rate or 3e-3 * 128 / width
 
 
-def lr_multiplier(step: int, progress: float, config: Schedule) -> float:
-    """Share of the peak rate at a step; progress runs from 0 to 1 over the training."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return warm * cosine
+def lr_multiplier(step: int, progress: float, config: Schedule, extension: Extension | None = None) -> float:
+    """Share of the peak rate at a step; progress runs from 0 to 1 over the training. extension: where the budget was another one before."""
+    warm, share = _ramp(step, config), _share(progress, config)
+    if extension is not None and step >= extension.step:
+        before = _share(extension.progress, config)
+        share = before + (share - before) * _ramp(step - extension.step, config)
+    return warm * share
+
+
+def _ramp(step: int, config: Schedule) -> float:
+    return min(1.0, (step + 1) / max(1, config.warmup_steps))
+
+
+def _share(progress: float, config: Schedule) -> float:
+    if config.schedule == "constant":
+        return 1.0
+    return config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -37,16 +37,18 @@ from mmtool.methods.base import Method
 from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import PRESETS, Shape, Transformer
 from mmtool.training.choice import choose_method
-from mmtool.training.config import AUTO, RUN_FORMAT, PretrainConfig, options_of
+from mmtool.training.config import AUTO, EXTENSIBLE, RUN_FORMAT, PretrainConfig, options_of
 from mmtool.training.distributed import Processes, local_processes, processes
+from mmtool.training.extension import Extension, extend
 from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision, pick_workers
+from mmtool.training.initial import InitialRun, load_initial, unseen
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
-from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
-from mmtool.training.sample_pictures import imputed_pictures
-from mmtool.training.trackers import Tracking, library_of, tracked
+from mmtool.training.run import CONFIG, GALLERY, INIT_FROM, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
+from mmtool.training.sample_pictures import shown
+from mmtool.training.trackers import library_of, tracked
 from mmtool.training.trainer import Parts, Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
@@ -55,67 +57,99 @@ GALLERY_SIZE = 4000  # training samples of each combination of modalities that a
 
 @dataclass(frozen=True)
 class PretrainSummary:
+    """validation: of the weights of `best_step`, which are those to use: the last step, unless early stopping keeps the best one."""
+
     run: str
     method: str
     steps: int
     seconds: float
     parameters: int
     validation: dict[str, float]
+    best_step: int
 
 
 @one_writer
 def pretrain(
-    config: PretrainConfig, data: Path | None, output: Path, *, force: bool = False, workers: int | None = None, track: str | None = None
+    config: PretrainConfig,
+    data: Path | None,
+    output: Path,
+    *,
+    init_from: Path | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    track: str | None = None,
+    extensible: bool = True,
 ) -> PretrainSummary:
     """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
 
-    workers: processes beside this one that make batches (None: some beside a GPU, none on a CPU); no batch depends on it. track: a tracker
-    that is sent the metrics as well (see trackers.py). Under `torchrun` its processes train together. Raises UsageError where the run was
-    begun with other settings or data or the tracker is not installed, DataError where a loss is not finite.
+    init_from: a run with whose weights this one begins. workers: processes beside this one that make batches (None: some beside a GPU, none
+    on a CPU); no batch depends on it. track: a tracker that is sent the metrics as well (see trackers.py). extensible: whether steps,
+    minutes and patience of a run that is there may change (see extension.py). Under `torchrun` its processes train together. Raises
+    UsageError where the run was begun with other settings, data or weights or the tracker is not installed, DataError where a loss is not
+    finite.
     """
     if track:
         library_of(track)
     with processes() as here:
         if data is None and here.size > 1:
             raise UsageError("several processes cannot read one stream.", where="-", fix="Write the token set to a file first.")
-        return _pretrain(config, data, OutputPath(output, force, [data]), workers, track if here.first else None, here)
+        return _pretrain(config, data, OutputPath(output, force, [data, init_from]), init_from, workers, track, here, extensible)
 
 
 def _pretrain(
-    config: PretrainConfig, data: Path | None, place: OutputPath, workers: int | None, track: str | None, here: Processes
+    config: PretrainConfig,
+    data: Path | None,
+    place: OutputPath,
+    init_from: Path | None,
+    workers: int | None,
+    track: str | None,
+    here: Processes,
+    extensible: bool,
 ) -> PretrainSummary:
-    output = place.path
+    """As one of the processes of the training."""
+    output, initial = place.path, InitialRun.open(init_from) if init_from else None
     with _spooled(data) as path:
         train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
-        config = _with_method(config, train)
+        config = _with_method(config, train, initial)
+        held_out = _validation_samples(path, config)
+        _check_patience(config, held_out, path)
         with here.first_ahead():
             if here.first:
-                begin = partial(_begin, config, train, config.accumulate * here.size)
-                begin_or_check(place, place.continues(CONFIG), "run", begin, partial(_changes, config, train, output))
+                _begin_or_go_on(place, config, train, config.accumulate * here.size, initial, EXTENSIBLE if extensible else ())
         run = open_run(output)
-        held_out = _validation_samples(path, config) if here.first else []
+        if INIT_FROM in run.record:
+            held_out = unseen(run, held_out)
+            _check_patience(config, held_out, path)
     device = pick_device()
     method = run.method()
     loader = _parts(run, method, train, here)
     prefetch = Prefetch(loader.loaders, method.plain_documents, pick_workers(workers, device, local_processes()))
-    with contextlib.closing(prefetch), tracked(track, run.path, run.record["config"]) as tracking:
+    with contextlib.closing(prefetch), tracked(track if here.first else None, run.path, run.record["config"]) as tracking:
         be_deterministic(device)
         model = _model(run, method, train, device)
         trainer = Trainer(model, make_optimizer(model, config), method, loader, config, prefetch=prefetch, processes=here)
+        trainer.extension = Extension.of(run.record)
         with here.first_ahead():
-            resume(trainer, run.checkpoints)
+            if not resume(trainer, run.checkpoints) and INIT_FROM in run.record:
+                load_initial(model, run.record[INIT_FROM], init_from)
         if trainer.progress >= 1.0:
             log_finished(output, trainer.step)
         elif pick_compile(config.compile, device):
             trainer.compile()
             trainer.warm_up()
         metrics = MetricsLog(run.path / METRICS, trainer.step, tracking) if here.first else NoLog()
-        trainer.train(run.checkpoints, metrics, partial(_measure, trainer, held_out, tracking, run))
+        samples = held_out if here.first else []
+        trainer.train(run.checkpoints, metrics, partial(shown, partial(_validate, trainer, samples), trainer, tracking, run, samples))
+    best, measured = trainer.step, trainer.measured
+    if here.first and trainer.early_stopping.best:
+        best = trainer.early_stopping.best[1]
+        model.load_state_dict(run.checkpoint().model)
+        measured = metrics.validation(best) or {}
     if here.first and run.teaches_values and not run.complete:
         model.eval()
         decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
         write_bytes(run.path / VALUES, decoder.to_bytes())
-    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), trainer.measured)
+    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), measured, best)
 
 
 def _model(run: Run, method: Method, train: TokenSet, device: torch.device) -> Transformer:
@@ -131,11 +165,29 @@ def _model(run: Run, method: Method, train: TokenSet, device: torch.device) -> T
     return model
 
 
-def _with_method(config: PretrainConfig, train: TokenSet) -> PretrainConfig:
+def _check_patience(config: PretrainConfig, held_out: Sequence[Sample], where: Path) -> None:
+    """Raise UsageError where a training is to stop early by a validation that there is not."""
+    if not config.patience:
+        return
+    silent = config.method in METHODS and METHODS[config.method].validate is Method.validate
+    why = "no steps between checkpoints" if not config.checkpoint_every else "no validation samples" if not held_out else ""
+    if why or silent:
+        why = why or f"nothing that the method {config.method} measures on them"
+        fix = "Leave --patience out, or give what it needs: a validation split, and --checkpoint-every."
+        raise UsageError(f"there are {why}, so nothing says when to stop early.".replace("are nothing", "is nothing"), where=where, fix=fix)
+
+
+def _graph(train: TokenSet, initial: InitialRun | None) -> CoOccurrence:
+    """What occurred together in training, that of the run it begins with included."""
+    graph = CoOccurrence.of(train.present(i) for i in range(len(train)))
+    return graph | initial.run.graph if initial else graph
+
+
+def _with_method(config: PretrainConfig, train: TokenSet, initial: InitialRun | None) -> PretrainConfig:
     """The settings with the method that suits the data where none is named; says which one, and why."""
     if config.method != AUTO:
         return config
-    name, reason = choose_method(train.modalities, CoOccurrence.of(train.present(i) for i in range(len(train))))
+    name, reason = choose_method(train.modalities, _graph(train, initial))
     log(f"method: {name}, because {reason} (--method names another)")
     return dataclasses.replace(config, method=name)
 
@@ -158,26 +210,53 @@ def _spooled(data: Path | None) -> Iterator[Path]:
             raise DataError(error.what, where="standard input", fix=fix) from error
 
 
-def _begin(config: PretrainConfig, train: TokenSet, parts: int, folder: Path) -> None:
+def _begin_or_go_on(
+    place: OutputPath, config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, may_change: Sequence[str]
+) -> None:
+    """A new run directory, or the one that is there, if it was begun in the same way but for what may change."""
+    begun, begin = place.continues(CONFIG), partial(_begin, config, train, parts, initial)
+    begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
+    if begun:
+        _extend(config, place.path)
+
+
+def _begin(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, folder: Path) -> None:
     """Fill a new run directory. parts: of a step."""
-    record = _record(config, train, parts)
+    record, items = _record(config, train, parts, initial), TrainingItems.of(train)
+    if initial is not None:
+        initial.check(shape_of(config), config.preset, train, "DATA")
+        record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
     (folder / TOKENIZERS).mkdir()
     for modality in train.modalities:
         write_bytes(folder / TOKENIZERS / f"{modality.name}.safetensors", train.tokenizers[modality.name])
     if issubclass(METHODS[config.method], Retrieving):
         write_split(folder / GALLERY, train.modalities, train.tokenizers, _gallery(train, config.seed), split=TRAIN)
-    items = TrainingItems.of(train).to_bytes()
-    write_bytes(folder / TRAINED_ON, items)
-    write_sealed(folder / CONFIG, {**record, "trained_on": sha256_bytes(items)})
+    data = items.to_bytes()
+    write_bytes(folder / TRAINED_ON, data)
+    write_sealed(folder / CONFIG, {**record, "trained_on": sha256_bytes(data)})
 
 
-def _changes(config: PretrainConfig, train: TokenSet, output: Path) -> list[str]:
+def _extend(config: PretrainConfig, output: Path) -> None:
+    """Let the run go on under the budget of `config`, if that is another one. Networks of values are learned anew after the last step."""
+    run = open_run(output)
+    record = extend(run.record, config, run.checkpoints)
+    if record is not None:
+        if part := METHODS[config.method].of_progress:
+            log(f"the {part} of {config.method} takes its share of the new budget")
+        (output / VALUES).unlink(missing_ok=True)
+        write_sealed(output / CONFIG, record)
+
+
+def _changes(config: PretrainConfig, train: TokenSet, output: Path, initial: InitialRun | None, may_change: Sequence[str]) -> list[str]:
     """What differs from what the run was begun with. Raises UsageError for a finetuned one."""
     run = open_run(output)
     if run.target is not None:
         raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
-    other_data = other_inputs({"data": run.record["data"]}, {"data": train.fingerprint})
-    return other_data or config.changes_from(run.record["config"]) or run.outdated()
+    begun, now = {"data": run.record["data"]}, {"data": train.fingerprint}
+    if initial is not None:
+        begun["weights to begin with"] = run.record.get(INIT_FROM, {}).get("sha256", "none")
+        now["weights to begin with"] = initial.fingerprint
+    return other_inputs(begun, now) or config.changes_from(run.record["config"], may_change) or run.outdated()
 
 
 def _gallery(train: TokenSet, seed: int) -> list[Sample]:
@@ -191,9 +270,9 @@ def _gallery(train: TokenSet, seed: int) -> list[Sample]:
     return chosen
 
 
-def _record(config: PretrainConfig, train: TokenSet, parts: int) -> dict[str, Any]:
+def _record(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None) -> dict[str, Any]:
     """config.json: everything decided once, at the start."""
-    layout, graph = layout_of(train.modalities), CoOccurrence.of(train.present(i) for i in range(len(train)))
+    layout, graph = layout_of(train.modalities), _graph(train, initial)
     method = make_method(config, layout, graph)
     batch = method.size_batches(_typical(config, train), math.ceil(config.batch_tokens / parts), config.row_length)
     return {
@@ -257,12 +336,3 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
     """What the method measures on held-out samples."""
     return trainer.method.validate(trainer.model, samples) if samples else {}
-
-
-def _measure(trainer: Trainer, samples: Sequence[Sample], tracking: Tracking | None, run: Run) -> dict[str, float]:
-    """The same; a tracker is also shown what is imputed of some samples."""
-    measured = _validate(trainer, samples)
-    if tracking and tracking.wants_pictures(trainer.step):
-        pictures = imputed_pictures(trainer.method, trainer.model, run.tokenizers(), samples, trainer.config.seed)
-        tracking.pictures(trainer.step, pictures)
-    return measured

@@ -1,6 +1,7 @@
 """The run: resolved config, tokenizers, metrics and checkpoints in one self-contained directory.
 
-RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data
+RUN/config.json                       format, settings, modalities, combinations seen, batch shape, fingerprint of the data; where its
+                                      weights come from, and how its budget was changed
 RUN/tokenizers/NAME.safetensors
 RUN/metrics.jsonl
 RUN/trained_on.safetensors            identities of the training samples' items (see data/identity.py)
@@ -36,12 +37,14 @@ from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer, from_bytes
 from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
 from mmtool.training.config import RUN_FORMATS, UNSEALED_RUN, PretrainConfig, check, options_of
+from mmtool.training.extension import finished
 from mmtool.training.hardware import check_memory
 from mmtool.training.target import Target
 
 CONFIG, TOKENIZERS, CHECKPOINTS, METRICS, GALLERY = "config.json", "tokenizers", "checkpoints", "metrics.jsonl", "gallery"
 RESTORE = "Restore it from a copy of the run."
 VALUES, TRAINED_ON = "values.safetensors", "trained_on.safetensors"
+INIT_FROM = "init_from"  # in config.json: the run whose weights it was begun with
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,18 @@ class Run:
     def complete(self) -> bool:
         """Whether it was trained to the end, with everything that follows the last step."""
         checkpoint = newest_checkpoint(self.checkpoints)
-        done = checkpoint is not None and checkpoint.state["progress"] >= 1
+        done = checkpoint is not None and finished(self.config, checkpoint.state)
         return done and (not self.teaches_values or (self.path / VALUES).exists())
+
+    @property
+    def data_fingerprints(self) -> list[str]:
+        """Of all that it was trained on: its data, what it was finetuned on, and the data of the run that it began with."""
+        own, origin = [self.record["data"]], self.record.get(INIT_FROM)
+        own += [self.record["finetune"]["data"]] if "finetune" in self.record else []
+        while origin is not None:
+            own.append(origin["data"])
+            origin = origin.get(INIT_FROM)
+        return own
 
     def training_items(self) -> TrainingItems:
         """What it was trained on; incomplete where an earlier version began it. Raises DataError where the file is missing or damaged."""
@@ -176,11 +189,14 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def same_tokenizers(run: Run, data: TokenSet, where: object) -> None:
-    """Raise UsageError where `data` holds a modality that the run does not know, DataError where another tokenizer made one."""
+def same_tokenizers(run: Run, data: TokenSet, where: object, *, more: bool = False) -> None:
+    """Raise UsageError where `data` holds a modality that the run does not know (unless there may be `more`), DataError where another
+    tokenizer made one."""
     known = {modality.name: modality.tokenizer for modality in run.layout.modalities}
     for modality in data.modalities:
         if modality.name not in known:
+            if more:
+                continue
             fix = f"It knows {', '.join(known)}; name the modality so in `mmtool tokenize --name`."
             raise UsageError(f"the run {run.path} knows no modality {modality.name!r}.", where=where, fix=fix)
         if modality.tokenizer != known[modality.name]:

@@ -1,6 +1,6 @@
 """Pictures of what a training imputes: real values above imputed ones, for trackers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +12,23 @@ from mmtool.methods.base import Method
 from mmtool.methods.protocols import ImputationRequest, Imputing, Retrieving
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.base import Tokenizer
+from mmtool.training.run import Run
+from mmtool.training.trackers import Tracking
+from mmtool.training.trainer import Trainer
 
 COUNT = 6  # samples side by side
 CELL, GAP = (144, 108), 4
+
+
+def shown(
+    validate: Callable[[], dict[str, float]], trainer: Trainer, tracking: Tracking | None, run: Run, samples: Sequence[Sample]
+) -> dict[str, float]:
+    """What `validate` measures; a tracker is also shown what is imputed of some of the samples."""
+    measured = validate()
+    if tracking and tracking.wants_pictures(trainer.step):
+        pictures = imputed_pictures(trainer.method, trainer.model, run.tokenizers(), samples, trainer.config.seed)
+        tracking.pictures(trainer.step, pictures)
+    return measured
 
 
 def imputed_pictures(

@@ -1,7 +1,7 @@
 """The pretraining step: one for every method."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from mmtool.model.masks import MakeMask, attention_mask, gpu_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.distributed import Processes
-from mmtool.training.loop import StopRequests, TransformerLoop, Window
+from mmtool.training.loop import StopRequests, TransformerLoop, Validate, Window
+from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import max_lr
+
+TINY = 1e-12  # in place of a loss of 0, which has no logarithm
 
 
 class Parts:
@@ -60,6 +63,7 @@ class Trainer(TransformerLoop):
     """
 
     loader: Parts
+    config: PretrainConfig
 
     def __init__(
         self,
@@ -141,6 +145,17 @@ class Trainer(TransformerLoop):
         elapsed_s, stopping, *consumed = self.processes.sum(np.array([elapsed_s, bool(requests.signals), *self.loader.here()])).tolist()
         self.elapsed_s, self.loader.consumed = elapsed_s, [int(count) for count in consumed]
         return stopping > 0
+
+    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: StopRequests) -> None:
+        """The first process validates; that it is time to stop early all learn."""
+        super()._validate(folder, metrics_log, validate, requests)
+        if self.processes.size > 1 and self.config.patience:
+            self.early_stopping.elsewhere = bool(self.processes.sum(np.array([self.early_stopping.exhausted]))[0])
+
+    def _judge(self, measured: Mapping[str, float]) -> None:
+        if self.config.patience:
+            score = -float(np.mean(np.log(np.maximum(list(measured.values()), TINY))))
+            self.early_stopping.judge(score, self.step)
 
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
         speed = super()._speed(window, seconds)

@@ -1,0 +1,134 @@
+"""Imputed tables as data frames: expected values, bounds, single draws, or rows of donors."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import UsageError
+from mmtool.common.log import log
+from mmtool.data.sample import Sample
+from mmtool.imputation.config import ImputeOptions
+from mmtool.imputation.imputer import Imputation, Imputer
+from mmtool.imputation.jobs import jobs_of, run_job
+from mmtool.imputation.tables import mean_rows, quantile_rows
+from mmtool.preprocessing.frames import Frames, encode_frames, labels_of
+from mmtool.tokenizers.base import ValueCodes
+from mmtool.tokenizers.column_types import NUMBER, ColumnType, Date
+
+
+@dataclass(frozen=True)
+class ImputedTable:
+    """Rows (N, F) of one table, for the samples of these keys. given: what each was imputed from."""
+
+    tokenizer: Any
+    keys: list[str]
+    given: list[tuple[str, ...]]
+    imputations: list[Imputation]
+
+    def means(self) -> np.ndarray:
+        """Expected values; of categories, the most probable ones. Of donors, the row of the best one."""
+        if self.imputations and self.imputations[0].donors:
+            return self.draw(0)
+        return mean_rows(self.tokenizer, self._draws, [imputation.expected for imputation in self.imputations])
+
+    def quantiles(self, shares: Sequence[float]) -> np.ndarray:
+        """(len(shares), N, F) what each value stays below with these probabilities, NaN for categories."""
+        return quantile_rows(self.tokenizer, self._draws, shares)
+
+    def draw(self, number: int) -> np.ndarray:
+        """The rows of one draw, in the order in which they were drawn; of donors, from the most probable one on."""
+        return np.stack(self.tokenizer.decode([tokens[number] for tokens in self._draws]))
+
+    def frame(self, rows: np.ndarray, labels: Mapping[str, Any]) -> Any:
+        """The rows as a data frame, under the labels of the samples."""
+        return as_frame(self.tokenizer, rows, [labels[key] for key in self.keys])
+
+    @property
+    def _draws(self) -> list[list[np.ndarray]]:
+        return [imputation.tokens for imputation in self.imputations]
+
+
+def impute_tables(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> dict[str, ImputedTable]:
+    """What samples lack, or what is wanted by name, as `impute_files` would write it; modalities that nothing could be imputed of are
+    left out. Raises UsageError where one is no table."""
+    parts: dict[str, list[tuple[tuple[str, ...], list[Sample], list[Imputation]]]] = defaultdict(list)
+    for (have, want), members in sorted(jobs_of(imputer, samples, options).items()):
+        if not isinstance(imputer.tokenizers[want], ValueCodes):
+            raise UsageError(f"{want} is {imputer.tokenizers[want].kind}, no table.", where="want", fix="Want tables, or give samples.")
+        parts[want].append((have, members, run_job(imputer, members, have, want, options)))
+    return {
+        want: ImputedTable(
+            imputer.tokenizers[want],
+            [sample.key for _, members, _ in jobs for sample in members],
+            [have for have, members, _ in jobs for _ in members],
+            [imputation for _, _, imputations in jobs for imputation in imputations],
+        )
+        for want, jobs in parts.items()
+    }
+
+
+def as_frame(tokenizer: Any, rows: np.ndarray, index: Any) -> Any:
+    """(N, F) rows as a data frame: numbers in single precision, dates as such, categories and levels as their names. Raises UsageError
+    where pandas is not installed."""
+    pandas = import_pandas()
+    numbers = pandas.DataFrame(rows, index=index, columns=list(tokenizer.features))
+    others = {name: _cells(tokenizer.types[name], numbers[name], pandas) for name in tokenizer.features if name in tokenizer.types}
+    return numbers.assign(**others) if others else numbers
+
+
+def impute_frames(imputer: Imputer, frames: Frames, options: ImputeOptions, shares: Sequence[float] = ()) -> tuple[Any, dict[float, Any]]:
+    """The one table that `options` want, of every sample that any frame holds, in the order of the frames: expected values, and for each
+    of the shares what values stay below with that probability. Rows are NaN where a sample holds nothing to impute it from, which is said.
+
+    Raises UsageError for modalities that the run does not know or does not link, DataError for frames that it cannot take.
+    """
+    check_shares(shares)
+    (want,), labels = options.want, labels_of(frames)
+    table = impute_tables(imputer, encode_frames(frames, imputer.tokenizers), options).get(want)
+    index = index_of(frames, labels)
+    if len(labels) > (known := len(table.keys) if table else 0):
+        log(f"{len(labels) - known:,} of {len(labels):,} samples hold nothing to impute {want} from: their rows are NaN")
+    if table is None:
+        empty = as_frame(imputer.tokenizers[want], np.zeros((0, len(_features(imputer, want))), np.float32), []).reindex(index)
+        return empty, {share: empty.copy() for share in shares}
+    bounds = zip(shares, table.quantiles(shares), strict=True) if shares else ()
+    return table.frame(table.means(), labels).reindex(index), {share: table.frame(rows, labels).reindex(index) for share, rows in bounds}
+
+
+def index_of(frames: Frames, labels: Mapping[str, Any]) -> Any:
+    """An index of all samples in the order of `labels`: that of the first frame, where the others add none."""
+    first = next(iter(frames.values())).index
+    return first if len(first) == len(labels) else import_pandas().Index(list(labels.values()), name=first.name)
+
+
+def import_pandas() -> Any:
+    """The library. Raises UsageError where it is not installed."""
+    try:
+        import pandas
+    except ImportError as error:
+        fix = "Install it with `pip install 'mmtool[pandas]'`."
+        raise UsageError("data frames need pandas.", where="mmtool", fix=fix) from error
+    return pandas
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise UsageError unless all are probabilities between 0 and 1."""
+    wrong = [share for share in shares if not 0 < share < 1]
+    if wrong:
+        raise UsageError(f"{wrong[0]} is no probability between 0 and 1.", where="quantiles", fix="Give shares such as 0.05 and 0.95.")
+
+
+def _features(imputer: Imputer, want: str) -> tuple[str, ...]:
+    features: tuple[str, ...] = imputer.tokenizers[want].features  # type: ignore[attr-defined]
+    return features
+
+
+def _cells(column: ColumnType, values: Any, pandas: Any) -> Any:
+    """Numbers of a typed column as what they say."""
+    if isinstance(column, Date):
+        return pandas.to_datetime([None if np.isnan(value) else column.write(value) for value in values])
+    assert column is not NUMBER
+    return pandas.Series([None if np.isnan(value) else column.write(value) for value in values], index=values.index, dtype=object)

@@ -1,0 +1,50 @@
+"""Which modality of which samples is imputed from which others: one job for all samples that hold and lack the same."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mmtool.common.log import log
+from mmtool.data.sample import Sample
+from mmtool.imputation.config import ImputeOptions
+from mmtool.imputation.imputer import Imputation, Imputer
+
+Jobs = dict[tuple[tuple[str, ...], str], list[Sample]]  # (have, want) -> samples
+
+
+def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> Jobs:
+    """(have, want) -> samples: one decode for all samples that hold and lack the same. Where nothing is wanted by name, modalities that
+    nothing links with what is present stay missing, unless that is all of them: then UsageError is raised, as it is for what is wanted by
+    name."""
+    for want in options.want:
+        imputer.check(options.have, want)
+    names = [modality.name for modality in imputer.modalities]
+    jobs: Jobs = defaultdict(list)
+    for sample in samples:
+        have = options.have or tuple(name for name in names if name in sample.tokens)
+        if not have or not set(have) <= set(sample.tokens):
+            continue
+        for want in options.want or tuple(name for name in names if name not in sample.tokens):
+            given = tuple(name for name in have if name != want)
+            if given:
+                jobs[given, want].append(sample)
+    linked = {job: members for job, members in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
+    for have, want in linked or jobs:
+        imputer.check(have, want)
+    for have, want in sorted(jobs.keys() - linked.keys()):
+        log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
+    return linked
+
+
+def run_job(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
+    """The draws of one job, or its donors."""
+    if options.donors is not None:
+        return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
+    return imputer.impute(
+        samples,
+        have,
+        want,
+        seed=options.seed,
+        params=options.params,
+        draws=options.draws,
+        consistency=options.consistency,
+    )

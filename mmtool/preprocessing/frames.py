@@ -1,0 +1,110 @@
+"""Data frames as samples: the index holds the keys, each row is read as that of a file would be.
+
+Nothing here imports pandas: whoever has a frame has it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.data.sample import Sample
+from mmtool.preprocessing.encode import Encoder
+from mmtool.preprocessing.keys import names_as_keys
+from mmtool.preprocessing.readers.entries import MISSING, is_unicode
+from mmtool.preprocessing.readers.feature_names import features_of
+from mmtool.preprocessing.readers.row_values import RowValues, say_unseen
+from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.sources import Item
+from mmtool.tokenizers.base import Tokenizer
+
+Frames = Mapping[str, Any]  # modality -> a data frame of its table, or a series of other values; the index holds the keys
+SHOWN = 3
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a data frame or a series of pandas, without importing that."""
+    return hasattr(value, "index") and hasattr(value, "reindex") and hasattr(value, "isna")
+
+
+def keys_of(index: Any, where: str) -> list[str]:
+    """The keys of samples, by the index of a frame: as `names_as_keys` makes them of a column. Raises DataError for an index of several
+    levels, and for one that is missing, or the same, for two rows."""
+    if getattr(index, "nlevels", 1) > 1:
+        raise DataError("the index has several levels.", where=where, fix="Make one of them, e.g. with frame.droplevel(...).")
+    keys, _ = names_as_keys(index)
+    empty = next((place for place, key in enumerate(keys) if not key or key in MISSING or not is_unicode(key)), None)
+    if empty is not None:
+        raise DataError(f"row {empty} has no name in the index.", where=where, fix="Give every row the name of its sample.")
+    twice = [key for key, number in Counter(keys).items() if number > 1]
+    if twice:
+        what = f"the index holds {', '.join(map(repr, twice[:SHOWN]))} more than once."
+        raise DataError(what, where=where, fix="Keep one row of each sample.")
+    return keys
+
+
+def labels_of(frames: Frames) -> dict[str, Any]:
+    """Key -> its label in the index, of all samples of any frame, in the order in which they first occur."""
+    labels: dict[str, Any] = {}
+    for name, frame in frames.items():
+        for key, label in zip(keys_of(frame.index, name), frame.index, strict=True):
+            labels.setdefault(key, label)
+    return labels
+
+
+def column_names(frame: Any) -> list[str]:
+    """Names of the columns as a file would hold them."""
+    return [str(name).strip() for name in frame.columns]
+
+
+def encode_frames(frames: Frames, tokenizers: Mapping[str, Tokenizer]) -> list[Sample]:
+    """Samples in the order of their keys; rows without any value, and missing values of series, are absent modalities.
+
+    Raises UsageError for a modality without tokenizer, DataError for keys that are not clear and rows that the tokenizer cannot take.
+    """
+    samples: dict[str, Sample] = {}
+    for name, frame in frames.items():
+        if name not in tokenizers:
+            raise UsageError(f"there is no modality {name!r}.", where="frames", fix=f"There are {', '.join(tokenizers)}.")
+        encoder = Encoder(tokenizers[name], name)
+        for item, tokens in encoder.stream(_items(frame, tokenizers[name], name)):
+            samples.setdefault(item.key, Sample(item.key, {})).tokens[name] = tokens
+        encoder.report()
+    return [samples[key] for key in sorted(samples)]
+
+
+def _items(frame: Any, tokenizer: Tokenizer, name: str) -> Iterator[Item]:
+    keys, missing = keys_of(frame.index, name), np.asarray(frame.isna())
+    is_table = missing.ndim == 2
+    values = _rows(frame, tokenizer, name) if is_table else iter(frame)
+    absences = np.asarray(missing.all(axis=1) if is_table else missing, bool).tolist()
+    for key, value, absent in zip(keys, values, absences, strict=True):
+        if not absent:
+            yield Item(key, value, {}, key, where=f"{name}, {key}")
+
+
+def _rows(frame: Any, tokenizer: Tokenizer, name: str) -> Iterator[Any]:
+    """Rows as readers of tables give them. Categories that the tokenizer does not know are missing, which is said."""
+    known = getattr(tokenizer, "types", None)
+    if known is None:
+        raise DataError(f"{name} is {tokenizer.kind}, no table.", where="frames", fix="Give a series of its values.")
+    header, options = column_names(frame), TableOptions(unseen="missing", known=known)
+    types = {column: known[column] for column in header if column in known}
+    cells = _cells(frame)
+    if types:
+        say_unseen(header, types, lambda: zip(count(), cells), options, name)
+    read = RowValues(header, range(len(header)), features_of(header, "error", name), types, options)
+    return (read(row, f"{name}, {label}") for row, label in zip(cells, frame.index, strict=True))
+
+
+def _cells(frame: Any) -> Sequence[Sequence[Any]]:
+    """Row by row, None where a value is missing."""
+    if all(getattr(dtype, "kind", "O") == "f" and isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        cells: list[list[Any]] = frame.to_numpy().tolist()
+        return cells
+    plain = frame.astype(object)
+    cells = plain.where(plain.notna(), None).to_numpy().tolist()
+    return cells
