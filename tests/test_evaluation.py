@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class FakeImputer:
 
     def __init__(self, method: str, skill: float, train: list[Sample], fitted: dict[str, Tokenizer]) -> None:
         self.method, self.seed, self.trained_on, self.skill, self.train = method, 0, "", skill, train
-        self.training_items = TrainingItems.of(train)
+        self.training_items, self.run = TrainingItems.of(train), SimpleNamespace(data_fingerprints=[])
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 
