@@ -272,10 +272,13 @@ def _results(report: dict[str, Any]) -> dict[str, Any]:
     return {"runs": [run["name"] for run in meta["runs"]], "label": meta["label"], "samples": meta["samples"], "results": results}
 
 
-def _check_report(path: Path) -> list[str]:
-    _describe_report(path)
-    page = path / "report.md"
-    return [] if page.is_file() else [f"{page}: the file is missing. Evaluate again."]
+def _check_report(path: Path) -> Iterator[str]:
+    from mmtool.evaluation.report_file import AGAIN, damaged_pages, read_report
+
+    report = read_report(path)
+    with reading(path, AGAIN):
+        _results(report)
+    yield from damaged_pages(path, report)
 
 
 def _runs_of(path: Path) -> list[Path]:
