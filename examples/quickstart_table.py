@@ -22,7 +22,7 @@ def main() -> None:
     for metric, form in METRICS.items():
         console.print(table(report, metric, form))
     console.print(f"* never seen together in training. {report['meta']['samples']['test']} held-out samples.")
-    console.print(f"Intervals, plots, pictures and sounds: {folder}/report.md", soft_wrap=True)
+    console.print(f"Intervals, plots, pictures and sounds: {folder}/report.html", soft_wrap=True)
     print(json.dumps({"results": report["rows"], "samples": report["meta"]["samples"]["test"], "report": str(folder)}))
 
 

@@ -125,15 +125,32 @@ def _token_set(parts: list[TokenSet]) -> dict[str, Any]:
     }
 
 
-def _describe_token_sets(path: Path) -> dict[str, Any]:
+def _presence(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Of a folder of token sets: present modalities ("image+text") -> samples, and the files. Raises DataError where it is none."""
     place, fix = path / "presence.json", "Tokenize the manifest again."
     record = read_json(place, fix)
+    if not str(record.get("format")).startswith("mmtool-presence/"):
+        raise DataError("this is no artefact of mmtool.", where=place, fix=fix)
     check_seal(record, place, fix, unsealed=True)
-    return {"samples": sum(record["presence"].values()), "presence": record["presence"], "files": record["files"]}
+    with reading(place, fix):
+        return {str(names): int(count) for names, count in record["presence"].items()}, [str(name) for name in record["files"]]
+
+
+def _describe_token_sets(path: Path) -> dict[str, Any]:
+    presence, files = _presence(path)
+    named = {names or "none of them": count for names, count in presence.items()}
+    return {"samples": sum(presence.values()), "presence": named, "files": files}
 
 
 def _check_token_sets(path: Path) -> Iterator[str]:
-    yield from (problem for name in _describe_token_sets(path)["files"] if name.endswith(".tar") for problem in lint(path / name))
+    presence, files = _presence(path)
+    for tar in (path / name for name in files if name.endswith(".tar")):
+        problems = lint(tar)
+        yield from problems
+        expected = sum(count for names, count in presence.items() if tar.stem in names.split("+"))
+        held = 0 if problems else open_token_set(tar).counts().get(tar.stem, 0)
+        if not problems and held != expected:
+            yield f"{tar}: it holds {held:,} samples of {tar.stem}, not {expected:,} as presence.json has it. Tokenize the manifest again."
 
 
 def _modality(modality: Modality) -> dict[str, Any]:
@@ -255,15 +272,25 @@ def _results(report: dict[str, Any]) -> dict[str, Any]:
     return {"runs": [run["name"] for run in meta["runs"]], "label": meta["label"], "samples": meta["samples"], "results": results}
 
 
-def _check_report(path: Path) -> list[str]:
-    _describe_report(path)
-    page = path / "report.md"
-    return [] if page.is_file() else [f"{page}: the file is missing. Evaluate again."]
+def _check_report(path: Path) -> Iterator[str]:
+    from mmtool.evaluation.report_file import AGAIN, damaged_pages, read_report
+
+    report = read_report(path)
+    with reading(path, AGAIN):
+        _results(report)
+    yield from damaged_pages(path, report)
+
+
+def _runs_of(path: Path) -> list[Path]:
+    """The runs of a comparison. Raises DataError where it is none."""
+    place, fix = path / "comparison.json", "Run the same `mmtool compare` command again."
+    if not str(read_json(place, fix).get("format")).startswith(("mmtool-comparison/", "mmtool-adapter-comparison/")):
+        raise DataError("this is no artefact of mmtool.", where=place, fix="Check the path.")
+    return sorted(mark.parent for name in ("config.json", "adapter.json") for mark in path.glob(f"runs/*/seed-*/{name}"))
 
 
 def _describe_comparison(path: Path) -> dict[str, Any]:
-    runs = sorted(folder.parent for folder in path.glob("runs/*/seed-*/c*.json"))
-    return {"finished": False, "runs": {str(run.relative_to(path / "runs")): _last_step(run) for run in runs}}
+    return {"finished": False, "runs": {str(run.relative_to(path / "runs")): _last_step(run) for run in _runs_of(path)}}
 
 
 def _last_step(run: Path) -> str:
@@ -274,6 +301,8 @@ def _last_step(run: Path) -> str:
 
 
 def _check_comparison(path: Path) -> Iterator[str]:
+    for run in _runs_of(path):
+        yield from lint(run)
     yield f"{path}: the comparison is not finished. Run the same `mmtool compare` command again."
 
 
@@ -281,7 +310,8 @@ def _describe_peek(path: Path) -> dict[str, Any]:
     place, fix = path / "peek.json", "Run `mmtool peek` again."
     record = read_json(place, fix)
     check_seal(record, place, fix)
-    return {"samples": {sample["key"]: ", ".join(sample["files"]) for sample in record["samples"]}, "files": record["files"]}
+    with reading(place, fix):
+        return {"samples": {sample["key"]: ", ".join(sample["files"]) for sample in record["samples"]}, "files": record["files"]}
 
 
 def _check_peek(path: Path) -> Iterator[str]:

@@ -124,13 +124,15 @@ def pretrain(
     threads: int = 0,
     force: bool = False,
     workers: int | None = None,
+    track: str | None = None,
     **settings: Any,
 ) -> PretrainSummary:
     """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run, one with more
     steps a finished one.
 
     init_from: a run of the same modalities, or of fewer, with whose weights it begins. workers: processes that make batches (None: beside a
-    GPU up to four). settings: the fields of `PretrainConfig`. Raises UsageError for settings that do not exist or do not suit the data.
+    GPU up to four). track: tensorboard, wandb or trackio. settings: the fields of `PretrainConfig`. Raises UsageError for settings that do
+    not exist or do not suit the data.
 
         mmtool.pretrain("shards/", "run/", method="loretta", preset="tiny", steps=500)
     """
@@ -138,8 +140,9 @@ def pretrain(
     from mmtool.training.hardware import using
     from mmtool.training.pretrain import pretrain as train
 
+    from_run = _optional(init_from)
     with using(device, threads):
-        return train(resolve(None, settings), Path(data), Path(output), init_from=_optional(init_from), force=force, workers=workers)
+        return train(resolve(None, settings), Path(data), Path(output), init_from=from_run, force=force, workers=workers, track=track)
 
 
 def finetune(

@@ -63,8 +63,12 @@ def test_token_sets_of_a_manifest(mmtool: Mmtool, tmp_path: Path) -> None:
     columns = ("--column", "first:text=one", "--column", "second:text=two")
     assert mmtool("tokenize", "--manifest", tmp_path / "data.csv", *columns, "--fit", "-o", tmp_path / "tokens").code == 0
     described = json.loads(mmtool("info", tmp_path / "tokens", "--json").out)
-    assert described["samples"] == 24 and described["presence"] == {"": 4, "first": 8, "first+second": 8, "second": 4}
+    assert described["samples"] == 24 and described["presence"] == {"none of them": 4, "first": 8, "first+second": 8, "second": 4}
     assert mmtool("lint", tmp_path / "tokens").out == f"ok: {tmp_path / 'tokens'}\n"
+    shutil.copy(tmp_path / "tokens" / "second.tar", tmp_path / "saved.tar")
+    shutil.copy(tmp_path / "tokens" / "first.tar", tmp_path / "tokens" / "second.tar")
+    assert "0 samples of second, not 12" in mmtool("lint", tmp_path / "tokens").out
+    shutil.move(tmp_path / "saved.tar", tmp_path / "tokens" / "second.tar")
     flip(tmp_path / "tokens" / "first.tar")
     assert "first.tar" in mmtool("lint", tmp_path / "tokens").out
     (tmp_path / "tokens" / "first.tar").unlink()
@@ -76,8 +80,18 @@ def test_a_comparison_that_was_interrupted(mmtool: Mmtool, project: Path, tmp_pa
     shutil.copytree(project / "run", folder / "runs" / "cm3" / "seed-0")
     (folder / "comparison.json").write_text(json.dumps({"format": "mmtool-comparison/1"}))
     assert json.loads(mmtool("info", folder, "--json").out)["runs"] == {"cm3/seed-0": "step 2"}
+    (folder / "runs/cm3/seed-0/config.json").write_text("x")
     done = mmtool("lint", folder)
-    assert done.code == 1 and "the same `mmtool compare` command again" in done.out
+    assert done.code == 1 and "seed-0" in done.out and "the same `mmtool compare` command again" in done.out
+
+
+@pytest.mark.parametrize("name", ["presence.json", "comparison.json", "peek.json"])
+@pytest.mark.parametrize("text", ["{}", '{"alice": ["mon"]}', "[]", "x"])
+def test_files_of_others_under_such_names_are_no_artefacts(mmtool: Mmtool, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert mmtool("info", tmp_path).code == 1
+    done = mmtool("lint", tmp_path)
+    assert done.code == 1 and name in done.out
 
 
 def test_long_keys_get_files_of_their_own(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:

@@ -58,13 +58,14 @@ def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> Non
     assert {row["run"] for row in report["differences"]} == {"causal", "commutative"}
     assert "causal (seeds 0, 1)" in text and "contact_sheet.png" in text
     assert (tmp_path / "out" / "contact_sheet.png").exists() and (tmp_path / "out" / "perplexity.png").exists()
+    assert "The samples are those of the runs with seed 0." in " ".join((tmp_path / "out" / "report.html").read_text().split())
     OutputPath(tmp_path / "out", force=True).check_directory()  # nothing in it is foreign
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
     assert json.loads(again.out.splitlines()[-1]) == summary
     led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
-    sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]
+    sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]["params"]
     assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
 
 

@@ -206,7 +206,8 @@ def test_damaged_records_of_metrics_are_dropped_with_a_line(tmp_path: Path, caps
 
 
 def test_a_changed_report_is_refused(tmp_path: Path) -> None:
-    write_document(tmp_path, [{"metric": "accuracy", "value": 0.5}], {"runs": []}, ["# Report"])
+    row = {"run": "a", "given": ["x"], "target": "y", "seen": True, "metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    write_document(tmp_path, [row], {"runs": []}, ["# Report"])
     report = tmp_path / "report.json"
     assert read_report(tmp_path)["rows"][0]["value"] == 0.5
     report.write_bytes(report.read_bytes().replace(b"0.5", b"0.9"))

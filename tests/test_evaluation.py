@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.identity import TrainingItems
 from mmtool.data.sample import Modality, Sample
@@ -119,10 +121,11 @@ class FakeImputer:
     """Answers with a training sample: of the right class with probability `skill`, of any class otherwise."""
 
     has_likelihood, scores_by_token, reconstructs, target, poolings = True, False, False, None, ("mean",)
+    provenance: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, method: str, skill: float, train: list[Sample], fitted: dict[str, Tokenizer]) -> None:
         self.method, self.seed, self.trained_on, self.skill, self.train = method, 0, "", skill, train
-        self.training_items = TrainingItems.of(train)
+        self.training_items, self.run = TrainingItems.of(train), SimpleNamespace(data_fingerprints=[])
         self.modalities, self.tokenizers = modalities(fitted), fitted
         self.graph = CoOccurrence.of(sample.present for sample in train)
 
@@ -195,6 +198,15 @@ def test_the_report_can_be_read_looked_at_and_listened_to(world: Path) -> None:
     assert {path.name for path in done.report.glob("accuracy.*")} == {"accuracy.png", "accuracy.svg"}
     assert (done.report / "audio" / "text-to-speech" / "00-good.wav").exists()
     assert (done.report / "texts.tsv").read_text().startswith("direction\tkey\tclass\tsource\tpredicted\ttext\n")
+    page = (done.report / "report.html").read_text()
+    assert page.count("<audio") > 10 and page.count("data:image/svg+xml") == 2 and "good: farthest from the truth" in page
+    OutputPath(done.report, force=True).check_directory()  # nothing in it is foreign
+    ranked = json.loads((done.report / "samples.json").read_text())["samples"]
+    of_texts = [sample for sample in ranked if (sample["run"], sample["given"], sample["target"]) == ("guessing", ["image"], "text")]
+    assert [sample["rank"] for sample in of_texts] == ["worst"] * 3 + ["best"] * 3
+    assert of_texts[0]["distance"] > of_texts[-1]["distance"] and of_texts[0]["class"] in WORDS
+    real, imputed = of_texts[0]["values"][-2:]
+    assert (real["title"], imputed["title"]) == ("real text", "imputed text") and real["text"] != imputed["text"]
 
 
 def test_the_same_evaluation_gives_the_same_report(world: Path) -> None:

@@ -156,3 +156,16 @@ def test_digits_behind_a_zero_are_names_and_keep_it(tmp_path: Path) -> None:
     numbers = column(tokens([table(tmp_path / "ids.csv", several)], column_types={"c": "number"}))
     assert float(numbers["k07"]) == pytest.approx(7, abs=1)
     assert float(column(tokens([table(tmp_path / "plain.csv", ["0", "0.5", "10"])]))["k02"]) == pytest.approx(10, abs=1)
+
+
+def test_digits_behind_a_zero_among_amounts_are_amounts(tmp_path: Path) -> None:
+    doses = column(tokens([table(tmp_path / "dose.csv", ["0.5", "007", "20"])]))
+    assert float(doses["k01"]) == pytest.approx(7, abs=1)
+    spaced = tmp_path / "spaced.csv"
+    spaced.write_text("key,c,x\n" + "".join(f"k{i:02d}, {('02134', '10001')[i % 2]},{i}\n" for i in range(COUNT)))
+    assert set(column(tokens([spaced])).values()) == {"02134", "10001"}
+
+
+def test_a_truth_value_among_numbers_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.csv:4.*TRUE"):
+        tokens([table(tmp_path / "t.csv", ["0.5", "1.5", "TRUE", "3"])])

@@ -62,13 +62,15 @@ def test_spellings_of_missing(tmp_path: Path, spelling: str) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "value"),
-    [("1e+05", 1e5), ("1E-3", 1e-3), ("+2", 2), (".5", 0.5), ("5.", 5), ("-0", 0), ("TRUE", 1), ("True", 1), ("false", 0), ('"3"', 3)],
+    [("1e+05", 1e5), ("1E-3", 1e-3), ("+2", 2), (".5", 0.5), ("5.", 5), ("-0", 0), ('"3"', 3)],
 )
 def test_numbers_as_programs_write_them(tmp_path: Path, cell: str, value: float) -> None:
     assert number(tmp_path, cell) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("cell", ["Inf", "-inf", "Infinity", "0x1A", "1_000", "ND", "missing", "1 000", "12%", "1e", "#VALUE!", "yes"])
+@pytest.mark.parametrize(
+    "cell", ["Inf", "-inf", "Infinity", "0x1A", "1_000", "ND", "missing", "1 000", "12%", "1e", "#VALUE!", "yes", "TRUE"]
+)
 def test_anything_else_is_refused_by_place_with_a_way_on(tmp_path: Path, cell: str) -> None:
     with pytest.raises(DataError, match=rf"t\.tsv:3: the column 'a' holds '{cell}', which is no finite number\. .*--na .*--label"):
         number(tmp_path, cell)

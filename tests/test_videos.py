@@ -1,8 +1,10 @@
 """Videos: read from GIFs, arrays and containers, brought to one rate and size, tokenized on a grid of time, rows and columns, and back."""
 
+import io
 import json
 import re
 import shutil
+import tarfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -162,6 +164,60 @@ def test_frames_that_are_missing_or_of_another_video_are_refused(names: list[str
     with pytest.raises(DataError, match=reason):
         items(tmp_path / "raw", frames=True, source_rate_hz=10.0)
     assert [item.key for item in items(tmp_path / "raw", frames=True, source_rate_hz=10.0, on_error="skip")] == ["b"]
+
+
+def pack(path: Path, members: list[tuple[str, np.ndarray]]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, frame in members:
+            data = io.BytesIO()
+            Image.fromarray(frame.squeeze()).save(data, "PNG")
+            info = tarfile.TarInfo(name)
+            info.size = data.tell()
+            data.seek(0)
+            archive.addfile(info, data)
+
+
+def test_archives_of_frames_stay_apart_and_their_folders_together(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "each").mkdir(exist_ok=True)
+        pack(tmp_path / "each" / f"v{number}.tar", [(f"{place}.png", frame) for place, frame in enumerate(film(number))])
+    found = {item.key: item.value for item in items(tmp_path / "each", frames=True, source_rate_hz=10.0)}
+    assert found.keys() == {"v0", "v1", "v2"} and all(np.array_equal(found[f"v{i}"].frames, film(i)) for i in range(3))
+    both = [(f"v{number}/{place}.png", film(number)[place]) for place in range(FRAMES) for number in range(2)]
+    pack(tmp_path / "mixed.tar", both)
+    mixed = {item.key: item.value for item in items(tmp_path / "mixed.tar", frames=True, source_rate_hz=10.0)}
+    assert mixed.keys() == {"v0", "v1"} and all(np.array_equal(mixed[f"v{i}"].frames, film(i)) for i in range(2))
+
+
+def test_single_pictures_and_other_videos_are_no_folders_of_frames(tmp_path: Path) -> None:
+    save_frames(tmp_path / "raw" / "a", film(0))
+    with pytest.raises(DataError, match="Give the folder"):
+        items(tmp_path / "raw" / "a" / "8.png", frames=True, source_rate_hz=10.0)
+    with pytest.raises(DataError, match="say --frames"):
+        items(tmp_path / "raw")
+    (tmp_path / "raw" / "b.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"b\.gif.*--skip-other"):
+        items(tmp_path / "raw", frames=True, source_rate_hz=10.0)
+    assert len(items(tmp_path / "raw", frames=True, source_rate_hz=10.0, skip_other=True)) == 1
+    with pytest.raises(UsageError, match="Leave --member"):
+        SourceOptions(frames=True, member="{key}.png")
+
+
+def test_deep_frames_are_refused_with_the_range_of_all(tmp_path: Path) -> None:
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), 1000 * number, np.uint16)).save(tmp_path / "raw" / "a" / f"{number}.png")
+    with pytest.raises(DataError, match="from 0 to 3000"):
+        items(tmp_path / "raw", frames=True, source_rate_hz=10.0)
+    (item,) = items(tmp_path / "raw", frames=True, source_rate_hz=10.0, value_range=(0, 3000))
+    assert item.value.frames[:, 0, 0, 0].tolist() == [0, 85, 170, 255]
+
+
+def test_time_stamps_may_jitter(tmp_path: Path) -> None:
+    stamps = [1305031102066, 1305031102100, 1305031102132, 1305031102168]
+    save_frames(tmp_path / "raw" / "a", film(0, 4), [f"{stamp}.png" for stamp in stamps])
+    save_frames(tmp_path / "raw" / "b", film(0, 4), [f"{stamp}.png" for stamp in (*stamps[:3], stamps[3] + 34)])
+    assert [item.key for item in items(tmp_path / "raw", frames=True, source_rate_hz=30.0, on_error="skip")] == ["a"]
 
 
 def test_frames_have_a_rate_and_one_size(tmp_path: Path) -> None:

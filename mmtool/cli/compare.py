@@ -112,7 +112,7 @@ def compare(
                 wanted_adapters, read_seeds(seeds), encoder_sources(encoders), data, output, split=split, limit=evaluation.limit,
                 candidates=evaluation.retrieval.candidates, seed=evaluation.seed, jobs=jobs, force=force,
             )  # fmt: skip
-        sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; read report.md in it"
+        sentence = f"{curves.report}: {len(curves.runs)} adapters, {len(curves.results)} results; open report.html in it"
         return finish({"results": curves.results, "report": curves.report}, sentence, as_json, quiet)
     refuse_unused(context, "without --encoder", "--kind", "--missing-rate", "--missing", "--num-missing")
     refuse_unused(context, "without --raw", *OF_RAW_TABLES.flags, when=not raw)
@@ -129,7 +129,7 @@ def compare(
         done = train_and_evaluate(
             wanted, read_seeds(seeds), data, output, evaluation, split=split, raw=tables, oracle=oracle, jobs=jobs, force=force,
         )  # fmt: skip
-    sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; read report.md in it"
+    sentence = f"{done.report}: {len(done.runs)} runs, {len(done.results)} results; open report.html in it"
     finish({"results": done.results, "report": done.report}, sentence, as_json, quiet)
 
 

@@ -80,8 +80,8 @@ def evaluate(
     Test samples that a run, a tokenizer or the reference classifiers were trained on are refused, however the shards were split.
 
     For every direction: perplexity, and accuracy of the classes that a classifier trained on real data predicts of imputed data, marked
-    seen or never seen in training, beside trivial baselines and the upper bound of real data. The report is JSON, Markdown, plots and a
-    contact sheet.
+    seen or never seen in training, beside trivial baselines and the upper bound of real data. The report is a page to
+    open (report.html), JSON, Markdown, plots and a contact sheet.
 
     Imputed tables are means over draws. They are compared with --raw tables, beside practitioners' imputers (ridge, nearest
     neighbours, chained equations); 10 draws or more also give the coverage of their intervals.
@@ -104,7 +104,7 @@ def evaluate(
                 runs, data, output, sources=sources, missing_rates=sorted(missing_rates or ()), limit=evaluation.limit,
                 candidates=evaluation.retrieval.candidates, seed=evaluation.seed, force=force,
             )  # fmt: skip
-        sentence = f"{adapted.report}: {len(adapted.rows)} results on {adapted.samples:,} held-out samples; read report.md in it"
+        sentence = f"{adapted.report}: {len(adapted.rows)} results on {adapted.samples:,} held-out samples; open report.html in it"
         return finish({"results": adapted.rows, "samples": adapted.samples, "report": adapted.report}, sentence, as_json, quiet)
     evaluation = with_reconstructions(evaluation, reconstructions)
     refuse_unused(context, "where no adapter is evaluated", "--encoder", "--missing-rate")
@@ -116,6 +116,6 @@ def evaluate(
     with on_machine(machine), quieted(quiet):
         tables = raw_tables(raw, runs[0], reading)
         done = measure(runs, data, output, evaluation, train=train, raw=tables, force=force)
-    sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; read report.md in it"
+    sentence = f"{done.report}: {len(done.rows)} results on {done.samples:,} held-out samples; open report.html in it"
     results = {"results": done.rows, "samples": done.samples, "classifiers": done.classifiers, "report": done.report}
     finish(results, sentence, as_json, quiet)

@@ -9,8 +9,14 @@ import typer
 
 from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line, stdin_or
+from mmtool.common.errors import UsageError
 
-EXAMPLES = examples("mmtool info run/", "mmtool info tokens/image.tar --json", "mmtool tokenize text notes.csv --fit -o - | mmtool info -")
+EXAMPLES = examples(
+    "mmtool info run/",
+    "mmtool info run/ --card > card.md",
+    "mmtool info tokens/image.tar --json",
+    "mmtool tokenize text notes.csv --fit -o - | mmtool info -",
+)
 FEW = 12  # values of a list that a person still reads
 
 
@@ -23,9 +29,19 @@ def info(
             help="A tokenizer, token set, run, adapter, checkpoint or report; '-' is a token tar on standard input.",
         ),
     ],
+    card: Annotated[
+        bool, typer.Option("--card", help="Of a run: print a card to pass on with it (Markdown), with fields that only you can fill in.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Describe any artefact: a tokenizer, a token set, a run, a checkpoint, imputed files or a report."""
+    if card:
+        if as_json:
+            raise UsageError("a card is Markdown, not JSON.", where="--card", fix="Leave --json out.")
+        from mmtool.training.card import card_of
+
+        print(card_of(path), end="", flush=True)
+        return
     from mmtool.artefacts import describe
 
     description = describe(stdin_or(path))

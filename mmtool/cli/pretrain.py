@@ -1,7 +1,7 @@
 """`mmtool pretrain`: token shards in, a run out."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -57,6 +57,10 @@ def pretrain(
             rich_help_panel=BUDGET_AND_OPTIMISER,
         ),
     ] = None,
+    track: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None,
+        typer.Option(help="A tracker to send metrics and pictures of imputed samples to as well.", show_default="none"),
+    ] = None,
     settings: Annotated[
         list[str] | None, set_option("Any other setting: weight_decay=0, method.warmup=0.3, shape.depth=6. Repeatable.")
     ] = None,
@@ -76,7 +80,7 @@ def pretrain(
     from mmtool.training.pretrain import pretrain as train
 
     with on_machine(machine), quieted(quiet):
-        done = train(resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers)
+        done = train(resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers, track=track)
     if not speaks():
         return
     steps = f"{done.steps} steps" + (f" (best at step {done.best_step})" if done.best_step != done.steps else "")

@@ -14,7 +14,7 @@ from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
 
 SETTINGS = tuple(setting.flag for setting in settings_of(TokenizerSettings))
 OF_ONE_KIND: tuple[str, ...] = ("--name", *SETTINGS, "--guide", "--augment", "--save-tokenizer")
-OF_ONE_KIND += ("--text-column", "--file-column", "--lines")
+OF_ONE_KIND += ("--text-column", "--file-column", "--lines", "--frames")
 OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_VALUES = ("--censored", "--column-type", "--unseen")

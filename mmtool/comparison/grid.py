@@ -5,7 +5,7 @@ OUT/runs/NAME/seed-S/        runs (see training/run.py); a finished one is kept 
 OUT/seeds/S/                 the report on all runs of one seed, with its contact sheet
 OUT/report.json              {"format", "meta", "rows": averaged, "results": of every seed, "differences": of the last column from others,
                      "gap_closed": between the commutative column and the oracle}
-OUT/report.md, *.png; contact_sheet.png, texts.tsv and audio/ (of the first seed)
+OUT/report.md, report.html, *.png; contact_sheet.png, samples.json, texts.tsv and audio/ (of the first seed)
 """
 
 import json
@@ -30,6 +30,7 @@ from mmtool.data.labels import choose_label, is_number
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.figures.ranked_samples import SAMPLES
 from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS, TEXTS
 from mmtool.evaluation.leaks import OF_RUN, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.reference.data import RawTables, draw_test, open_sides
@@ -223,7 +224,7 @@ def _digest(rows: Mapping[str, np.ndarray]) -> str:
 def _write(output: Path, rows: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], meta: Mapping[str, Any], first: int) -> None:
     """The report on all seeds, beside the runs; pictures and recordings are those of the first seed."""
     report = output / "seeds" / str(first)
-    for name in {CONTACT_SHEET, TEXTS, *(path.name for folder in (report, output) for path in folder.glob(SHEETS))}:
+    for name in {CONTACT_SHEET, TEXTS, SAMPLES, *(path.name for folder in (report, output) for path in folder.glob(SHEETS))}:
         if (report / name).exists():
             write_bytes(output / name, (report / name).read_bytes())
         else:

@@ -20,6 +20,7 @@ from mmtool.evaluation.baselines.tables import TABULAR_NAMES
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.figures.samples import CONTACT_SHEET
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
+from mmtool.evaluation.made_by import made_by
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST
 from mmtool.evaluation.reference.data import (
     UPPER_BOUNDS,
@@ -225,5 +226,9 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},
         "raw_tables": sorted(reference.raw),
         "samples": {"test": len(reference.test), "train": len(reference.train)},
+        "presence": {side: CoOccurrence.of(tokens.present(i) for i in range(len(tokens))).to_json() for side, tokens in sides.items()},
+        "tokenizers": {modality.name: modality.tokenizer for modality in sides["test"].modalities},
+        "trained": {name: imputer.provenance for name, imputer in study.imputers.items()},
+        "made": made_by(),
         "config": asdict(study.config),
     }

@@ -14,6 +14,7 @@ from mmtool.evaluation.baselines.nearest import NearestNeighbour, marginal
 from mmtool.evaluation.baselines.tables import TabularBaselines
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
+from mmtool.evaluation.ranked import RANKED, Ranked, rank
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
 from mmtool.imputation.chain import ChainedImputer, chained
@@ -36,7 +37,8 @@ class Outcome:
     """What one method (a run or a baseline) imputed in one direction.
 
     name: as in the report. run: whose outcome it is, None for a baseline. estimates: metric -> estimate. shown: sample index ->
-    (imputed value, its class by the reference classifier or None), for the samples of the contact sheet.
+    (imputed value, its class by the reference classifier or None), for the samples of the contact sheet. ranked: the samples that a run
+    imputed worst and best.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Outcome:
     run: Run | None
     estimates: dict[str, Estimate]
     shown: Shown = field(repr=False)
+    ranked: Sequence[Ranked] = field(default=(), repr=False)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row per metric, as in report.json."""
@@ -94,7 +97,8 @@ class Trial:
         values = self._values(answers)
         predicted = self._classified(values)
         estimates = self._perplexity(name, imputer) | self._estimates(values, predicted) | self._calibration(answers)
-        return Outcome(name, self.direction, self.direction.seen(imputer.graph), imputer, estimates, self._shown(values, predicted))
+        seen, shown, ranked = self.direction.seen(imputer.graph), self._shown(values, predicted), self._ranked(values, predicted)
+        return Outcome(name, self.direction, seen, imputer, estimates, shown, ranked)
 
     def of_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
         """The same for baselines that answer with training samples."""
@@ -174,6 +178,16 @@ class Trial:
         rows = np.searchsorted(self.indices, self.shown)
         classes = [str(predicted[row, 0]) if predicted is not None else None for row in rows]
         return {i: (values[row][0], name) for i, row, name in zip(self.shown, rows, classes, strict=True)}
+
+    def _ranked(self, values: Sequence[Sequence[Any]], predicted: np.ndarray | None) -> list[Ranked]:
+        """By the first draw, of the samples that have the true target."""
+        embedding, count = self.reference.embeddings.get(self.direction.target), min(RANKED, self.config.contact_samples)
+        if embedding is None or not count or not len(self.complete):
+            return []
+        rows = np.searchsorted(self.indices, self.complete)
+        true = self.reference.test.values(self.direction.target, self.complete)
+        classes = [str(predicted[row, 0]) if predicted is not None else None for row in rows]
+        return rank(embedding, self.complete.tolist(), true, [values[row][0] for row in rows], classes, count)
 
     def _samples_to_show(self, count: int) -> list[int]:
         """Samples to show: complete ones first, and as many classes as possible, in order of their classes."""

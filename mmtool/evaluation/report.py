@@ -1,11 +1,13 @@
-"""The report directory: JSON for programs, Markdown for readers, figures, a contact sheet, recordings and texts.
+"""The report directory: JSON for programs, Markdown and a page for readers, figures, a contact sheet, recordings and texts.
 
-report.json          {"format", "meta", "rows"}
+report.json          {"format", "meta", "rows", "files"}
 report.md            tables: directions as rows, methods as columns, task by task
+report.html          the same in one file with figures and samples, to be opened in a browser (see page/)
 accuracy.png ...     figures, also as SVG
 contact_sheet.png    given, real and imputed side by side
 audio/DIRECTION/     given, real and imputed sounds of the contact sheet
 texts.tsv            its texts
+samples.json         the samples that came out worst and best (see figures/ranked_samples.py)
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any
 from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.figures.samples import CONTACT_SHEET
+from mmtool.evaluation.page.page import write_page
 from mmtool.evaluation.report_file import write_report_file
 from mmtool.evaluation.study import Row
 from mmtool.evaluation.tasks import open_task
@@ -22,7 +25,7 @@ from mmtool.imputation.chain import NUM_LINKS, chained
 
 
 def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **more: Sequence[Row]) -> None:
-    """report.json, report.md and the figures, from rows alone; a contact sheet that is there already is shown. more: what else
+    """report.json, the pages and the figures, from rows alone; samples that are there already are shown. more: what else
     report.json holds; `differences` of the last run from the others (see `paired_differences`) and the `gap_closed` to the oracle are
     shown as well."""
     parts, shown = _introduction(meta), seen_by_all(rows)
@@ -37,9 +40,11 @@ def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **m
 
 
 def write_document(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], parts: Sequence[str], **more: Sequence[Row]) -> None:
-    """report.json of rows, and report.md of paragraphs: the same two files for every report. more: what else report.json holds."""
-    write_report_file(folder, {"meta": dict(meta), "rows": list(rows), **more})
+    """report.json of rows, and report.md and report.html of paragraphs: the same files for every report. more: what else report.json
+    holds."""
     write_bytes(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+    write_page(folder, rows, meta, parts)
+    write_report_file(folder, {"meta": dict(meta), "rows": list(rows), **more})
 
 
 def seen_by_all(rows: Sequence[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,10 +60,10 @@ class Imputation:
 
 
 class Imputer:
-    """A trained run, ready to impute. trained_on: the fingerprint of its training samples."""
+    """A trained run, ready to impute. trained_on: the fingerprint of its training samples. step: of the checkpoint, where it has one."""
 
-    def __init__(self, run: Run, model: Transformer) -> None:
-        self.run, self.model, self._method = run, model, run.method()
+    def __init__(self, run: Run, model: Transformer, step: int | None = None) -> None:
+        self.run, self.model, self.step, self._method = run, model, step, run.method()
         self.method, self.seed, self.trained_on = run.config.method, run.config.seed, str(run.record["data"])
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
@@ -76,9 +77,16 @@ class Imputer:
         run = open_run(path)
         where = torch.device(device) if device else pick_device()
         model = run.model(torch.device("cpu"))
-        model.load_state_dict(run.checkpoint(checkpoint).model)
+        opened = run.checkpoint(checkpoint)
+        model.load_state_dict(opened.model)
         model.to(where).eval().compute_dtype = pick_precision(run.config.precision, where)
-        return cls(run, model)
+        return cls(run, model, opened.state["step"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where it comes from, as JSON values: version, step, parameters, fingerprint of the training samples, settings."""
+        version, config = self.run.record.get("version"), self.run.record["config"]
+        return {"version": version, "step": self.step, "parameters": self.model.num_parameters(), "data": self.trained_on, "config": config}
 
     def impute(
         self,

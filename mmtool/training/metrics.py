@@ -11,13 +11,17 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import PLAIN_EVERY_S, log
 from mmtool.common.seal import DIGEST, check_seal, sealed
 from mmtool.common.storage import canonical_json, write_bytes
+from mmtool.training.trackers import Tracking
 
 
 class MetricsLog:
-    """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged."""
+    """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged.
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    tracking: what is sent the same records.
+    """
+
+    def __init__(self, path: Path, step: int, tracking: Tracking | None = None) -> None:
+        self.path, self._tracking = path, tracking
         self._validations: dict[int, dict[str, float]] = {}
         data = path.read_bytes() if path.exists() else b""
         lines = list(read_metrics(data))
@@ -26,6 +30,8 @@ class MetricsLog:
             self._note(record)
         if damaged := sum(record is None for _, record in lines[:-1]):  # the last one was torn by a crash
             log(f"{path}: {damaged} damaged records are dropped")
+        if tracking:
+            tracking.catch_up([record for _, record in lines if record is not None], [record for _, record in kept])
         if data != (whole := b"".join(line + b"\n" for line, _ in kept)):
             write_bytes(path, whole)
 
@@ -33,6 +39,8 @@ class MetricsLog:
         with open(self.path, "a") as file:
             file.write(canonical_json(sealed(json.loads(canonical_json(record)))) + "\n")
         self._note(record)
+        if self._tracking:
+            self._tracking.send(record)
 
     def validation(self, step: int) -> dict[str, float] | None:
         """What was measured on held-out samples at a step, None where that is not in the log."""

@@ -47,6 +47,8 @@ from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.run import CONFIG, GALLERY, INIT_FROM, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
+from mmtool.training.sample_pictures import shown
+from mmtool.training.trackers import library_of, tracked
 from mmtool.training.trainer import Parts, Trainer
 
 TYPICAL_SAMPLES = 512  # looked at to size rows and target room
@@ -75,19 +77,23 @@ def pretrain(
     init_from: Path | None = None,
     force: bool = False,
     workers: int | None = None,
+    track: str | None = None,
     extensible: bool = True,
 ) -> PretrainSummary:
     """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
 
     init_from: a run with whose weights this one begins. workers: processes beside this one that make batches (None: some beside a GPU, none
-    on a CPU); no batch depends on it. extensible: whether steps, minutes and patience of a run that is there may change (see
-    extension.py). Under `torchrun` its processes train together. Raises UsageError where the run was begun with other settings, data or
-    weights, DataError where a loss is not finite.
+    on a CPU); no batch depends on it. track: a tracker that is sent the metrics as well (see trackers.py). extensible: whether steps,
+    minutes and patience of a run that is there may change (see extension.py). Under `torchrun` its processes train together. Raises
+    UsageError where the run was begun with other settings, data or weights or the tracker is not installed, DataError where a loss is not
+    finite.
     """
+    if track:
+        library_of(track)
     with processes() as here:
         if data is None and here.size > 1:
             raise UsageError("several processes cannot read one stream.", where="-", fix="Write the token set to a file first.")
-        return _pretrain(config, data, OutputPath(output, force, [data, init_from]), init_from, workers, here, extensible)
+        return _pretrain(config, data, OutputPath(output, force, [data, init_from]), init_from, workers, track, here, extensible)
 
 
 def _pretrain(
@@ -96,6 +102,7 @@ def _pretrain(
     place: OutputPath,
     init_from: Path | None,
     workers: int | None,
+    track: str | None,
     here: Processes,
     extensible: bool,
 ) -> PretrainSummary:
@@ -117,7 +124,7 @@ def _pretrain(
     method = run.method()
     loader = _parts(run, method, train, here)
     prefetch = Prefetch(loader.loaders, method.plain_documents, pick_workers(workers, device, local_processes()))
-    with contextlib.closing(prefetch):
+    with contextlib.closing(prefetch), tracked(track if here.first else None, run.path, run.record["config"]) as tracking:
         be_deterministic(device)
         model = _model(run, method, train, device)
         trainer = Trainer(model, make_optimizer(model, config), method, loader, config, prefetch=prefetch, processes=here)
@@ -130,8 +137,9 @@ def _pretrain(
         elif pick_compile(config.compile, device):
             trainer.compile()
             trainer.warm_up()
-        metrics = MetricsLog(run.path / METRICS, trainer.step) if here.first else NoLog()
-        trainer.train(run.checkpoints, metrics, partial(_validate, trainer, held_out if here.first else []))
+        metrics = MetricsLog(run.path / METRICS, trainer.step, tracking) if here.first else NoLog()
+        samples = held_out if here.first else []
+        trainer.train(run.checkpoints, metrics, partial(shown, partial(_validate, trainer, samples), trainer, tracking, run, samples))
     best, measured = trainer.step, trainer.measured
     if here.first and trainer.early_stopping.best:
         best = trainer.early_stopping.best[1]

@@ -7,6 +7,7 @@ RUN/metrics.jsonl
 RUN/trained_on.safetensors            identities of the training samples' items (see data/identity.py)
 RUN/gallery/                          training samples, where the method imputes by choosing among them
 RUN/checkpoints/STEP/                 see training/checkpoint.py
+RUN/tracking.json, RUN/tensorboard/    of --track (see training/trackers.py)
 RUN/values.safetensors                networks that predict values of tables, learned at the end (see model/values.py)
 
 A finetuned run is one whose config.json also has what its head predicts, and whose checkpoints hold that head.

@@ -40,12 +40,17 @@ def table(
     """A table whose lines and columns are named by functions of a row; columns in `first` come first. The last column counts samples."""
     cells = {(line(row), column(row)): row for row in rows}
     columns = sorted(dict.fromkeys(key[1] for key in cells), key=lambda name: list(first).index(name) if name in first else len(first))
-    lines = [f"| {corner} | " + " | ".join(columns) + " | n |", "|---|" + "---|" * (len(columns) + 1)]
+    lines = [f"| {corner} | " + " | ".join(map(_escaped, columns)) + " | n |", "|---|" + "---|" * (len(columns) + 1)]
     for name in dict.fromkeys(key[0] for key in cells):
         of_line = [cells.get((name, title)) for title in columns]
         counts = "/".join(dict.fromkeys(str(row["n"]) for row in of_line if row))
-        lines.append(f"| {name} | " + " | ".join(cell(row) for row in of_line) + f" | {counts} |")
+        lines.append(f"| {_escaped(name)} | " + " | ".join(cell(row) for row in of_line) + f" | {counts} |")
     return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """A name as a cell, which a bar would end."""
+    return text.replace("|", "\\|")
 
 
 def subset_of(row: Mapping[str, Any]) -> str:

@@ -42,10 +42,12 @@ READ_AS = {
 
 @dataclass
 class _Cells:
-    """The filled cells of a column: how many are numbers, and the others. padded: whether there are digits behind a zero."""
+    """The filled cells of a column: how many are numbers, and the others. padded: one with digits behind a zero; fractional: whether there
+    are numbers of more than digits, among which digits behind a zero are a number as well."""
 
     numbers: int = 0
-    padded: bool = False
+    padded: str = ""
+    fractional: bool = False
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, cell: Any, numbers: Numbers) -> None:
@@ -60,10 +62,17 @@ class _Cells:
         else:
             self.words[name_of(cell)] += 1
 
+    def look(self, cell: str) -> None:
+        """Take in how a cell is written."""
+        if not cell.isdigit():
+            self.fractional = self.fractional or (bool(cell) and _is_plain(cell))
+        elif cell[0] == "0" and len(cell) > 1:
+            self.padded = self.padded or cell
+
     @property
     def guessed(self) -> ColumnType:
         """What the cells are, categories and spellings still to be collected."""
-        if self.padded:
+        if self.padded and not self.fractional:
             return Category()
         if self.numbers >= self.words.total():
             return NUMBER
@@ -149,8 +158,8 @@ def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: 
     for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
         chosen = [cells[place] for place in places]
         for place, cell in zip(places, chosen, strict=True):
-            if isinstance(cell, str) and cell[:1] == "0" and len(cell) > 1 and cell.isdigit():
-                columns[place].padded = True
+            if isinstance(cell, str):
+                columns[place].look(cell.strip())
         if numbers.are_plain(chosen):
             for place in places:
                 columns[place].numbers += 1

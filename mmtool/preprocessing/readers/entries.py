@@ -163,6 +163,9 @@ class SourceOptions:
         low, high = self.value_range or (0, 1)
         if not -math.inf < low < high < math.inf:
             raise UsageError(f"{low} to {high} is no range.", where="--value-range", fix="Give LOW and HIGH, LOW the smaller one.")
+        if self.frames and (self.member or self.file_column):
+            what = "folders of frames are neither members of archives nor cells of a table."
+            raise UsageError(what, where="--frames", fix="Leave --member and --file-column out, and give the folders.")
         if self.captions == "all" and self.key_column is None:
             fix = "Name it with --key-column."
             raise UsageError("which column says which rows are of one sample?", where="--captions", fix=fix)

@@ -1,22 +1,24 @@
 """Videos as folders of pictures, a frame each: `walk/0001.png`, `walk/0002.png` ... are the frames of the video `walk`."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from statistics import median_low
 
 from mmtool.common.errors import DataError
 from mmtool.kinds import KINDS
-from mmtool.preprocessing.readers.entries import Broken
+from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import RawFile, find_files, split_name
 
 FORMAT = "frames"  # of a folder of frames, as others are png or gif
 PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in ("gif", "idx", "npz", "npy", "parquet", "arrow"))
+TIME_STAMP = 10**9  # seconds since 1970, and what counts faster
 FRAME_NUMBER = re.compile(r"(?P<name>.*?)(?P<number>\d+)\D*", re.DOTALL)
 
 
@@ -27,24 +29,63 @@ class FrameFolder(RawFile):
     frames: Sequence[RawFile] = ()
 
 
-def frame_folders(paths: Sequence[Path], skip: Path | None, others: OtherFormats) -> Iterator[FrameFolder | Broken]:
+def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFormats, repeated: bool) -> Iterator[FrameFolder | Broken]:
     """The folders below `paths`, in archives as well, that hold pictures; their keys are their paths below what was given.
 
-    skip: a file of labels. Raises DataError where there are no pictures. A folder in which a frame is missing is given as `Broken`.
-    Members of an archive are in memory, a folder at a time, for they cannot be read once the archive is closed.
+    repeated: folders of several archives have one name, so that keys begin with that of the archive. Raises DataError where there are no
+    pictures, and for single pictures. A folder in which a frame is missing is given as `Broken`. Frames in archives are in memory until
+    their folder is complete, for they cannot be read once the archive is closed.
     """
     for path in paths:
-        top = path.resolve().name if path.is_dir() else split_name(path.name)[0]
-        for folder, files in groupby(map(_held, find_files("video", [path], skip, others, PICTURES)), _folder):
-            if folder is None:
-                yield from (file for file in files if isinstance(file, Broken))
-            else:
-                yield _of_files([file for file in files if isinstance(file, RawFile)], top if folder == "." else folder)
+        if path.is_file() and split_name(path.name)[1] in PICTURES:
+            raise DataError("a single picture is no video.", where=path, fix="Give the folder whose pictures are the frames.")
+        missing = _counts(path, options)
+        complete: dict[_Home, list[RawFile]] = defaultdict(list)
+        for file in map(_held, find_files("video", [path], options.labels_path, others, PICTURES)):
+            if isinstance(file, Broken):
+                yield file
+                continue
+            home = _home(file)
+            complete[home].append(file)
+            missing[home] -= 1
+            if not missing[home]:
+                yield _of_files(complete.pop(home), _key(home, path, repeated))
+    _refuse_videos(others, options)
+
+
+_Home = tuple[Path | None, str]  # archive and folder of a frame
+
+
+def _home(file: RawFile) -> _Home:
+    return file.archive, str(PurePosixPath(file.stem).parent)
+
+
+def _counts(path: Path, options: SourceOptions) -> Counter[_Home]:
+    """How many frames each folder has, for those of an archive may lie apart in it."""
+    files = find_files("video", [path], options.labels_path, OtherFormats(), PICTURES)
+    return Counter(_home(file) for file in files if isinstance(file, RawFile))
+
+
+def _key(home: _Home, path: Path, repeated: bool) -> str:
+    """The name of a video: its folder below what was given, or what was given itself."""
+    archive, folder = home
+    if archive is None:
+        return path.resolve().name if folder == "." else folder
+    name = split_name(archive.name)[0]
+    return name if folder == "." else f"{name}/{folder}" if repeated else folder
+
+
+def _refuse_videos(others: OtherFormats, options: SourceOptions) -> None:
+    """Raise DataError where videos of other formats lie beside the folders of frames."""
+    left_out = [form for form in KINDS["video"].suffixes if others.counts[f".{form}"]]
+    if left_out and not options.skip_other:
+        what = f"videos that are no folders of frames would be left out: {others}."
+        raise DataError(what, fix="Tokenize them apart, without --frames, or leave them out with --skip-other.")
 
 
 def _held(file: RawFile | Broken) -> RawFile | Broken:
     """The file in memory if it lies in an archive; one that cannot be read says so when its video is read."""
-    if isinstance(file, Broken):
+    if isinstance(file, Broken) or file.archive is None:
         return file
     try:
         return file.held()
@@ -54,10 +95,6 @@ def _held(file: RawFile | Broken) -> RawFile | Broken:
 
 def _fail(error: DataError) -> bytes:
     raise error
-
-
-def _folder(file: RawFile | Broken) -> str | None:
-    return str(PurePosixPath(file.stem).parent) if isinstance(file, RawFile) else None
 
 
 def _of_files(files: Sequence[RawFile], key: str) -> FrameFolder | Broken:
@@ -73,6 +110,7 @@ def in_order(frames: Sequence[RawFile], where: str) -> list[RawFile]:
     """The frames by their names, in which numbers count by value: `2.png` before `10.png`.
 
     Raises DataError where names differ in more than a number, or numbers are not evenly spaced: a missing frame would pass unseen.
+    Time stamps may be half a frame off.
     """
     matches = [FRAME_NUMBER.fullmatch(PurePosixPath(file.stem).name) for file in frames]
     if not any(matches):
@@ -86,7 +124,8 @@ def in_order(frames: Sequence[RawFile], where: str) -> list[RawFile]:
     ordered = [file for _, _, file in numbered]
     steps = [later - earlier for (earlier, *_), (later, *_) in pairwise(numbered)]
     usual = median_low(steps) if steps else 1
-    wrong = next((place for place, step in enumerate(steps) if step != usual or not step), None)
+    leeway = usual / 2 if numbered[0][0] >= TIME_STAMP else 0  # clocks jitter
+    wrong = next((place for place, step in enumerate(steps) if not step or abs(step - usual) > leeway), None)
     if wrong is not None:
         first, second = (PurePosixPath(file.where).name for file in ordered[wrong : wrong + 2])
         what = f"{second} follows {first}, where frames are numbered by {usual}: some are missing, or there twice."

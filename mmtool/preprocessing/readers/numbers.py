@@ -10,7 +10,7 @@ from mmtool.preprocessing.readers.entries import MISSING, name_of
 from mmtool.preprocessing.readers.table_options import THOUSANDS, TableOptions
 
 MISSING_NUMBERS = MISSING | {"None", "none", "NONE", "na", "n.a.", "N.A.", "nil", "-", "--", "'--", "---", ".", "?"}
-TRUTH = {**dict.fromkeys(("TRUE", "True", "true"), 1.0), **dict.fromkeys(("FALSE", "False", "false"), 0.0)}
+TRUTH = frozenset(("TRUE", "True", "true", "FALSE", "False", "false"))
 LIMITS = r"LLO[DQ]|ULO[DQ]|LO[DQ]|MDL|DL|BDL|BLO?[DQ]|ALQ"  # of detection and quantification
 CENSORED = re.compile(
     rf"(?:(?:<=?|>=?|≤|≥|&[lg]t;)\s*(?P<bound>[-+]?[\d.,]+(?:[eE][-+]?\d+)?|{LIMITS})|{LIMITS})", re.IGNORECASE | re.ASCII
@@ -46,8 +46,8 @@ class Numbers:
         text = cell.strip()
         if text in MISSING_NUMBERS:
             return math.nan
-        if text in TRUTH:
-            return TRUTH[text]
+        if text in TRUTH:  # of a column of truth values, not of numbers
+            return None
         censored = CENSORED.fullmatch(text)
         if censored is not None and self.censored is not None:
             return math.nan if self.censored == "missing" else self._written(censored["bound"] or "")

@@ -16,7 +16,7 @@ from typing import IO, Any
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
 from mmtool.common.regular_files import not_regular, open_regular
-from mmtool.kinds import Reference, kind_named, load
+from mmtool.kinds import KINDS, Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
@@ -133,7 +133,8 @@ def find_files(
             yield file
         if not any_file:
             what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
-            raise DataError(what, where=path, fix=f"Accepted: {wanted}.")
+            frames = "Where the pictures of a folder are the frames of a video, say --frames. " if kind == "video" else ""
+            raise DataError(what, where=path, fix=f"{frames}Accepted: {wanted}.")
 
 
 def raw_file(path: Path, name: str | None = None) -> RawFile:
@@ -168,7 +169,9 @@ def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) 
         yield raw_file(path)
     else:
         what = f"this is not {a_kind(wanted.kind)} file by its name."
-        raise DataError(what, where=path, fix=f"{advice(form, wanted.formats)} Accepted: {wanted}.".strip())
+        other = [kind for kind, entry in KINDS.items() if form in entry.suffixes]
+        advised = advice(form, wanted.formats) or (f"It may be read as {' or '.join(other)}." if other else "")
+        raise DataError(what, where=path, fix=f"{advised} Accepted: {wanted}.".strip())
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -18,7 +18,7 @@ from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
+from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
@@ -112,6 +112,7 @@ def _of_folder(folder: FrameFolder, options: SourceOptions) -> Video:
     """The pictures of a folder, which are of one size; grey ones beside colours become colours."""
     rate_hz = rate_stated(None, folder.where, options, "save the frames with it as npz.")
     frames: list[np.ndarray] = []
+    _check_range(folder, options)
     for file in folder.frames:
         frame = decode(file, options)
         frames.append(np.repeat(frame, COLOURS[-1] // frame.shape[2], axis=2))
@@ -121,6 +122,21 @@ def _of_folder(folder: FrameFolder, options: SourceOptions) -> Video:
             what = f"the frame has {width} x {height} pixels, the first of the folder {frames[0].shape[1]} x {frames[0].shape[0]}."
             raise DataError(what, where=file.where, fix="Bring the frames of a video to one size.")
     return Video(_grey(np.stack(frames)), rate_hz)
+
+
+def _check_range(folder: FrameFolder, options: SourceOptions) -> None:
+    """Raise DeepImageError with the range of all frames where they are deeper than 8 bits and none is declared."""
+    errors = []
+    for file in folder.frames:
+        try:
+            decode(file, options)
+        except DeepImageError as error:
+            errors.append(error)
+            continue
+        if not errors:
+            return
+    if errors:
+        raise DeepImageError(folder.where, errors[0].dtype, min(error.low for error in errors), max(error.high for error in errors))
 
 
 def _of_gif(file: RawFile, options: SourceOptions) -> Video:

@@ -20,7 +20,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.regular_files import open_regular
 from mmtool.kinds import KINDS, kind_named
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
-from mmtool.preprocessing.readers.frame_folders import frame_folders
+from mmtool.preprocessing.readers.frame_folders import PICTURES, frame_folders
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
 from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, split_name, walk
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
@@ -66,7 +66,7 @@ def member_files(
     Raises DataError where a label lies beside no sample at all.
     """
     if options.frames:
-        yield from frame_folders(paths, options.labels_path, others)
+        yield from frame_folders(paths, options, others, _repeated_in_archives(paths, PICTURES))
         return
     formats = ROW_FORMATS if options.file_column else kind_named(kind).suffixes
     members = Members(_pattern(options.member), formats, {} if options.file_column else options.label_names)
