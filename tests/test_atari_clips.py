@@ -54,6 +54,7 @@ def test_every_clip_has_its_three_files_and_a_label(clips: Path) -> None:
     assert len({row["episode"] for row in rows(clips)}) > 1 and len({row["scene"] for row in rows(clips)}) == 2
 
 
+@pytest.mark.thorough
 def test_a_seed_decides_every_byte(clips: Path, tmp_path: Path) -> None:
     options = ("--games", "seaquest", "--clips", "6")
     assert write(tmp_path / "again", *options).returncode == 0
@@ -81,6 +82,7 @@ def test_clips_are_read_as_trajectories_of_their_episodes(clips: Path) -> None:
     assert [item.group for item in items] == [row["episode"] for row in rows(clips)]
 
 
+@pytest.mark.thorough
 def test_every_game_has_actions_of_its_own(tmp_path: Path) -> None:
     assert write(tmp_path / "clips", "--clips", "48").returncode == 0
     pressed: dict[str, set[int]] = {}
@@ -96,6 +98,7 @@ def test_a_game_without_a_player_is_refused(tmp_path: Path) -> None:
     assert done.returncode and "no player for 'chess'" in done.stderr and not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_force_replaces_what_the_script_wrote_alone(clips: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copytree(clips, tmp_path / "kept"))
     (kept / "frames/mine.png").write_bytes(b"mine")

@@ -55,9 +55,10 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
-MUON = pytest.param({"method": "cm3", "optimizer": "muon"}, marks=pytest.mark.thorough)
+MUON = pytest.param({"method": "cm3", "optimizer": "muon"}, marks=pytest.mark.slow)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [{"method": "commutative"}, MUON], ids=["commutative", "muon"])
 def test_a_run_of_100_steps_that_goes_on_to_200_is_one_of_200_to_the_bit(shards: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     config = {**options, "schedule": "constant", "checkpoint_every": 50, "value_epochs": 2}

@@ -162,6 +162,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.thorough
 def test_workers_end_with_a_training_that_is_killed(shards: Path) -> None:
     command = [sys.executable, "-c", ORPHANED, str(shards), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -39,6 +39,7 @@ def test_a_verb_computes_where_it_is_told(
     assert other.code == 2 and "'tpu' is no device. Give cpu, cuda, or cuda:NUMBER" in other.err and not (tmp_path / "other").exists()
 
 
+@pytest.mark.thorough
 def test_threads_hold_for_the_training_and_the_processes_it_starts(
     mmtool: Callable[..., Any], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

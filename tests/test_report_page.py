@@ -135,6 +135,7 @@ def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a" / PAGE).read_bytes() == (tmp_path / "b" / PAGE).read_bytes()
 
 
+@pytest.mark.thorough
 def test_it_stays_under_ten_megabytes_and_says_what_it_lacks(tmp_path: Path) -> None:
     names = [f"modality{number}" for number in range(60)]
     rows = [row(given=given, target=target) for given, target in permutations(names, 2)]

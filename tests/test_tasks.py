@@ -36,6 +36,7 @@ def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     assert headings[-7:] == [f"## {name}" for name in shown]
 
 
+@pytest.mark.thorough
 def test_a_task_may_be_asked_alone(mmtool, toy: Path, tmp_path: Path) -> None:
     done = mmtool("evaluate", toy / "commutative", toy / "shards", "--task", "probe,robustness", "-o", tmp_path / "report")
     assert done.code == 0, done.err

@@ -94,6 +94,7 @@ def test_the_environment_is_set_before_torch_is_there() -> None:
     assert fresh(code) == {"torch": False, "spin": "3000"}
 
 
+@pytest.mark.thorough
 def test_torch_takes_the_threads_of_the_affinity_mask_or_of_the_user() -> None:
     one = str(min(os.sched_getaffinity(0)))
     assert fresh("import mmtool, torch, os, json" + TELL, ("taskset", "-c", one)) == {"threads": 1, "spin": "3000"}

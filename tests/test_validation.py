@@ -106,9 +106,10 @@ def test_a_checkpoint_on_request_has_no_validation_of_its_own(tmp_path: Path, mo
     assert list(validations(tmp_path / "run")) == [4, 8, 12]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 128 + signal.SIGTERM), pytest.param(signal.SIGINT, -signal.SIGINT, marks=pytest.mark.thorough)],
+    [(signal.SIGTERM, 128 + signal.SIGTERM), pytest.param(signal.SIGINT, -signal.SIGINT, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("at", [4, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_request_ends_a_long_validation_at_once(tmp_path: Path, number: int, code: int, at: int) -> None:
