@@ -66,7 +66,7 @@ def test_a_chain_of_seen_pairs_finds_the_class(rows: dict[str, list[dict[str, An
 
 
 @pytest.mark.figures
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_report_shows_the_chain_beside_its_run(toy: Path, tmp_path: Path) -> None:
     config = EvaluationConfig(label="class", limit=12, impute=CHAINED)
     done = evaluate([toy / "commutative", toy / "contrastive"], toy / "shards", tmp_path / "report", config)
@@ -158,7 +158,7 @@ def test_a_run_that_needs_no_link_is_reported_to_need_none(tmp_path: Path, capsy
     assert NAME not in {row["run"] for row in done.rows}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_comparison_asks_its_columns_link_by_link(tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
     variants = {name: settings(method=name, steps=2, checkpoint_every=0) for name in ("causal", "commutative")}

@@ -29,9 +29,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     real = stage.pretrain
 
-    def noting(config, data, output, *, force=False):
+    def noting(config, data, output, **options):
         made.append(f"{output.parent.name}/{output.name}")
-        return real(config, data, output, force=force)
+        return real(config, data, output, **options)
 
     monkeypatch.setattr(stage, "pretrain", noting)
     return made
@@ -74,10 +74,10 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
     shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     noting = stage.pretrain
 
-    def interrupted(config, data, output, *, force=False):
+    def interrupted(config, data, output, **options):
         if trained:
             raise KeyboardInterrupt
-        return noting(config, data, output, force=force)
+        return noting(config, data, output, **options)
 
     monkeypatch.setattr(stage, "pretrain", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -124,6 +124,7 @@ def test_a_run_is_continued_on_another_number_of_processes(folder: Path) -> None
     np.testing.assert_allclose(losses(folder / "continued"), losses(folder / "one-mixed-loretta"), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_processes_stop_early_where_the_first_one_does(tmp_path: Path) -> None:
     make_shards(tmp_path / "mixed")
     job = {"world": "mixed", "method": "cm3", "folder": str(tmp_path), "name": "early", "accumulate": 1, "best": 4}

@@ -290,7 +290,7 @@ def test_without_the_extra_it_says_what_to_install(directories: Callable[[str], 
         open_encoder(path)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_models_of_the_library_are_adapted_from_raw_files_on(directories: Callable[[str], Path], tmp_path: Path, mmtool: Any) -> None:
     """Pictures and words of two classes, a tiny ViT and a tiny BERT, half of the samples with a hole: the verbs from files to a report."""
     random, colours = np.random.default_rng(0), ("red", "green")

@@ -191,7 +191,7 @@ def test_each_token_sees_its_neighbours() -> None:
     assert reached[:6, :6].all() and not reached[6:].any() and not reached[:, 6:].any()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_decoded_digits_are_recognised_as_well_as_the_originals() -> None:
     digits = load_digits()
     images = list(np.rint(digits.images * 255 / 16).astype(np.uint8)[..., None])

@@ -41,7 +41,7 @@ def left_behind(place: Path) -> set[str]:
     return {path.name for path in place.iterdir()} - {"notes.csv", "values.csv", "lab.tar"}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_raw_files_to_a_run_without_a_file_between(place: Path) -> None:
     settings = "--method cm3 --preset tiny --steps 1 --batch-tokens 128 --set shape.depth=1 --no-compile"
     script = f"mmtool tokenize text notes.csv --fit -o - | mmtool shard lab.tar - -o - | mmtool pretrain - -o run {settings} --json"

@@ -72,7 +72,7 @@ def test_the_example_runs_on_two_modalities(folder: Path) -> None:
     assert (folder / "report" / "report.md").exists() and (folder / "comparison" / "report.md").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_example_runs_on_one_modality(folder: Path) -> None:
     images, _, pretrain, *_ = example()
     for command in (images, "mmtool shard tokens/image.tar -o shards/", pretrain):
@@ -81,7 +81,7 @@ def test_the_example_runs_on_one_modality(folder: Path) -> None:
     assert "method: masked, because" in done.stderr
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_example_runs_on_three_modalities_with_a_link(folder: Path) -> None:
     ages = ["patient,age,weight", *(f"p{number:02d},{40 + number % 7},{60 + number % 11}" for number in range(1, 60, 2))]
     (folder / "ages.csv").write_text("\n".join(ages) + "\n")

@@ -40,7 +40,7 @@ def vanish() -> None:
     os._exit(9)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_two_at_once_share_the_cores_and_say_who_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {"first": "second", "second": "first"}
     train_all({name: partial(note, tmp_path, name, other) for name, other in names.items()}, jobs=2)
@@ -70,7 +70,7 @@ def test_one_at_a_time_stays_in_the_process(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_text().split()[0] == str(os.getpid())
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^here: this makes no sense\. Do something else\.$") as caught:
         train_all({"bad": refuse, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
@@ -101,7 +101,7 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsy
     assert all(f"{run.name}: stopped at step" in said for run in runs)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_training_outlives_its_parent_long_enough_to_save(tmp_path: Path) -> None:
     shards, run = make_shards(tmp_path / "shards"), tmp_path / "run"
     code = f"""
@@ -135,7 +135,7 @@ def wait_for(arrived: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_grid_side_by_side_is_the_grid(tmp_path: Path) -> None:
     shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0)
     variants = {method: settings(method=method, steps=4, checkpoint_every=0) for method in ("causal", "contrastive", "commutative")}

@@ -16,7 +16,7 @@ def test_help_names_every_task(mmtool) -> None:
 
 
 @pytest.mark.figures
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_all_tasks_make_one_report(mmtool, toy: Path, tmp_path: Path) -> None:
     runs = [toy / "commutative", toy / "contrastive"]
     command = ["evaluate", *runs, toy / "shards", "--task", "all", "--candidates", 20, "--contact-samples", 2, "--label", "class"]
