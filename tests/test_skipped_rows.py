@@ -466,3 +466,16 @@ def test_a_long_cell_is_not_taken_apart_line_by_line(tmp_path: Path, monkeypatch
     items, _ = read("text", path)
     assert items["a"].value == text and len(items) == 10
     assert looked_at < 100, "lines that cannot be rows are seen by the first one"
+
+
+def test_other_ways_of_quoting_are_named_with_a_way_on(tmp_path: Path) -> None:
+    (tmp_path / "mysql.csv").write_text("key,text\n" + "".join(f'n{i},"he said \\"hi\\" {i}"\n' for i in range(9)))
+    with pytest.raises(DataError, match=r"mysql\.csv:2: .*sed 's/"):
+        list(read_items("text", [tmp_path / "mysql.csv"], SourceOptions()))
+    broken = "".join(f'n{i}\t"with a line\nbreak {i}"\n' for i in range(9))
+    (tmp_path / "breaks.tsv").write_text(f"key\ttext\n{broken}")
+    with pytest.raises(DataError, match=r"breaks\.tsv:3: 1 cells .*opens a quote.*to_csv"):
+        list(read_items("text", [tmp_path / "breaks.tsv"], SourceOptions()))
+    (tmp_path / "short.tsv").write_text('key\ttext\nn0\tsome "words"\nn1\n')
+    with pytest.raises(DataError, match=r"short\.tsv:3: 1 cells .*Mend the row"):
+        list(read_items("text", [tmp_path / "short.tsv"], SourceOptions()))

@@ -16,6 +16,7 @@ from mmtool.preprocessing.readers.row_shapes import looks_like_rows
 Cells = Iterator[tuple[int, list[str]] | Broken]  # line number and cells of each row
 DAMAGE = re.compile("[\0\udc80-\udcff]")  # `decode("utf-8", "surrogateescape")` makes the latter of bytes that are not UTF-8
 csv.field_size_limit(1 << 26)  # characters of a cell, for which Python has 131,072: what an open quote swallows is held in memory
+ESCAPED = """Quotes inside are doubled in CSV ("") and not escaped (\\"): sed 's/\\\\"/""/g' in.csv > out.csv changes them."""
 SEPARATORS_OF_CHANCE = 8  # so many in the lines of one cell, as many in each as in the header, and the lines are taken for rows
 
 NUM_KNOWN = 50  # rows by which others are known
@@ -76,7 +77,8 @@ class CsvRows:
             try:
                 cells = next(self._reader)
             except csv.Error as error:
-                return self._give_up(f"the CSV is malformed ({error}).", "Export it again.", all_lines=False)
+                escaped = any('\\"' in line for line in self._lines.row)
+                return self._give_up(f"the CSV is malformed ({error}).", ESCAPED if escaped else "Export it again.", all_lines=False)
             if cells:
                 return self._checked(cells)
 

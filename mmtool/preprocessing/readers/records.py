@@ -20,6 +20,10 @@ from mmtool.preprocessing.readers.text_streams import lines_of, open_text
 
 HEAD = 16 << 20  # characters by which the layout of a table is recognised
 SERIES_MARKS = ("!", "^")  # with which a GEO series matrix begins
+LINE_BREAKS = (
+    "The row before opens a quote: if cells hold line breaks, write them as CSV or JSON lines, which may have some, e.g. with "
+    "pandas.read_csv(file, sep='\\t').to_csv('out.csv')."
+)
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -158,10 +162,16 @@ def _unquoted(cell: str) -> str:
 
 
 def _even(rows: Cells, header: list[str], where: str) -> Cells:
+    """The rows, those with another number of cells than the header broken; one behind an open quote may be the rest of a quoted cell."""
+    is_open = False
     for row in rows:
-        if not isinstance(row, Broken) and len(row[1]) != len(header):
-            what, fix = ragged(row[1], header)
-            row = Broken(f"{where}:{row[0]}", DataError(what, where=f"{where}:{row[0]}", fix=fix))
+        if not isinstance(row, Broken):
+            cells = row[1]
+            if len(cells) != len(header):
+                what, fix = ragged(cells, header)
+                row = Broken(f"{where}:{row[0]}", DataError(what, where=f"{where}:{row[0]}", fix=LINE_BREAKS if is_open else fix))
+            opened = any(cell.startswith('"') and cell.count('"') % 2 for cell in cells)
+            is_open = opened or (is_open and '"' not in "".join(cells))
         yield row
 
 
