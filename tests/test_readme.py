@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mmtool as package
+
 README = Path(__file__).parents[1] / "README.md"
 SHORT = {  # what keeps a test short; the commands are README's otherwise
     "pretrain": "--preset tiny --steps 2 --batch-tokens 256 --no-compile --set shape.depth=1 --set shape.width=32",
@@ -95,3 +97,9 @@ def test_the_example_runs_on_three_modalities_with_a_link(folder: Path) -> None:
         if "mmtool pretrain" in command:
             assert "method: loretta, because" in done.stderr
     assert (folder / "imputed" / "age.csv").exists()
+
+
+def test_citation_and_changelog_name_the_version() -> None:
+    root = Path(__file__).parents[1]
+    assert f"\nversion: {package.__version__}\n" in (root / ".github" / "CITATION.cff").read_text()
+    assert f"\n## [{package.__version__}] - " in (root / "CHANGELOG.md").read_text()
