@@ -57,8 +57,8 @@ case $link in
 esac
 codec='' augment=9 dealt='' learned=''
 if [ -n "$smoke" ]; then
-    preset=tiny steps=20 minutes='' limit=60 methods=commutative,loretta compile='--set compile=off'
-    codec='--set steps=40' augment=1 dealt='--pairs-per-class 200 --aligned-per-class 20' learned='--train-limit 300'
+    preset=tiny steps=20 minutes='' limit=30 methods=commutative,loretta compile='--set compile=off'
+    codec='--set steps=40' augment=1 dealt='--pairs-per-class 200 --aligned-per-class 20' learned='--train-limit 150'
 fi
 
 budget="--steps $steps"
