@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import sys
 import wave
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.training.config import resolve
+
+# Started in the background, a shell's job ignores Ctrl-C, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NUM_ENTITIES = 40
 COLOURS = ("red", "green", "blue", "grey")

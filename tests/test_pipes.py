@@ -113,7 +113,6 @@ def test_an_interrupt_is_one_line(place: Path) -> None:
         cwd=place,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it, and so would this
     )
     assert process.stdin and process.stderr
     process.stdin.write((place / "lab.tar").read_bytes()[:10240] * 20)  # more than a pipe holds: returns when it is being read
