@@ -3,8 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from mmtool.common.errors import DataError
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.other_formats import OtherFormats
-from mmtool.preprocessing.readers.raw_files import RawFile, find_files, split_name
+from mmtool.preprocessing.readers.raw_files import RawFile, find_files, held, split_name
 
 FORMAT = "frames"  # of a folder of frames, as others are png or gif
 PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in ("gif", "idx", "npz", "npy", "parquet", "arrow"))
@@ -41,7 +40,7 @@ def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFo
             raise DataError("a single picture is no video.", where=path, fix="Give the folder whose pictures are the frames.")
         missing = _counts(path, options)
         complete: dict[_Home, list[RawFile]] = defaultdict(list)
-        for file in map(_held, find_files("video", [path], options.labels_path, others, PICTURES)):
+        for file in map(held, find_files("video", [path], options.labels_path, others, PICTURES)):
             if isinstance(file, Broken):
                 yield file
                 continue
@@ -81,20 +80,6 @@ def _refuse_videos(others: OtherFormats, options: SourceOptions) -> None:
     if left_out and not options.skip_other:
         what = f"videos that are no folders of frames would be left out: {others}."
         raise DataError(what, fix="Tokenize them apart, without --frames, or leave them out with --skip-other.")
-
-
-def _held(file: RawFile | Broken) -> RawFile | Broken:
-    """The file in memory if it lies in an archive; one that cannot be read says so when its video is read."""
-    if isinstance(file, Broken) or file.archive is None:
-        return file
-    try:
-        return file.held()
-    except DataError as error:
-        return replace(file, read=partial(_fail, error))
-
-
-def _fail(error: DataError) -> bytes:
-    raise error
 
 
 def _of_files(files: Sequence[RawFile], key: str) -> FrameFolder | Broken:

@@ -66,6 +66,21 @@ class RawFile:
         return io.BufferedReader(Stream(open_regular(self.path), self.path.name, self.where), BUFFER_BYTES)
 
 
+def held(file: RawFile | Broken) -> RawFile | Broken:
+    """The file with its content in memory if it lies in an archive, which is read in its order; one that cannot be read says so when it is
+    read."""
+    if isinstance(file, Broken) or file.archive is None:
+        return file
+    try:
+        return file.held()
+    except DataError as error:
+        return replace(file, read=partial(_raise, error))
+
+
+def _raise(error: DataError) -> bytes:
+    raise error
+
+
 @dataclass(frozen=True)
 class Wanted:
     """The files of a kind that are looked for. formats: their extensions. recognizer: of the kind, for names that say nothing."""

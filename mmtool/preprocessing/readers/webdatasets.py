@@ -11,7 +11,6 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +21,7 @@ from mmtool.kinds import KINDS, kind_named
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
 from mmtool.preprocessing.readers.frame_folders import PICTURES, frame_folders
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
-from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, split_name, walk
+from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, held, split_name, walk
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
 FIELDS = {"{key}": r"(?P<key>(?:.*/)?[^./]+)", "{stem}": "(?P<key>.+)"}  # the key of a WebDataset, and any name with dots
@@ -150,7 +149,7 @@ def _chosen_members(
         for file in files:
             yield from _chosen([file], members, labels, others)
         return
-    for _, group in groupby(map(_held, files), _sample):
+    for _, group in groupby(map(held, files), _sample):
         yield from _chosen(list(group), members, labels, others)
 
 
@@ -221,17 +220,3 @@ def _fields(file: RawFile) -> Mapping[str, Any]:
 def _sample(file: RawFile | Broken) -> str:
     """What members of one sample have in common."""
     return file.where if isinstance(file, Broken) else f"{file.archive}/{first_part(file.stem)}"
-
-
-def _held(file: RawFile | Broken) -> RawFile | Broken:
-    """A member of an archive with its content in memory, for the archive is read in its order."""
-    if isinstance(file, Broken) or file.archive is None:
-        return file
-    try:
-        return file.held()
-    except DataError as error:
-        return replace(file, read=partial(_raise, error))
-
-
-def _raise(error: DataError) -> bytes:
-    raise error
