@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from mmtool.data.prefetch import Prefetch
 from mmtool.data.randomness import generators
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.data.workers import Workers
 from mmtool.methods import METHODS as METHODS_BY_NAME
 from mmtool.methods.cm3 import CM3, CM3Options
 from mmtool.methods.m3ae import M3AE, M3AEOptions
@@ -138,6 +141,33 @@ def test_a_worker_that_dies_is_an_error_with_advice(shards: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_that_dies_in_the_middle_of_a_message_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_a_message(connection: Connection, makes: object) -> None:
+        connection.recv()
+        os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("mmtool.data.workers._work", half_a_message)
+    workers = Workers(3, [lambda first, count: Documents.of([])])
+    results = [workers.start(0, number, 1) for number in range(2)]
+    for result in results:
+        with pytest.raises(DataError, match="makes batches ended"):
+            result()
+    workers.close()
+    assert not multiprocessing.active_children()
+
+
+def test_what_a_worker_raises_reaches_who_waits_for_it() -> None:
+    def refuse(first: int, count: int) -> Documents:
+        raise DataError(f"no document {first}.", where="a.tar")
+
+    workers = Workers(2, [refuse])
+    for number in (3, 4):
+        with pytest.raises(DataError, match=f"no document {number}"):
+            workers.start(0, number, 1)()
+    workers.close()
+
+
 def test_workers_leave_requests_to_stop_to_the_training(shards: Path) -> None:
     (loader,), batches = prefetch(open_token_set(shards, split="train"), workers=2)
     for number in (signal.SIGINT, signal.SIGTERM):  # as a terminal or a batch system sends them to all processes
@@ -152,6 +182,7 @@ def test_workers_leave_requests_to_stop_to_the_training(shards: Path) -> None:
 
 ORPHANED = """
 import multiprocessing, os, signal, sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_loader import open_token_set, prefetch

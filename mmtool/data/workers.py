@@ -1,26 +1,25 @@
 """Documents made ahead of the training, by processes beside it.
 
 What they make is a function of the place in the stream alone: neither their number nor their speed changes a batch. They are forked, so
-that they share the samples; requests to stop are the business of their parent, with which they end.
+that they share the samples; requests to stop are the business of their parent, with which they end. Every worker has a pipe of its own,
+with which it ends: one that is killed in the middle of a message, as happens where memory runs out, keeps nobody waiting.
 """
 
-import multiprocessing
-import os
-import signal
+import atexit
 import threading
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.processes import can_fork, end_with_parent, fork
 from mmtool.data.documents import Documents, join
 
 Make = Callable[[int, int], Documents]  # (number of the first, how many) -> documents of a stream
 CHUNKS_AHEAD = 2  # of each worker
-STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 class Workers:
@@ -31,47 +30,107 @@ class Workers:
 
     def __init__(self, number: int, makes: Sequence[Make]) -> None:
         self.number, self._makes = number, makes
-        self._pool: ProcessPoolExecutor | None = None
+        self._workers: list[_Worker] = []
         if not number:
             return
-        if "fork" not in multiprocessing.get_all_start_methods():
+        if not can_fork():
             raise UsageError("this system cannot start workers.", where="--workers", fix="Give --workers 0.")
-        context = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(makes,))
-        others = multiprocessing.active_children()
-        heeded = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # workers are born with it, and keep it
-        with warnings.catch_warnings():  # that forked threads may hold locks: workers use none of these
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._pool.submit(os.getpid)  # starts all of them
-        signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
-        self._children = [child for child in multiprocessing.active_children() if child not in others]
+        atexit.register(self.close)
+        self._workers = [_Worker(makes) for _ in range(number)]
+        self._collector = threading.Thread(target=self._collect, name="collecting", daemon=True)
+        self._collector.start()
 
     def start(self, stream: int, first: int, count: int) -> Callable[[], Documents]:
         """Have documents made; the result is called for when they are needed. Raises DataError where a worker has died."""
-        if self._pool is None:
+        if not self._workers:
             return partial(self._makes[stream], first, count)
-        try:
-            return partial(self._result, self._pool.submit(_make, stream, first, count))
-        except BrokenProcessPool as error:
-            raise self._died() from error
-
-    def _result(self, future: "Future[Documents]") -> Documents:
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise self._died() from error
-
-    def _died(self) -> DataError:
-        """One of them has: end the others, which do not heed the pool."""
-        for child in self._children:
-            child.kill()
-        fix = "Where memory ran out, give fewer of them. The last checkpoint is intact, the same command continues."
-        return DataError("a process that makes batches ended all of a sudden.", where="--workers", fix=fix)
+        return min(self._workers, key=lambda worker: len(worker.tasks)).submit(stream, first, count).result
 
     def close(self) -> None:
         """End all of them."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        if self._workers:
+            atexit.unregister(self.close)
+            self._kill()
+            self._collector.join()
+            self._workers = []
+
+    def _collect(self) -> None:
+        """Take what workers send until one has ended, then end all. Whoever waits for a result is told."""
+        by_connection = {worker.connection: worker for worker in self._workers}
+        going = True
+        while going:
+            going = all(by_connection[ready].receive() for ready in wait(list(by_connection)))  # type: ignore[index]
+        self._kill()
+        for worker in self._workers:
+            worker.end()
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+
+
+class _Worker:
+    """One process, and the results that it owes, in the order in which it makes them."""
+
+    def __init__(self, makes: Sequence[Make]) -> None:
+        self.connection, theirs = Pipe()
+        self.tasks: list[Future[Documents]] = []
+        self._lock, self._ended = threading.Lock(), False
+        self.process = fork(_work, theirs, makes)
+        theirs.close()
+
+    def submit(self, stream: int, first: int, count: int) -> "Future[Documents]":
+        future: Future[Documents] = Future()
+        with self._lock:
+            if self._ended:
+                raise _died()
+            self.tasks.append(future)
+            with suppress(OSError):  # of one that has ended, which the collector will find
+                self.connection.send((stream, first, count))
+        return future
+
+    def receive(self) -> bool:
+        """Hand on a result. False where the process has ended, or sends what cannot be read."""
+        try:
+            documents, error = self.connection.recv()
+        except Exception:
+            return False
+        future = self.tasks.pop(0)
+        if error is None:
+            future.set_result(documents)
+        else:
+            future.set_exception(error)
+        return True
+
+    def end(self) -> None:
+        """After the process: nothing that it owes will come."""
+        self.process.join()
+        with self._lock:
+            self._ended = True
+            self.connection.close()
+            for future in self.tasks:
+                future.set_exception(_died())
+            self.tasks = []
+
+
+def _died() -> DataError:
+    fix = "Where memory ran out, give fewer of them. The last checkpoint is intact, the same command continues."
+    return DataError("a process that makes batches ended all of a sudden.", where="--workers", fix=fix)
+
+
+def _work(connection: Connection, makes: Sequence[Make]) -> None:
+    """What a worker does: make documents in the order in which they are asked for."""
+    end_with_parent()
+    with suppress(EOFError, BrokenPipeError):  # nobody is there any more
+        while True:
+            connection.send(_attempt(makes, *connection.recv()))
+
+
+def _attempt(makes: Sequence[Make], stream: int, first: int, count: int) -> tuple[Documents | None, Exception | None]:
+    try:
+        return makes[stream](first, count), None
+    except Exception as error:
+        return None, error
 
 
 class Stream:
@@ -96,23 +155,3 @@ class Stream:
 
 def _same(documents: Documents) -> Documents:
     return documents
-
-
-_streams: Sequence[Make] = ()  # of a worker, set once when it starts
-
-
-def _begin(makes: Sequence[Make]) -> None:
-    global _streams
-    _streams = makes
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(0)
-
-
-def _make(stream: int, first: int, count: int) -> Documents:
-    return _streams[stream](first, count)

@@ -2,23 +2,21 @@
 
 import ctypes
 import mmap
-import multiprocessing
-import os
 import signal
 import struct
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from mmtool.common.errors import DataError, MmtoolError
+from mmtool.common.processes import STOP_SIGNALS, end_with_parent
 from mmtool.common.seal import foreign
 from mmtool.preprocessing.decoding import Decoding, IsEmpty, Source, Steps, Taken
 from mmtool.preprocessing.messages import Position
@@ -240,10 +238,10 @@ def _settle(memory_bytes: int, is_main_thread: bool) -> None:
     """What a process does that is a worker now: it leaves Ctrl-C to its parent, ends with that, and asks for no more memory than it may."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if sys.platform == "linux" and is_main_thread:  # also where a decoder gives no other thread a chance
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     _limit_memory(memory_bytes)
@@ -258,10 +256,3 @@ def _limit_memory(more_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (pages * mmap.PAGESIZE + more_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     except (ImportError, OSError, ValueError):
         return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(0)

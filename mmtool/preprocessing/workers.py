@@ -11,14 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.processes import can_fork, fork
 from mmtool.preprocessing.decoding import Decoding, IsEmpty, Source, Steps
 from mmtool.preprocessing.worker import Activity, Ended, Failed, Losses, Progress, Share, run_worker
 
 POLL_S = 0.1
+START_S = 60.0  # in which a worker begins, on any machine
 MAX_STARTS = 100  # of one worker, where it is not known what it died of
 CHANGED = "Wait until nobody writes them, then run the same command again."
 
@@ -26,9 +29,7 @@ CHANGED = "Wait until nobody writes them, then run the same command again."
 def read_in_workers(source: Source, steps: Steps, is_empty: IsEmpty, decoding: Decoding) -> Iterator[Any]:
     """What the source yields, in its order. Raises what it raises, UsageError where this system has no fork, and DataError where the files
     change meanwhile."""
-    import multiprocessing
-
-    if "fork" not in multiprocessing.get_all_start_methods():
+    if not can_fork():
         raise UsageError("this system cannot start workers.", where="--workers", fix="Give --workers 0.")
     readers = _Readers(source, steps, is_empty, decoding)
     try:
@@ -117,21 +118,15 @@ class _Worker:
 
     def start(self) -> None:
         """Start the process, in the place of an earlier one."""
-        import multiprocessing
-
         self.end()
         self.num_starts += 1
-        context = multiprocessing.get_context("fork")
         self._progress = Progress()
-        self._connection, theirs = context.Pipe(duplex=False)
+        self._connection, theirs = Pipe(duplex=False)
         in_main_thread = threading.current_thread() is threading.main_thread()
-        arguments = (self._share, self._losses, self.next_index, self.one_by_one, self._progress, theirs, in_main_thread)
-        self._process = context.Process(target=run_worker, args=arguments, daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until it has its own handlers
-        try:
-            _start_quietly(self._process)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._progress.note(Activity.NOTHING, allowance_s=START_S)
+        self._process = fork(
+            run_worker, self._share, self._losses, self.next_index, self.one_by_one, self._progress, theirs, in_main_thread
+        )
         theirs.close()
 
     def receive(self) -> None:
@@ -173,14 +168,6 @@ class _Worker:
         if self._progress.overdue(now_s):
             raise _LostError(self._progress, f"took longer than {self._progress.allowance_s:,.0f} s (--timeout)")
         self.start()
-
-
-def _start_quietly(process: Any) -> None:
-    import warnings
-
-    with warnings.catch_warnings():  # that forked threads may hold locks: workers use none of these
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
 
 
 def _how_it_ended(code: int | None) -> str:
