@@ -166,5 +166,7 @@ def _sentence(done: "TokenizeSummary") -> str:
 
 def _quality(done: "TokenizeSummary") -> str:
     """How well the tokenizer gives back what it was fitted to, in short."""
-    measured = done.reconstruction
+    measured = dict(done.reconstruction)
+    if "codebook_perplexity" not in measured:  # codes that were not learned: of these it says nothing
+        measured.pop("codebook_usage", None)
     return "".join(f", {text.format(measured[name])}" for name, text in QUALITY.items() if measured.get(name) is not None)
