@@ -43,10 +43,10 @@ PathLike = str | Path
 class Imputed:
     """Draws of one missing modality of one sample, the best first.
 
-    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32
-    (see `mmtool.tokenizers.column_types` for columns that hold no numbers), trajectories as streams by name. log_likelihood: mean nats
-    per token of each draw. consistency: mean nats per token of the given modalities under each draw, None where it was not asked for or
-    nothing given has a likelihood.
+    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32, in
+    which categories, levels and dates are numbers (`mmtool.tokenizers.column_types`; `mmtool.imputation.frames.as_frame` reads them),
+    trajectories as streams by name. log_likelihood: mean nats per token of each draw. consistency: mean nats per token of the given
+    modalities under each draw, None where it was not asked for or nothing given has a likelihood.
     """
 
     key: str

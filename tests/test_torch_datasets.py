@@ -62,6 +62,24 @@ def test_modalities_are_chosen_and_samples_without_them_left_out(shards: Path) -
         mmtool.webdataset_pipeline(shards, split="test")
 
 
+def test_samples_are_counted_from_the_end_as_of_lists(shards: Path) -> None:
+    dataset = mmtool.torch_dataset(shards)
+    count = len(dataset)
+    assert [dataset[number]["key"] for number in (-1, -count)] == [dataset.keys[-1], dataset.keys[0]]
+    assert dataset[-1]["labels"] == {"n": count - 1} and dataset[-1]["tokens"]["lab"].equal(dataset[count - 1]["tokens"]["lab"])
+    for number in (count, -count - 1):
+        with pytest.raises(IndexError, match=f"no sample {number} of {count}"):
+            dataset[number]
+
+
+def test_nothing_to_read_or_to_batch_is_refused(shards: Path) -> None:
+    for opened in (mmtool.torch_dataset, mmtool.webdataset_pipeline):
+        with pytest.raises(UsageError, match="no modality is named"):
+            opened(shards, modalities=[])
+    with pytest.raises(UsageError, match="no items to make a batch of"):
+        mmtool.collate([])
+
+
 def test_the_pipeline_gives_the_items_of_the_dataset(shards: Path) -> None:
     dataset = mmtool.torch_dataset(shards)
     for item, other in zip(mmtool.webdataset_pipeline(shards), dataset, strict=True):  # type: ignore[call-overload]

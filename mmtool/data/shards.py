@@ -72,8 +72,8 @@ class TokenSet:
 
     def tokens_of(self, i: int) -> Sample:
         """The sample with its tokens alone, without labels and metadata: in a fifth of the time."""
-        if not 0 <= i < len(self):
-            raise IndexError(i)
+        if not -len(self) <= i < len(self):  # negative ones count from the end
+            raise IndexError(f"there is no sample {i} of {len(self):,}")
         buffer, tokens = self._buffers[self._shard[i]], {}
         for (name, dtype, width), start, length in zip(self._formats, self._starts[i].tolist(), self.lengths[i].tolist(), strict=True):
             if length != ABSENT:

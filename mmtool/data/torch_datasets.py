@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmtool.common.errors import UsageError
 from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 
@@ -26,8 +27,8 @@ Item = dict[str, Any]  # key; tokens: modality -> tensor, None where it is absen
 
 
 class ShardDataset(Dataset[Item]):
-    """Samples by number, each `{"key": str, "tokens": {modality: (L,) int64 codes, or (L, values) uint8 patches, None where absent},
-    "labels": {...}}`.
+    """Samples by number, negative ones from the end, each `{"key": str, "tokens": {modality: (L,) int64 codes, or (L, values) uint8
+    patches, None where absent}, "labels": {...}}`.
 
     modalities: their names, vocabulary sizes, lengths and tokenizers. Workers, also spawned ones, open the shards for themselves; ranks
     share samples by `torch.utils.data.DistributedSampler`.
@@ -53,16 +54,19 @@ class ShardDataset(Dataset[Item]):
         self.__init__(*state["opened"])  # type: ignore[misc]
 
 
-def torch_dataset(path: str | Path, *, split: str | None = None, modalities: Collection[str] = (), least: int = 1) -> ShardDataset:
+def torch_dataset(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> ShardDataset:
     """The samples of shards as a map-style dataset of PyTorch, verified when it is opened.
 
-    split: of a directory of splits (None: train). modalities: those to read (none named: all). least: of these a sample must hold so many;
-    others are left out. Raises UsageError for a split or modality that there is not, DataError for shards that are not whole.
+    split: of a directory of splits (None: train). modalities: those to read (None: all). least: of these a sample must hold so many;
+    others are left out. Raises UsageError for a split or modality that there is not and where none is named, DataError for shards that are
+    not whole.
     """
-    return ShardDataset(Path(path), split, list(modalities), least)
+    if modalities is not None and not modalities:
+        raise UsageError("no modality is named.", where="modalities", fix="Name those to read, or leave it out to read all.")
+    return ShardDataset(Path(path), split, list(modalities or ()), least)
 
 
-def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalities: Collection[str] = (), least: int = 1) -> Any:
+def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> Any:
     """The samples of shards as a pipeline of the package `webdataset`, which reads shards from front to back.
 
     The items are those of `torch_dataset`; `.shuffle(1000).batched(32, collation_fn=mmtool.collate)` and all else that such pipelines have
@@ -80,7 +84,9 @@ def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalitie
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:
     """Items as one batch: "key" and "labels" are lists; by modality, "tokens" are padded with zeros, (B, L) or (B, L, values), "lengths"
-    (B,) int64, and "present" (B,) bool sets an absent modality apart from an empty one."""
+    (B,) int64, and "present" (B,) bool sets an absent modality apart from an empty one. Raises UsageError for no items."""
+    if not items:
+        raise UsageError("there are no items to make a batch of.", where="collate", fix="Give at least one item of the dataset.")
     names = list(items[0]["tokens"])
     columns = {name: [item["tokens"][name] for item in items] for name in names}
     return {

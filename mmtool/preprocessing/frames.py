@@ -58,7 +58,12 @@ def labels_of(frames: Frames) -> dict[str, Any]:
 
 def column_names(frame: Any) -> list[str]:
     """Names of the columns as a file would hold them."""
-    return [str(name).strip() for name in frame.columns]
+    return names_of(frame.columns)
+
+
+def names_of(labels: Any) -> list[str]:
+    """Labels of columns as a file would hold them."""
+    return [str(label).strip() for label in labels]
 
 
 def encode_frames(frames: Frames, tokenizers: Mapping[str, Tokenizer]) -> list[Sample]:

@@ -15,36 +15,42 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, as_frame, impute_tables, index_of
 from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.frames import encode_frames, keys_of, labels_of
+from mmtool.sklearn.column_forms import filled_column, in_dtype, large_integers
 from mmtool.sklearn.containers import Frames
+from mmtool.tokenizers.column_types import NUMBER
 from mmtool.tokenizers.table import TableTokenizer
 
+SHOWN = 5  # columns that a warning names
 Layer = Mapping[str, pd.DataFrame]  # modality -> values by the keys of samples
 
 
 class Completion:
     """What is missing in the frames of some samples, and what is known of it.
 
-    templates: modality -> a frame without rows that has its columns, as they were in training. options: of the draws. labels: key of each
-    sample -> its name in the index.
+    templates: modality -> a frame without rows that has its columns, as they were in training. examples: modality -> a value of each
+    column, NaN where none is known. options: of the draws. labels: key of each sample -> its name in the index.
     """
 
-    def __init__(self, imputer: Imputer, frames: Frames, templates: Frames, options: ImputeOptions) -> None:
+    def __init__(
+        self, imputer: Imputer, frames: Frames, templates: Frames, examples: Mapping[str, pd.Series], options: ImputeOptions
+    ) -> None:
         self.labels = labels_of(frames)
-        self._imputer, self._options, self._templates = imputer, options, templates
+        self._imputer, self._options, self._templates, self._examples = imputer, options, templates, examples
         fitted = {name: _fitted_columns(frame, imputer.tokenizers[name]) for name, frame in frames.items()}
         self._samples = encode_frames(fitted, imputer.tokenizers)
         self._index = index_of(frames, self.labels)
-        self._frames = {name: self._by_key(name, frames.get(name)) for name in templates}
+        self._passed = {name: frames[name][list(template.columns)] if name in frames else template for name, template in templates.items()}
+        self._frames = {name: self._by_key(name) for name in templates}
 
     def filled(self, *layers: Callable[[], Layer]) -> Frames:
-        """All tables for all samples, each missing entry by the first layer that knows it; entries that are there stay. A layer is made
-        where something is still missing."""
+        """All tables for all samples, each missing entry by the first layer that knows it; entries that are there stay, and columns are of
+        the dtypes that they had. A layer is made where something is still missing."""
         frames = dict(self._frames)
         for layer in layers:
             open_tables = [name for name, frame in frames.items() if frame.isna().to_numpy().any()]
             known = layer() if open_tables else {}
-            frames |= {name: _with_values(frames[name], known[name]) for name in open_tables if name in known}
-        return {name: frame.set_axis(self._index) for name, frame in frames.items()}
+            frames |= {name: self._with_values(name, frames[name], known[name]) for name in open_tables if name in known}
+        return {name: _as_passed(frame, self._passed[name]).set_axis(self._index) for name, frame in frames.items()}
 
     @cached_property
     def absent(self) -> dict[str, ImputedTable]:
@@ -74,7 +80,7 @@ class Completion:
             return np.zeros((0, 0)), np.zeros((0, 0))
         table = impute_tables(self._imputer, members, replace(self._options, want=(name,)))[name]
         imputed = values_of({name: table}, ImputedTable.means)[name]
-        return self._frames[name].loc[imputed.index, numbers].to_numpy(np.float64), imputed[numbers].to_numpy(np.float64)
+        return self._frames[name].loc[imputed.index, numbers].to_numpy(np.float64, na_value=np.nan), imputed[numbers].to_numpy(np.float64)
 
     def donors(self) -> dict[str, pd.DataFrame]:
         """Rows of donors of each modality that samples lack, by (sample, rank, donor)."""
@@ -124,12 +130,31 @@ class Completion:
     def _linked(self, sample: Sample, name: str) -> bool:
         return self._imputer.graph.path(set(sample.tokens) - {name}, name) is not None
 
-    def _by_key(self, name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
-        """The table for all samples, in the order of its training columns."""
-        template = self._templates[name]
-        if frame is None:
-            return template.reindex(list(self.labels))
-        return frame[list(template.columns)].set_axis(keys_of(frame.index, name)).reindex(list(self.labels))
+    def _by_key(self, name: str) -> pd.DataFrame:
+        """The table for all samples, in the order of its training columns. Integers that floats would change become nullable ones."""
+        frame, types = self._passed[name], self._imputer.tokenizers[name].types  # type: ignore[attr-defined]
+        exact = {*large_integers(frame), *frame.select_dtypes("integer").columns.intersection(list(types))}
+        dtypes = {column: frame[column].dtype for column in exact}
+        nullable = {
+            column: f"{'U' * (dtype.kind == 'u')}Int{8 * dtype.itemsize}" for column, dtype in dtypes.items() if isinstance(dtype, np.dtype)
+        }
+        return frame.astype(nullable).set_axis(keys_of(frame.index, name)).reindex(list(self.labels))
+
+    def _with_values(self, name: str, frame: pd.DataFrame, layer: pd.DataFrame) -> pd.DataFrame:
+        """A frame whose missing entries are those of the layer, where it has them."""
+        lacking = [column for column in layer.columns if frame[column].isna().any()]
+        values = layer[lacking].reindex(frame.index)
+        whole = set(large_integers(frame[lacking]))
+        numbers = [column for column in lacking if column not in whole and all(map(_is_number, (frame[column], values[column])))]
+        types, examples = self._imputer.tokenizers[name].types, self._examples[name]  # type: ignore[attr-defined]
+        complete = {
+            column: filled_column(frame[column], values[column], types.get(column, NUMBER), examples[column])
+            for column in lacking
+            if column not in set(numbers)
+        }
+        kept = {column: frame[column] for column in frame.columns}
+        filled = {**kept, **complete, **_filled_numbers(frame[numbers], values[numbers])}
+        return pd.DataFrame(filled, index=frame.index, columns=frame.columns)
 
 
 def values_of(tables: Mapping[str, ImputedTable], rows_of: Callable[[ImputedTable], np.ndarray]) -> Layer:
@@ -154,6 +179,28 @@ def _donor_rows(table: ImputedTable, labels: Mapping[str, Any]) -> pd.DataFrame:
     return as_frame(table.tokenizer, rows, pd.MultiIndex.from_tuples(names, names=["sample", "rank", "donor"]))
 
 
+def warn_of_empty(frames: Frames) -> None:
+    """Warn of columns without any value in the training, which nothing is filled into."""
+    for name, columns in _columns_where(frames, "all").items():
+        log(f"warning: {name}: no value in {columns}: transform leaves such columns empty. Leave them out, or fill them before.")
+
+
+def warn_of_missing(complete: Frames) -> None:
+    """Warn of columns of which entries are still missing."""
+    for name, columns in _columns_where(complete, "any").items():
+        log(f"warning: {name}: some entries are still missing in {columns}: the training knew nothing to fill them with.")
+
+
+def _columns_where(frames: Frames, missing: str) -> dict[str, str]:
+    """Modality -> some of the columns of which all, or any, entries are missing."""
+    odd = {name: frame.columns[getattr(frame.isna(), missing)().to_numpy(bool)] for name, frame in frames.items()}
+    return {
+        name: f"{', '.join(map(repr, columns[:SHOWN]))}{' ...' if len(columns) > SHOWN else ''}"
+        for name, columns in odd.items()
+        if len(columns)
+    }
+
+
 def fallback_values(frame: pd.DataFrame, types: Mapping[str, Any]) -> pd.Series:
     """Of each column its mean, or of one that holds no numbers or dates its most frequent value; NaN where it has none."""
 
@@ -174,29 +221,21 @@ def _fitted_columns(frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
     return frame[[name for name in frame.columns if name in known]]
 
 
-def _with_values(frame: pd.DataFrame, layer: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose missing entries are those of the layer, where it has them."""
-    lacking = [name for name in layer.columns if frame[name].isna().any()]
-    values = layer[lacking].reindex(frame.index)
-    numbers = [name for name in lacking if all(map(pd.api.types.is_numeric_dtype, (frame[name], values[name])))]
-    complete = {name: _filled_column(frame[name], values[name]) for name in lacking if name not in set(numbers)}
-    if numbers:
-        block = frame[numbers]
-        single = all(dtype == np.float32 for dtype in block.dtypes)
-        known = block.to_numpy(np.float32 if single else np.float64, na_value=np.nan)
-        both = np.where(np.isnan(known), values[numbers].to_numpy(known.dtype), known)
-        complete |= {name: both[:, place] for place, name in enumerate(numbers)}
-    kept = {name: frame[name] for name in frame.columns}
-    return pd.DataFrame({**kept, **complete}, index=frame.index, columns=frame.columns)
+def _filled_numbers(frame: pd.DataFrame, values: pd.DataFrame) -> dict[str, np.ndarray]:
+    """All columns at once: of single precision where all are."""
+    if frame.empty:
+        return {}
+    single = all(dtype == np.float32 for dtype in frame.dtypes)
+    known = frame.to_numpy(np.float32 if single else np.float64, na_value=np.nan)
+    both = np.where(np.isnan(known), values.to_numpy(known.dtype, na_value=np.nan), known)
+    return {name: both[:, place] for place, name in enumerate(frame.columns)}
 
 
-def _filled_column(column: pd.Series, values: pd.Series) -> pd.Series:
-    """A column that holds no numbers: names stand for the values that are written so, True for "True"."""
-    observed = column.dropna()
-    spelled = {str(value): value for value in [True, False, *observed.unique()]} if not isinstance(column.dtype, pd.StringDtype) else {}
-    plain = values if pd.api.types.is_datetime64_any_dtype(values) else values.map(lambda value: spelled.get(value, value))
-    both = column.astype(object).where(column.notna(), plain.astype(object))
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        categories = [*column.cat.categories, *(value for value in both.dropna().unique() if value not in set(column.cat.categories))]
-        return pd.Series(pd.Categorical(both, categories=categories, ordered=column.cat.ordered), index=column.index)
-    return both.infer_objects()
+def _as_passed(frame: pd.DataFrame, passed: pd.DataFrame) -> pd.DataFrame:
+    """Its columns in the dtypes that they had, where what was filled in fits."""
+    columns = {name: in_dtype(frame[name], dtype) for name, dtype in passed.dtypes.items()}
+    return frame if frame.dtypes.equals(passed.dtypes) else pd.DataFrame(columns, index=frame.index, columns=frame.columns)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)

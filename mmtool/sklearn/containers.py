@@ -1,14 +1,14 @@
 """What scikit-learn's users hold (data frames, arrays, AnnData, MuData) as data frames by modality, and back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.preprocessing.frames import column_names
+from mmtool.preprocessing.frames import column_names, names_of
 
 Frames = dict[str, pd.DataFrame]
 Block = slice | Sequence[Any]
@@ -17,10 +17,12 @@ WHOLE = "table"  # the modality of an array that has no blocks
 
 @dataclass(frozen=True)
 class Given:
-    """What was passed, as one frame for each modality. restore: complete frames with one index -> a container as it was passed."""
+    """What was passed, as one frame for each modality. restore: complete frames with one index -> a container as it was passed. labels:
+    modality -> columns as they were passed; those of the frames are their names."""
 
     frames: Frames
     restore: Callable[[Frames], Any]
+    labels: Mapping[str, pd.Index] = field(default_factory=dict)
 
 
 def is_anndata(value: Any) -> bool:
@@ -31,10 +33,11 @@ def is_mudata(value: Any) -> bool:
     return isinstance(getattr(value, "mod", None), Mapping) and hasattr(value, "obs_names")
 
 
-def by_modality(tables: Any) -> Given:
+def by_modality(tables: Any, trained: Mapping[str, pd.Index]) -> Given:
     """Of a dict of tables (data frames and AnnData, which are joined by their index, or arrays with the same rows), or a MuData.
 
-    Raises UsageError for anything else, DataError for arrays of different lengths.
+    trained: labels of the columns of modalities that are restored though they are not passed. Raises UsageError for anything else,
+    DataError for arrays of different lengths.
     """
     parts: Mapping[str, Any] = tables.mod if is_mudata(tables) else tables
     if not parts:
@@ -44,7 +47,8 @@ def by_modality(tables: Any) -> Given:
         what = f"the arrays have different numbers of rows: {', '.join(f'{name} {length}' for name, length in lengths.items())}."
         raise DataError(what, where="X", fix="Give rows of NaN where a sample lacks the modality, or data frames with an index.")
     frames = {name: _frame(name, part) for name, part in parts.items()}
-    return Given(frames, lambda complete: _restored(complete, parts, is_mudata(tables)))
+    labels = {name: part.columns for name, part in parts.items() if isinstance(part, pd.DataFrame)}
+    return Given(frames, lambda complete: _restored(complete, parts, {**trained, **labels}, is_mudata(tables)), labels)
 
 
 def in_blocks(table: Any, names: Sequence[str], blocks: Mapping[str, Block] | None) -> Given:
@@ -56,7 +60,8 @@ def in_blocks(table: Any, names: Sequence[str], blocks: Mapping[str, Block] | No
 
     def restore(complete: Frames) -> Any:
         joined = pd.concat([complete[name] for name in places], axis=1).iloc[:, order]
-        return _like(joined.set_index(_labels(table, len(joined))), table)
+        labels = table.columns if isinstance(table, pd.DataFrame) and column_names(table) == list(names) else None
+        return _like(joined.set_index(_labels(table, len(joined))), table, labels)
 
     return Given(frames, restore)
 
@@ -101,10 +106,10 @@ def _frame(name: str, table: Any) -> pd.DataFrame:
     return table.set_axis(column_names(table), axis=1)
 
 
-def _restored(complete: Frames, parts: Mapping[str, Any], as_mudata: bool) -> Any:
+def _restored(complete: Frames, parts: Mapping[str, Any], labels: Mapping[str, pd.Index], as_mudata: bool) -> Any:
     """Each table as it was passed; one that was not passed at all as the first one was."""
     first = next(iter(parts.values()))
-    tables = {name: _like(frame, parts.get(name, first)) for name, frame in complete.items()}
+    tables = {name: _like(frame, parts.get(name, first), labels.get(name)) for name, frame in complete.items()}
     if not as_mudata:
         return tables
     from mudata import MuData, set_options
@@ -113,17 +118,26 @@ def _restored(complete: Frames, parts: Mapping[str, Any], as_mudata: bool) -> An
         return MuData(tables)
 
 
-def _like(frame: pd.DataFrame, table: Any) -> Any:
-    """A complete frame in the form of a table."""
+def _like(frame: pd.DataFrame, table: Any, labels: pd.Index | None) -> Any:
+    """A complete frame in the form of a table; labels: of the columns of a data frame, in any order."""
     if isinstance(table, np.ndarray):
         values = frame.to_numpy()
         return values.astype(table.dtype) if table.dtype.kind == "f" else values
     if not is_anndata(table):
-        return frame
+        return frame if labels is None else labelled(frame, labels)
     from anndata import AnnData
 
     var = table.var if column_names(table.to_df()) == list(frame.columns) else pd.DataFrame(index=frame.columns)
     return AnnData(frame.to_numpy(np.float32), table.obs.reindex(frame.index), var)
+
+
+def labelled(frame: pd.DataFrame, labels: pd.Index) -> pd.DataFrame:
+    """A frame whose columns are names under the labels that these are of."""
+    names = names_of(labels)
+    if names == list(frame.columns):
+        return frame.set_axis(labels, axis=1)
+    places = {name: place for place, name in enumerate(names)}
+    return frame.set_axis(labels[[places[name] for name in frame.columns]], axis=1)
 
 
 def _labels(table: Any, count: int) -> Any:

@@ -20,6 +20,7 @@ from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.frames import keys_of
 from mmtool.preprocessing.splits import Split
 from mmtool.sklearn.containers import Frames
+from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.checkpoint import best_of, newest_checkpoint
 from mmtool.training.run import CHECKPOINTS
@@ -108,7 +109,7 @@ def fit_run(
 ) -> None:
     """Train a run on tables. tokenizers: modality -> `scheme` and settings. training: the settings of `pretrain`.
 
-    Raises what the verbs raise.
+    Raises what the verbs raise, in the words of the estimator.
     """
     home.claim()
     split = Split((1 - validation_fraction, validation_fraction, 0.0), seed)
@@ -119,10 +120,12 @@ def fit_run(
         source = {"key_column": key, "transpose": False, "unseen": "missing", "column_types": declared}
         tokens = home.path / TOKENS / f"{name}.tar"
         settings = dict(tokenizers[name])
-        verbs.tokenize("table", table, tokens, name=name, source=source, fractions=split.fractions, seed=seed, force=True, **settings)
+        with in_words_of_the_estimator({name: frame}, home.path / TABLES):
+            verbs.tokenize("table", table, tokens, name=name, source=source, fractions=split.fractions, seed=seed, force=True, **settings)
         token_sets.append(tokens)
-    verbs.shard(token_sets, home.path / SHARDS, split=split, force=True)
-    verbs.pretrain(home.path / SHARDS, home.path / RUN, seed=seed, force=True, **training)
+    with in_words_of_the_estimator(frames):
+        verbs.shard(token_sets, home.path / SHARDS, split=split, force=True)
+        verbs.pretrain(home.path / SHARDS, home.path / RUN, seed=seed, force=True, **training)
 
 
 @contextmanager

@@ -20,12 +20,14 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of
-from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined
+from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of, warn_of_empty, warn_of_missing
+from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined, labelled
+from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
 from mmtool.sklearn.persistence import (
     FILE,
     FORMAT,
+    labels_from_json,
     params_to_json,
     read_record,
     table_from_json,
@@ -46,7 +48,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     Filled are: modalities that a sample lacks, by their expected values given all it holds; single values of a row by the rest of the row,
     where the scheme of its table (`codec`) or the method (`masked`) predicts them, else by the other modalities; and what nothing
-    predicts, by the mean of the training data. Categories are filled by the most probable ones.
+    predicts, by the mean of the training data. Categories are filled by the most probable ones. A column without any value in the
+    training stays as it is, which is warned of by name.
+
+    Columns keep their labels and dtypes, dates their time zone or their form as text. Means that are no whole numbers make integers
+    floats (`Int64` becomes `Float64`).
 
     method, preset, steps, minutes: of the training, as of `mmtool pretrain`. scheme, bins, scale: of the tables, as of `mmtool tokenize`,
     one for all or {modality: value}. tokenizer_settings: further settings of tokenizers, {"components": 64} or {modality: settings}.
@@ -87,6 +93,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         self.work_dir, self.verbose = work_dir, verbose
 
     _names: list[str]  # of the columns of one table
+    _labels: Mapping[str, pd.Index]  # modality -> columns of the data frame of the training
 
     def fit(self, X: Any, y: Any = None) -> "MultimodalImputer":
         """Train on X. Raises UsageError for settings that do not suit it, DataError for tables that cannot be read or joined."""
@@ -99,6 +106,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         home = Home(None if self.work_dir is None else Path(self.work_dir))
         training = {"method": self.method, "preset": self.preset, "steps": self.steps, "minutes": self.minutes, **(self.settings or {})}
         with quietly(self.verbose):
+            warn_of_empty(given.frames)
             fit_run(
                 given.frames,
                 home,
@@ -108,19 +116,21 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
                 seed=self.seed_,
                 training={name: value for name, value in training.items() if value is not None},
             )
-        self._home = home
+        self._home, self._labels = home, given.labels
         types = {name: tokenizer.types for name, tokenizer in self.run_.imputer.tokenizers.items()}
         self._describe({name: (frame.iloc[:0], fallback_values(frame, types[name])) for name, frame in given.frames.items()})
         return self
 
     def transform(self, X: Any) -> Any:
-        """X with all modalities of the training and nothing missing, in the form in which it came; what it holds stays as it is.
+        """X with all modalities of the training and nothing missing, in the form in which it came; what it holds stays as it is. Columns
+        of which the training knew nothing are warned of by name, where something is missing in them.
 
         After `set_output(transform="pandas")` of a dict or MuData: one data frame, with the columns `get_feature_names_out`.
         """
         given, completion = self._completion(X)
         with quietly(self.verbose):
             complete = self._filled(completion, ImputedTable.means, row_first=True)
+            warn_of_missing(complete)
         if not self._single and _get_output_config("transform", self)["dense"] != "default":
             return joined(complete, list(self.get_feature_names_out()))
         return given.restore(complete)
@@ -150,7 +160,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         _, completion = self._completion(X, draws=n, donors=self._home.training_samples)
         with quietly(self.verbose):
-            return completion.donors()
+            rows = completion.donors()
+        return {name: labelled(frame, self._labels[name]) if name in self._labels else frame for name, frame in rows.items()}
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean over modalities of `scores`; NaN where nothing can be measured."""
@@ -193,10 +204,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted imputer to a new folder: `imputer.json`, `run/` (which `mmtool.load` and the command line open) and the training
-        samples that may be donors. Raises UsageError where something is there, and for parameters that JSON does not hold."""
+        samples that may be donors. Labels of columns other than text, numbers and tuples of these are saved as text. Raises UsageError
+        where something is there, and for parameters that JSON does not hold."""
         check_is_fitted(self)
         names = self._names if self._single else []
-        tables = {name: table_to_json(self._templates[name], self._fallback[name]) for name in self.modalities_}
+        tables = {name: table_to_json(self._templates[name], self._fallback[name], self._labels.get(name)) for name in self.modalities_}
         params = params_to_json(self.get_params(deep=False), names)
         record = {"format": FORMAT, "params": params, "seed": self.seed_, "names": names, "tables": list(tables.items())}
         with OutputPath(Path(path)).directory() as folder:
@@ -214,9 +226,10 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         imputer._home = Home(Path(path), run=RUN if record else "")
         if record is None:
             tables = {name: table_of_tokenizer(tokenizer) for name, tokenizer in imputer._home.tables().items()}
-            record = {"seed": 0, "names": [], "named": False}
+            record = {"seed": 0, "names": [], "named": False, "tables": []}
         else:
             tables = {name: table_from_json(table) for name, table in record["tables"]}
+        imputer._labels = {name: labels_from_json(table["labels"]) for name, table in record["tables"] if "labels" in table}
         imputer.seed_, imputer._names, imputer._single = record["seed"], record["names"], bool(record["names"])
         if record["named"]:
             imputer.feature_names_in_ = np.array(record["names"], dtype=object)
@@ -244,7 +257,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             return self._given_table(X, reset)
         if self.blocks is not None:
             raise UsageError("tables by modality have no blocks.", where="blocks", fix="Leave it out, or give one table.")
-        given = by_modality(X)
+        given = by_modality(X, {} if reset else self._labels)
         for name, frame in given.frames.items() if not reset else ():
             self._check_columns(name, frame)
         return given
@@ -278,8 +291,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given = self._given(X, reset=False)
         asked = {name: value for name, value in options.items() if value is not None}
         chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
-        with quietly(self.verbose):
-            return given, Completion(self.run_.imputer, given.frames, self._templates, chosen)
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
+            return given, Completion(self.run_.imputer, given.frames, self._templates, self._fallback, chosen)
 
     def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], row_first: bool) -> Frames:
         """Everything filled. row_first: single values by the rest of the row before the other modalities."""
@@ -294,7 +307,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         true = frame[numbers].to_numpy(np.float64, na_value=np.nan)
         shown = frame.assign(**dict(zip(numbers, np.where(hidden, np.nan, true).T, strict=True)))
         options = ImputeOptions(draws=self.draws, seed=self.seed_, consistency=False)
-        completion = Completion(self.run_.imputer, {name: shown}, self._templates, options)
+        completion = Completion(self.run_.imputer, {name: shown}, self._templates, self._fallback, options)
         complete = self._filled(completion, ImputedTable.means, row_first=True)[name]
         r2 = _r2(np.where(hidden, true, np.nan), complete[numbers].to_numpy(np.float64))
         return {} if np.isnan(r2) else {name: r2}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,24 @@ FILE, FORMAT = "imputer.json", "mmtool-imputer/1"
 RESTORE = "Restore it from a copy."
 
 
-def table_to_json(template: pd.DataFrame, fallback: pd.Series) -> dict[str, Any]:
-    """The columns of a table, their types, and the fallback values."""
-    values = [None if pd.isna(value) else value.isoformat() if isinstance(value, pd.Timestamp) else _plain(value) for value in fallback]
-    return {"columns": list(template.columns), "dtypes": [str(dtype) for dtype in template.dtypes], "fallback": values}
+def table_to_json(template: pd.DataFrame, fallback: pd.Series, labels: pd.Index | None) -> dict[str, Any]:
+    """The columns of a table, their types, and the fallback values; labels: of the columns, where these are their names."""
+    values = [None if pd.isna(value) else value.isoformat() if isinstance(value, date) else _plain(value) for value in fallback]
+    record = {"columns": list(template.columns), "dtypes": [str(dtype) for dtype in template.dtypes], "fallback": values}
+    return record if labels is None else {**record, "labels": _labels_to_json(labels)}
+
+
+def _labels_to_json(labels: pd.Index) -> dict[str, Any]:
+    values = [list(map(_plain_or_text, label)) if isinstance(label, tuple) else _plain_or_text(label) for label in labels]
+    return {"values": values, "levels": labels.nlevels, "names": [None if name is None else str(name) for name in labels.names]}
+
+
+def labels_from_json(record: Mapping[str, Any]) -> pd.Index:
+    """The labels of the columns of a data frame, as `table_to_json` wrote them."""
+    values = [tuple(value) if isinstance(value, list) else value for value in record["values"]]
+    if record["levels"] > 1:
+        return pd.MultiIndex.from_tuples(values, names=record["names"])
+    return pd.Index(values, name=record["names"][0], tupleize_cols=False)
 
 
 def table_from_json(record: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.Series]:
@@ -79,3 +94,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"{type(value).__name__} is no plain value")
+
+
+def _plain_or_text(value: Any) -> Any:
+    try:
+        return _plain(value)
+    except TypeError:
+        return str(value)
