@@ -4,6 +4,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,14 +12,15 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage
-from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, layout_of
+from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, declared_layout, layout_of
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.line_rows import LineRows
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.table_options import TableOptions
-from mmtool.preprocessing.readers.text_streams import lines_of, open_text
+from mmtool.preprocessing.readers.text_streams import decoded, lines_of, open_text
 
 HEAD = 16 << 20  # characters by which the layout of a table is recognised
+LOOKED_AT_BYTES = 64  # by which it is seen whether a file declares its delimiter; a multiple of two, as in UTF-16
 SERIES_MARKS = ("!", "^")  # with which a GEO series matrix begins
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -48,9 +50,7 @@ def read_cells(
     writes row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises
     DataError for an empty file, a broken header, and a name that stands twice in it.
     """
-    layout = Layout(delimiter or USUAL.get(file.format, COMMA))
-    if table is not None:
-        layout = _layout(file, table)
+    layout = _plain_layout(file, delimiter) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
@@ -63,7 +63,7 @@ def read_cells(
     else:
         header = [name.strip() for name in header]
     if not columns:
-        _check_separator(header, file)
+        _check_separator(header, file, layout)
     if table is not None and not columns:
         second = next(islice(_rows(file, layout), 1, None), None)
         if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
@@ -72,13 +72,28 @@ def read_cells(
     return header, rows
 
 
-def _check_separator(header: Sequence[str], file: RawFile) -> None:
-    """Raise DataError for a single column whose name holds what separates columns elsewhere, as spreadsheets write it in Europe."""
-    separator = next((name for mark, name in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+def _check_separator(header: Sequence[str], file: RawFile, layout: Layout) -> None:
+    """Raise DataError for a single column whose name holds what separates columns elsewhere, as spreadsheets write it in Europe, or as many
+    commas as the cell below."""
+    if len(header) > 1:
+        return
+    separator = next((name for mark, name in SEPARATORS.items() if mark in header[0]), None)
+    if separator is None and layout.delimiter != COMMA and COMMA in header[0]:
+        row = next(islice(_rows(file, layout), 1, None), None)
+        commas = None if row is None or isinstance(row, Broken) else row[1][0].count(COMMA)
+        separator = "commas" if commas == header[0].count(COMMA) else None
     if separator is not None:
         what = f"the columns of this .{file.format} seem to be separated by {separator}: its header is one cell, {header[0][:60]!r}."
         fix = "Say so with --delimiter, or save it with commas between columns (or with tabs, as .tsv)."
         raise DataError(what, where=file.where, fix=fix)
+
+
+def _plain_layout(file: RawFile, delimiter: str | None) -> Layout:
+    """The layout by the name of a file, or by what its first line declares."""
+    with file.open() as content:
+        head = content.read(LOOKED_AT_BYTES)
+    layout = declared_layout(decoded(head)) or Layout(USUAL.get(file.format, COMMA))
+    return replace(layout, delimiter=delimiter or layout.delimiter)
 
 
 def _layout(file: RawFile, table: TableOptions) -> Layout:
