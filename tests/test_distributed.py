@@ -115,6 +115,7 @@ def test_losses_are_those_of_one_process(folder: Path, world: str, method: str) 
     assert open_run(folder / f"two-{world}-{method}").record["batch"]["parts"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_on_another_number_of_processes(folder: Path) -> None:
     job = {"world": "mixed", "method": "loretta", "folder": str(folder), "name": "continued", "accumulate": 1}
     for num_processes, stop in ((2, 6), (1, 13), (2, 0)):

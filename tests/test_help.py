@@ -13,9 +13,9 @@ from mmtool.cli.main import app
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def page(verb: str) -> str:
+def page(*verb: str) -> str:
     environ = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
-    return subprocess.run([sys.executable, "-m", "mmtool", verb, "--help"], env=environ, capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, "-m", "mmtool", *verb, "--help"], env=environ, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -28,9 +28,9 @@ def test_no_word_is_broken(verb: str) -> None:
         assert set(text.split()) <= words, f"{parameter.opts}: {sorted(set(text.split()) - words)}"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ["", *VERBS])
 def test_flags_take_no_value(verb: str) -> None:
-    shown = page(verb)
+    shown = page(*[verb] if verb else [])
     assert "<bool>" not in shown and "BOOLEAN" not in shown and "<list" not in shown
 
 

@@ -125,6 +125,16 @@ def test_rows_of_one_key_must_agree(data: Path, tmp_path: Path) -> None:
 AS_IMAGE = {"schemes": {"image": "patches"}, "settings": {"image": {"patch": 4}}}
 
 
+def test_ids_that_repeat_are_not_passed_over_for_row_numbers(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("id,a\n" + "".join(f"p{i // 2},text {i}\n" for i in range(20)))
+    with pytest.raises(DataError, match=r"'id' repeats 'p0'.*--key-column id --captions all.*--key-column none"):
+        tokenize_manifest(tmp_path / "d.csv", tmp_path / "out", {"text": "a"})
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "counted.csv").write_text(",a\n" + "".join(f"{i},text {i}\n" for i in range(20)))
+    tokenize_manifest(tmp_path / "counted.csv", tmp_path / "out", {"text": "a"})
+    assert len(decoded(tmp_path / "out", "text")) == 20
+
+
 def test_captions_of_one_key_need_to_know_which_column_that_is(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--captions: .*--key-column"):
         SourceOptions(captions="all")

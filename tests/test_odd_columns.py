@@ -1,6 +1,7 @@
 """Odd cells of columns that hold no numbers are refused by name or kept as they are: no value changes in silence."""
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from datetime import time
 from pathlib import Path
@@ -164,6 +165,15 @@ def test_digits_behind_a_zero_among_amounts_are_amounts(tmp_path: Path) -> None:
     spaced = tmp_path / "spaced.csv"
     spaced.write_text("key,c,x\n" + "".join(f"k{i:02d}, {('02134', '10001')[i % 2]},{i}\n" for i in range(COUNT)))
     assert set(column(tokens([spaced])).values()) == {"02134", "10001"}
+
+
+@pytest.mark.parametrize("odd", ["-9", "+44", "10001.0", "1e5"])
+def test_codes_of_one_width_beside_an_amount_are_refused_until_it_is_said_what_they_are(tmp_path: Path, odd: str) -> None:
+    path = table(tmp_path / "zip.csv", ["02134", "10001", "00501", odd])
+    with pytest.raises(DataError, match=re.escape(f"'02134', as codes do, and '{odd}'")):
+        tokens([path])
+    if odd == "-9":
+        assert set(column(tokens([path], na=(odd,))).values()) == {"02134", "10001", "00501", ""}
 
 
 def test_a_truth_value_among_numbers_is_named(tmp_path: Path) -> None:

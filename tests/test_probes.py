@@ -76,6 +76,7 @@ def test_intervals_of_few_shots_cover_both_draws_and_samples() -> None:
     assert crossed(np.ones((4, 9)), 0).low == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 def test_every_pooling_is_probed_and_the_usual_one_has_the_plain_name(tmp_path) -> None:
     class TwoPoolings(CodesAsFeatures):

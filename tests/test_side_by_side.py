@@ -51,6 +51,7 @@ def test_two_at_once_share_the_cores_and_say_who_they_are(tmp_path: Path, capsys
     assert "first: first is here\n" in said and "second: trained in 0." in said
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 def test_who_no_longer_listens_does_not_keep_trainings_from_being_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(message: str) -> None:

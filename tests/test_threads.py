@@ -102,6 +102,7 @@ def test_torch_takes_the_threads_of_the_affinity_mask_or_of_the_user() -> None:
     assert asked == {"threads": 1, "spin": None}
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 def test_torch_that_was_imported_before_goes_on_as_it_is() -> None:
     threads = fresh("import torch, os, json" + TELL)["threads"]

@@ -119,9 +119,8 @@ def test_the_run_is_self_contained_and_says_what_it_measured(tmp_path):
 @pytest.mark.parametrize(
     "method",
     [
-        "cm3",
         pytest.param("loretta", marks=pytest.mark.thorough),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("masked", "contrastive")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cm3", "masked", "contrastive")),
     ],
 )
 def test_stopped_by_sigkill_it_continues_to_the_same_bits(tmp_path, method):

@@ -189,6 +189,19 @@ def test_archives_of_frames_stay_apart_and_their_folders_together(tmp_path: Path
     assert mixed.keys() == {"v0", "v1"} and all(np.array_equal(mixed[f"v{i}"].frames, film(i)) for i in range(2))
 
 
+def test_a_video_that_a_cut_archive_shortens_is_left_out(tmp_path: Path) -> None:
+    members = [(f"v{number}/{place}.png", film(number)[place]) for number in range(3) for place in range(FRAMES)]
+    for name, order in (("whole", members), ("mixed", sorted(members, key=lambda member: member[0].split("/")[1]))):
+        pack(tmp_path / f"{name}.tar", order)
+        with tarfile.open(tmp_path / f"{name}.tar") as archive:
+            cut = archive.getmembers()[-2].offset  # whole members, but for the last two
+        (tmp_path / f"{name}.tar").write_bytes((tmp_path / f"{name}.tar").read_bytes()[:cut])
+    options = {"frames": True, "source_rate_hz": 10.0, "on_error": "skip"}
+    assert [item.key for item in items(tmp_path / "whole.tar", **options)] == ["v0", "v1"]
+    with pytest.raises(DataError, match="frames may be missing"):
+        items(tmp_path / "mixed.tar", **options)  # any may have lost one
+
+
 def test_single_pictures_and_other_videos_are_no_folders_of_frames(tmp_path: Path) -> None:
     save_frames(tmp_path / "raw" / "a", film(0))
     with pytest.raises(DataError, match="Give the folder"):

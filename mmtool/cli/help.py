@@ -8,6 +8,18 @@ PRINTING = "--print-config"
 SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 
 
+class Verbs(typer.core.TyperGroup):
+    """All verbs; nothing stands behind its flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Of the program itself, `--help` among them."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
 class Verb(typer.core.TyperCommand):
     """A verb whose options say `N`, `X`, `TEXT` or `PATH` where they name nothing of their own; bounds are named when they are violated."""
 

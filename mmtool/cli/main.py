@@ -7,7 +7,7 @@ import typer
 
 import mmtool
 from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, peek, pretrain, settings, shard, tokenize
-from mmtool.cli.help import Verb
+from mmtool.cli.help import Verb, Verbs
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
 from mmtool.common.log import log
@@ -18,6 +18,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="mmtool",
+    cls=Verbs,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

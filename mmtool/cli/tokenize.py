@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 else:
     KindName = Literal[tuple(KINDS)]  # a choice of the command line
 
+QUALITY = {"psnr_db": "PSNR {:.1f} dB", "r2": "R² {:.2f}", "codebook_usage": "{:.0%} of the codes used"}  # of decoded values
 MANIFEST = "Several modalities from one table"
 OTHER_SETTINGS = "Any other setting: levels=[8,8,8], fit=cover, steps=2000, components=32. Repeatable."
 EXAMPLES = examples(
@@ -160,4 +161,10 @@ def _sentence(done: "TokenizeSummary") -> str:
     absent = f", {done.absent:,} absent" if done.absent else ""
     left_out = f", {done.left_out:,} {'file' if done.left_out == 1 else 'files'} left out" if done.left_out else ""
     tokens = f"{done.mean_length:.1f} tokens each on average"
-    return f"{done.modality}: {done.samples:,} samples ({splits}){absent}{left_out}, {tokens}, {done.seconds:.0f} s"
+    return f"{done.modality}: {done.samples:,} samples ({splits}){absent}{left_out}, {tokens}{_quality(done)}, {done.seconds:.0f} s"
+
+
+def _quality(done: "TokenizeSummary") -> str:
+    """How well the tokenizer gives back what it was fitted to, in short."""
+    measured = done.reconstruction
+    return "".join(f", {text.format(measured[name])}" for name, text in QUALITY.items() if measured.get(name) is not None)

@@ -34,6 +34,7 @@ ID_NAMES = frozenset(
 )
 EXAMPLE_COLUMNS = 20
 WITHOUT_EXTENSIONS = ", without the extensions of file names"
+COUNTS_ROWS = "counts the rows"
 FILE_FORMATS = frozenset(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix) | {"txt"}
 
 
@@ -202,7 +203,7 @@ class _Facts:
         """Why it was not chosen."""
         if self.repeated is not None:
             return f"repeats {self.repeated!r}"
-        return "has empty cells" if self.empty else "counts the rows" if self.counts_rows else "is another id"
+        return "has empty cells" if self.empty else COUNTS_ROWS if self.counts_rows else "is another id"
 
 
 def _look_at(source: RowSource, names: Sequence[str]) -> dict[str, _Facts]:

@@ -1,5 +1,6 @@
 """Several modalities from the columns of one table, a manifest: the stage `tokenize` for each, into one folder of token sets."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from mmtool.data.presence import PRESENCE, PRESENCE_FORMAT
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
+from mmtool.preprocessing.keys import COUNTS_ROWS, KeyColumnError, Keys, numbers_rows
 from mmtool.preprocessing.readers.entries import NUMBERED, Broken, SourceOptions, require_column
 from mmtool.preprocessing.readers.file_columns import CONTENT, PATH, is_missing
 from mmtool.preprocessing.readers.other_formats import OtherFormats
@@ -93,6 +95,7 @@ def tokenize_manifest(
     if split_label in header and split_label not in options.label_names:
         options = replace(options, label_columns=(*options.label_columns, str(split_label)))
     keys = row_keys(table, header, options, [part for column in chosen for part in column.column.split(",")], numbered=True)
+    _check_repeated(keys, options, header)
     options = replace(options, key_column=NUMBERED if keys.column is None else keys.column)  # the same for all modalities
     summary = ManifestSummary(str(output))
     with place.directory() as folder:
@@ -117,6 +120,16 @@ def tokenize_manifest(
         files = sorted(path.name for path in folder.iterdir())
         write_sealed(folder / PRESENCE, {"format": PRESENCE_FORMAT, "presence": summary.presence, "files": files})
     return summary
+
+
+def _check_repeated(keys: Keys, options: SourceOptions, header: Sequence[str]) -> None:
+    """Raise KeyColumnError where rows would be numbered although a column holds ids: those of one id could meet in training and test."""
+    ids = {name: reason for name, reason in keys.ids.items() if reason != COUNTS_ROWS}
+    if keys.column is None and ids and not numbers_rows(options, header):
+        name, reason = next(iter(ids.items()))
+        fix = f"Mend it, or say --key-column {shlex.quote(name)} --captions all where its rows are texts of one sample"
+        fix += ", or --key-column none, which numbers the rows."
+        raise KeyColumnError(f"the column {name!r} {reason}, so that it holds no keys.", where=keys.where, fix=fix)
 
 
 def _first_table(manifest: Path, options: SourceOptions) -> tuple[RawFile, list[str]]:

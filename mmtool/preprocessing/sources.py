@@ -250,7 +250,8 @@ class _Gate:
         if not key:
             raise DataError("the sample has an empty key.", where=entry.where, fix="Fill the key column.")
         if key in self.seen:
-            fix = "Make keys unique: rename, give one folder above both, or use --key-column; several texts of a sample: --captions all."
+            fix = "Make keys unique: rename, give one folder above both, or name another --key-column (none: rows are numbered)"
+            fix += "; several texts of a sample: --captions all."
             raise DataError(f"the key {key!r} was seen before, in {self.seen[key]}.", where=entry.where, fix=fix)
         if not is_unicode(key):
             what = f"the key {key!r} is not UTF-8."

@@ -94,6 +94,7 @@ class Trainer(TransformerLoop):
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
         started, consumed = time.monotonic(), self.loader.consumed
+        log("compiling the step, which takes seconds to minutes (--no-compile does without)")
         batch, _ = self._prefetch.next(0)
         self.backward(batch, batch.num_targets)
         self.optimizer.zero_grad(set_to_none=True)

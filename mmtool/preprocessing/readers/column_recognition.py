@@ -9,6 +9,7 @@
 Where this would be a guess, as for names of samples or dates such as 1/2/21, the column is refused, with the options that say what it is.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,12 +43,14 @@ READ_AS = {
 
 @dataclass
 class _Cells:
-    """The filled cells of a column: how many are numbers, and the others. padded: one with digits behind a zero; fractional: whether there
-    are numbers of more than digits, among which digits behind a zero are a number as well."""
+    """The filled cells of a column: how many are numbers, and the others. padded: one with digits behind a zero; amount: a number of more
+    than digits, among which digits behind a zero may be a number as well; widths: how many digits cells of nothing else have."""
 
     numbers: int = 0
     padded: str = ""
-    fractional: bool = False
+    amount: str = ""
+    num_amounts: int = 0
+    widths: Counter[int] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, cell: Any, numbers: Numbers) -> None:
@@ -64,15 +67,23 @@ class _Cells:
 
     def look(self, cell: str) -> None:
         """Take in how a cell is written."""
-        if not cell.isdigit():
-            self.fractional = self.fractional or (bool(cell) and _is_plain(cell))
-        elif cell[0] == "0" and len(cell) > 1:
-            self.padded = self.padded or cell
+        if cell.isdigit():
+            self.widths[len(cell)] += 1
+            if cell[0] == "0" and len(cell) > 1:
+                self.padded = self.padded or cell
+        elif cell and _is_plain(cell):
+            self.amount = self.amount or cell
+            self.num_amounts += 1
+
+    @property
+    def may_be_codes(self) -> bool:
+        """Whether most cells look like codes of one width, such as 02134, and the others like amounts or a code of a missing value."""
+        return bool(self.padded and self.amount) and len(self.widths) == 1 and self.widths.total() > self.num_amounts
 
     @property
     def guessed(self) -> ColumnType:
         """What the cells are, categories and spellings still to be collected."""
-        if self.padded and not self.fractional:
+        if self.padded and not self.amount:
             return Category()
         if self.numbers >= self.words.total():
             return NUMBER
@@ -158,7 +169,7 @@ def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: 
     for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
         chosen = [cells[place] for place in places]
         for place, cell in zip(places, chosen, strict=True):
-            if isinstance(cell, str):
+            if isinstance(cell, str) and name_of(cell) not in numbers.na:
                 columns[place].look(cell.strip())
         if numbers.are_plain(chosen):
             for place in places:
@@ -166,6 +177,12 @@ def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: 
             continue
         for place, cell in zip(places, chosen, strict=True):
             columns[place].add(cell, numbers)
+    for place in [place for place, column in columns.items() if column.may_be_codes]:
+        name, column = header[place], columns[place]
+        what = f"the column {name!r} holds {column.padded!r}, as codes do, and {column.amount!r}, as amounts do."
+        fix = f"Say --column-type '{name}=category' or --column-type '{name}=number'"
+        fix += f", or --na {shlex.quote(column.amount)} where that stands for a missing value." if column.amount[0] == "-" else "."
+        raise KeyColumnError(what, where=where, fix=fix)
     guessed = {place: column.guessed for place, column in columns.items()}
     for place in [place for place, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
         if not columns[place].padded and all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):

@@ -110,7 +110,7 @@ class SourceOptions:
     """Of AnnData (raw: its .raw).
 
     Or of a modality of MuData."""
-    mod: Annotated[str | None, Option(default="--name, or the only one", panel=READING)] = None
+    mod: Annotated[str | None, Option(default="the one named alike, or the only one", panel=READING)] = None
     """Modality to read of a MuData file."""
     source_rate_hz: Annotated[float | None, Option(panel=READING)] = None
     """Of time series whose files state no sample rate."""

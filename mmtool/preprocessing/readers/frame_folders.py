@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from statistics import median_low
@@ -38,7 +38,7 @@ def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFo
     for path in paths:
         if path.is_file() and split_name(path.name)[1] in PICTURES:
             raise DataError("a single picture is no video.", where=path, fix="Give the folder whose pictures are the frames.")
-        missing = _counts(path, options)
+        missing, doubtful = _survey(path, options)
         complete: dict[_Home, list[RawFile]] = defaultdict(list)
         for file in map(held, find_files("video", [path], options.labels_path, others, PICTURES)):
             if isinstance(file, Broken):
@@ -48,7 +48,7 @@ def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFo
             complete[home].append(file)
             missing[home] -= 1
             if not missing[home]:
-                yield _of_files(complete.pop(home), _key(home, path, repeated))
+                yield _of_files(complete.pop(home), _key(home, path, repeated), home in doubtful)
     _refuse_videos(others, options)
 
 
@@ -59,10 +59,28 @@ def _home(file: RawFile) -> _Home:
     return file.archive, str(PurePosixPath(file.stem).parent)
 
 
-def _counts(path: Path, options: SourceOptions) -> Counter[_Home]:
-    """How many frames each folder has, for those of an archive may lie apart in it."""
-    files = find_files("video", [path], options.labels_path, OtherFormats(), PICTURES)
-    return Counter(_home(file) for file in files if isinstance(file, RawFile))
+def _survey(path: Path, options: SourceOptions) -> tuple[Counter[_Home], set[_Home]]:
+    """How many frames each folder has, for those of an archive may lie apart in it; and the folders that may have lost some to damage of
+    their archive: those before and behind it, or all, where the frames of one lie apart."""
+    counts: Counter[_Home] = Counter()
+    runs: dict[Path, list[_Home | None]] = defaultdict(list)  # the folders of an archive as they follow each other, None: damage
+    for file in find_files("video", [path], options.labels_path, OtherFormats(), PICTURES):
+        if isinstance(file, Broken):
+            runs[Path(file.where)].append(None)
+            continue
+        home = _home(file)
+        counts[home] += 1
+        if file.archive is not None and runs[file.archive][-1:] != [home]:
+            runs[file.archive].append(home)
+    return counts, {home for run in runs.values() if None in run for home in _doubtful(run)}
+
+
+def _doubtful(run: Sequence[_Home | None]) -> Iterator[_Home]:
+    known = [home for home in run if home is not None]
+    apart = len(set(known)) < len([home for home, _ in groupby(known)])
+    for place, home in enumerate(run):
+        if home is not None and (apart or None in run[max(0, place - 1) : place + 2]):
+            yield home
 
 
 def _key(home: _Home, path: Path, repeated: bool) -> str:
@@ -82,9 +100,11 @@ def _refuse_videos(others: OtherFormats, options: SourceOptions) -> None:
         raise DataError(what, fix="Tokenize them apart, without --frames, or leave them out with --skip-other.")
 
 
-def _of_files(files: Sequence[RawFile], key: str) -> FrameFolder | Broken:
+def _of_files(files: Sequence[RawFile], key: str, is_doubtful: bool) -> FrameFolder | Broken:
     where = str(PurePosixPath(files[0].where).parent)
     try:
+        if is_doubtful:
+            raise DataError("the archive is damaged where the video lies, so that frames may be missing.", where=where, fix="Get it again.")
         frames = in_order(files, where)
     except DataError as error:
         return Broken(where, error, key)
