@@ -135,7 +135,7 @@ def _types(parameter: inspect.Parameter) -> tuple[Any, ...]:
 
 def _check_path(parameter: inspect.Parameter, value: Any, where: str) -> None:
     """Raise UsageError for a number, a switch or a table where a single path is wanted."""
-    if Path in _types(parameter) and not isinstance(value, str | None):
+    if Path in _types(parameter) and not _is_repeatable(parameter) and not isinstance(value, str | None):
         raise UsageError(f"{value!r} is no path.", where=where, fix="Write a path in quotes.")
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.common.seal import reading
 from mmtool.common.storage import sha256_bytes
-from mmtool.data.raw_files import check_no_raw_file
 from mmtool.data.sample import SPLITS, Modality
 from mmtool.data.shard_format import (
     ABSENT,
@@ -49,7 +48,6 @@ def read_shard(buffer: memoryview, where: object) -> Shard:
 
 
 def _read(buffer: memoryview, where: object) -> Shard:
-    check_no_raw_file(buffer, where)
     members = read_members(buffer, where)
     for member in members:
         if not member.name.endswith(ALLOWED):
