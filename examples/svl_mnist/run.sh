@@ -57,7 +57,7 @@ case $link in
 esac
 codec='' augment=9 dealt='' learned=''
 if [ -n "$smoke" ]; then
-    preset=tiny steps=20 minutes='' limit=30 methods=commutative,loretta compile='--set compile=off'
+    preset=tiny steps=10 batch=1024 minutes='' limit=16 methods=commutative,loretta compile='--set compile=off'
     codec='--set steps=40' augment=1 dealt='--pairs-per-class 200 --aligned-per-class 20' learned='--train-limit 150'
 fi
 

@@ -179,7 +179,7 @@ def _check(context: typer.Context, run: Path, data: Path | None, raw: list[str] 
 def _sentence(done: "ImputeSummary") -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in done.imputed.items())
     left = [f"{done.complete:,} with nothing to impute"] if done.complete else []
-    left += [f"{done.skipped - done.complete:,} without what it takes"] if done.skipped > done.complete else []
+    left += [f"{done.skipped - done.complete:,} without any modality to impute from"] if done.skipped > done.complete else []
     return f"{done.output}: {counts} from {done.samples:,} samples" + (f" ({', '.join(left)})" if left else "")
 
 

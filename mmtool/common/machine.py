@@ -16,4 +16,4 @@ class Machine:
     device: Annotated[str, Option(metavar="NAME", default="the GPU if there is one", panel=MACHINE)] = ""
     """cpu, cuda, or one of several GPUs: cuda:1."""
     threads: Annotated[Natural, Option(default="one per core", panel=MACHINE)] = 0
-    """Threads of the CPU; with other numbers sums are rounded otherwise."""
+    """Threads of the CPU. Results may differ in the last digits between numbers of threads."""

@@ -86,7 +86,7 @@ def _renamed(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> np
             renamed = np.union1d(renamed, rows[same])
         elif same.any():
             what = f"{same.sum():,} of {len(test):,} test samples have the content of {name} items that {learner.name} was trained on"
-            log(f"{what} under other keys, no more than repeats within training explain; they count as held out.")
+            log(f"{what} under other keys. As many repeat within training, so they still count as held out.")
     return renamed
 
 

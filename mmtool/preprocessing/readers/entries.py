@@ -113,11 +113,11 @@ class SourceOptions:
     mod: Annotated[str | None, Option(default="the one named alike, or the only one", panel=READING)] = None
     """Modality to read of a MuData file."""
     source_rate_hz: Annotated[float | None, Option(panel=READING)] = None
-    """Of time series whose files state no sample rate."""
+    """Sample rate of time series whose files state none."""
     channel: Annotated[Literal["left", "right", "mean"] | None, Option(default="the mean, unless they cancel out", panel=READING)] = None
-    """Of recordings of several."""
+    """Channel to read of recordings that have several."""
     value_range: Annotated[tuple[float, float] | None, Option(metavar="LOW HIGH", panel=READING)] = None
-    """Of 16-bit images: what is black, and what white.
+    """Black and white of 16-bit images.
 
     Low becomes 0, high 255, what is outside is clipped."""
     max_pixels: Annotated[int, Option(panel=READING)] = 64_000_000

@@ -65,7 +65,7 @@ class TableOptions:
 
     Of columns; of others their cells decide (`column_recognition.py`)."""
     unseen: Annotated[Literal["error", "missing"], Option(panel=TABLES)] = "error"
-    """What categories count as that the tokenizer does not know."""
+    """How categories that the tokenizer does not know are taken."""
     features: tuple[str, ...] = ()
     """Names of those that are known; they show which way a table lies."""
     known: Types | None = None
