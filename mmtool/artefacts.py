@@ -10,6 +10,7 @@ from mmtool.common.errors import DataError, MmtoolError
 from mmtool.common.listing import problems_of, read_listing
 from mmtool.common.seal import DIGEST, check_seal, read_json, reading
 from mmtool.common.storage import sha256_file
+from mmtool.data.presence import PRESENCE, read_presence
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
 from mmtool.tokenizers.base import load_tokenizer
@@ -24,7 +25,7 @@ MARKS = {
     "report.json": REPORT,
     "imputed.jsonl": IMPUTED,
     INDEX: TOKENS,
-    "presence.json": TOKEN_SETS,
+    PRESENCE: TOKEN_SETS,
     "peek.json": PEEK,
     "comparison.json": COMPARISON,  # without the report that stands beside it in the end
 }
@@ -125,25 +126,14 @@ def _token_set(parts: list[TokenSet]) -> dict[str, Any]:
     }
 
 
-def _presence(path: Path) -> tuple[dict[str, int], list[str]]:
-    """Of a folder of token sets: present modalities ("image+text") -> samples, and the files. Raises DataError where it is none."""
-    place, fix = path / "presence.json", "Tokenize the manifest again."
-    record = read_json(place, fix)
-    if not str(record.get("format")).startswith("mmtool-presence/"):
-        raise DataError("this is no artefact of mmtool.", where=place, fix=fix)
-    check_seal(record, place, fix, unsealed=True)
-    with reading(place, fix):
-        return {str(names): int(count) for names, count in record["presence"].items()}, [str(name) for name in record["files"]]
-
-
 def _describe_token_sets(path: Path) -> dict[str, Any]:
-    presence, files = _presence(path)
+    presence, files = read_presence(path)
     named = {names or "none of them": count for names, count in presence.items()}
     return {"samples": sum(presence.values()), "presence": named, "files": files}
 
 
 def _check_token_sets(path: Path) -> Iterator[str]:
-    presence, files = _presence(path)
+    presence, files = read_presence(path)
     for tar in (path / name for name in files if name.endswith(".tar")):
         problems = lint(tar)
         yield from problems

@@ -94,6 +94,29 @@ def test_files_of_others_under_such_names_are_no_artefacts(mmtool: Mmtool, tmp_p
     assert done.code == 1 and name in done.out
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "mmtool-presence/9"}, "the format 'mmtool-presence/9' is unknown; this version reads mmtool-presence/1"),
+        ({"files": ["../../etc/passwd"]}, "`files` is no list of names of files in this folder"),
+        ({"files": ["a.tar", ".."]}, "`files` is no list of names of files in this folder"),
+        ({"files": "a.tar"}, "`files` is no list of names of files in this folder"),
+        ({"files": None}, "`files` is no list of names of files in this folder"),
+        ({"presence": ["text"]}, "`presence` is no table of numbers of samples"),
+        ({"presence": {"text": "many"}}, "`presence` is no table of numbers of samples"),
+        ({"presence": {"text": -1}}, "`presence` is no table of numbers of samples"),
+    ],
+)
+def test_a_record_of_token_sets_that_cannot_be_one(mmtool: Mmtool, tmp_path: Path, change: dict[str, object], said: str) -> None:
+    record = {"format": "mmtool-presence/1", "presence": {"text": 3}, "files": []}
+    (tmp_path / "presence.json").write_text(json.dumps(record))
+    assert mmtool("lint", tmp_path).code == 0
+    (tmp_path / "presence.json").write_text(json.dumps(record | change))
+    done = mmtool("lint", tmp_path)
+    assert done.code == 1 and said in done.out and "Tokenize the manifest again" in done.out and "object" not in done.out
+    assert mmtool("info", tmp_path).code == 1
+
+
 def test_long_keys_get_files_of_their_own(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) -> None:
     keys = [f"病院/{'撮影' * 40}/{i}" for i in range(3)]
     (tmp_path / "new.csv").write_text("key,a,b,c\n" + "".join(f"{key},1,2,3\n" for key in keys), encoding="utf-8")

@@ -158,6 +158,34 @@ def test_what_a_file_cannot_say_is_refused(verb: str, text: str, said: str, mmto
     assert done.code in (1, 2) and said in done.err.replace("\n", " "), done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '{"steps": 3, "steps": 4}', "a.json: the setting 'steps' stands twice. Leave one of them out."),
+        ("a.json", '{"shape": {"depth": 1, "depth": 2}}', "the setting 'depth' stands twice"),
+        ("a.yaml", "steps: 3\nseed: 1\nsteps: 4\n", "a.yaml:3: the setting 'steps' stands twice. Leave one of them out."),
+        ("a.yaml", "shape:\n  depth: 1\n  depth: 2\n", "a.yaml:3: the setting 'depth' stands twice"),
+        ("a.yaml", "shape: {depth: 1, depth: 2}\n", "a.yaml:1: the setting 'depth' stands twice"),
+        ("a.yaml", "steps: 010\n", "a.yaml:1: YAML reads 010 as 8. Write 8"),
+        ("a.yaml", "steps: 1:30\n", "a.yaml:1: YAML reads 1:30 as 90. Write 90"),
+        ("a.yaml", "output: 123\n", "a.yaml: output: 123 is no path. Write a path in quotes."),
+        ("a.toml", "output = {a = 1}\n", "a.toml: output: {'a': 1} is no path. Write a path in quotes."),
+    ],
+)
+def test_what_may_mean_something_else_is_refused(name: str, text: str, said: str, mmtool: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    (tmp_path / name).write_text(text)
+    done = mmtool("pretrain", "shards/", "--config", tmp_path / name, "--print-config")
+    assert done.code in (1, 2) and said in done.err.replace("\n", " "), done.err
+
+
+def test_tables_of_yaml_may_be_merged(mmtool: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    (tmp_path / "b.yaml").write_text("shape: {<<: {depth: 1, width: 16}, width: 32}\nsteps: 3\nseed: 0x10\n")
+    shown = tomllib.loads(printed(mmtool, "pretrain", "shards/", "--config", tmp_path / "b.yaml"))
+    assert (shown["shape"], shown["steps"], shown["seed"]) == ({"depth": 1, "width": 32}, 3, 16)
+
+
 def test_a_setting_of_a_tokenizer_is_refused_likewise(mmtool: Callable[..., Any], raw: Any, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[set]\nvocabulary = 300\n")
     done = mmtool("tokenize", "text", raw.notes, "--fit", "--config", tmp_path / "a.toml", "-o", tmp_path / "a.tar")

@@ -15,7 +15,8 @@ from pyarrow import parquet
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions, read_items
 
-TEXTS = {"a": "a dog", "b": "NA", "c": " nan ", "d": "null", "e": "None", "f": "-", "g": "NA is sodium", "h": "banana"}
+NULL = r"\N"  # as MySQL, Postgres and Hive write it
+TEXTS = {"a": "a dog", "b": "NA", "c": " nan ", "d": "null", "e": "None", "f": "-", "g": "NA is sodium", "h": "banana", "i": NULL}
 KEPT = {"a": "a dog", "e": "None", "f": "-", "g": "NA is sodium", "h": "banana"}
 
 
@@ -48,7 +49,9 @@ def test_one_rule_for_all_formats(tmp_path: Path, form: str, capsys: pytest.Capt
     path = write(tmp_path / f"t.{form}")
     assert read(path) == KEPT
     said = capsys.readouterr().err
-    assert "texts taken as missing: 1 'NA', 1 'nan', 1 'null'; --keep-na keeps them\n" in said and "3 of 8 samples are empty" in said
+    assert (
+        "texts taken as missing: 1 'NA', 1 '\\N', 1 'nan', 1 'null'; --keep-na keeps them\n" in said and "4 of 9 samples are empty" in said
+    )
 
 
 def test_of_several_texts_the_others_stay(tmp_path: Path) -> None:
@@ -81,3 +84,13 @@ def test_a_manifest_says_it_as_well(tmp_path: Path, mmtool: Callable[..., Result
     assert done.code == 0 and "texts taken as missing: 5 'NA'" in done.err
     done = mmtool("tokenize", "text", tmp_path / "m.csv", "--text-column", "note", "--fit", "-o", tmp_path / "t.tar", "--json")
     assert json.loads(done.out)["absent"] == 5
+
+
+def test_null_of_databases_is_no_category(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "key,stage,score\n" + "".join(f"p{row},{('early', 'late', NULL)[row % 3]},{row}\n" for row in range(60))
+    )
+    items = list(read_items("table", [tmp_path / "t.csv"], SourceOptions()))
+    header = items[0].value[1]
+    assert [np.isnan(item.value[0][header.index("stage")]) for item in items] == [row % 3 == 2 for row in range(60)]
+    assert header.types["stage"].categories == ("early", "late")

@@ -83,6 +83,27 @@ def test_other_separators_of_texts_are_named(tmp_path: Path, separator: str, wor
     assert [item.key for item in items] == [f"a{i}" for i in range(9)]
 
 
+def test_commas_in_a_tsv_are_named_where_they_separate_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("id,text\n" + "".join(f"a{row},{row}\n" for row in range(9)))
+    with pytest.raises(DataError, match=r"this \.tsv seem to be separated by commas.*--delimiter"):
+        list(read_items("text", [tmp_path / "t.tsv"], SourceOptions()))
+    assert len(list(read_items("text", [tmp_path / "t.tsv"], SourceOptions(table=TableOptions(delimiter="comma"))))) == 9
+    (tmp_path / "one.tsv").write_text("text, raw\n" + "".join(f"{row} words\n" for row in range(9)))
+    assert len(list(read_items("text", [tmp_path / "one.tsv"], SourceOptions(key_column="none")))) == 9
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("mark", "end"), [(";", "\r\n"), ("|", "\n"), ("\t", "\r\n"), (",", "\n")])
+def test_a_delimiter_that_is_declared_for_excel(tmp_path: Path, mark: str, end: str, encoding: str) -> None:
+    rows = ["sep=" + mark, mark.join(("id", "text")), *(mark.join((f"a{row}", f"text {row}")) for row in range(9))]
+    path = tmp_path / "t.csv"
+    path.write_bytes((end.join(rows) + end).encode(encoding))
+    assert {item.key: item.value for item in read_items("text", [path], SourceOptions())} == {f"a{row}": f"text {row}" for row in range(9)}
+    path.write_bytes((end.join([*rows, "cut"]) + end).encode(encoding))
+    with pytest.raises(DataError, match=r"t\.csv:12: 1 cells"):
+        list(read_items("text", [path], SourceOptions()))
+
+
 def test_tokens_beside_raw_files_are_left_out(tmp_path: Path) -> None:
     folder = texts(tmp_path / "given", *(f"t{i}" for i in range(30)))
     tokenize("text", [folder], folder / "tokens.tar", name="text")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,31 @@ def test_samples_are_decoded_into_files_and_a_picture(mixed: Path, raw: Raw, mmt
     assert sheet.shape[1] > 3 * 190 and (sheet < 128).mean() > 0.02
     assert mmtool("lint", tmp_path / "look").code == 0
     assert len(json.loads(mmtool("info", tmp_path / "look", "--json").out)["samples"]) == 6
+
+
+def test_rows_of_tables_carry_the_keys_of_their_samples(project: Path, mmtool: Mmtool, tmp_path: Path) -> None:
+    assert mmtool("peek", project / "lab.tar", "--samples", 3, "-o", tmp_path / "look").code == 0
+    for sample in json.loads((tmp_path / "look/peek.json").read_text())["samples"]:
+        assert sample["files"] == [f"{sample['number']:02d}/lab.csv"]
+        rows = list(csv.DictReader((tmp_path / "look" / sample["files"][0]).open()))
+        assert [row["key"] for row in rows] == [sample["key"]]
+
+
+@pytest.mark.parametrize("verb", ["peek", "shard", "pretrain"])
+def test_raw_files_are_to_be_tokenized_first(verb: str, raw: Raw, project: Path, mmtool: Mmtool, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "pictures.tar", "w") as archive:
+        archive.add(raw.images, "images")
+    (tmp_path / "data.json").write_text('[{"key": "a", "text": "b"}]')
+    for path, what in ((raw.notes, "a raw file"), (tmp_path / "data.json", "a raw file"), (tmp_path / "pictures.tar", "an archive of raw")):
+        done = mmtool(verb, path, "-o", tmp_path / "out")
+        assert done.code == 1 and f"this is {what}" in done.err and f"`mmtool tokenize KIND {path} --fit" in done.err, done.err
+    whole = (project / "lab.tar").read_bytes()
+    for size in (0, 10, 700, len(whole) - 600):
+        (tmp_path / "cut.tar").write_bytes(whole[:size])
+        assert "cut" in mmtool(verb, tmp_path / "cut.tar", "-o", tmp_path / "out").err, size
+    (tmp_path / "damaged.tar").write_bytes(whole[:3] + b"x" + whole[4:])
+    assert "raw" not in mmtool(verb, tmp_path / "damaged.tar", "-o", tmp_path / "out").err.replace(str(tmp_path), "")
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_combination_comes_in_turn_whatever_its_size(mixed: Path) -> None:

@@ -474,8 +474,49 @@ def test_other_ways_of_quoting_are_named_with_a_way_on(tmp_path: Path) -> None:
         list(read_items("text", [tmp_path / "mysql.csv"], SourceOptions()))
     broken = "".join(f'n{i}\t"with a line\nbreak {i}"\n' for i in range(9))
     (tmp_path / "breaks.tsv").write_text(f"key\ttext\n{broken}")
-    with pytest.raises(DataError, match=r"breaks\.tsv:3: 1 cells .*opens a quote.*to_csv"):
+    with pytest.raises(DataError, match=r"breaks\.tsv:2: a quote opens in this row and closes in line 3.*to_csv"):
         list(read_items("text", [tmp_path / "breaks.tsv"], SourceOptions()))
     (tmp_path / "short.tsv").write_text('key\ttext\nn0\tsome "words"\nn1\n')
     with pytest.raises(DataError, match=r"short\.tsv:3: 1 cells .*Mend the row"):
         list(read_items("text", [tmp_path / "short.tsv"], SourceOptions()))
+
+
+def write_tsv(path: Path, lines: list[bytes]) -> Path:
+    return write(path, [b"key\ttext", *(b"k%d\ttext %d" % (row, row) for row in range(5)), *lines, b"k8\tlast"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'k5\t"one 5', b'two"'],  # a break
+        [b'k5\t"one 5', b'two\tthree"'],  # and a tab
+        [b'k5\t"one 5', b"", b"two", b'three ""four"""'],  # blank lines and quotes within
+        [b'k5\t"one', *(b"two %d\tthree" % n for n in range(12)), b'four\tfive"'],  # so many lines with tabs as if they were rows
+        [b'k5\t"one 5', b'5" two"'],  # quotes that are not doubled
+    ],
+)
+def test_a_quote_that_closes_in_a_later_line_of_a_tsv_costs_its_row(tmp_path: Path, lines: list[bytes]) -> None:
+    items, rejects = read("text", write_tsv(tmp_path / "t.tsv", lines))
+    assert {key: item.value for key, item in items.items()} == {**{f"k{row}": f"text {row}" for row in range(5)}, "k8": "last"}
+    assert lines_of(rejects)[0] == 7 and "a quote opens in this row" in rejects[0].reason and "to_csv" in rejects[0].reason
+    refused_as_raised("text", tmp_path / "t.tsv", 7)
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        ([b'k5\t"tis never closed', b"k6\tnext"], ['"tis never closed', "next"]),
+        ([b'k5\t"tis "odd" quotes', b'k6\t5" wide'], ['"tis "odd" quotes', '5" wide']),
+        ([b'k5\t"A sentence.', b'k6\tAnd its end."'], ['"A sentence.', 'And its end."']),  # keys as those before: rows
+        ([b'k5\t"whole ""cell"""', b'k6\t"""tis"'], ['whole "cell"', '"tis']),
+    ],
+)
+def test_stray_quotes_in_a_tsv_are_text(tmp_path: Path, lines: list[bytes], texts: list[str]) -> None:
+    items, rejects = read("text", write_tsv(tmp_path / "t.tsv", lines))
+    assert [items["k5"].value, items["k6"].value] == texts and len(items) == 8 and not rejects
+
+
+def test_words_as_keys_do_not_tell_rows_from_a_quoted_text(tmp_path: Path) -> None:
+    write(tmp_path / "t.tsv", [b"key\ttext", b"anna\tone", b'otto\t"two', b'kurt\tthree"', b"emma\tfour"])
+    items, rejects = read("text", tmp_path / "t.tsv")
+    assert {*items} == {"anna", "emma"} and lines_of(rejects) == [3]

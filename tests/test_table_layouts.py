@@ -92,6 +92,13 @@ def test_the_delimiter_can_be_said(tmp_path: Path) -> None:
         TableOptions(delimiter="dash")
 
 
+def test_excel_may_be_told_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\n" + joined(";"))
+    assert is_right(read(tmp_path / "t.csv"))
+    (tmp_path / "t.csv").write_text("SEP=,\n" + joined(";"))
+    assert is_right(read(tmp_path / "t.csv", delimiter="semicolon"))
+
+
 def test_commas_within_cells_separate_nothing(tmp_path: Path) -> None:
     rows = "".join(f'S{row}\t"Smith, A, B, C"\t{row}\n' for row in range(6))
     (tmp_path / "t.txt").write_text("sample\tname\ta\n" + rows)

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 
 from mmtool.common.arguments import json_value
 from mmtool.common.config_files import read_config
+from mmtool.common.errors import UsageError
 from mmtool.common.hints import read_value
 from mmtool.common.options import Setting, settings_of, unknown_setting
 from mmtool.training.config import Budget, resolve_as
@@ -82,6 +83,7 @@ class VerbConfig:
                 key = "method_options"
             if key in self.plain:
                 parameter = self.plain[key]
+                _check_path(parameter, value, f"{path}: {written}")
                 plain[parameter.name] = _as_option(value) if _is_repeatable(parameter) else value
                 names |= {parameter.name} if value != parameter.default else set()
             elif key not in self.keys:
@@ -122,8 +124,19 @@ def _key(parameter: inspect.Parameter) -> str:
 
 
 def _is_repeatable(parameter: inspect.Parameter) -> bool:
+    return any(get_origin(kind) is list for kind in _types(parameter))
+
+
+def _types(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """The type of a parameter, and what it is made of."""
     kinds = get_args(parameter.annotation)[:1]
-    return any(get_origin(kind) is list for kind in (*kinds, *(inner for kind in kinds for inner in get_args(kind))))
+    return (*kinds, *(inner for kind in kinds for inner in get_args(kind)))
+
+
+def _check_path(parameter: inspect.Parameter, value: Any, where: str) -> None:
+    """Raise UsageError for a number, a switch or a table where a single path is wanted."""
+    if Path in _types(parameter) and not _is_repeatable(parameter) and not isinstance(value, str | None):
+        raise UsageError(f"{value!r} is no path.", where=where, fix="Write a path in quotes.")
 
 
 def _as_option(value: Any) -> list[str]:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmtool.common.config_yaml import Unclear, parse_yaml, stands_twice
 from mmtool.common.errors import DataError, MmtoolError, UsageError
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a file, by its suffix: .json, .yaml or .yml, else TOML.
 
-    Raises UsageError where it cannot be read, or is YAML and PyYAML is not installed; DataError where it holds no table of settings.
+    Raises UsageError where it cannot be read, or is YAML and PyYAML is not installed; DataError where it holds no table of settings, or a
+    setting twice.
     """
     name, parse = FORMATS.get(Path(path).suffix.lower(), ("TOML", tomllib.loads))
     try:
@@ -22,6 +24,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read the config ({error.strerror}).", where=path, fix="Check the path given to --config.") from error
     except MmtoolError:
         raise
+    except Unclear as error:
+        raise DataError(error.what, where=path if error.line is None else f"{path}:{error.line}", fix=error.fix) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"this is not valid {name} ({' '.join(str(error).split())}).", where=path, fix="Mend that line.") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -29,21 +33,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]  # has stubs only where somebody installed them
-    except ImportError as error:
-        raise UsageError("PyYAML is not installed.", where="--config", fix="Install it (pip install pyyaml), or write TOML.") from error
-    try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise stands_twice(key)
+        values[key] = value
+    return values
 
 
 FORMATS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    ".json": ("JSON", json.loads),
-    ".yaml": ("YAML", _parse_yaml),
-    ".yml": ("YAML", _parse_yaml),
+    ".json": ("JSON", _parse_json),
+    ".yaml": ("YAML", parse_yaml),
+    ".yml": ("YAML", parse_yaml),
 }
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.seal import reading
 from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
+from mmtool.data.raw_files import check_no_raw_file
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import ABSENT, Shard
 from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens, token_format
@@ -140,6 +141,7 @@ def open_token_set(path: Path | None, split: str | None = None) -> TokenSet:
     if not path.is_file():
         raise DataError("there is no such file or directory.", where=path, fix="Give a token tar or a shards directory.")
     buffer = _load(path, path.stat().st_size)
+    check_no_raw_file(buffer, path)
     return _single((buffer, read_shard(buffer, path)), split, path)
 
 
@@ -185,6 +187,7 @@ def write_split(
 def _open_stream(split: str | None) -> TokenSet:
     where = "standard input"
     buffer = memoryview(sys.stdin.buffer.read())
+    check_no_raw_file(buffer, where)
     try:
         shard = read_shard(buffer, where)
     except CutError as error:

@@ -22,7 +22,7 @@ from mmtool.common.storage import atomic_file
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.figures.thumbnails import FAINT, INK, PAPER, Thumbnails, font, wrap
-from mmtool.tokenizers.base import Tokenizer, from_bytes
+from mmtool.tokenizers.base import RowWriter, Tokenizer, from_bytes
 
 PEEK, PEEK_FORMAT, SHEET = "peek.json", "mmtool-peek/1", "sheet.png"
 CELL, GAP, MARGIN, NAMES, HEADER = (190, 132), 8, 24, 230, 40
@@ -86,9 +86,16 @@ def _write(folder: Path, number: int, sample: Sample, values: dict[str, Any], to
     """The values of a sample as files, and the record of it."""
     home = folder / f"{number:02d}"
     home.mkdir()
-    written = [tokenizers[name].write(value, home / name) for name, value in values.items()]
+    written = [_write_value(tokenizers[name], value, sample.key, home / name) for name, value in values.items()]
     files = [path.relative_to(folder).as_posix() for path in written]
     return {"number": number, "key": sample.key, "split": sample.split, "labels": sample.labels, "files": files}
+
+
+def _write_value(tokenizer: Tokenizer, value: Any, key: str, stem: Path) -> Path:
+    """A value as a file beside `stem`; in a row of a table, the key of the sample."""
+    if isinstance(tokenizer, RowWriter):
+        return tokenizer.write_rows([key], [value], stem.with_name(f"{stem.name}.csv"))
+    return tokenizer.write(value, stem)
 
 
 def _draw_sheet(path: Path, samples: Sequence[Sample], values: Sequence[dict[str, Any]], tokenizers: dict[str, Tokenizer]) -> None:

@@ -14,6 +14,7 @@ from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.seal import write_sealed
 from mmtool.data.identity import VARIANT_OF
+from mmtool.data.presence import PRESENCE, PRESENCE_FORMAT
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
@@ -26,7 +27,6 @@ from mmtool.preprocessing.readers.rows import ROW_FORMATS, header_of, row_keys, 
 from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tokenize import TokenizeSummary, tokenize
 
-PRESENCE, PRESENCE_FORMAT = "presence.json", "mmtool-presence/1"
 CELLS_TRIED = 200  # to see what a column holds
 TEXT, TABLE = "text", "table"
 BY_EXTENSION = ("image", "audio", "video", TEXT)  # kinds that follow from a path; npz and npy may be of several

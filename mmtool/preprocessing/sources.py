@@ -229,7 +229,7 @@ class _Gate:
         """The value, None for a word that says that it is missing."""
         if not isinstance(value, MissingWord):
             return value
-        self.tallies[MISSING_TEXTS][repr(value.word)] += 1
+        self.tallies[MISSING_TEXTS][str(value)] += 1
         return None
 
     def _withdraw(self) -> None:

@@ -4,7 +4,7 @@ import codecs
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TAB, COMMA, SEMICOLON, BAR, BLANKS = "\t", ",", ";", "|", " "
 DELIMITERS = {"tab": TAB, "comma": COMMA, "semicolon": SEMICOLON, "bar": BAR, "blanks": BLANKS}  # in order of preference
@@ -13,6 +13,7 @@ WORDS = re.compile(r'"(?:[^"]|"")*"|\S+')  # cells between runs of blanks
 LOOKED_AT = 20  # lines by which the delimiter is chosen
 SERIES_BEGIN = re.compile(r"^![a-z_]*table_begin.*\n", re.MULTILINE | re.IGNORECASE)  # of GEO
 SERIES_END = re.compile(r"^![a-z_]*table_end", re.MULTILINE | re.IGNORECASE)
+DECLARATION = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)  # first line of a file by which Excel is told the delimiter
 GCT = re.compile(r"#1\.[23]\s*\n[^\n]*\n")  # its version, and a line with the numbers of rows and columns
 BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
@@ -37,12 +38,21 @@ class Layout:
         return text if self.start == 0 and self.stop is None else text[self.start : self.stop]
 
 
+def declared_layout(text: str) -> Layout | None:
+    """The layout of a text whose first line declares its delimiter (`sep=;`), as Excel reads it; None of any other text."""
+    declared = DECLARATION.match(text)
+    return Layout(declared[1], declared.end(), lines=1) if declared else None
+
+
 def layout_of(text: str, file_format: str, delimiter: str | None = None, *, decimal: str = ".") -> Layout:
     """The layout of a table with a header.
 
     Lines in front that begin with `#` are passed over, unless the last of them is the header; of a GEO series matrix or GCT file all that
     is no table. delimiter: the one that is known to be right. decimal: the character between the digits of numbers, which separates none.
     """
+    declared = declared_layout(text)
+    if declared is not None:
+        return replace(declared, delimiter=delimiter or declared.delimiter)
     start, stop = _table_within(text)
     start = _behind_comments(text, start, file_format, delimiter, decimal)
     lines = _first_lines(text[start : stop if stop is not None else len(text)] if start or stop else text)

@@ -22,7 +22,9 @@ SHOWN = 60  # characters of a cell in a message
 KEY, NUMBERED = "key", "none"
 MISSING_TEXTS = "texts taken as missing: {}; --keep-na keeps them"  # a tally
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
-SPELLINGS = "|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null"  # pandas, R, Excel
+SPELLINGS = (
+    r"|NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|NAN|-NaN|-nan|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|NULL|null|\N"  # pandas, R, Excel, SQL
+)
 CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pending]|[Discrepancy]"
 MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` may be names or classes: they are missing in numbers alone
 
@@ -254,6 +256,9 @@ class MissingWord:
     """The value of a text that says by a word (NA, null ...) that it is missing: none, but it is counted how often it was which."""
 
     word: str
+
+    def __str__(self) -> str:
+        return f"'{self.word}'"
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,24 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names
 from mmtool.preprocessing.readers.arrays import load_arrays
-from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage, ragged
-from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, WORDS, Layout, layout_of
+from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage
+from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, declared_layout, layout_of
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
+from mmtool.preprocessing.readers.line_rows import LineRows
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.table_options import TableOptions
-from mmtool.preprocessing.readers.text_streams import lines_of, open_text
+from mmtool.preprocessing.readers.text_streams import decoded, lines_of, open_text
 
 HEAD = 16 << 20  # characters by which the layout of a table is recognised
+LOOKED_AT_BYTES = 64  # by which it is seen whether a file declares its delimiter; a multiple of two, as in UTF-16
 SERIES_MARKS = ("!", "^")  # with which a GEO series matrix begins
-LINE_BREAKS = (
-    "The row before opens a quote: if cells hold line breaks, write them as CSV or JSON lines, which may have some, e.g. with "
-    "pandas.read_csv(file, sep='\\t').to_csv('out.csv')."
-)
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -52,9 +50,7 @@ def read_cells(
     writes row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises
     DataError for an empty file, a broken header, and a name that stands twice in it.
     """
-    layout = Layout(delimiter or USUAL.get(file.format, COMMA))
-    if table is not None:
-        layout = _layout(file, table)
+    layout = _plain_layout(file, delimiter) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
@@ -67,24 +63,37 @@ def read_cells(
     else:
         header = [name.strip() for name in header]
     if not columns:
-        _check_separator(header, file)
+        _check_separator(header, file, layout)
     if table is not None and not columns:
         second = next(islice(_rows(file, layout), 1, None), None)
         if second is not None and not isinstance(second, Broken) and has_row_names(header, second[1]):
             header = ["", *header]
-    if not isinstance(rows, CsvRows):
-        return header, _even(rows, header, file.where)
     rows.expect(header, may_break)
     return header, rows
 
 
-def _check_separator(header: Sequence[str], file: RawFile) -> None:
-    """Raise DataError for a single column whose name holds what separates columns elsewhere, as spreadsheets write it in Europe."""
-    separator = next((name for mark, name in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+def _check_separator(header: Sequence[str], file: RawFile, layout: Layout) -> None:
+    """Raise DataError for a single column whose name holds what separates columns elsewhere, as spreadsheets write it in Europe, or as many
+    commas as the cell below."""
+    if len(header) > 1:
+        return
+    separator = next((name for mark, name in SEPARATORS.items() if mark in header[0]), None)
+    if separator is None and layout.delimiter != COMMA and COMMA in header[0]:
+        row = next(islice(_rows(file, layout), 1, None), None)
+        commas = None if row is None or isinstance(row, Broken) else row[1][0].count(COMMA)
+        separator = "commas" if commas == header[0].count(COMMA) else None
     if separator is not None:
         what = f"the columns of this .{file.format} seem to be separated by {separator}: its header is one cell, {header[0][:60]!r}."
         fix = "Say so with --delimiter, or save it with commas between columns (or with tabs, as .tsv)."
         raise DataError(what, where=file.where, fix=fix)
+
+
+def _plain_layout(file: RawFile, delimiter: str | None) -> Layout:
+    """The layout by the name of a file, or by what its first line declares."""
+    with file.open() as content:
+        head = content.read(LOOKED_AT_BYTES)
+    layout = declared_layout(decoded(head)) or Layout(USUAL.get(file.format, COMMA))
+    return replace(layout, delimiter=delimiter or layout.delimiter)
 
 
 def _layout(file: RawFile, table: TableOptions) -> Layout:
@@ -98,7 +107,7 @@ def _layout(file: RawFile, table: TableOptions) -> Layout:
     return layout_of(head, file.format, table.delimiter, decimal=table.decimal)
 
 
-def _rows(file: RawFile, layout: Layout) -> Cells:
+def _rows(file: RawFile, layout: Layout) -> CsvRows | LineRows:
     """The rows of a table behind what stands before it."""
     by_lines = layout.delimiter in (TAB, BLANKS)
     text = open_text(file, "\n" if by_lines else "")
@@ -107,7 +116,7 @@ def _rows(file: RawFile, layout: Layout) -> Cells:
     else:
         text.read(layout.start)
     lines = lines_of(text, file.where)
-    return _line_rows(lines, file.where, layout) if by_lines else CsvRows(lines, file.where, layout.delimiter, layout.lines)
+    return (LineRows if by_lines else CsvRows)(lines, file.where, layout.delimiter, layout.lines)
 
 
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
@@ -144,35 +153,6 @@ def check_header(header: list[str], where: str) -> None:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"the column {twice[0]!r} stands twice in the header.", where=where, fix="Rename one (or name all with --columns).")
-
-
-def _line_rows(lines: Iterator[str], where: str, layout: Layout) -> Cells:
-    """Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted."""
-    split = WORDS.findall if layout.delimiter == BLANKS else partial(str.split, sep=layout.delimiter)
-    for line, row in enumerate(lines, layout.lines + 1):
-        row = row.removesuffix("\n").removesuffix("\r")
-        if row and (layout.delimiter != BLANKS or row.strip()):
-            yield damage([row], where, line) or (line, [_unquoted(cell) for cell in split(row)])
-
-
-def _unquoted(cell: str) -> str:
-    inner = cell[1:-1].replace('""', "")
-    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
-    return cell[1:-1].replace('""', '"') if quoted else cell
-
-
-def _even(rows: Cells, header: list[str], where: str) -> Cells:
-    """The rows, those with another number of cells than the header broken; one behind an open quote may be the rest of a quoted cell."""
-    is_open = False
-    for row in rows:
-        if not isinstance(row, Broken):
-            cells = row[1]
-            if len(cells) != len(header):
-                what, fix = ragged(cells, header)
-                row = Broken(f"{where}:{row[0]}", DataError(what, where=f"{where}:{row[0]}", fix=LINE_BREAKS if is_open else fix))
-            opened = any(cell.startswith('"') and cell.count('"') % 2 for cell in cells)
-            is_open = opened or (is_open and '"' not in "".join(cells))
-        yield row
 
 
 def _json_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:

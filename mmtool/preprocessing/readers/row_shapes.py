@@ -22,6 +22,16 @@ def looks_like_rows(lines: Sequence[Sequence[str]], known: Sequence[Sequence[str
     return 2 * fitting > len(lines)
 
 
+def surely_rows(lines: Sequence[Sequence[str]], known: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
+    """Whether all of some lines look like the known rows in one of these columns, by codes or numbers: words may be parts of any text."""
+    of_columns = ([cells[column] for cells in lines] for column in columns)
+    known_cells = [[row[column] for row in known] for column in columns]
+    return any(
+        all(any(map(str.isdigit, cell)) and _fits(cell, of_known) for cell in cells)
+        for cells, of_known in zip(of_columns, known_cells, strict=True)
+    )
+
+
 def _fits(cell: str, known: Sequence[str]) -> bool:
     """Whether a cell may be another one of those in its column."""
     lengths = [len(other) for other in known]

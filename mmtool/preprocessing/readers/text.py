@@ -68,7 +68,7 @@ class MissingTexts:
         read = self.or_word(text)
         if not isinstance(read, MissingWord):
             return text
-        self._counts[repr(read.word)] += 1
+        self._counts[str(read)] += 1
         return None
 
     def tally(self) -> Iterator[Tally]:

@@ -22,7 +22,7 @@ def open_text(file: RawFile, newline: LineEnds = "") -> TextIO:
     if b"\n" in head and not head.startswith(tuple(BYTE_ORDER_MARKS)):
         return io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=newline)
     with stream:
-        return io.StringIO(_decoded(stream.read()), newline=newline)
+        return io.StringIO(decoded(stream.read()), newline=newline)
 
 
 def lines_of(text: TextIO, where: str) -> Iterator[str]:
@@ -35,7 +35,8 @@ def lines_of(text: TextIO, where: str) -> Iterator[str]:
     text.close()
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
+    """The text of bytes without their mark, in the encoding that it says; what is not UTF-8 as halves of characters."""
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8-sig")
     try:
         text = data.decode(encoding)
