@@ -18,7 +18,7 @@ from mmtool.data.presence import PRESENCE, PRESENCE_FORMAT
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
-from mmtool.preprocessing.keys import COUNTS_ROWS, KeyColumnError, Keys, numbers_rows
+from mmtool.preprocessing.keys import COUNTS_ROWS, FIRST_NAMES, KeyColumnError, Keys, numbers_rows
 from mmtool.preprocessing.readers.entries import NUMBERED, Broken, SourceOptions, require_column
 from mmtool.preprocessing.readers.file_columns import CONTENT, PATH, is_missing
 from mmtool.preprocessing.readers.other_formats import OtherFormats
@@ -123,8 +123,9 @@ def tokenize_manifest(
 
 
 def _check_repeated(keys: Keys, options: SourceOptions, header: Sequence[str]) -> None:
-    """Raise KeyColumnError where rows would be numbered although a column holds ids: those of one id could meet in training and test."""
-    ids = {name: reason for name, reason in keys.ids.items() if reason != COUNTS_ROWS}
+    """Raise KeyColumnError where rows would be numbered although a column is called `id` or `key`: those of one id could be divided between
+    training and test. Other ids, such as of speakers, may well repeat."""
+    ids = {name: reason for name, reason in keys.ids.items() if name.casefold() in FIRST_NAMES and reason != COUNTS_ROWS}
     if keys.column is None and ids and not numbers_rows(options, header):
         name, reason = next(iter(ids.items()))
         fix = f"Mend it, or say --key-column {shlex.quote(name)} --captions all where its rows are texts of one sample"
