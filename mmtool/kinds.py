@@ -50,8 +50,11 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
-        suffixes=("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "idx", "npz", "npy", "parquet", "arrow"),
-        recognizer=None,
+        suffixes=(
+            *("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "dcm", "dicom"),
+            *("idx", "npz", "npy", "parquet", "arrow"),
+        ),
+        recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
         gatherer=None,
         reader="mmtool.preprocessing.readers.images:read_images",
         options=("--value-range", "--max-pixels"),

@@ -16,7 +16,8 @@ from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import RawFile, find_files, held, split_name
 
 FORMAT = "frames"  # of a folder of frames, as others are png or gif
-PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in ("gif", "idx", "npz", "npy", "parquet", "arrow"))
+NO_PICTURES = ("gif", "idx", "npz", "npy", "parquet", "arrow", "dcm", "dicom")  # but several, or one that has a place of its own
+PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in NO_PICTURES)
 TIME_STAMP = 10**9  # seconds since 1970, and what counts faster
 FRAME_NUMBER = re.compile(r"(?P<name>.*?)(?P<number>\d+)\D*", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Pictures: image files through Pillow, MNIST's idx files, and arrays of images in npy and npz; all become (H, W, C) uint8."""
+"""Pictures: image files through Pillow, DICOM, MNIST's idx files, and arrays of images in npy and npz; all become (H, W, C) uint8."""
 
 import io
 import struct
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
+from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom, read_picture
 from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOptions, key_of, require_column, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
@@ -38,12 +39,18 @@ def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
     elif file.format in ("npy", "npz"):
         yield from _array_entries(file, options)
     else:
+        if is_dicom(file, "image"):
+            read_dicom(file, pixels=False)  # whether it holds a picture at all
         yield Entry(file.stem, file.where, partial(decode, file, options))
 
 
 def decode(file: RawFile, options: SourceOptions) -> np.ndarray:
     """Decode an image file: upright by its EXIF orientation, transparency laid over white. Raises DataError where it is damaged,
     too large, has several frames, or is deeper than 8 bits without a declared range."""
+    if is_dicom(file, "image"):
+        values, inverted = read_picture(file, options)
+        greys = to_uint8(values, file.where, options)
+        return 255 - greys if inverted else greys
     data = file.read()
     try:
         with warnings.catch_warnings():

@@ -96,7 +96,7 @@ class Wanted:
 
     def __str__(self) -> str:
         names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in self.formats]
-        unclear = ", and text in columns by any name" if self.recognizer else ""
+        unclear = ", and such content under any name" if self.recognizer else ""
         compressed, archives = (", ".join(f".{name}" for name in suffixes) for suffixes in (OPENERS, ARCHIVES))
         return f"{', '.join(names)}{unclear} (also with {compressed}), and such files in folders or in {archives} archives"
 
