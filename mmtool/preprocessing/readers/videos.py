@@ -18,10 +18,12 @@ from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
+from mmtool.preprocessing.readers.containers import KEEP_THE_REST, check_whole
 from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("frames", "video", "videos", NPY_NAME)  # names of the array of frames
@@ -142,8 +144,10 @@ def _check_range(folder: FrameFolder, options: SourceOptions) -> None:
 def _of_gif(file: RawFile, options: SourceOptions) -> Video:
     """The frames, each as often as its duration is a multiple of the shortest step that measures all; transparency lies over white."""
     frames, durations = [], []
+    data = file.read()
+    check_whole(data, file.format, file.where)
     try:
-        with Image.open(io.BytesIO(file.read()), formats=("GIF",)) as image:
+        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
             count = getattr(image, "n_frames", 1)
             _check_size(image.width, image.height, count, file.where, options)
             for frame in ImageSequence.Iterator(image):
@@ -160,24 +164,27 @@ def _of_gif(file: RawFile, options: SourceOptions) -> Video:
 
 
 def _of_container(file: RawFile, options: SourceOptions) -> Video:
-    """The frames of the first stream of pictures. Raises UsageError without PyAV."""
+    """The frames of the first stream of pictures. Raises UsageError without PyAV, DataError where the file is cut or damaged."""
     try:
         import av
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[video]'`, or convert the file to gif or npz."
         raise UsageError(f"reading .{file.format} needs PyAV.", where=file.where, fix=fix) from error
+    data = file.read()
+    check_whole(data, file.format, file.where)
     frames: list[np.ndarray] = []
     try:
-        with av.open(io.BytesIO(file.read()), mode="r") as container:
+        with av.open(io.BytesIO(data), mode="r") as container:
             if not container.streams.video:
                 raise DataError("the file holds no pictures.", where=file.where, fix="Leave it out.")
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
-            for frame in container.decode(stream):
+            for frame in sound_frames(container, stream, file):
                 _check_size(frame.width, frame.height, len(frames) + 1, file.where, options)
                 frames.append(frame.to_ndarray(format="rgb24"))
     except av.FFmpegError as error:
-        raise DataError(f"the video cannot be decoded ({error}).", where=file.where, fix="Get it again.") from error
+        fix = KEEP_THE_REST.format(form=file.format)
+        raise DataError(f"the video cannot be decoded ({error}).", where=file.where, fix=fix) from error
     if not frames or not rate:
         raise DataError("the video has no frames, or no rate.", where=file.where, fix="Get it again.")
     return Video(_grey(np.stack(frames)), float(rate))
