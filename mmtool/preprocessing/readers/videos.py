@@ -23,6 +23,7 @@ from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, 
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.stacks import check_axes
 from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
@@ -32,6 +33,10 @@ STATE_RATE = "in an array `rate_hz` (npz)."
 DEFAULT_DURATION_MS = 100  # of a frame of a GIF that states none, as browsers show it
 MAX_FRAMES = 100_000
 COLOURS = (1, 3)
+SAY_AXES = (
+    "Save a video as (frames, height, width, 3), or (frames, height, width, 1) if it is grey, and several of one length with one more axis "
+    "in front: (videos, frames, height, width, 3 or 1)."
+)
 
 
 class Video(NamedTuple):
@@ -74,7 +79,8 @@ def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     """Entries of one file; their values are `Video`. With `options.clip` they are cut into clips `NAME-FRAME` of so many frames, which
     never part between splits, and the rest at the end is left out.
 
-    Arrays are (frames, H, W) or (frames, H, W, 1 or 3), or a stack of such along a first axis, whose other arrays are keys and labels.
+    Arrays are (frames, H, W) or (frames, H, W, 1 or 3), or a stack of such along a first axis, whose other arrays are keys and labels. What
+    may as well have its colours in front, or be one picture, is refused.
     Their rate is an array `rate_hz`, or `options.source_rate_hz`.
     """
     if file.format in ("npz", "npy"):
@@ -94,6 +100,8 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
         raise DataError(what, where=file.where, fix="Call it `frames`.")
     frames = arrays.pop(name)
     rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
+    if frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] not in COLOURS):
+        check_axes(frames.shape, file.where, SAY_AXES)
     if frames.ndim == 5 or (frames.ndim == 4 and frames.shape[3] not in COLOURS):
         load = partial(_video, rate_hz=rate_hz, options=options)
         yield from stacked_entries(file, frames, arrays, load, options)
