@@ -160,6 +160,21 @@ KINDS: dict[str, Kind] = {
         schemes={"codec": "mmtool.tokenizers.video:VideoCodecTokenizer", "patches": "mmtool.tokenizers.video:VideoPatchTokenizer"},
         writes=("gif", "npz"),
     ),
+    "volume": Kind(
+        suffixes=("nii", "dcm", "dicom", "npz", "npy"),
+        recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
+        gatherer="mmtool.preprocessing.readers.volumes:gather_series",
+        reader="mmtool.preprocessing.readers.volumes:read_volumes",
+        options=("--value-range", "--max-pixels"),
+        preparer="mmtool.preprocessing.readers.volumes:VolumePreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:film_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:FilmDrawer",
+        player="volume",
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.volume:VolumeCodecTokenizer", "patches": "mmtool.tokenizers.volume:VolumePatchTokenizer"},
+        writes=("nii.gz", "npz"),
+    ),
 }
 
 
