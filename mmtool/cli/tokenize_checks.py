@@ -18,7 +18,8 @@ OF_ONE_KIND += ("--text-column", "--file-column", "--lines", "--frames")
 OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_VALUES = ("--censored", "--column-type", "--unseen")
-OF_CELLS = ("--decimal", "--thousands")  # of tables, and of labels
+OF_CELLS = ("--decimal", "--thousands")  # of numbers, and of labels
+OF_NUMBERS = ("table", "signal")  # kinds that are read from cells with numbers
 OF_KINDS = tuple(dict.fromkeys(flag for entry in KINDS.values() for flag in entry.options))  # that not every kind has
 
 
@@ -52,7 +53,7 @@ def _check_kind(context: typer.Context, kind: str) -> None:
     refuse_unused(context, f"on {kind}", "--captions", when=kind != "text" and not by_column)
     refuse_unused(context, f"on {kind}", "--delimiter", "--columns", when="csv" not in KINDS[kind].suffixes and not by_column)
     of_labels = _labels(given) or kind == "table"
-    refuse_unused(context, f"on {kind} without --label or --labels", *OF_CELLS, when=not of_labels)
+    refuse_unused(context, f"on {kind} without --label or --labels", *OF_CELLS, when=not (of_labels or kind in OF_NUMBERS))
     refuse_unused(context, f"on {kind} without --label or --labels", "--na", when=not (of_labels or kind == "text" or by_column))
 
 
