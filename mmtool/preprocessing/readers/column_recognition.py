@@ -19,6 +19,7 @@ from math import isnan
 from typing import Any
 
 from mmtool.preprocessing.keys import KeyColumnError
+from mmtool.preprocessing.readers.cell_values import NOT_ONE_VALUE, decoded
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, name_of
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.padded_digits import Spellings, is_padded
@@ -203,7 +204,8 @@ def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[i
     words: dict[int, Counter[str]] = {place: Counter() for place in places}
     for cells in _cells(rows) if places else ():
         for place in places:
-            words[place][name_of(cells[place])] += 1
+            if not isinstance(decoded(cells[place]), NOT_ONE_VALUE):
+                words[place][name_of(cells[place])] += 1
     for texts in words.values():
         for word in [word for word in texts if word in ERRORS or is_missing(word, options, texts)]:
             del texts[word]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.cell_values import NOT_ONE_VALUE, decoded, shown
 from mmtool.preprocessing.readers.column_recognition import ERRORS, Rows, is_missing, words_of
-from mmtool.preprocessing.readers.entries import Note, name_of, shown
+from mmtool.preprocessing.readers.entries import Note, name_of
 from mmtool.preprocessing.readers.feature_names import Features
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -61,7 +62,7 @@ class RowValues:
         word = name_of(cell)
         if word in self._na:
             return nan
-        if word in ERRORS:
+        if word in ERRORS or isinstance(decoded(cell), NOT_ONE_VALUE):
             return None
         value = column.read(word)
         if value is None and (is_missing(word, self.options) or (self.options.unseen == "missing" and takes_unseen(column))):
@@ -72,6 +73,8 @@ class RowValues:
         """What is wrong with a cell, and what to do."""
         if column is None:
             return numbers.problem(cell)
+        if isinstance(decoded(cell), NOT_ONE_VALUE):
+            return "which is neither text nor a number.", "Write one text or number into each cell, or leave the column out."
         if takes_unseen(column) and name_of(cell) not in ERRORS:
             fix = "Add --unseen missing to count such cells as missing, correct it, or fit a tokenizer to rows that hold it."
             return "a category that no training sample of the tokenizer has.", fix
