@@ -220,6 +220,29 @@ def test_a_zero_in_front_of_some_number_leaves_a_column_one_of_numbers(tmp_path:
     assert not find_tokenizer(path, "t").types  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("cells", [["12%", "5 %"], ["$12", "$ 1,200.50"], ["12€", "-3€"], [f"{i}.5%" for i in range(COUNT)]])
+def test_numbers_with_a_unit_are_named_as_such(tmp_path: Path, cells: list[str]) -> None:
+    path = table(tmp_path / "t.csv", cells)
+    with pytest.raises(DataError, match=r"the column 'c' holds texts such as .* numbers with a unit\. .*--column-type 'c=category'"):
+        tokens([path])
+    if len(cells) < COUNT:
+        assert set(column(tokens([path], column_types={"c": "category"})).values()) == set(cells)
+
+
+def test_hours_are_refused_where_the_tokenizer_has_days(tmp_path: Path) -> None:
+    days = tokens([table(tmp_path / "days.csv", ["2021-01-01", "2021-01-05"])])
+    hours = table(tmp_path / "hours.csv", ["2021-01-01", "2021-01-01T23:00"])
+    for options in ({}, {"column_types": {"c": "date"}}):
+        with pytest.raises(DataError, match=r"hours\.csv:3: the column 'c' holds '2021-01-01T23:00', which has hours, .* holds days"):
+            tokens([hours], days, **options)
+    midnight = table(tmp_path / "midnight.csv", ["2021-01-01T00:00", "2021-01-05"])
+    assert set(column(tokens([midnight], days)).values()) == {"2021-01-01", "2021-01-05"}
+    timed = tokens([hours])
+    for options in ({}, {"column_types": {"c": "date"}}):
+        hours.with_suffix(".again.tar").unlink(missing_ok=True)
+        assert "2021-01-01T23:00" in column(tokens([hours], timed, **options)).values()
+
+
 def test_a_truth_value_among_numbers_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv:4.*TRUE"):
         tokens([table(tmp_path / "t.csv", ["0.5", "1.5", "TRUE", "3"])])

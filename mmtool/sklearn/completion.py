@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, as_frame, impute_tables, index_of
 from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.frames import encode_frames, keys_of, labels_of
+from mmtool.preprocessing.overlap import ENOUGH
 from mmtool.sklearn.column_forms import filled_column, in_dtype, large_integers
 from mmtool.sklearn.containers import Frames
 from mmtool.tokenizers.column_types import NUMBER
 from mmtool.tokenizers.table import TableTokenizer
 
-SHOWN = 5  # columns that a warning names
+SHOWN, SHOWN_KEYS = 5, 3  # columns, and keys of a table, that a warning names
 Layer = Mapping[str, pd.DataFrame]  # modality -> values by the keys of samples
 
 
@@ -183,6 +184,19 @@ def warn_of_empty(frames: Frames) -> None:
     """Warn of columns without any value in the training, which nothing is filled into."""
     for name, columns in _columns_where(frames, "all").items():
         log(f"warning: {name}: no value in {columns}: transform leaves such columns empty. Leave them out, or fill them before.")
+
+
+def warn_of_lone(frames: Frames) -> None:
+    """Warn of two tables of which fewer than half of the smaller one's samples are in the other: their indices may be written in different
+    ways, such as 7 and 007."""
+    keys = {name: keys_of(frame.index, name) for name, frame in frames.items()}
+    for (name, here), (other, there) in combinations(keys.items(), 2):
+        lone = set(here) ^ set(there)
+        met = len(set(here) & set(there))
+        if met < ENOUGH * min(len(here), len(there)):
+            some = [", ".join([repr(key) for key in side if key in lone][:SHOWN_KEYS]) for side in (here, there)]
+            what = f"{met:,} samples of {name} (others: {some[0]} ...) are in {other} ({some[1]} ...)"
+            log(f"warning: only {what}. Write both indices alike where these are the same samples.")
 
 
 def warn_of_missing(complete: Frames) -> None:

@@ -10,6 +10,7 @@ Where this would be a guess, as for 02134 beside -9, for names of samples, or fo
 options that say what it is.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recogni
 LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
 PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
 SHOWN = 3  # cells or columns in a message
+WITH_UNIT = re.compile(r"[-+]?[$€£¥] ?[-+]?\d[\d.,]*|[-+]?\d[\d.,]* ?[%‰$€£¥]")
 READ_AS = {
     "category": "read as categories",
     "boolean": "read as truth values",
@@ -81,7 +83,8 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
     name a column that there is not, and where a column is neither numbers nor anything that can be imputed."""
     _check_declared(header, options, where)
     if options.known is not None:
-        fitted = {**options.known, **{name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}}
+        declared_anew = {name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}
+        fitted = {**options.known, **{name: _as_fitted(column, options.known.get(name)) for name, column in declared_anew.items()}}
         return {header[place]: fitted[header[place]] for place in places if header[place] in fitted}
     declared = {place: _as_cells_are(options.declared[header[place]]) for place in places if header[place] in options.declared}
     guessed = _guessed(header, [place for place in places if place not in declared], rows, options, where)
@@ -105,6 +108,13 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
 def _is_open(column: ColumnType) -> bool:
     """Whether cells are still to say which categories there are, or whether dates have hours."""
     return (isinstance(column, Category) and not column.categories) or (isinstance(column, Date) and column.layout is None)
+
+
+def _as_fitted(column: ColumnType, fitted: ColumnType | None) -> ColumnType:
+    """A declared type with the unit of the tokenizer's: dates in any layout may have hours where those have."""
+    if isinstance(column, Date) and column.layout is None and isinstance(fitted, Date):
+        return replace(column, timed=fitted.timed)
+    return column
 
 
 def _as_cells_are(column: ColumnType) -> ColumnType:
@@ -239,6 +249,9 @@ def _spelled(words: Mapping[str, int]) -> tuple[str, str]:
 def _check_categories(name: str, words: Counter[str], is_declared: bool, where: str) -> None:
     """Raise KeyColumnError where a column holds names of samples, or too many categories."""
     some = ", ".join(map(repr, sorted(words)[:SHOWN]))
+    if not is_declared and words and all(map(WITH_UNIT.fullmatch, words)):
+        what = f"the column {name!r} holds texts such as {some}, which seem to be numbers with a unit."
+        raise KeyColumnError(what, where=where, fix=f"Write the numbers alone (12 for 12%), or say --column-type '{name}=category'.")
     leave = f"Leave it out with --column-type '{name}=skip', or keep it as a label with --label '{name}'"
     if all(word.isdigit() for word in words):
         leave = f"Where these are numbers, say --column-type '{name}=number'. {leave}"
