@@ -158,6 +158,12 @@ def test_a_file_may_hold_the_whole_command(mmtool: Callable[..., Any], raw: Any,
         ("pretrain", "a.yaml", "steps: 1:30\n", "a.yaml:1: YAML reads 1:30 as 90. Write 90"),
         ("pretrain", "a.yaml", "output: 123\n", "a.yaml: output: 123 is no path. Write a path in quotes."),
         ("pretrain", "a.toml", "output = {a = 1}\n", "a.toml: output: {'a': 1} is no path. Write a path in quotes."),
+        ("pretrain", "a.yaml", "minutes: 1:30.5\n", "a.yaml:1: YAML reads 1:30.5 as 90.5. Write 90.5"),
+        ("pretrain", "a.toml", "batch-tokens = 4\nbatch_tokens = 8\n", "'batch-tokens' and 'batch_tokens' are the same setting"),
+        ("tokenize", "a.yaml", "n-bins: 4\nn_bins: 8\n", "'n-bins' and 'n_bins' are the same setting"),
+        ("tokenize", "a.toml", "seed = true\n", "is no switch here"),
+        ("tokenize", "a.yaml", "column_type: {a: no}\n", "False is no type of a column"),
+        ("tokenize", "a.json", '{"column_type": {"a": 1}}', "1 is no type of a column"),
     ],
 )
 def test_what_a_file_cannot_say_is_refused(verb: str, name: str, text: str, said: str, mmtool: Callable[..., Any], tmp_path: Path) -> None:
@@ -246,3 +252,9 @@ def test_the_list_fits_a_terminal() -> None:
 def test_a_name_that_there_is_not_is_refused(mmtool: Callable[..., Any]) -> None:
     done = mmtool("settings", "lorretta")
     assert done.code == 2 and "no verb or method 'lorretta'. Did you mean 'loretta'?" in done.err
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(mmtool: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'{"steps": 3}')
+    done = mmtool("pretrain", "shards/", "--config", tmp_path / "a.json", "--print-config")
+    assert done.code == 0 and "steps = 3" in done.out
