@@ -15,7 +15,6 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, as_frame, impute_tables, index_of
 from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.frames import encode_frames, keys_of, labels_of
-from mmtool.preprocessing.overlap import ENOUGH
 from mmtool.sklearn.column_forms import filled_column, in_dtype, large_integers
 from mmtool.sklearn.containers import Frames
 from mmtool.tokenizers.column_types import NUMBER
@@ -187,15 +186,12 @@ def warn_of_empty(frames: Frames) -> None:
 
 
 def warn_of_lone(frames: Frames) -> None:
-    """Warn of two tables of which fewer than half of the smaller one's samples are in the other: their indices may be written in different
-    ways, such as 7 and 007."""
+    """Warn of two tables that share no sample: their indices may be written in different ways, such as 7 and 007."""
     keys = {name: keys_of(frame.index, name) for name, frame in frames.items()}
     for (name, here), (other, there) in combinations(keys.items(), 2):
-        lone = set(here) ^ set(there)
-        met = len(set(here) & set(there))
-        if met < ENOUGH * min(len(here), len(there)):
-            some = [", ".join([repr(key) for key in side if key in lone][:SHOWN_KEYS]) for side in (here, there)]
-            what = f"{met:,} samples of {name} (others: {some[0]} ...) are in {other} ({some[1]} ...)"
+        if here and there and not set(here) & set(there):
+            some = [", ".join(map(repr, side[:SHOWN_KEYS])) for side in (here, there)]
+            what = f"0 samples of {name} (others: {some[0]} ...) are in {other} ({some[1]} ...)"
             log(f"warning: only {what}. Write both indices alike where these are the same samples.")
 
 
