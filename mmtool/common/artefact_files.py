@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtool.common.storage import PARTIAL
+from mmtool.common.storage import PARTIAL, sha256_file
 
 HEADER_BYTES = 1 << 20  # of a tokenizer file; a header with all settings takes a few KB
 MANIFEST = b"__mmtool__/manifest.json"  # the first member of a token tar
@@ -102,6 +102,13 @@ def listed_files(path: Path) -> Iterator[str]:
     yield from (str(name) for name in files) if isinstance(files, list) else ()
 
 
+def unedited_card(path: Path) -> Iterator[str]:
+    """The card of an export, if it is as it was written: what people filled in is theirs."""
+    export, card = _json(path).get("export"), path.with_name("README.md")
+    if isinstance(export, dict) and _is_plain(card) and sha256_file(card) == export.get("card"):
+        yield card.name
+
+
 def is_listed_shard(path: Path) -> bool:
     """Whether the index beside a shard lists it, and it is one."""
     shards = _json(path.with_name("index.json")).get("shards") if _is_plain(path.with_name("index.json")) else None
@@ -166,17 +173,16 @@ FIGURES = (
 METRICS, TRAINED_ON = r"metrics\.jsonl", r"trained_on\.safetensors"
 SPLIT = (r"index\.json", r"\d{5,}\.tar")
 CHECKPOINTS = _below(r"checkpoints/\d+", (r"(?:model|optimizer)\.safetensors", r"state\.json"))
-RUN = (
+USED = (  # of a run, by whoever imputes with it
     r"config\.json",
     METRICS,
     TRAINED_ON,
     r"values\.safetensors",
-    r"tracking\.json",
-    r"tensorboard/events\.[^/]+",
     r"tokenizers/[^/]+\.safetensors",
     *_below("gallery", SPLIT),
-    *CHECKPOINTS,
 )
+RUN = (*USED, r"tracking\.json", r"tensorboard/events\.[^/]+", *CHECKPOINTS)
+EXPORT = (*USED, r"model\.safetensors")
 ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md|html)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv"),
@@ -190,6 +196,7 @@ CONTENTS = ((re.compile(r"(.*/)?\d+\.tar"), is_listed_shard), (re.compile(r"(.*/
 KINDS = (
     Kind("comparison", ("comparison.json",), of_format("mmtool-comparison", "mmtool-adapter-comparison"), COMPARISON),
     Kind("run", ("config.json",), of_format("mmtool-run"), RUN),
+    Kind("export", ("config.json",), of_format("mmtool-export"), EXPORT, unedited_card),
     Kind("adapter", ("adapter.json",), of_format("mmtool-adapter"), ADAPTER),
     Kind("report", ("report.json",), of_format("mmtool-report"), REPORT),
     Kind("imputed files", ("imputed.jsonl",), is_imputed, (r"imputed\.jsonl",), imputed_files),
