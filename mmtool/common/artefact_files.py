@@ -79,6 +79,12 @@ def is_tokenizer(path: Path) -> bool:
     return isinstance(metadata, dict) and str(_object(str(metadata.get("mmtool"))).get("format")).startswith("mmtool-tokenizer/")
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether an ONNX file names this toolkit as its producer, in a field at its beginning."""
+    with open(path, "rb") as file:
+        return b"\x12\x06mmtool" in file.read(16)
+
+
 def is_rejects(path: Path) -> bool:
     """Whether it is a list of rejected samples."""
     return _object(_first_line(path)).keys() == {"file", "key", "reason"}
@@ -205,4 +211,4 @@ KINDS = (
     Kind("samples to look at", ("peek.json",), of_format("mmtool-peek"), (r"peek\.json",), listed_files),
     Kind("split of shards", ("index.json",), of_format("mmtool-index"), SPLIT),
 )
-FILES = (is_token_tar, is_tokenizer, is_rejects)
+FILES = (is_token_tar, is_tokenizer, is_onnx, is_rejects)

@@ -45,6 +45,10 @@ class ExportSummary:
     complete: bool
     bytes: int
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.output}: step {self.step}, {self.parameters:,} parameters, {self.bytes / 1e6:,.1f} MB"
+
 
 @one_writer
 def export_directory(path: Path, output: Path, *, force: bool = False) -> ExportSummary:
