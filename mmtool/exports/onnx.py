@@ -88,7 +88,7 @@ def _runtime() -> Any:
         import onnxscript  # noqa: F401
     except ImportError as error:
         what = f"ONNX files take the packages onnx, onnxscript and onnxruntime ({error})."
-        raise UsageError(what, where="--output", fix="pip install 'mmtool[onnx]'") from error
+        raise UsageError(what, where="--output", fix="Install them with `pip install 'mmtool[onnx]'`.") from error
     return onnxruntime
 
 
