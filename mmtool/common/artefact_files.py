@@ -159,7 +159,19 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 FIGURES = (
-    *("accuracy", "perplexity", "r2", "spearman", "c_index", "coverage_(?:50|80|95)", "intervals", "calibration", r"ranking-\d+", "ood"),
+    *(
+        "accuracy",
+        "perplexity",
+        "r2",
+        "spearman",
+        "c_index",
+        "crps",
+        "coverage_(?:50|80|95)",
+        "intervals",
+        "calibration",
+        r"ranking-\d+",
+        "ood",
+    ),
     *("retrieval-(?:sample|class)", "prediction_(?:accuracy|macro_f1|r2)", "probes", "few_shots", "robustness", "curves"),
     *("donor-(?:accuracy|r2|spearman|c_index)", "masked_(?:accuracy|r2)"),
 )
@@ -180,7 +192,7 @@ RUN = (
 ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md|html)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv"),
-    *(r"samples\.json", r"asked\.json"),
+    *(r"samples\.json", r"asked\.json", r"calibration\.safetensors"),
     *(r"(?:audio|video)/[^/]+/\d+-[^/]+\.(?:wav|gif|npz)", r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
 )
 COMPARISON = (r"comparison\.json", *REPORT, *_below(r"runs/[^/]+/seed-\d+", (*RUN, *ADAPTER)), *_below(r"seeds/\d+", REPORT))
