@@ -180,14 +180,15 @@ def test_a_report_on_another_run_or_without_corrections_is_refused(world: Path, 
         package.impute(world / "other", world / "shards", world / "refused", **DRAWN, calibration=str(world / "report"))
 
 
-def test_a_changed_calibration_is_refused(world: Path) -> None:
-    damaged = world / "damaged"
-    damaged.mkdir()
-    content = bytearray((world / "report" / FILE).read_bytes())
+def test_a_changed_calibration_is_refused_and_found(world: Path, tmp_path: Path, mmtool: Mmtool) -> None:
+    damaged = shutil.copytree(world / "report", tmp_path / "damaged")
+    content = bytearray((damaged / FILE).read_bytes())
     content[-1] ^= 1
     (damaged / FILE).write_bytes(content)
     with pytest.raises(DataError, match="digest"):
         read_calibrations(damaged)
+    found = mmtool("lint", damaged)
+    assert found.code == 1 and FILE in found.out + found.err
 
 
 def test_data_frames_are_corrected_by_the_report_or_by_frames(world: Path) -> None:
