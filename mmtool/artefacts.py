@@ -13,6 +13,7 @@ from mmtool.common.storage import sha256_file
 from mmtool.data.presence import PRESENCE, read_presence
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
+from mmtool.data.weaknesses import weaknesses as weaknesses_of
 from mmtool.tokenizers.base import load_tokenizer
 
 TOKENIZER, TOKENS, RUN, CHECKPOINT, REPORT, IMPUTED = "tokenizer", "token set", "run", "checkpoint", "report", "imputed files"
@@ -75,6 +76,11 @@ def lint(path: Path) -> list[str]:
     except MmtoolError as error:
         problems.append(str(error))
     return problems
+
+
+def weaknesses(path: Path) -> list[str]:
+    """What would weaken training on a token set that is whole; nothing of other artefacts."""
+    return list(weaknesses_of(path)) if recognise(path) == TOKENS else []
 
 
 def _home(path: Path) -> Path:

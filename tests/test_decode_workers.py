@@ -24,6 +24,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing import messages
+from mmtool.preprocessing import workers as workers_module
 from mmtool.preprocessing.decoding import Decoding, Steps
 from mmtool.preprocessing.readers import images
 from mmtool.preprocessing.readers.entries import Entry, Tally
@@ -287,3 +288,12 @@ def test_remarks_on_files_are_made_once(pictures: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(images, "read_images", with_tally)
     read(pictures, 3)
     assert f"pictures: {NUM_PICTURES} grey\n" in capsys.readouterr().err
+
+
+def test_a_worker_that_does_not_begin_is_not_said_to_be_slow_at_a_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "run_worker", lambda *_: time.sleep(60))
+    monkeypatch.setattr(workers_module, "START_S", 0.3)
+    monkeypatch.setattr(workers_module, "MAX_STARTS", 1)
+    with pytest.raises(DataError, match="a process that reads files did not begin within") as raised:
+        read(pictures, 1)
+    assert "--timeout" not in str(raised.value) and "--workers" in str(raised.value)

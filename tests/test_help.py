@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import typer
 
 from mmtool.cli.main import app
+from mmtool.methods import METHODS
 
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -24,7 +26,10 @@ def test_no_word_is_broken(verb: str) -> None:
     assert max(map(len, shown.splitlines())) <= 80
     words = set(re.sub(r"[\u2500-\u257f]|,(?=--)", " ", shown).split())  # names of one option are joined by commas
     for parameter in VERBS[verb].params:
-        text = f"{' '.join(parameter.opts)} {parameter.help or ''}" if parameter.param_type_name == "option" else parameter.help or ""
+        text = parameter.help or ""
+        if parameter.param_type_name == "option":
+            choices = get_args(parameter.type_descriptor.annotation) if parameter.metavar is None else ()
+            text += f" {' '.join(parameter.opts)} {parameter.metavar or ''}" + (f" <{'|'.join(choices)}>" if choices else "")
         assert set(text.split()) <= words, f"{parameter.opts}: {sorted(set(text.split()) - words)}"
 
 
@@ -38,3 +43,8 @@ def test_flags_take_no_value(verb: str) -> None:
 def test_what_must_be_given_comes_first(verb: str) -> None:
     required = [parameter.required for parameter in VERBS[verb].params if parameter.param_type_name == "option"]
     assert required == sorted(required, reverse=True)
+
+
+def test_all_methods_are_listed() -> None:
+    method = next(parameter for parameter in VERBS["pretrain"].params if parameter.name == "method")
+    assert {*METHODS} <= {*re.findall(r"\w+", method.help)}

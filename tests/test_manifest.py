@@ -232,3 +232,52 @@ def test_without_a_manifest_kind_and_paths_are_needed(mmtool: Mmtool, tmp_path: 
 def test_the_verb_is_a_function(data: Path, tmp_path: Path) -> None:
     done = front_door.tokenize_manifest(data, tmp_path / "o", {"picture:image": "picture"}, schemes={"picture": "patches"}, settings={})
     assert isinstance(done, ManifestSummary) and done.presence == {"picture": 16, "": 8}
+
+
+def with_pictures(folder: Path, header: str, names: list[str]) -> Path:
+    """A manifest whose first column names pictures, a row each; there is a text in every row."""
+    for name in {*names}:
+        Image.fromarray(picture(int(name.partition(".")[0]))).save(folder / name)
+    (folder / "m.csv").write_text(f"{header}\n" + "".join(f"{name},text {row}\n" for row, name in enumerate(names)))
+    return folder / "m.csv"
+
+
+@pytest.mark.parametrize("header", ["image,caption", "img,words"])
+def test_the_header_of_a_caption_data_set_does_not_change_the_keys(tmp_path: Path, header: str) -> None:
+    table = with_pictures(tmp_path, header, [f"{i}.png" for i in range(12)])
+    first, second = header.split(",")
+    done = tokenize_manifest(table, tmp_path / "out", {"image": first, "text": second}, **AS_IMAGE)
+    assert done.presence == {"image+text": 12}
+    assert samples(tmp_path / "out", "image").keys() == samples(tmp_path / "out", "text").keys()
+
+
+def test_a_picture_in_several_rows_is_asked_about(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = with_pictures(tmp_path, "img,cap", [f"{i // 3}.png" for i in range(18)])
+    columns = {"image": "img", "text": "cap"}
+    with pytest.raises(DataError, match=r"m\.csv:\d+.*--group-column img.*--key-column img --captions all.*--key-column none"):
+        tokenize_manifest(table, tmp_path / "out", columns, **AS_IMAGE)
+    assert not (tmp_path / "out").exists()
+    tokenize_manifest(table, tmp_path / "out", columns, options=SourceOptions(group_column="img"), **AS_IMAGE)
+    groups = [sample.metadata["group"] for sample in samples(tmp_path / "out", "image").values()]
+    assert len(groups) == 18 and len({*groups}) == 6
+    assert "stands in several rows" not in capfd.readouterr().err
+    options = SourceOptions(key_column="img", captions="all")
+    tokenize_manifest(table, tmp_path / "texts", columns, options=options, **AS_IMAGE)
+    assert len(samples(tmp_path / "texts", "image")) == 6
+    assert "stands in several rows" not in capfd.readouterr().err
+    tokenize_manifest(table, tmp_path / "numbered", columns, options=SourceOptions(key_column="none"), **AS_IMAGE)
+    assert len(samples(tmp_path / "numbered", "image")) == 18
+    assert "warning: a file of the column 'img' stands in several rows" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["id", "ID ", "_id"])
+def test_ids_are_known_in_any_spelling(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d.csv").write_text(f"{name},a\n" + "".join(f"p{i // 2},text {i}\n" for i in range(20)))
+    with pytest.raises(DataError, match="repeats 'p0'"):
+        tokenize_manifest(tmp_path / "d.csv", tmp_path / "out", {"text": "a"})
+
+
+def test_a_word_for_missing_in_a_column_of_paths_is_named(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text().replace(",NA,", ",nope,"))
+    with pytest.raises(DataError, match=r"there is no file .*nope.*--na nope"):
+        tokenize_manifest(data, tmp_path / "out", {"speech:audio": "wav"}, schemes={"speech": "patches"})

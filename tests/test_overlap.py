@@ -108,3 +108,11 @@ def test_a_table_that_lies_the_wrong_way_is_seen_by_the_columns_of_others(tmp_pa
         DataError, match=r"They are features of rppa: one of both has its features in rows \(tokenize it with --transpose\)"
     ):
         shard([tmp_path / "mrna.tar", tmp_path / "rppa.tar"], tmp_path / "out")
+
+
+def test_keys_that_nearly_meet_are_named_though_half_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here, there = [f"{number}" for number in range(1, 21)], [f"{number:02d}" for number in range(1, 21)]
+    shard([tokens(tmp_path, "image", here), tokens(tmp_path, "text", there)], tmp_path / "out")
+    assert "only 11 of 20 keys of image occur in another modality" in (err := capsys.readouterr().err) and "without leading zeros" in err
+    shard([tokens(tmp_path, "image", here), tokens(tmp_path, "text", [*here[:15], "x", "y", "z"])], tmp_path / "more")
+    assert "warning" not in capsys.readouterr().err, "some keys of their own are usual"

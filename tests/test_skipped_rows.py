@@ -507,16 +507,38 @@ def test_a_quote_that_closes_in_a_later_line_of_a_tsv_costs_its_row(tmp_path: Pa
     [
         ([b'k5\t"tis never closed', b"k6\tnext"], ['"tis never closed', "next"]),
         ([b'k5\t"tis "odd" quotes', b'k6\t5" wide'], ['"tis "odd" quotes', '5" wide']),
-        ([b'k5\t"A sentence.', b'k6\tAnd its end."'], ['"A sentence.', 'And its end."']),  # keys as those before: rows
+        ([b'k5\t"A sentence.', b'k6\tAnd its end."', b"k7\tnext"], ['"A sentence.', 'And its end."']),  # keys that count: rows
         ([b'k5\t"whole ""cell"""', b'k6\t"""tis"'], ['whole "cell"', '"tis']),
     ],
 )
 def test_stray_quotes_in_a_tsv_are_text(tmp_path: Path, lines: list[bytes], texts: list[str]) -> None:
     items, rejects = read("text", write_tsv(tmp_path / "t.tsv", lines))
-    assert [items["k5"].value, items["k6"].value] == texts and len(items) == 8 and not rejects
+    assert [items["k5"].value, items["k6"].value] == texts and len(items) == 7 + len(lines) - 1 and not rejects
 
 
-def test_words_as_keys_do_not_tell_rows_from_a_quoted_text(tmp_path: Path) -> None:
-    write(tmp_path / "t.tsv", [b"key\ttext", b"anna\tone", b'otto\t"two', b'kurt\tthree"', b"emma\tfour"])
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        (["anna\tone", 'otto\t"two', 'kurt\tthree"', "emma\tfour"], {"anna", "emma"}),
+        (["1\tone", '2\t"two', '3\tthree"', "3\tfour"], {"1", "3"}),  # a numbered list within a text
+        (["1\tone", '20\t"two', '300\tthree"', "40\tfour"], {"1", "40"}),
+        (["img_1\tone", 'img_2\t"two', 'img_9\tthree"', "img_3\tfour"], {"img_1", "img_3"}),
+        (["1\tone", '2\t"two', '3\tthree"', "4\tfour"], {"1", "2", "3", "4"}),  # they count
+        (["0b1c2d3e\tone", '4f5a6b7c\t"two', '8d9e0f1a\tthree"', "2b3c4d5e\tfour"], {"0b1c2d3e", "4f5a6b7c", "8d9e0f1a", "2b3c4d5e"}),
+    ],
+)
+def test_keys_alone_tell_rows_of_a_tsv_from_a_quoted_text(tmp_path: Path, rows: list[str], kept: set[str]) -> None:
+    write(tmp_path / "t.tsv", [line.encode() for line in ("key\ttext", *rows)])
+    items, rejects = read("text", tmp_path / "t.tsv")
+    assert {*items} == kept and lines_of(rejects) == ([3] if len(kept) < 4 else [])
+
+
+def test_numbers_beside_a_quoted_text_are_no_keys(tmp_path: Path) -> None:
+    write(tmp_path / "t.tsv", [b"text\tgrade\tkey", b"one\t5\tanna", b'"two\t5\totto', b'three"\t5\tkurt', b"four\t5\temma"])
     items, rejects = read("text", tmp_path / "t.tsv")
     assert {*items} == {"anna", "emma"} and lines_of(rejects) == [3]
+
+
+def test_a_cell_with_quotes_that_are_not_doubled_keeps_its_second_line(tmp_path: Path) -> None:
+    items, rejects = read("text", write_tsv(tmp_path / "t.tsv", [b'k5\t"one" 5', b'two"']))
+    assert "k5" not in items and lines_of(rejects) == [7, 8]

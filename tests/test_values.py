@@ -90,11 +90,14 @@ def test_what_never_met_is_predicted_through_the_link() -> None:
     assert min(r2(made, ["a"], "c"), r2(made, ["c"], "a"), r2(made, ["a", "b"], "c"), r2(made, ["a", "c"], "b")) > 0.6
 
 
-def test_a_file_holds_all_of_it_and_the_same_seed_gives_the_same_file() -> None:
+def test_a_file_holds_all_of_it_and_the_same_seed_gives_the_same_file(capsys: pytest.CaptureFixture[str]) -> None:
     decoder, _, _, tokenizers = learned("commutative")
     data = decoder.to_bytes()
     learned.cache_clear()
     assert data == learned("commutative")[0].to_bytes()
+    alone = {(given, target): f"{target} given {given[0]}: predicted from the values alone" for given, target in decoder.directions}
+    logged = capsys.readouterr().err
+    assert [key for key, text in alone.items() if text not in logged] == [key for key in alone if decoder.directions[key].reads_states]
     again = ValueDecoder.from_bytes(data, code_values(tokenizers), "values")
     assert again.to_bytes() == data and sorted(again.moments) == ["a", "b", "c"]
     assert again.knows(["a"], "b") and not again.knows(["a"], "c")

@@ -77,13 +77,16 @@ class VerbConfig:
     def load(self, path: Path) -> Loaded:
         """A file of settings. Raises UsageError for keys that the verb does not have, and values that they cannot have."""
         plain, fields, names = dict[str, Any](), dict[str, Any](), set[str]()
+        spellings: dict[str, str] = {}
         for written, value in read_config(path).items():
             key = self._known_as(written)
+            if spellings.setdefault(key, written) != written:
+                raise UsageError(f"{spellings[key]!r} and {written!r} are the same setting.", where=path, fix="Leave one of them out.")
             if key == "method" and isinstance(value, Mapping) and key in self._unchecked:
                 key = "method_options"
             if key in self.plain:
                 parameter = self.plain[key]
-                _check_path(parameter, value, f"{path}: {written}")
+                _check_plain(parameter, value, f"{path}: {written}")
                 plain[parameter.name] = _as_option(value) if _is_repeatable(parameter) else value
                 names |= {parameter.name} if value != parameter.default else set()
             elif key not in self.keys:
@@ -133,8 +136,10 @@ def _types(parameter: inspect.Parameter) -> tuple[Any, ...]:
     return (*kinds, *(inner for kind in kinds for inner in get_args(kind)))
 
 
-def _check_path(parameter: inspect.Parameter, value: Any, where: str) -> None:
-    """Raise UsageError for a number, a switch or a table where a single path is wanted."""
+def _check_plain(parameter: inspect.Parameter, value: Any, where: str) -> None:
+    """Raise UsageError for a number, a switch or a table where a single path is wanted, and for a switch where a number or a text is."""
+    if isinstance(value, bool) and bool not in (parameter.annotation, *_types(parameter)):
+        raise UsageError(f"{value!r} is no switch here.", where=where, fix="Write a number, or a text in quotes.")
     if Path in _types(parameter) and not _is_repeatable(parameter) and not isinstance(value, str | None):
         raise UsageError(f"{value!r} is no path.", where=where, fix="Write a path in quotes.")
 

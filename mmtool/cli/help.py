@@ -1,10 +1,12 @@
 """How options are shown: short names for what they take, and nothing behind flags, so that a page of help fits into 80 columns."""
 
-from typing import Any
+import re
+from typing import Any, Literal, get_args, get_origin
 
 import typer.core
 
 PRINTING = "--print-config"
+WIDEST = 24  # characters of what an option takes, beyond which its choices are in its text
 SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 
 
@@ -30,8 +32,8 @@ class Verb(typer.core.TyperCommand):
                 parameter.display_type_rich = lambda ctx: ""  # type: ignore[attr-defined]  # its name says it
             elif getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
-            elif parameter.metavar is None and (short := _short(parameter)):
-                parameter.metavar = short
+            elif parameter.metavar is None:
+                _shorten(parameter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """With --print-config nothing is done, so nothing has to be given."""
@@ -50,6 +52,23 @@ class Verb(typer.core.TyperCommand):
         if option is not None:
             option.metavar = ""
         return option
+
+
+def _choices(parameter: Any) -> tuple[str, ...]:
+    """The words that an option takes; none where it takes others as well."""
+    annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _shorten(option: Any) -> None:
+    """Say in few characters what an option takes; many choices are listed in its text."""
+    choices = _choices(option)
+    if short := _short(option):
+        option.metavar = short
+    elif len("|".join(choices)) > WIDEST:
+        option.metavar = "NAME"
+        if not {*choices} <= {*re.findall(r"[\w-]+", option.help)}:
+            option.help = f"{option.help.removesuffix('.')}: {', '.join(choices[:-1])} or {choices[-1]}."
 
 
 def _short(parameter: Any) -> str | None:

@@ -7,6 +7,7 @@ import typer
 
 from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line
+from mmtool.common.log import log
 
 EXAMPLES = examples("mmtool lint shards/ run/", "mmtool lint tokens/*.tar --json")
 
@@ -18,15 +19,20 @@ def lint(
 ) -> None:
     """Verify artefacts: digests, counts, end records, code ranges, fingerprints.
 
-    One line per problem, or one line that says ok; exit code 1 where anything is wrong.
+    One line per problem, or one line that says ok; exit code 1 where anything is wrong. Warnings, on standard error, are of what would
+    weaken training on a token set: held-out samples that training holds too, thin pairs, modalities that never vary.
     """
     from mmtool.artefacts import lint as verify
+    from mmtool.artefacts import weaknesses
 
     problems_of = {str(path): verify(path) for path in paths}
+    for path in paths:
+        for weakness in [] if problems_of[str(path)] else weaknesses(path):
+            log(f"warning: {path}: {weakness}")
     if as_json:
         print(json_line({path: [str(problem) for problem in problems] for path, problems in problems_of.items()}), flush=True)
     else:
-        for path, problems in problems_of.items():
-            print("\n".join(f"problem: {problem}" for problem in problems) or f"ok: {path}", flush=True)
+        for name, problems in problems_of.items():
+            print("\n".join(f"problem: {problem}" for problem in problems) or f"ok: {name}", flush=True)
     if any(problems_of.values()):
         raise typer.Exit(1)

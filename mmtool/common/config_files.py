@@ -19,7 +19,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     name, parse = FORMATS.get(Path(path).suffix.lower(), ("TOML", tomllib.loads))
     try:
-        values = parse(Path(path).read_text(encoding="utf-8"))
+        values = parse(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read the config ({error.strerror}).", where=path, fix="Check the path given to --config.") from error
     except MmtoolError:

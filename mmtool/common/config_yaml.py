@@ -31,6 +31,7 @@ def parse_yaml(text: str) -> Any:
         raise UsageError("PyYAML is not installed.", where="--config", fix="Install it (pip install pyyaml), or write TOML.") from error
     loader = type("Loader", (yaml.SafeLoader,), {})
     loader.add_constructor("tag:yaml.org,2002:int", _integer)  # type: ignore[attr-defined]
+    loader.add_constructor("tag:yaml.org,2002:float", _float)  # type: ignore[attr-defined]
     loader.add_constructor("tag:yaml.org,2002:map", _mapping)  # type: ignore[attr-defined]
     try:
         return yaml.load(text, loader) or {}  # a SafeLoader
@@ -40,6 +41,16 @@ def parse_yaml(text: str) -> Any:
 
 def _integer(loader: Any, node: Any) -> int:
     value: int = loader.construct_yaml_int(node)
+    return _decimal(value, node)
+
+
+def _float(loader: Any, node: Any) -> float:
+    value: float = loader.construct_yaml_float(node)
+    return _decimal(value, node)
+
+
+def _decimal(value: Any, node: Any) -> Any:
+    """The value, if it is what the digits say."""
     if NOT_DECIMAL.fullmatch(node.value):
         what, fix = f"YAML reads {node.value} as {value}.", f"Write {value}, or in quotes what is a name."
         raise Unclear(what, fix, node.start_mark.line + 1)

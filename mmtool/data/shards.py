@@ -206,7 +206,10 @@ def _open_directory(path: Path, split: str | None) -> TokenSet:
         return _open_split(path, split)
     available = [name for name in split_directories(path) if name]
     if not available:
-        raise DataError("there are no shards in this directory.", where=path, fix="Give a directory that `mmtool shard` wrote.")
+        fix = "Give a directory that `mmtool shard` wrote."
+        if any(path.glob("*.tar")):
+            fix = f"Where token sets lie in it, give these, e.g. {path}/*.tar; otherwise a directory that `mmtool shard` wrote."
+        raise DataError("there are no shards in this directory.", where=path, fix=fix)
     wanted = split or "train"
     if wanted not in available:
         raise DataError(f"there is no split {wanted!r} here.", where=path, fix=f"Choose from: {', '.join(available)}.")

@@ -43,7 +43,7 @@ class DonorOptions:
 class OodOptions:
     """Of the task `ood`."""
 
-    samples: Annotated[str | None, Option("--ood", "SHARDS|LABEL=VALUE,...", default="each class in turn")] = None
+    samples: Annotated[str | None, Option("--ood", "SHARDS|LABEL=...", default="each class in turn")] = None
     """Out-of-distribution samples of the task ood: other data, or some classes."""
 
 

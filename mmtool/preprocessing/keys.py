@@ -238,6 +238,12 @@ def _rank(name: str) -> int | None:
     return len(FIRST_NAMES) if plain in ID_NAMES or ID_ENDING.fullmatch(name) else None
 
 
+def is_first_name(name: str) -> bool:
+    """Whether a column is called `key` or `id`, with whatever signs around."""
+    rank = _rank(name)
+    return rank is not None and rank < len(FIRST_NAMES)
+
+
 def _is_number(name: str) -> bool:
     try:
         float(name)

@@ -18,7 +18,7 @@ from mmtool.data.presence import PRESENCE, PRESENCE_FORMAT
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
 from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
-from mmtool.preprocessing.keys import COUNTS_ROWS, FIRST_NAMES, KeyColumnError, Keys, numbers_rows
+from mmtool.preprocessing.keys import COUNTS_ROWS, KeyColumnError, Keys, is_first_name, numbers_rows
 from mmtool.preprocessing.readers.entries import NUMBERED, Broken, SourceOptions, require_column
 from mmtool.preprocessing.readers.file_columns import CONTENT, PATH, is_missing
 from mmtool.preprocessing.readers.other_formats import OtherFormats
@@ -96,6 +96,8 @@ def tokenize_manifest(
         options = replace(options, label_columns=(*options.label_columns, str(split_label)))
     keys = row_keys(table, header, options, [part for column in chosen for part in column.column.split(",")], numbered=True)
     _check_repeated(keys, options, header)
+    if split_label is None:
+        _check_files(table, [column for column in chosen if column.holds_files], keys, options, header)
     options = replace(options, key_column=NUMBERED if keys.column is None else keys.column)  # the same for all modalities
     summary = ManifestSummary(str(output))
     with place.directory() as folder:
@@ -125,12 +127,45 @@ def tokenize_manifest(
 def _check_repeated(keys: Keys, options: SourceOptions, header: Sequence[str]) -> None:
     """Raise KeyColumnError where rows would be numbered although a column is called `id` or `key`: those of one id could be divided between
     training and test. Other ids, such as of speakers, may well repeat."""
-    ids = {name: reason for name, reason in keys.ids.items() if name.casefold() in FIRST_NAMES and reason != COUNTS_ROWS}
+    ids = {name: reason for name, reason in keys.ids.items() if is_first_name(name) and reason != COUNTS_ROWS}
     if keys.column is None and ids and not numbers_rows(options, header):
         name, reason = next(iter(ids.items()))
         fix = f"Mend it, or say --key-column {shlex.quote(name)} --captions all where its rows are texts of one sample"
         fix += ", or --key-column none, which numbers the rows."
         raise KeyColumnError(f"the column {name!r} {reason}, so that it holds no keys.", where=keys.where, fix=fix)
+
+
+def _check_files(table: RawFile, columns: Sequence[Column], keys: Keys, options: SourceOptions, header: Sequence[str]) -> None:
+    """Raise KeyColumnError where rows are numbered although one file stands in several: it could be in training and in test. Warn where
+    such rows have keys, or are numbered because that was wanted."""
+    if options.group_column is not None:
+        return
+    for column in columns:
+        seen: dict[Any, str] = {}
+        for number, read in enumerate(rows_of(table, options, [column.column, *filter(None, [keys.column])])):
+            cell = None if isinstance(read, Broken) else read[1].get(column.column)
+            if isinstance(read, Broken) or is_missing(cell, options.table.na):
+                continue
+            if seen.setdefault(_content(cell), keys.of(read[1], number)) != keys.of(read[1], number):
+                _say_repeated(column.column, read[0], keys, is_wanted=keys.column is not None or numbers_rows(options, header))
+                break
+
+
+def _say_repeated(column: str, where: str, keys: Keys, *, is_wanted: bool) -> None:
+    what = f"a file of the column {column!r} stands in several rows, so that it could be in training and in test"
+    name = shlex.quote(column)
+    if is_wanted:
+        log(f"warning: {what} ({where}): --group-column {name} keeps such rows in one split.")
+        return
+    fix = f"Say --group-column {name}, which keeps such rows in one split; --key-column {name} --captions all where they are texts of one "
+    fix += "sample; or --key-column none, which numbers the rows."
+    raise KeyColumnError(f"{what}.", where=where, fix=fix)
+
+
+def _content(cell: Any) -> Any:
+    """What tells one file from another: its path, or what it holds."""
+    content = cell.get(CONTENT) or cell.get(PATH) if isinstance(cell, Mapping) else cell
+    return hash(content) if isinstance(content, bytes) else str(content).strip()
 
 
 def _first_table(manifest: Path, options: SourceOptions) -> tuple[RawFile, list[str]]:

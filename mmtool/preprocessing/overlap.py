@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from heapq import nsmallest
 from itertools import combinations
@@ -45,18 +45,20 @@ CHANGES: tuple[Change, ...] = (
 
 
 def check_overlap(items: Mapping[str, Items], features: Mapping[str, Collection[str]] | None = None) -> None:
-    """Raise DataError where no key of a modality occurs in another one; warn where fewer than half of them do. features: the columns of
+    """Raise DataError where no key of a modality occurs in another one; warn where fewer than half of them do, or where half of the others
+    would if they were written alike. features: the columns of
     tables, which may be the keys where one of two tables lies the wrong way."""
     keys = {name: set(map(by_key.original_of, by_key)) for name, by_key in sorted(items.items()) if by_key}
     occurrences = Counter(key for held in keys.values() for key in held)
     for name, held in keys.items() if len(keys) > 1 else ():
         lone = {key for key in held if occurrences[key] == 1}
         num_met = len(held) - len(lone)
-        if num_met >= ENOUGH * len(held):
-            continue
         candidates = {other: there - held for other, there in keys.items() if other != name}
+        enough = num_met >= ENOUGH * len(held)
+        if enough and not _hint(lone, candidates, CHANGES):
+            continue
         examples = "; ".join(f"{other} has {_some(there)}" for other, there in {name: lone, **candidates}.items() if there)
-        hint = _hint(lone, candidates) or _transposed(name, lone, features or {})
+        hint = _hint(lone, candidates, CHANGES if enough else None) or _transposed(name, lone, features or {})
         if not num_met:
             what = f"no key of {name} occurs in another modality: {examples}.{hint}"
             advice = (
@@ -93,15 +95,15 @@ def _some(keys: Collection[str]) -> str:
     return ", ".join(map(repr, nsmallest(NUM_EXAMPLES, keys))) + (", ..." if len(keys) > NUM_EXAMPLES else "")
 
 
-def _hint(keys: Collection[str], candidates: Mapping[str, Collection[str]]) -> str:
-    """Which simple change would make half of the keys of either side meet, as a sentence; nothing where none would."""
-    changes_by_name = ((name, _change(keys, there)) for name, there in candidates.items() if there)
-    changes = [f"those of {name} {change}" for name, change in changes_by_name if change]
-    return f" They would meet {', and '.join(changes)}." if changes else ""
+def _hint(keys: Collection[str], candidates: Mapping[str, Collection[str]], changes: Iterable[Change] | None = None) -> str:
+    """Which simple change (None: of all) would make half of the keys of either side meet, as a sentence; nothing where none would."""
+    changes_by_name = ((name, _change(keys, there, changes)) for name, there in candidates.items() if keys and there)
+    meeting = [f"those of {name} {change}" for name, change in changes_by_name if change]
+    return f" They would meet {', and '.join(meeting)}." if meeting else ""
 
 
-def _change(keys: Collection[str], candidates: Collection[str]) -> str | None:
-    for change in (*CHANGES, *_cuts(keys, candidates), *_without_ends(keys, candidates)):
+def _change(keys: Collection[str], candidates: Collection[str], changes: Iterable[Change] | None) -> str | None:
+    for change in changes or (*CHANGES, *_cuts(keys, candidates), *_without_ends(keys, candidates)):
         here, there = set(map(change.here, keys)), set(map(change.there, candidates))
         discerning = 2 * len(here) > len(keys) and 2 * len(there) > len(candidates)
         if discerning and len(here & there) >= ENOUGH * min(len(here), len(there)):

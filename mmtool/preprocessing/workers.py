@@ -97,7 +97,7 @@ class _Readers:
         elif lost.activity is Activity.NOTHING and worker.num_starts < MAX_STARTS:  # by chance, or for want of memory
             worker.start()
         else:
-            what = f"a process that reads files {lost.reason} between them."
+            what = f"a process that reads files {lost.reason}, before or between them."
             raise DataError(what, fix="Give fewer --workers where memory ran out, or --workers 0.")
 
     def _check_same_end(self) -> None:
@@ -166,7 +166,9 @@ class _Worker:
         self._process.kill()
         self._process.join()
         if self._progress.overdue(now_s):
-            raise _LostError(self._progress, f"took longer than {self._progress.allowance_s:,.0f} s (--timeout)")
+            allowance = f"{self._progress.allowance_s:,.0f} s"
+            begun = self._progress.activity is not Activity.NOTHING
+            raise _LostError(self._progress, f"took longer than {allowance} (--timeout)" if begun else f"did not begin within {allowance}")
         self.start()
 
 

@@ -166,6 +166,10 @@ def types_of(header: tuple[str, ...]) -> Types:
 def declared(text: str, where: str) -> ColumnType:
     """The type in the words of an option: `number`, `category`, `boolean`, `date`, `date:LAYOUT`, `skip`, or levels such as
     `low<mid<high`. Categories, and how truth values are spelled, follow from the cells. Raises UsageError for anything else."""
+    if not isinstance(text, str):  # of a file of settings
+        raise UsageError(
+            f"{text!r} is no type of a column.", where=where, fix="Write number, category, boolean, date, skip or levels in quotes."
+        )
     levels = tuple(level.strip() for level in text.split("<"))
     if len(levels) > 1 and all(levels) and len(set(levels)) == len(levels):
         return Ordinal(levels)

@@ -87,6 +87,8 @@ class _Fitter:
             rows = _useful(*rows, units, self.epochs, self.seed)
             direction = self.decoder.directions[given, target] = _fit(*rows, units, self.epochs, self.seed)
             direction.note_variance(*rows[:2])
+            if not direction.reads_states:
+                log(f"{target} given {' and '.join(given)}: predicted from the values alone, which hidden states do not improve")
 
     def real_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> list[Pairs]:
         """Each table given every set of other tables that occurs with it."""

@@ -26,9 +26,11 @@ Rows = Iterator[tuple[str, dict[str, Any]]]
 JSON_FIX = "Write one JSON object per line (.jsonl)."
 
 
-def caption_rows(file: RawFile) -> Rows | None:
-    """Rows of the file as (where, {key, text}), None where it is in no such layout. Raises OtherContent for lists that stand beside
-    transcripts, and for other JSON."""
+def caption_rows(file: RawFile, *, named: bool = False) -> Rows | None:
+    """Rows of the file as (where, {key, text}), None where it is in no such layout. named: columns were named, so that a file with columns
+    is read by these. Raises OtherContent for lists that stand beside transcripts, and for other JSON."""
+    if named and file.format == "csv":
+        return None
     if LISTS.fullmatch(PurePosixPath(file.where).name) and file.read()[:1] == b";":
         raise OtherContent("this is a list of LibriSpeech, no text.", where=file.where, fix="Leave it out.")
     if file.format == "json":

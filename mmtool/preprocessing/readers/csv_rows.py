@@ -8,6 +8,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.entries import Broken
@@ -44,6 +45,12 @@ class Lines:
     def first(self) -> int:
         """The line where the current row begins."""
         return self.number - len(self.row) + 1
+
+    def peek(self) -> str | None:
+        """The line that comes next, None at the end."""
+        if not self._returned:
+            self._returned.extend(islice(self._source, 1))
+        return self._returned[0] if self._returned else None
 
     def take_back(self) -> None:
         self._returned.extendleft(reversed(self.row[1:]))

@@ -1,6 +1,7 @@
 """Columns of tables that hold files, one per sample: their paths, or their content as Hugging Face datasets write it ({bytes, path})."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -103,12 +104,18 @@ def _file_of(kind: str, cell: Any, row: Row, column: str, root: Path) -> RawFile
         raise DataError(f"the cell names {name}, which is not on this machine.", where=where, fix="Download it first.")
     path = root / name.strip()
     if not path.is_file():
-        raise DataError(f"there is no file {path}.", where=where, fix="Say with --root in which folder the paths begin.")
+        raise DataError(f"there is no file {path}.", where=where, fix=_without_file(path.name))
     form = split_name(path.name)[1]
     if form not in kind_named(kind).suffixes:
         fix = f"{advice(form, kind_named(kind).suffixes)} Accepted: {Wanted.of(kind)}.".strip()
         raise DataError(f"{path} is not {a_kind(kind)} file by its name.", where=where, fix=fix.strip())
     return replace(raw_file(path), stem=row.key, where=f"{path} ({row.where})")
+
+
+def _without_file(name: str) -> str:
+    """What to do where a cell names no file."""
+    empty = "" if split_name(name)[1] else f", or with --na {shlex.quote(name)} that such a cell is empty"
+    return f"Say with --root in which folder the paths begin{empty}."
 
 
 def _nothing() -> None:

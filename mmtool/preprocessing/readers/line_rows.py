@@ -2,7 +2,7 @@
 
 Text collections in TSV hold stray quotes, so only a cell that is quoted as a whole is unquoted. But spreadsheets and pandas quote cells
 with line breaks. Where a quote opens in a row and a later line closes it, the lines may be one row or several: they are refused together,
-unless they look like the rows before.
+unless the keys of the lines tell that they are rows.
 """
 
 import csv
@@ -19,9 +19,11 @@ from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.row_shapes import surely_rows
 
 OPEN = re.compile(r'"(?:[^"]|"")*')  # a cell that begins with a quote and does not close it
-AS_CSV = "write them as CSV or JSON lines, which may have some, e.g. with pandas.read_csv(file, sep='\\t').to_csv('out.csv')"
-LINE_BREAKS = f"The row before opens a quote: if cells hold line breaks, {AS_CSV}."
-ONE_OR_SEVERAL = f'If cells hold line breaks, {AS_CSV}; a cell that begins with a quote as a character is written as """so".'
+WHOLE = re.compile(r'"(?:[^"]|"")*"')  # a cell in quotes
+LINE_BREAKS = "write a CSV, where cells may hold them: pandas.read_csv(file, sep='\\t').to_csv('out.csv', index=False)"
+STRAY = "if each line is a row, pandas.read_csv(file, sep='\\t', quoting=3).to_csv('out.csv', index=False)"
+OPEN_BEFORE = f"The row before opens a quote: if cells hold line breaks, {LINE_BREAKS}."
+ONE_OR_SEVERAL = f"If cells hold line breaks, {LINE_BREAKS}; {STRAY}."
 
 
 class LineRows:
@@ -57,11 +59,11 @@ class LineRows:
         number, cells = self._lines.number, self._split(line)
         if self._header is None:
             return number, list(map(_unquoted, cells))
-        opens = '"' in line and any(map(OPEN.fullmatch, cells))
+        opens = '"' in line and any(cell.startswith('"') and not WHOLE.fullmatch(cell) for cell in cells)
         broken = self._broken_quote(cells) if opens else None
         if broken is None and len(cells) != len(self._header):
             what, fix = ragged(cells, self._header)
-            broken = self._broken(what, LINE_BREAKS if self._is_open else fix)
+            broken = self._broken(what, OPEN_BEFORE if self._is_open else fix)
         self._is_open = (opens and len(self._lines.row) == 1) or (self._is_open and '"' not in line)
         if broken is not None:
             return broken
@@ -77,7 +79,7 @@ class LineRows:
             what = f"a quote opens in this row and closes in line {self._lines.number}: this is one row or several."
             return self._broken(what, ONE_OR_SEVERAL)
         self._lines.take_back()
-        if self._header is None or len(cells) != len(self._header) or not self._goes_on():
+        if self._header is None or len(cells) != len(self._header) or not self._goes_on(cells):
             return None
         return self._broken("a quote opens in this row, and the next line has another number of cells.", ONE_OR_SEVERAL)
 
@@ -97,17 +99,22 @@ class LineRows:
         return cells if self._header is not None and len(cells) == len(self._header) and len(self._lines.row) > 1 else []
 
     def _are_rows(self, lines: Sequence[str], whole: Sequence[str]) -> bool:
-        """Whether lines have the cells of rows, and look like those before where `whole`, the row that they may be, has no line break."""
+        """Whether lines have the cells of rows, and those of a column where `whole`, the row that they may be, has no line break go on
+        from the row before to the one behind."""
         rows = [self._split(_without_end(line)) for line in lines if line.strip()]
-        columns = [place for place, cell in enumerate(whole) if "\n" not in cell]
-        return all(len(row) == len(whole) for row in rows) and surely_rows(rows, self._last or rows[:1], columns)
+        behind = self._lines.peek()
+        around = [*islice(reversed(self._last), 1), *rows, *([self._split(_without_end(behind))] if behind and behind.strip() else [])]
+        if any(len(row) != len(whole) for row in around):
+            return False
+        known = self._last or rows[:1]
+        columns = (place for place, cell in enumerate(whole) if "\n" not in cell)
+        return any(surely_rows([row[place] for row in around], [row[place] for row in known]) for place in columns)
 
-    def _goes_on(self) -> bool:
-        """Whether the next line has another number of cells than a row."""
-        line = next(self._lines, None)
-        self._lines.take_back()
-        assert self._header is not None
-        return line is not None and bool(line.strip()) and len(self._split(_without_end(line))) != len(self._header)
+    def _goes_on(self, cells: Sequence[str]) -> bool:
+        """Whether the next line has another number of cells than a row, and may be the rest of a cell that begins with a quote."""
+        line = self._lines.peek()
+        further = self._split(_without_end(line)) if line is not None and line.strip() else cells
+        return len(further) != len(cells) and (any(map(OPEN.fullmatch, cells)) or any(cell.endswith('"') for cell in further))
 
 
 def _without_end(line: str) -> str:

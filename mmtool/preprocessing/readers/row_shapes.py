@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 CLASSES = ((re.compile(r"\d+"), "0"), (re.compile(r"[^\W\d_A-Z]+"), "a"), (re.compile(r"[A-Z]+"), "A"))
+NUMBERED = re.compile(r"(.*?)(\d{1,18})(\D*)", re.ASCII)  # a cell with its last number apart
 LEAST_CODE = 8  # characters from which on keys of one length are taken for codes (UUIDs), whatever their digits and letters
 
 
@@ -22,14 +23,22 @@ def looks_like_rows(lines: Sequence[Sequence[str]], known: Sequence[Sequence[str
     return 2 * fitting > len(lines)
 
 
-def surely_rows(lines: Sequence[Sequence[str]], known: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
-    """Whether all of some lines look like the known rows in one of these columns, by codes or numbers: words may be parts of any text."""
-    of_columns = ([cells[column] for cells in lines] for column in columns)
-    known_cells = [[row[column] for row in known] for column in columns]
-    return any(
-        all(any(map(str.isdigit, cell)) and _fits(cell, of_known) for cell in cells)
-        for cells, of_known in zip(of_columns, known_cells, strict=True)
-    )
+def surely_rows(cells: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether the cells of one column are surely those of rows: codes of one length as in the known rows, or names that count from row to
+    row (`img_7`, `img_8`). Words and other numbers may be parts of any text."""
+    return all(_is_code(cell) and _fits(cell, known) for cell in cells) or _count(cells)
+
+
+def _is_code(cell: str) -> bool:
+    return len(cell) >= LEAST_CODE and any(map(str.isdigit, cell)) and any(map(str.isalpha, cell)) and " " not in cell
+
+
+def _count(cells: Sequence[str]) -> bool:
+    """Whether these are equal but for a number, which grows by one from cell to cell."""
+    parts = [NUMBERED.fullmatch(cell) for cell in cells]
+    around = {(part[1], part[3]) for part in parts if part}
+    numbers = [int(part[2]) for part in parts if part]
+    return len(numbers) == len(cells) and len(around) == 1 and numbers == [*range(numbers[0], numbers[0] + len(cells))]
 
 
 def _fits(cell: str, known: Sequence[str]) -> bool:

@@ -39,7 +39,7 @@ from mmtool.preprocessing.readers.rows import COLUMNAR, Row, header_of, row_keys
 def read_text(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note | Tally]:
     """Entries of one file; their values are str, None where there is no text. A sample with several texts has one entry."""
     file, missing = _looked_into(file), MissingTexts(options)
-    captions = caption_rows(file)
+    captions = caption_rows(file, named=bool(options.text_column or options.key_column))
     if captions is not None:
         yield from _caption_entries(captions, options, missing)
     elif file.format != "txt":
