@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 __all__ = [
     "Adapter",
     "DataError",

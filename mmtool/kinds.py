@@ -20,7 +20,9 @@ class Kind:
 
     suffixes: of the files that are read, in lower case, without `.gz` and the like (`idx` for MNIST's).
     recognizer: (first bytes of a file, whether it was given by its name) -> whether it is of the kind, where its suffix does not say so.
+    gatherer: (RawFile and Broken, one after the other) -> the same, files that hold one sample together as one; None: each stands alone.
     reader: (RawFile, SourceOptions) -> entries (`preprocessing/readers/`).
+    options: flags of options of raw files that have an effect on it and not on every kind.
     preparer: class between raw values and the tokenizer's, also when it is fitted (`preprocessing.prepare.Preparer`).
     augmentation: (value of an item, key of the variant, seed) -> value of the variant.
     features: tokenizer -> scikit-learn transformer, values -> (N, F): what reference classifiers and nearest neighbours look at.
@@ -33,7 +35,9 @@ class Kind:
 
     suffixes: tuple[str, ...]
     recognizer: Reference | None
+    gatherer: Reference | None
     reader: Reference
+    options: tuple[str, ...]
     preparer: Reference
     augmentation: Reference | None
     features: Reference
@@ -46,9 +50,14 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "image": Kind(
-        suffixes=("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "idx", "npz", "npy", "parquet", "arrow"),
-        recognizer=None,
+        suffixes=(
+            *("png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif", "avif", "dcm", "dicom"),
+            *("idx", "npz", "npy", "parquet", "arrow"),
+        ),
+        recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
+        gatherer=None,
         reader="mmtool.preprocessing.readers.images:read_images",
+        options=("--value-range", "--max-pixels"),
         preparer="mmtool.preprocessing.prepare:ImagePreparer",
         augmentation="mmtool.preprocessing.augment:image_variant",
         features="mmtool.evaluation.reference.features:image_features",
@@ -61,7 +70,9 @@ KINDS: dict[str, Kind] = {
     "audio": Kind(
         suffixes=("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "parquet", "arrow"),
         recognizer=None,
+        gatherer=None,
         reader="mmtool.preprocessing.readers.audio:read_audio",
+        options=("--channel", "--max-duration-s"),
         preparer="mmtool.preprocessing.prepare:RecordingPreparer",
         augmentation="mmtool.preprocessing.augment:recording_variant",
         features="mmtool.evaluation.reference.features:frame_features",
@@ -74,7 +85,9 @@ KINDS: dict[str, Kind] = {
     "text": Kind(
         suffixes=("txt", "csv", "tsv", "jsonl", "json", "token", "npz", "parquet", "arrow"),
         recognizer=None,
+        gatherer=None,
         reader="mmtool.preprocessing.readers.text:read_text",
+        options=("--text-column", "--lines", "--keep-empty", "--keep-na"),
         preparer="mmtool.preprocessing.prepare:TextPreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:text_features",
@@ -87,7 +100,12 @@ KINDS: dict[str, Kind] = {
     "table": Kind(
         suffixes=("csv", "tsv", "tab", "xlsx", "parquet", "h5ad", "h5mu", "mtx"),
         recognizer="mmtool.preprocessing.readers.delimited:looks_delimited",
+        gatherer=None,
         reader="mmtool.preprocessing.readers.tables:read_tables",
+        options=(
+            *("--layer", "--mod", "--sheet", "--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates"),
+            *("--censored", "--column-type", "--unseen"),
+        ),
         preparer="mmtool.preprocessing.prepare:TablePreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:table_features",
@@ -100,7 +118,9 @@ KINDS: dict[str, Kind] = {
     "trajectory": Kind(
         suffixes=("npz", "hdf5", "h5", "parquet"),
         recognizer=None,
+        gatherer=None,
         reader="mmtool.preprocessing.readers.trajectories:read_trajectories",
+        options=("--ends", "--clip", "--split-within"),
         preparer="mmtool.preprocessing.prepare:TrajectoryPreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:trajectory_features",
@@ -113,7 +133,9 @@ KINDS: dict[str, Kind] = {
     "signal": Kind(
         suffixes=("npz", "npy", "csv", "tsv", "wav", "edf"),
         recognizer=None,
+        gatherer=None,
         reader="mmtool.preprocessing.readers.signals:read_signals",
+        options=("--clip", "--split-within", "--source-rate-hz", "--max-duration-s"),
         preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:frame_features",
@@ -126,7 +148,9 @@ KINDS: dict[str, Kind] = {
     "video": Kind(
         suffixes=("gif", "npz", "npy", "mp4", "mov", "mkv", "webm", "avi"),
         recognizer=None,
+        gatherer=None,
         reader="mmtool.preprocessing.readers.videos:read_videos",
+        options=("--frames", "--clip", "--split-within", "--source-rate-hz", "--value-range", "--max-pixels", "--max-duration-s"),
         preparer="mmtool.preprocessing.readers.videos:VideoPreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:film_features",
@@ -135,6 +159,21 @@ KINDS: dict[str, Kind] = {
         is_text=False,
         schemes={"codec": "mmtool.tokenizers.video:VideoCodecTokenizer", "patches": "mmtool.tokenizers.video:VideoPatchTokenizer"},
         writes=("gif", "npz"),
+    ),
+    "volume": Kind(
+        suffixes=("nii", "dcm", "dicom", "npz", "npy"),
+        recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
+        gatherer="mmtool.preprocessing.readers.volumes:gather_series",
+        reader="mmtool.preprocessing.readers.volumes:read_volumes",
+        options=("--value-range", "--max-pixels"),
+        preparer="mmtool.preprocessing.readers.volumes:VolumePreparer",
+        augmentation=None,
+        features="mmtool.evaluation.reference.features:film_features",
+        thumbnail="mmtool.evaluation.figures.thumbnails:FilmDrawer",
+        player="volume",
+        is_text=False,
+        schemes={"codec": "mmtool.tokenizers.volume:VolumeCodecTokenizer", "patches": "mmtool.tokenizers.volume:VolumePatchTokenizer"},
+        writes=("nii.gz", "npz"),
     ),
 }
 
@@ -149,6 +188,11 @@ def kind_named(name: str) -> Kind:
 def schemes_by_kind() -> str:
     """Which schemes each kind has, in words."""
     return "; ".join(f"{name}: {' or '.join(entry.schemes)}" for name, entry in KINDS.items())
+
+
+def players() -> dict[str, tuple[str, ...]]:
+    """Folder of a report that holds values to be played -> suffixes of the files in it."""
+    return {entry.player: entry.writes for entry in KINDS.values() if entry.player}
 
 
 def load(reference: Reference) -> Any:

@@ -37,7 +37,7 @@ BELOW["__init__"] = {"common", "data", "api", "verbs"}
 STAGES = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
 VERBS = (*STAGES, "info", "peek", "lint", "bench", "settings")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas")
+HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas", "pydicom", "nibabel")
 
 
 def modules() -> list[Path]:

@@ -88,11 +88,9 @@ def test_decoded_sound_resembles_the_original(codec: AudioCodecTokenizer) -> Non
     assert np.mean(distances.argmin(1) == np.arange(20)) > 0.5
 
 
-@pytest.mark.thorough
-def test_the_same_recordings_and_seed_give_the_same_file(codec: AudioCodecTokenizer) -> None:
-    data = to_bytes(codec)
-    assert to_bytes(AudioCodecTokenizer.fit(chirps(60), QUICK, 0)) == data
-    assert to_bytes(AudioCodecTokenizer.fit(chirps(60), QUICK, 1)) != data
+def test_the_same_recordings_and_seed_give_the_same_file() -> None:
+    files = [to_bytes(AudioCodecTokenizer.fit(chirps(30), QUICK | {"steps": 5}, seed)) for seed in (0, 0, 1)]
+    assert files[0] == files[1] != files[2]
 
 
 def test_a_saved_codec_gives_the_same_codes_and_sounds(codec: AudioCodecTokenizer) -> None:

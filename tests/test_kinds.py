@@ -3,6 +3,10 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import get_type_hints
 
@@ -16,11 +20,14 @@ from mmtool.evaluation.figures.thumbnails import Thumbnails
 from mmtool.evaluation.reference.features import Embedding
 from mmtool.kinds import KINDS, Kind, kind_named, load
 from mmtool.preprocessing.prepare import Preparer, preparer_of
+from mmtool.preprocessing.readers.entries import Broken
+from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 from mmtool.tokenizers.base import FORMAT, METADATA_KEY, RowWriter, from_bytes
 
 ROOMS = {
+    "gatherer": "mmtool.preprocessing.readers.",
     "reader": "mmtool.preprocessing.readers.",
     "preparer": "mmtool.preprocessing.",
     "augmentation": "mmtool.preprocessing.",
@@ -56,6 +63,30 @@ def test_a_scheme_is_a_tokenizer_of_its_kind(name: str, scheme: str) -> None:
     methods = ("fit", "encode", "decode", "write", "state", "from_state")
     assert all(callable(getattr(tokenizer, method)) for method in methods)
     assert not hasattr(tokenizer, "write_rows") or (issubclass(tokenizer, RowWriter) and "csv" in KINDS[name].writes)
+
+
+def test_options_of_kinds_are_those_of_the_command_line() -> None:
+    from mmtool.common.options import settings_of
+    from mmtool.preprocessing.readers.table_options import TableOptions
+
+    flags = {setting.flag for options in (SourceOptions, TableOptions) for setting in settings_of(options)} | {"--split-within"}
+    assert {flag for entry in KINDS.values() for flag in entry.options} <= flags
+
+
+def pairs(files: Iterator[RawFile | Broken]) -> Iterator[RawFile | Broken]:
+    """A gatherer: the files of each folder are one sample, called like it."""
+    for folder, group in groupby(files, lambda file: Path(file.where).parent):
+        parts = [file for file in group if isinstance(file, RawFile)]
+        yield replace(parts[0], stem=folder.name, read=partial(bytes, b" ".join(file.read() for file in parts)))
+
+
+def test_files_that_hold_one_sample_together_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "text", replace(KINDS["text"], gatherer=f"{__name__}:pairs"))
+    for name in ("a/1.txt", "a/2.txt", "b/1.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"words of {name}")
+    read = read_items("text", [tmp_path], SourceOptions())
+    assert {item.key: item.value for item in read} == {"a": "words of a/1.txt words of a/2.txt", "b": "words of b/1.txt"}
 
 
 def test_the_table_is_light() -> None:

@@ -108,7 +108,7 @@ def test_where_samples_are_written_notes_may_be_samples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "words"), [
-    ("image", "i.HEIC", "magick mogrify -format png *.heic"), ("image", "i.dcm", "pydicom"), ("image", "i.nii.gz", "nibabel"),
+    ("image", "i.HEIC", "magick mogrify -format png *.heic"), ("image", "i.nii.gz", "nibabel"),
     ("audio", "s.wma", "ffmpeg -i in.wma out.wav"), ("text", "c.docx", "pandoc in.docx"), ("text", "c.pdf", "pdftotext"),
     ("table", "a.xls", "pandas.read_excel"), ("table", "a.rds", "write.csv"),
     ("trajectory", "r.pkl", "pkl files can run code"),

@@ -19,6 +19,7 @@ from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.text import TextTokenizer
 from mmtool.tokenizers.trajectory import TrajectoryTokenizer
 from mmtool.tokenizers.video import VideoPatchTokenizer
+from mmtool.tokenizers.volume import VolumePatchTokenizer
 
 EXAMPLES = settings(max_examples=200, deadline=None)
 RATE_HZ, STEPS, SIDE = 8000, 6, 8
@@ -60,6 +61,19 @@ def test_videos_lose_nothing() -> None:
     @given(hnp.arrays(np.uint8, shape))
     def check(video: np.ndarray) -> None:
         np.testing.assert_array_equal(back(tokenizer, video), video)
+
+    check()
+
+
+def test_volumes_are_off_by_half_a_level() -> None:
+    shape = (STEPS, SIDE, SIDE)
+    low, high = -1024, 3071  # Hounsfield units of 12 bits
+    tokenizer = VolumePatchTokenizer.fit([np.zeros(shape, np.float32)], {"patch": [2, 4, 4], "value_range": [low, high]}, 0)
+
+    @EXAMPLES
+    @given(hnp.arrays(np.float32, shape, elements=st.floats(low, high, width=32)))
+    def check(volume: np.ndarray) -> None:
+        assert np.abs(back(tokenizer, volume) - volume).max() <= 1.001 * tokenizer.report["step"] / 2 and not tokenizer.beyond(volume)
 
     check()
 

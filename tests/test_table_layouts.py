@@ -240,3 +240,11 @@ def test_a_delimiter_at_the_ends_of_lines_makes_no_feature(tmp_path: Path, capsy
     (tmp_path / "t.csv").write_text(joined(",").replace("\n", ",\n").replace("S3,3.5,-3,", "S3,3.5,-3,8"))
     with pytest.raises(DataError, match=r"a column without a name holds values \(row 5\)"):
         read(tmp_path / "t.csv")
+
+
+def test_a_number_behind_a_dot_is_no_extension(tmp_path: Path) -> None:
+    (tmp_path / "cohort.2024").write_text("key,a,b\np1,1,2\np2,3,4\n")
+    assert [item.key for item in read_items("table", [tmp_path], SourceOptions())] == ["p1", "p2"]
+    (tmp_path / "noise.1").write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(DataError, match=r"noise\.1"):
+        list(read_items("table", [tmp_path], SourceOptions()))

@@ -19,17 +19,7 @@ OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_VALUES = ("--censored", "--column-type", "--unseen")
 OF_CELLS = ("--decimal", "--thousands")  # of tables, and of labels
-OF_KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("--text-column", "--lines", "--keep-empty", "--keep-na"): ("text",),
-    ("--ends",): ("trajectory",),
-    ("--clip", "--split-within"): ("trajectory", "signal", "video"),
-    ("--source-rate-hz",): ("signal", "video"),
-    ("--frames",): ("video",),
-    ("--channel",): ("audio",),
-    ("--value-range", "--max-pixels"): ("image", "video"),
-    ("--max-duration-s",): ("audio", "signal", "video"),
-    ("--layer", "--mod", "--sheet", *OF_MATRICES, *OF_VALUES): ("table",),
-}
+OF_KINDS = tuple(dict.fromkeys(flag for entry in KINDS.values() for flag in entry.options))  # that not every kind has
 
 
 def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:
@@ -57,8 +47,7 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
 def _check_kind(context: typer.Context, kind: str) -> None:
     """Refuse options that have no effect on a kind."""
     given = context.params
-    for flags, kinds in OF_KINDS.items():
-        refuse_unused(context, f"on {kind}", *flags, when=kind not in kinds)
+    refuse_unused(context, f"on {kind}", *(flag for flag in OF_KINDS if flag not in KINDS[kind].options))
     by_column = given["file_column"] is not None
     refuse_unused(context, f"on {kind}", "--captions", when=kind != "text" and not by_column)
     refuse_unused(context, f"on {kind}", "--delimiter", "--columns", when="csv" not in KINDS[kind].suffixes and not by_column)

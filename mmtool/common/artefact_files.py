@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.storage import PARTIAL
+from mmtool.kinds import players
 
 HEADER_BYTES = 1 << 20  # of a tokenizer file; a header with all settings takes a few KB
 MANIFEST = b"__mmtool__/manifest.json"  # the first member of a token tar
@@ -193,7 +194,8 @@ ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHEC
 REPORT = (
     *(r"report\.(?:json|md|html)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv"),
     *(r"samples\.json", r"asked\.json", r"calibration\.safetensors"),
-    *(r"(?:audio|video)/[^/]+/\d+-[^/]+\.(?:wav|gif|npz)", r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
+    *(rf"{player}/[^/]+/\d+-[^/]+\.(?:{'|'.join(map(re.escape, suffixes))})" for player, suffixes in players().items()),
+    *(r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
 )
 COMPARISON = (r"comparison\.json", *REPORT, *_below(r"runs/[^/]+/seed-\d+", (*RUN, *ADAPTER)), *_below(r"seeds/\d+", REPORT))
 SPLITS = ("train", "validation", "test")

@@ -17,7 +17,7 @@ from typing import Any
 
 from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.markdown import by_direction
-from mmtool.evaluation.figures.samples import CONTACT_SHEET
+from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS
 from mmtool.evaluation.page.page import write_page
 from mmtool.evaluation.report_file import write_report_file
 from mmtool.evaluation.study import Row
@@ -35,8 +35,9 @@ def write_report(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any], **m
     parts += _gap_closed(more.get("gap_closed", ()), meta)
     parts += _differences(seen_by_all(more.get("differences", ())), meta)
     if (folder / CONTACT_SHEET).exists():
+        folders = " and ".join(f"`{player}/`" for player in PLAYERS)
         parts += ["## Contact sheet", f"![given, real and imputed]({CONTACT_SHEET})"]
-        parts += ["Texts are in `texts.tsv`, recordings in `audio/` and `video/`, where there are any."]
+        parts += [f"Texts are in `texts.tsv`, recordings in {folders}, where there are any."]
     write_document(folder, rows, meta, parts, **more)
 
 

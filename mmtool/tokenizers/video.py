@@ -99,6 +99,10 @@ class VideoTokenizer:
     def rate_hz(self) -> float:
         return self.format.rate_hz
 
+    def stills(self, value: np.ndarray, count: int) -> np.ndarray:
+        """(count, H, W, C) uint8: so many frames, from the first to the last."""
+        return value[np.linspace(0, len(value) - 1, count).round().astype(int)]
+
     def write(self, value: np.ndarray, stem: Path) -> Path:
         """Write a video as `stem`.gif, or as `stem`.npz (frames, rate_hz)."""
         path = stem.with_name(f"{stem.name}.{self.format.write_as}")

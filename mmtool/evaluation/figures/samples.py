@@ -10,10 +10,10 @@ from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.contact_sheet import Block, Strip, blocks_of, draw_contact_sheet
 from mmtool.evaluation.outcomes import Outcome
 from mmtool.evaluation.reference.data import Reference
-from mmtool.kinds import KINDS, Kind, kind_named
+from mmtool.kinds import Kind, kind_named, players
 
 CONTACT_SHEET, TEXTS = "contact_sheet.png", "texts.tsv"
-PLAYERS = sorted({entry.player for entry in KINDS.values() if entry.player})  # folders of values to be played
+PLAYERS = sorted(players())  # folders of values to be played
 
 
 def write_samples(folder: Path, outcomes: Sequence[Outcome], reference: Reference) -> None:

@@ -83,17 +83,18 @@ class SpectrogramDrawer:
 
 
 class FilmDrawer:
-    """Videos (frames, H, W, C) as some of their frames side by side."""
+    """Videos and what else is made of pictures, as some of these side by side: the tokenizer says which (`stills`)."""
 
     def __init__(self, tokenizer: Any, sample: Sequence[np.ndarray], size: tuple[int, int]) -> None:
         self.size = size
+        self._stills: Callable[[np.ndarray, int], np.ndarray] = tokenizer.stills
         self._draw = PictureDrawer(tokenizer, (), (size[0] // 2, size[1] // 2))
 
     def __call__(self, value: np.ndarray) -> Image.Image:
-        """Four frames from the first to the last, line by line."""
+        """Four pictures, line by line."""
         sheet = Image.new("RGB", self.size, FAINT)
-        for place, number in enumerate(np.linspace(0, len(value) - 1, 4).round().astype(int).tolist() if len(value) else ()):
-            sheet.paste(self._draw(value[number]), (place % 2 * (self.size[0] // 2), place // 2 * (self.size[1] // 2)))
+        for place, picture in enumerate(self._stills(value, 4) if len(value) else ()):
+            sheet.paste(self._draw(picture), (place % 2 * (self.size[0] // 2), place // 2 * (self.size[1] // 2)))
         return sheet
 
 

@@ -50,10 +50,11 @@ def pixels(images: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([_resized(image, height, width) for image in images])
 
 
-def films(videos: Sequence[np.ndarray]) -> np.ndarray:
-    """(frames, H, W, C) uint8 videos -> (N, F): some of their frames as `pixels` sees them, and how these change."""
-    chosen = [video[np.linspace(0, len(video) - 1, FILM_FRAMES).round().astype(int)] for video in videos]
-    height, width = (min(side, FILM_SIDE) for side in videos[0].shape[1:3])
+def films(tokenizer: Tokenizer, videos: Sequence[np.ndarray]) -> np.ndarray:
+    """Videos, and what else is made of pictures, -> (N, F): some of these (by the tokenizer) as `pixels` sees them, and how they change."""
+    stills: Callable[[np.ndarray, int], np.ndarray] = tokenizer.stills  # type: ignore[attr-defined]  # tokenizers of such kinds have it
+    chosen = [stills(video, FILM_FRAMES) for video in videos]
+    height, width = (min(side, FILM_SIDE) for side in chosen[0].shape[1:3])
     frames = np.stack([[_resized(frame, height, width) for frame in video] for video in chosen])
     return np.concatenate([frames.reshape(len(frames), -1), np.abs(np.diff(frames, axis=1)).mean(1)], axis=1)
 
@@ -103,7 +104,7 @@ def image_features(tokenizer: Tokenizer) -> Any:
 
 
 def film_features(tokenizer: Tokenizer) -> Any:
-    return FunctionTransformer(films)
+    return FunctionTransformer(partial(films, tokenizer))
 
 
 def frame_features(tokenizer: Tokenizer) -> Any:

@@ -27,15 +27,13 @@ JSON_FIX = "Write one JSON object per line (.jsonl)."
 
 
 def caption_rows(file: RawFile, *, named: bool = False) -> Rows | None:
-    """Rows of the file as (where, {key, text}), None where it is in no such layout. named: columns were named, so that a file with columns
-    is read by these. Raises OtherContent for lists that stand beside transcripts, and for other JSON."""
-    if named and file.format == "csv":
-        return None
+    """Rows of the file as (where, {key, text}), None where it is in no such layout. named: columns were named, and a
+    plain CSV is read by them. Raises OtherContent for lists that stand beside transcripts, and for other JSON."""
     if LISTS.fullmatch(PurePosixPath(file.where).name) and file.read()[:1] == b";":
         raise OtherContent("this is a list of LibriSpeech, no text.", where=file.where, fix="Leave it out.")
     if file.format == "json":
         return _coco_rows(file)
-    reader = _line_reader(file)
+    reader = _line_reader(file, named=named)
     return None if reader is None else reader(file)
 
 
@@ -44,7 +42,7 @@ def is_transcript(name: str) -> bool:
     return name.endswith(TRANSCRIPTS)
 
 
-def _line_reader(file: RawFile) -> Callable[[RawFile], Rows] | None:
+def _line_reader(file: RawFile, *, named: bool) -> Callable[[RawFile], Rows] | None:
     if is_transcript(PurePosixPath(file.where).name):
         return _transcript_rows
     if file.format not in ("txt", "csv", "token"):
@@ -56,7 +54,7 @@ def _line_reader(file: RawFile) -> Callable[[RawFile], Rows] | None:
     if TOKEN_LINE.fullmatch(first):
         return _token_rows
     if first.strip() == PAIR_HEADER:
-        return _pair_rows
+        return None if named and file.format == "csv" else _pair_rows
     return _bar_rows if file.format == "csv" and BAR_HEADER.fullmatch(first.strip()) else None
 
 

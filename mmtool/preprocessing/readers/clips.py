@@ -9,9 +9,10 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.data.sample import SPLITS
-from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN, Broken, Entry, LeftOut, Note, SourceOptions, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.stacks import stack_rows
 
 GAPS = "steps between the splits of episodes are left out, so that no held-out clip follows a training clip at once."
 
@@ -95,17 +96,11 @@ def stacked_entries(
     options: SourceOptions,
 ) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     """The entries of recordings that lie behind each other in one array; arrays of one value for each are keys and labels."""
-    columns = {name: array for name, array in arrays.items() if array.shape == stack.shape[:1]}
-
-    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
-        return ([columns[name][number] for name in names] for number in range(len(stack)))
-
-    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
-    yield replace(keys, ids={})  # ids are labels here
-    options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
-    for number, part in enumerate(stack):
-        where, row = f"{file.where}, {number}", {name: column[number] for name, column in columns.items()}
-        yield from clip_entries(keys.of(row, number), where, partial(load, part, where), options, row, keys.rows)
+    for row in stack_rows(file, stack, arrays, options):
+        if isinstance(row, Keys):
+            yield row
+        else:
+            yield from clip_entries(row.key, row.where, partial(load, row.value, row.where), row.options, row.cells, row.rows)
 
 
 def _whole(load: Callable[[], Recording], where: str, options: SourceOptions) -> Recording:

@@ -15,7 +15,6 @@ CONVERSIONS: dict[str, str] = {
         ("heic", "heif", "jp2", "j2k", "jxl", "pgm", "ppm", "pbm", "psd", "tga", "ico", "exr", "svg", "eps", "cr2", "nef", "dng"), PICTURES
     ),
     **dict.fromkeys(("svs", "mrxs", "ndpi", "scn", "czi", "vsi"), SLIDES),
-    **dict.fromkeys(("dcm", "dicom"), MEDICAL.format(package="pydicom (pixel_array)")),
     **dict.fromkeys(("nii", "mgz"), MEDICAL.format(package="nibabel (get_fdata)")),
     **dict.fromkeys(("mha", "mhd", "nrrd"), MEDICAL.format(package="SimpleITK (GetArrayFromImage)")),
     **dict.fromkeys(("aiff", "aif", "au", "sph", "wma", "m4b", "mp4", "mov", "mkv", "webm", "amr", "caf", "w64", "ape"), SOUND),

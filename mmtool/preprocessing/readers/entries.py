@@ -117,9 +117,9 @@ class SourceOptions:
     channel: Annotated[Literal["left", "right", "mean"] | None, Option(default="the mean, unless they cancel out", panel=READING)] = None
     """Channel to read of recordings that have several."""
     value_range: Annotated[tuple[float, float] | None, Option(metavar="LOW HIGH", panel=READING)] = None
-    """Black and white of 16-bit images.
+    """Lowest and highest value of 16-bit images, DICOM and scans.
 
-    Low becomes 0, high 255, what is outside is clipped."""
+    Low becomes black, high white, and what is outside counts as these. Of DICOM and scans in their units: Hounsfield units, say."""
     max_pixels: Annotated[int, Option(panel=READING)] = 64_000_000
     """Larger images are refused.
 

@@ -16,7 +16,8 @@ from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import RawFile, find_files, held, split_name
 
 FORMAT = "frames"  # of a folder of frames, as others are png or gif
-PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in ("gif", "idx", "npz", "npy", "parquet", "arrow"))
+NO_PICTURES = ("gif", "idx", "npz", "npy", "parquet", "arrow", "dcm", "dicom")  # but several, or one that has a place of its own
+PICTURES = tuple(name for name in KINDS["image"].suffixes if name not in NO_PICTURES)
 TIME_STAMP = 10**9  # seconds since 1970, and what counts faster
 FRAME_NUMBER = re.compile(r"(?P<name>.*?)(?P<number>\d+)\D*", re.DOTALL)
 
@@ -39,12 +40,12 @@ def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFo
         if path.is_file() and split_name(path.name)[1] in PICTURES:
             raise DataError("a single picture is no video.", where=path, fix="Give the folder whose pictures are the frames.")
         missing, doubtful = _survey(path, options)
-        complete: dict[_Home, list[RawFile]] = defaultdict(list)
+        complete: dict[Home, list[RawFile]] = defaultdict(list)
         for file in map(held, find_files("video", [path], options.labels_path, others, PICTURES)):
             if isinstance(file, Broken):
                 yield file
                 continue
-            home = _home(file)
+            home = home_of(file)
             complete[home].append(file)
             missing[home] -= 1
             if not missing[home]:
@@ -52,30 +53,31 @@ def frame_folders(paths: Sequence[Path], options: SourceOptions, others: OtherFo
     _refuse_videos(others, options)
 
 
-_Home = tuple[Path | None, str]  # archive and folder of a frame
+Home = tuple[Path | None, str]  # archive and folder of a file
 
 
-def _home(file: RawFile) -> _Home:
+def home_of(file: RawFile) -> Home:
     return file.archive, str(PurePosixPath(file.stem).parent)
 
 
-def _survey(path: Path, options: SourceOptions) -> tuple[Counter[_Home], set[_Home]]:
+def _survey(path: Path, options: SourceOptions) -> tuple[Counter[Home], set[Home]]:
     """How many frames each folder has, for those of an archive may lie apart in it; and the folders that may have lost some to damage of
     their archive: those before and behind it, or all, where the frames of one lie apart."""
-    counts: Counter[_Home] = Counter()
-    runs: dict[Path, list[_Home | None]] = defaultdict(list)  # the folders of an archive as they follow each other, None: damage
+    counts: Counter[Home] = Counter()
+    runs: dict[Path, list[Home | None]] = defaultdict(list)  # the folders of an archive as they follow each other, None: damage
     for file in find_files("video", [path], options.labels_path, OtherFormats(), PICTURES):
         if isinstance(file, Broken):
             runs[Path(file.where)].append(None)
             continue
-        home = _home(file)
+        home = home_of(file)
         counts[home] += 1
         if file.archive is not None and runs[file.archive][-1:] != [home]:
             runs[file.archive].append(home)
-    return counts, {home for run in runs.values() if None in run for home in _doubtful(run)}
+    return counts, {home for run in runs.values() if None in run for home in doubtful_homes(run)}
 
 
-def _doubtful(run: Sequence[_Home | None]) -> Iterator[_Home]:
+def doubtful_homes(run: Sequence[Home | None]) -> Iterator[Home]:
+    """The folders of an archive that damage to it (None), where it occurred, may have cost files; all, where the files of one lie apart."""
     known = [home for home in run if home is not None]
     apart = len(set(known)) < len([home for home, _ in groupby(known)])
     for place, home in enumerate(run):
@@ -83,7 +85,7 @@ def _doubtful(run: Sequence[_Home | None]) -> Iterator[_Home]:
             yield home
 
 
-def _key(home: _Home, path: Path, repeated: bool) -> str:
+def _key(home: Home, path: Path, repeated: bool) -> str:
     """The name of a video: its folder below what was given, or what was given itself."""
     archive, folder = home
     if archive is None:

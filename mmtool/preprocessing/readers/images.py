@@ -1,10 +1,10 @@
-"""Pictures: image files through Pillow, MNIST's idx files, and arrays of images in npy and npz; all become (H, W, C) uint8."""
+"""Pictures: image files through Pillow, DICOM, MNIST's idx files, and arrays of images in npy and npz; all become (H, W, C) uint8."""
 
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -14,20 +14,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
+from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom, read_picture
 from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOptions, key_of, require_column, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.rows import COLUMNAR
+from mmtool.preprocessing.readers.stacks import IMAGES, LABEL, StackRow, has_splits, split_rows, stack_rows
 
 AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # from Pillow 11.3 on
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
-IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
-SPLITS = ("train", "val", "test")  # of MedMNIST
 
 
 def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
@@ -39,12 +39,18 @@ def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
     elif file.format in ("npy", "npz"):
         yield from _array_entries(file, options)
     else:
+        if is_dicom(file, "image"):
+            read_dicom(file, pixels=False)  # whether it holds a picture at all
         yield Entry(file.stem, file.where, partial(decode, file, options))
 
 
 def decode(file: RawFile, options: SourceOptions) -> np.ndarray:
     """Decode an image file: upright by its EXIF orientation, transparency laid over white. Raises DataError where it is damaged,
     too large, has several frames, or is deeper than 8 bits without a declared range."""
+    if is_dicom(file, "image"):
+        values, inverted = read_picture(file, options)
+        greys = to_uint8(values, file.where, options)
+        return 255 - greys if inverted else greys
     data = file.read()
     try:
         with warnings.catch_warnings():
@@ -132,42 +138,20 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
 
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
-    """The array `images`, (N, H, W) or (N, H, W, C); arrays of one value per image are its labels (or those named as labels)."""
+    """The array `images`, (N, H, W) or (N, H, W, C), or those of MedMNIST; arrays of one value per image are its labels (or those named as
+    labels)."""
     arrays = load_arrays(file)
-    if any(f"{split}_{IMAGES}" in arrays for split in SPLITS):
-        yield from _split_entries(file, arrays, options)
-        return
-    images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(f"the images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3).")
-    columns = {name: array for name, array in arrays.items() if array.shape == images.shape[:1]}
-
-    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
-        return ([columns[name][row] for name in names] for row in range(len(images)))
-
-    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
-    yield replace(keys, ids={})  # ids are labels here
-    wanted = options.label_columns or tuple(name for name in columns if name != keys.column)
-    options = replace(options, label_columns=wanted)
-    for index, image in enumerate(images):
-        where = f"{file.where}, image {index}"
-        row = {name: column[index] for name, column in columns.items()}
-        yield row_entry(row, keys.of(row, index), where, partial(to_uint8, image, where, options), options, keys.rows)
-
-
-def _split_entries(file: RawFile, arrays: dict[str, np.ndarray], options: SourceOptions) -> Iterator[Entry]:
-    """MedMNIST (https://medmnist.com): the arrays `train_images`, `train_labels` and so on; labels `label` (`label_0` ... of several) and
-    `split`. Keys are file, split and number."""
-    for split in (split for split in SPLITS if f"{split}_{IMAGES}" in arrays):
-        images = arrays[f"{split}_{IMAGES}"]
-        labels = arrays.get(f"{split}_{LABELS}", np.zeros((len(images), 0))).reshape(len(images), -1)
-        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-            raise DataError(
-                f"the {split} images have shape {images.shape}.", where=file.where, fix="Save them as (N, H, W) or (N, H, W, 3)."
-            )
-        names = [LABEL] if labels.shape[1] == 1 else [f"{LABEL}_{i}" for i in range(labels.shape[1])]
-        options = replace(options, label_columns=options.label_columns or (*names, SPLIT))
-        for index, image in enumerate(images):
-            where, row = f"{file.where}, {split} image {index}", dict(zip(names, labels[index], strict=True)) | {SPLIT: split}
-            load = partial(to_uint8, image, where, options)
-            yield row_entry(row, key_of(f"{file.stem}-{split}", index), where, load, options, len(images))
+    if has_splits(arrays):
+        rows: Iterator[Keys | StackRow] = split_rows(file, arrays, options)
+    else:
+        images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
+        rows = stack_rows(file, images, arrays, options, "image ")
+    for row in rows:
+        if isinstance(row, Keys):
+            yield row
+            continue
+        if row.value.ndim not in (2, 3) or row.value.shape[2:] not in ((), (1,), (3,)):
+            what, fix = f"an image of it has shape {row.value.shape}.", "Save them as (N, height, width) or (N, height, width, 3)."
+            raise DataError(what, where=file.where, fix=fix)
+        load = partial(to_uint8, row.value, row.where, options)
+        yield row_entry(row.cells, row.key, row.where, load, row.options, row.rows)

@@ -32,7 +32,7 @@ NAME = re.compile(
 )
 BUFFER_BYTES = 4 << 20  # of a file that is read as a stream
 HEAD_BYTES = 4 << 20  # by which a file of an unclear name is judged
-UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything
+UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything; so may those that end in a number
 LISTS_OF_FILES = re.compile(r"(manifest|annotations|gdc_manifest\S*|gdc_sample_sheet\S*)\.(txt|tsv)", re.IGNORECASE)  # of the GDC
 COMPRESSED_TAR = re.compile(r"\.(tar\.(bz2|xz)|tbz2?|txz)$", re.IGNORECASE)
 TAR_BLOCK = 512
@@ -96,7 +96,7 @@ class Wanted:
 
     def __str__(self) -> str:
         names = ["idx3-ubyte (MNIST)" if name == "idx" else f".{name}" for name in self.formats]
-        unclear = ", and text in columns by any name" if self.recognizer else ""
+        unclear = ", and such content under any name" if self.recognizer else ""
         compressed, archives = (", ".join(f".{name}" for name in suffixes) for suffixes in (OPENERS, ARCHIVES))
         return f"{', '.join(names)}{unclear} (also with {compressed}), and such files in folders or in {archives} archives"
 
@@ -105,7 +105,8 @@ class Wanted:
         if self.recognizer is not None and LISTS_OF_FILES.fullmatch(name):
             return False
         form = split_name(name)[1]
-        return form in self.formats or (form in UNCLEAR_FORMATS and self.recognizes(name, opened, where))
+        is_unclear = form in UNCLEAR_FORMATS or form.isdigit()
+        return form in self.formats or (is_unclear and self.recognizes(name, opened, where))
 
     def recognizes(self, name: str, opened: Callable[[], IO[bytes]], where: object, *, named: bool = False) -> bool:
         """Whether the content of a file may be of the kind. named: the file was given by its name, in no folder."""
@@ -185,7 +186,8 @@ def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) 
     else:
         what = f"this is not {a_kind(wanted.kind)} file by its name."
         other = [kind for kind, entry in KINDS.items() if form in entry.suffixes]
-        advised = advice(form, wanted.formats) or (f"It may be read as {' or '.join(other)}." if other else "")
+        readable = f"It may be read as {' or '.join(other)}." if other else ""
+        advised = f"{advice(form, wanted.formats)} {readable}".strip()
         raise DataError(what, where=path, fix=f"{advised} Accepted: {wanted}.".strip())
 
 

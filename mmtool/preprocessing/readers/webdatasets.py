@@ -17,7 +17,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.regular_files import open_regular
-from mmtool.kinds import KINDS, kind_named
+from mmtool.kinds import KINDS, kind_named, load
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
 from mmtool.preprocessing.readers.frame_folders import PICTURES, frame_folders
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
@@ -74,7 +74,9 @@ def member_files(
     if repeated:
         yield Note("keys repeat", "keys repeat from archive to archive: each begins with the name of its archive")
     named_alike: dict[str, dict[str, None]] = defaultdict(dict)  # first part of a name -> keys, each once
-    for file in _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, labels, others):
+    chosen = _chosen_members(find_files(kind, paths, options.labels_path, others, members.asked), members, labels, others)
+    gatherer = None if options.file_column else kind_named(kind).gatherer
+    for file in chosen if gatherer is None else load(gatherer)(chosen):
         if isinstance(file, RawFile) and file.archive is not None:
             file = replace(file, stem=f"{split_name(file.archive.name)[0]}/{file.stem}") if repeated else file
             named_alike[first_part(file.stem)][file.stem] = None

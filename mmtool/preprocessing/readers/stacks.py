@@ -1,0 +1,60 @@
+"""Stacks: arrays in npz and npy files that hold a sample in each row of their first axis; arrays of one value for each are labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.readers.entries import SourceOptions, key_of
+from mmtool.preprocessing.readers.raw_files import RawFile
+
+IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
+SPLITS = ("train", "val", "test")  # of MedMNIST
+
+
+class StackRow(NamedTuple):
+    """A sample of a stack. cells: what labels and groups are taken from, as `options` say. rows: how many the file has, where the key is
+    the number of one."""
+
+    key: str
+    where: str
+    value: np.ndarray
+    cells: dict[str, Any]
+    options: SourceOptions
+    rows: int | None
+
+
+def stack_rows(
+    file: RawFile, stack: np.ndarray, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = ""
+) -> Iterator[Keys | StackRow]:
+    """How keys were chosen, and the samples. arrays: the others of the file. called: what a person calls a sample."""
+    columns = {name: array for name, array in arrays.items() if array.shape == stack.shape[:1]}
+
+    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
+        return ([columns[name][number] for name in names] for number in range(len(stack)))
+
+    keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
+    yield replace(keys, ids={})  # ids are labels here
+    options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
+    for number, value in enumerate(stack):
+        row = {name: column[number] for name, column in columns.items()}
+        yield StackRow(keys.of(row, number), f"{file.where}, {called}{number}", value, row, options, keys.rows)
+
+
+def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are the arrays of MedMNIST (https://medmnist.com): `train_images`, `train_labels` and so on."""
+    return any(f"{split}_{IMAGES}" in arrays for split in SPLITS)
+
+
+def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[StackRow]:
+    """The samples of MedMNIST; labels `label` (`label_0` ... of several) and `split`. Keys are file, split and number."""
+    for split in (split for split in SPLITS if f"{split}_{IMAGES}" in arrays):
+        images = arrays[f"{split}_{IMAGES}"]
+        labels = arrays.get(f"{split}_{LABELS}", np.zeros((len(images), 0))).reshape(len(images), -1)
+        names = [LABEL] if labels.shape[1] == 1 else [f"{LABEL}_{i}" for i in range(labels.shape[1])]
+        options = replace(options, label_columns=options.label_columns or (*names, SPLIT))
+        for number, image in enumerate(images):
+            where, row = f"{file.where}, {split} image {number}", dict(zip(names, labels[number], strict=True)) | {SPLIT: split}
+            yield StackRow(key_of(f"{file.stem}-{split}", number), where, image, row, options, len(images))
