@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmtool.api import Adapter, Imputed, Run, load, open_shards
     from mmtool.common.errors import DataError, MmtoolError, UsageError
     from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
+    from mmtool.exports.export import export
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.6.0"
@@ -33,6 +34,7 @@ __all__ = [
     "collate",
     "compare",
     "evaluate",
+    "export",
     "finetune",
     "impute",
     "load",
@@ -48,7 +50,7 @@ __all__ = [
 
 _VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
-_ROOMS |= dict.fromkeys(_VERBS, "verbs")
+_ROOMS |= {**dict.fromkeys(_VERBS, "verbs"), "export": "exports.export"}
 _ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "data.torch_datasets")
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 

@@ -295,7 +295,7 @@ class Adapter:
 
 
 def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None, shards: PathLike | None = None) -> "Run | Adapter":
-    """Open what `pretrain` or `finetune` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
+    """Open what `pretrain`, `finetune` or `export` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
 
     device: None is a GPU where there is one. checkpoint: of a run, None is the newest. shards: the token set of an adapter's samples, whose
     tokenizers Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one of the training.

@@ -162,20 +162,19 @@ def _check_token_set(path: Path) -> Iterator[str]:
 
 
 def _describe_run(path: Path) -> dict[str, Any]:
-    from mmtool.training.checkpoint import list_checkpoints
     from mmtool.training.metrics import read_metrics
     from mmtool.training.run import open_run
 
     run = open_run(path)
-    steps = [int(checkpoint.name) for checkpoint in list_checkpoints(run.checkpoints)]
     log = (path / METRICS).read_bytes() if (path / METRICS).exists() else b""
     records = [record for _, record in read_metrics(log) if record is not None]
     return {
+        **({"exported": f"step {run.export.step}"} if run.export else {}),
         "method": run.config.method,
         "preset": run.config.preset,
         **{name: run.record[name] for name in ("init_from", "extended") if name in run.record},
         **({"predicts": run.target.to_json(), "finetuned": run.record["finetune"]["config"]} if run.target else {}),
-        "checkpoints": steps,
+        "checkpoints": run.steps,
         "last": _unsealed(records[-1]) if records else {},
         "modalities": {modality.name: _modality(modality) for modality in run.layout.modalities},
         "together": {f"{a} + {b}": count for (a, b), count in run.graph.edges.items()},
@@ -196,13 +195,14 @@ def _check_run(path: Path) -> Iterator[str]:
     run.training_items()
     run.values()
     run.method()
-    checkpoints = list_checkpoints(run.checkpoints)
-    for checkpoint in checkpoints:
+    if run.export is not None:
+        run.checkpoint()
+    for checkpoint in list_checkpoints(run.checkpoints):
         try:
             yield from _check_checkpoint(checkpoint)
         except MmtoolError as error:
             yield str(error)
-    if not checkpoints:
+    if not run.steps:
         yield f"{path}: the run has no checkpoint yet. Train it with `mmtool pretrain`."
     yield from _check_metrics(path / METRICS)
 

@@ -12,6 +12,7 @@ from typing import Any
 from mmtool.common.errors import UsageError
 
 Reference = str  # "module:name"
+PRETRAINED = "hf"  # the scheme of what is taken from elsewhere as it is: `hf:PATH`
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ KINDS: dict[str, Kind] = {
         thumbnail="mmtool.evaluation.figures.thumbnails:SpectrogramDrawer",
         player="audio",
         is_text=False,
-        schemes={"codec": "mmtool.tokenizers.audio:AudioCodecTokenizer", "patches": "mmtool.tokenizers.audio_patches:AudioPatchTokenizer"},
+        schemes={
+            "codec": "mmtool.tokenizers.audio:AudioCodecTokenizer",
+            "patches": "mmtool.tokenizers.audio_patches:AudioPatchTokenizer",
+            PRETRAINED: "mmtool.tokenizers.hugging_face_audio:HuggingFaceAudioTokenizer",
+        },
         writes=("wav",),
     ),
     "text": Kind(
@@ -94,7 +99,10 @@ KINDS: dict[str, Kind] = {
         thumbnail="mmtool.evaluation.figures.thumbnails:TextDrawer",
         player=None,
         is_text=True,
-        schemes={"pieces": "mmtool.tokenizers.text:TextTokenizer"},
+        schemes={
+            "pieces": "mmtool.tokenizers.text:TextTokenizer",
+            PRETRAINED: "mmtool.tokenizers.hugging_face_text:HuggingFaceTextTokenizer",
+        },
         writes=("txt",),
     ),
     "table": Kind(
@@ -187,7 +195,8 @@ def kind_named(name: str) -> Kind:
 
 def schemes_by_kind() -> str:
     """Which schemes each kind has, in words."""
-    return "; ".join(f"{name}: {' or '.join(entry.schemes)}" for name, entry in KINDS.items())
+    shown = {PRETRAINED: f"{PRETRAINED}:PATH"}
+    return "; ".join(f"{name}: {' or '.join(shown.get(scheme, scheme) for scheme in entry.schemes)}" for name, entry in KINDS.items())
 
 
 def players() -> dict[str, tuple[str, ...]]:
@@ -199,3 +208,8 @@ def load(reference: Reference) -> Any:
     """What a reference `module:name` stands for."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
+
+
+def is_pretrained(scheme: str | None) -> bool:
+    """Whether a scheme names a tokenizer from elsewhere: `hf:PATH`."""
+    return scheme is not None and scheme.startswith(f"{PRETRAINED}:")

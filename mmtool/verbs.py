@@ -52,9 +52,10 @@ def tokenize(
     """Turn raw files of one kind into tokens of one modality.
 
     name: of the modality (default: the kind). tokenizer: one fitted before, or what holds one; None fits one to the training samples with
-    these settings (`size=64`). source: how raw files are read, by the fields of `SourceOptions` and, for tables, of `TableOptions`
-    (`{"key_column": "patient", "unseen": "missing"}`). workers: processes that read and decode (0: this one), for at most `timeout_s` each
-    sample. Raises DataError for files that cannot be read, UsageError for settings that do not exist.
+    these settings (`size=64`), or takes one from elsewhere (`scheme="hf:encodec/"`). source: how raw files are read, by the fields of
+    `SourceOptions` and, for tables, of `TableOptions` (`{"key_column": "patient", "unseen": "missing"}`). workers: processes that read and
+    decode (0: this one), for at most `timeout_s` each sample. Raises DataError for files that cannot be read, UsageError for settings that
+    do not exist.
 
         mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
     """

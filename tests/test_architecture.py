@@ -22,6 +22,7 @@ BELOW = {
     "preprocessing": {"data", "tokenizers"},
     "training": {"methods", "model", "data", "tokenizers", "metrics"},
     "encoders": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
+    "exports": {"training", "methods", "model", "data", "tokenizers"},
     "imputation": {"training", "preprocessing", "methods", "model", "data", "tokenizers"},
     "evaluation": {"imputation", "training", "methods", "model", "data", "tokenizers", "metrics"},
     "adaptation": {"encoders", "evaluation", "preprocessing", "training", "model", "data", "tokenizers", "metrics"},
@@ -33,8 +34,8 @@ BELOW["api"] = BELOW["verbs"] = {*BELOW}
 BELOW["sklearn"] = {*BELOW}
 BELOW["cli"] = {*BELOW} - {"sklearn"}
 BELOW["__main__"] = {"cli"}
-BELOW["__init__"] = {"common", "data", "api", "verbs"}
-STAGES = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare")
+BELOW["__init__"] = {"common", "data", "api", "verbs", "exports"}
+STAGES = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "export")
 VERBS = (*STAGES, "info", "peek", "lint", "bench", "settings")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
 HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas", "pydicom", "nibabel")

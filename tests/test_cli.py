@@ -31,7 +31,7 @@ NAMES = [verb.__name__ for _, verb, _ in VERBS]
 def test_help_lists_every_verb(mmtool: Mmtool) -> None:
     shown = mmtool("--help")
     assert shown.code == 0
-    stages = ["tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare"]
+    stages = ["tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "export"]
     assert [*stages, "info", "peek", "lint", "settings", "bench"] == NAMES
     assert all(f" {name} " in shown.out for name in NAMES)
     assert mmtool("-h").out == shown.out
@@ -46,7 +46,7 @@ def test_every_verb_has_help_with_examples(mmtool: Mmtool, name: str) -> None:
 
 
 def test_options_of_the_same_meaning_have_the_same_name() -> None:
-    writers = [verb for _, verb, _ in VERBS if verb.__name__ not in ("info", "lint", "settings", "bench")]
+    writers = [verb for _, verb, _ in VERBS if verb.__name__ not in ("info", "lint", "settings", "bench", "export")]
     for verb in writers:
         assert {"output", "seed", "force", "as_json", "quiet"} <= set(verb.__annotations__), verb.__name__
 

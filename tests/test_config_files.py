@@ -76,6 +76,7 @@ CALLS: dict[str, tuple[str, ...]] = {
         "r/",
     ),
     "compare": ("shards/", "--methods", "cm3,causal", "--variant", "x:cm3:mean_spans=2", "--steps", "9", "--top-k", "3", "-o", "out/"),
+    "export": ("run/", "-o", "digits/"),
     "info": ("run/",),
     "lint": ("run/", "shards/"),
     "peek": ("shards/", "--split", "train", "--samples", "3", "-o", "look/"),

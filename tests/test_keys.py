@@ -79,7 +79,7 @@ def test_ids_that_repeat_or_are_missing_are_no_keys_and_no_features(tmp_path: Pa
     path = text(tmp_path / "t.csv", "patient_id,visit_id,sample,a\n7,,S1,0\n7,5,S2,1\n")
     items = read("table", path)
     assert list(items) == ["S1", "S2"] and features(items) == ("a",)
-    assert "left out: column 'patient_id' (repeats '7'), column 'visit_id' (has empty cells)" in capsys.readouterr().err
+    assert "left out: column 'patient_id' (repeats '7'), column 'visit_id' (has empty cells, the first in row 1)" in capsys.readouterr().err
     assert read("table", path, label_columns=("patient_id",))["S2"].labels == {"patient_id": 7}
     with pytest.raises(DataError, match=r"'patient_id', 'a'; column 'patient_id' \(repeats '7'\)\..*--key-column none"):
         read("table", text(tmp_path / "u.csv", "patient_id,a\n7,0\n7,1\n"))

@@ -130,6 +130,32 @@ def test_a_number_with_a_stray_zero_is_no_code(tmp_path: Path) -> None:
         tokenize(kind, [path], None, name="x", options=SourceOptions(label_columns=("age",)))
 
 
+@pytest.mark.parametrize("source", [csv_table, parquet_table, tsv_texts])
+@pytest.mark.parametrize(
+    ("odd", "share", "advice"), [("-9", 3, "--na -9"), ("-9", 1, "--na -9"), ("1111", 20, "--na 1111"), ("0.5", 3, "text")]
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_number_among_codes_is_neither_a_class_nor_makes_them_numbers(
+    tmp_path: Path, source: Callable[..., tuple[str, Path]], odd: str, share: int, advice: str, on_error: Any
+) -> None:
+    codes = ["02134", "10001", "00501"]
+    kind, path = source(tmp_path, [codes[i % 3] if (i + 1) % (share + 1) else odd for i in range(COUNT)])
+    options = SourceOptions(label_columns=("age",), on_error=on_error)
+    with pytest.raises(DataError, match=rf"'age' holds '02134' for 'p00' \(.*\), as codes do, and {odd} for 'p\d\d' .* {advice}"):
+        tokenize(kind, [path], None, name="x", options=options)
+    if odd == "-9":
+        options = SourceOptions(label_columns=("age",), table=TableOptions(na=("-9",)), on_error=on_error)
+        tokenize(kind, [path], tmp_path / "t.tar", name="x", options=options)
+        assert {sample.labels.get("age") for sample in open_token_set(tmp_path / "t.tar")} == {*codes, None}
+
+
+def test_codes_beside_words_are_text(tmp_path: Path) -> None:
+    codes = ["02134", "10001", "K1A 0B1"]
+    kind, path = csv_table(tmp_path, [codes[i % 3] for i in range(COUNT)])
+    tokenize(kind, [path], tmp_path / "t.tar", name="x", options=SourceOptions(label_columns=("age",)))
+    assert {sample.labels["age"] for sample in open_token_set(tmp_path / "t.tar")} == set(codes)
+
+
 def test_numbers_in_scientific_notation_are_numbers() -> None:
     assert [label_value(text) for text in ("1e-05", "-2.5E+10", ".5", "1.0e+2")] == [1e-5, -2.5e10, 0.5, 100]
     assert [label_value(text) for text in ("3e7", "007", "1e+999", "5.", "e-5")] == ["3e7", "007", "1e+999", "5.", "e-5"]

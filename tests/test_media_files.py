@@ -29,6 +29,15 @@ def test_channels_that_cancel_each_other_are_refused_by_name(tmp_path: Path) -> 
     assert set(read("audio", tmp_path, rejects, on_error="skip")) == {"mono"} and rejects[0].key == "anti"
 
 
+@pytest.mark.parametrize("factor", [0.9, 0.8, 1.1])
+@pytest.mark.parametrize("noise", [0, 0.01])
+def test_channels_that_nearly_cancel_each_other_are_refused(tmp_path: Path, factor: float, noise: float) -> None:
+    second = -factor * WAVE + noise * np.random.default_rng(0).normal(size=len(WAVE)).astype(np.float32)
+    soundfile.write(tmp_path / "anti.wav", np.stack([WAVE, second], 1) * 0.5 + 0.1, 16000)
+    with pytest.raises(DataError, match=r"cancel each other.*--channel left or right"):
+        read("audio", tmp_path / "anti.wav")
+
+
 @pytest.mark.parametrize(("channel", "factor"), [("left", 1), ("right", -1), ("mean", 0)])
 def test_the_channel_that_is_asked_for_is_taken(tmp_path: Path, channel: str, factor: int) -> None:
     soundfile.write(tmp_path / "anti.wav", np.stack([WAVE, -WAVE], 1), 16000, subtype="FLOAT")
@@ -38,7 +47,7 @@ def test_the_channel_that_is_asked_for_is_taken(tmp_path: Path, channel: str, fa
     np.testing.assert_allclose(read("audio", tmp_path / "mono.wav", channel=channel)["mono"].value[0], WAVE, atol=1e-6)
 
 
-@pytest.mark.parametrize("second", [WAVE, 0 * WAVE, np.roll(WAVE, 20)], ids=["alike", "silent", "shifted"])
+@pytest.mark.parametrize("second", [WAVE, 0 * WAVE, np.roll(WAVE, 20), -0.4 * WAVE], ids=["alike", "silent", "shifted", "opposed"])
 def test_other_stereo_is_mixed(tmp_path: Path, second: np.ndarray) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack([WAVE, second], 1), 16000, subtype="FLOAT")
     np.testing.assert_allclose(read("audio", tmp_path / "a.wav")["a"].value[0], (WAVE + second) / 2, atol=1e-6)

@@ -26,9 +26,9 @@ COUNT = 24
 
 
 def table(path: Path, cells: Sequence[Any], start: int = 0) -> Path:
-    """A column `c` of these cells again and again, beside numbers."""
+    """A column `c` of these cells again and again, beside numbers, which are whole ones."""
     with open(path, "w", newline="") as file:
-        rows = ([f"k{start + i:02d}", cells[i % len(cells)], i * 1.5] for i in range(COUNT))
+        rows = ([f"k{start + i:02d}", cells[i % len(cells)], i * 3] for i in range(COUNT))
         csv.writer(file).writerows([["key", "c", "x"], *rows])
     return path
 
@@ -113,7 +113,7 @@ def test_errors_of_spreadsheets_are_no_categories(tmp_path: Path) -> None:
     assert set(column(tokens([path], na=("#DIV/0!",))).values()) == {"a", "b", ""}
 
 
-@pytest.mark.parametrize("cells", [[[1, 2], [3]], [b"ab", b"c"], [{"a": 1}, {"a": 2}], [time(3), time(5)]])
+@pytest.mark.parametrize("cells", [[[1, 2], [3]], [b"\xff", b"c"], [{"a": 1}, {"a": 2}], [time(3), time(5)]])
 def test_cells_that_are_no_texts_are_no_categories(tmp_path: Path, cells: list[Any]) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {"key": [f"k{i}" for i in range(COUNT)], "c": cells * (COUNT // 2), "x": np.arange(COUNT)}
@@ -174,6 +174,73 @@ def test_codes_of_one_width_beside_an_amount_are_refused_until_it_is_said_what_t
         tokens([path])
     if odd == "-9":
         assert set(column(tokens([path], na=(odd,))).values()) == {"02134", "10001", "00501", ""}
+
+
+CODES = ["02134", "10001", "02134", "90210", "00501", "10001"]
+
+
+@pytest.mark.parametrize(
+    ("further", "options", "number", "advice"),
+    [
+        (["-9"] * 7, {}, "-9", "--na -9 where"),  # more often than codes
+        (["-9", "-8", "-9", "-8"] * 3, {}, "-9", "--na -9 --na -8 where"),
+        (["1111", "-9"], {}, "-9", "--na -9 --na 1111 where"),  # a code that lost its zero
+        (["0"] * 12, {}, "0", "--na 0 where"),
+        (["0,5"], {"decimal": ","}, "0,5", "'c=number'."),
+        (["0,5"], {}, "0,5", "'c=number'."),
+        (["1,234"], {"thousands": True}, "1,234", "'c=number'."),
+        (["<0.5"], {"censored": "bound"}, "<0.5", "'c=number'."),
+        (["<0.5"], {"censored": "missing"}, "<0.5", "'c=number'."),
+    ],
+)
+def test_codes_beside_any_number_are_asked_about(
+    tmp_path: Path, further: list[str], options: dict[str, Any], number: str, advice: str
+) -> None:
+    path = table(tmp_path / "zip.csv", CODES + further)
+    message = f"'02134', as codes do, and '{number}', as amounts do. Say --column-type 'c=category'"
+    with pytest.raises(DataError, match=re.escape(message)) as error:
+        tokens([path], **options)
+    assert advice in str(error.value)
+    assert {*CODES} <= set(column(tokens([path], **options, column_types={"c": "category"})).values())
+
+
+@pytest.mark.parametrize(
+    ("cells", "options"),
+    [
+        ([f"{i},{i}" for i in range(23)] + ["05"], {"decimal": ","}),
+        ([f"{i}.{i}" for i in range(23)] + ["05"], {}),
+        ([f"{i},{i:03}" for i in range(1, 24)] + ["05"], {"thousands": True}),
+        (["1", "2", "3", "100", "7", "05"], {}),
+        (["0.5", "0.5", "007", "20"], {}),
+        (["-3", "-12", "1.5", "2.5", "05", "7"], {}),
+    ],
+)
+def test_a_zero_in_front_of_some_number_leaves_a_column_one_of_numbers(tmp_path: Path, cells: list[str], options: dict[str, Any]) -> None:
+    path = tokens([table(tmp_path / "t.csv", cells)], **options)
+    assert not find_tokenizer(path, "t").types  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cells", [["12%", "5 %"], ["$12", "$ 1,200.50"], ["12€", "-3€"], [f"{i}.5%" for i in range(COUNT)]])
+def test_numbers_with_a_unit_are_named_as_such(tmp_path: Path, cells: list[str]) -> None:
+    path = table(tmp_path / "t.csv", cells)
+    with pytest.raises(DataError, match=r"the column 'c' holds texts such as .* numbers with a unit\. .*--column-type 'c=category'"):
+        tokens([path])
+    if len(cells) < COUNT:
+        assert set(column(tokens([path], column_types={"c": "category"})).values()) == set(cells)
+
+
+def test_hours_are_refused_where_the_tokenizer_has_days(tmp_path: Path) -> None:
+    days = tokens([table(tmp_path / "days.csv", ["2021-01-01", "2021-01-05"])])
+    hours = table(tmp_path / "hours.csv", ["2021-01-01", "2021-01-01T23:00"])
+    for options in ({}, {"column_types": {"c": "date"}}):
+        with pytest.raises(DataError, match=r"hours\.csv:3: the column 'c' holds '2021-01-01T23:00', which has hours, .* holds days"):
+            tokens([hours], days, **options)
+    midnight = table(tmp_path / "midnight.csv", ["2021-01-01T00:00", "2021-01-05"])
+    assert set(column(tokens([midnight], days)).values()) == {"2021-01-01", "2021-01-05"}
+    timed = tokens([hours])
+    for options in ({}, {"column_types": {"c": "date"}}):
+        hours.with_suffix(".again.tar").unlink(missing_ok=True)
+        assert "2021-01-01T23:00" in column(tokens([hours], timed, **options)).values()
 
 
 def test_a_truth_value_among_numbers_is_named(tmp_path: Path) -> None:

@@ -157,6 +157,42 @@ def test_a_formula_that_gave_an_empty_text_is_a_missing_value(tmp_path: Path) ->
     assert np.isnan(read(computed)["q"].value[0]).tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("number_format", "shown"),
+    [
+        ("00000", ("02134", "10001", "123456")),
+        ("[$-407]00000", ("02134", "10001", "123456")),
+        ("00000;-00000", ("02134", "10001", "123456")),
+        ("[<=99999]00000;00000\\-0000", ("02134", "10001", "00012-3456")),
+        ("000\\-00\\-0000", ("000-00-2134", "000-01-0001", "000-12-3456")),
+        ('"P"00000', ("P02134", "P10001", "P123456")),
+        *((plain, ("2134", "10001", "123456")) for plain in ("General", "0", "#,##0", '0" mg"', "0.00")),
+    ],
+)
+def test_integers_are_read_with_the_zeros_that_a_sheet_shows(tmp_path: Path, number_format: str, shown: Sequence[str]) -> None:
+    book = openpyxl.load_workbook(
+        workbook(tmp_path / "t.xlsx", {"s": [["id", "site", "x"], *([n, n, i] for i, n in enumerate((2134, 10001, 123456)))]})
+    )
+    for cell in (*book["s"]["A"][1:], *book["s"]["B"][1:]):
+        cell.number_format = number_format
+    book.save(tmp_path / "t.xlsx")
+    items = read(tmp_path / "t.xlsx", labels=("site",))
+    assert tuple(items) == shown and [str(item.labels["site"]) for item in items.values()] == list(shown)
+
+
+def test_codes_of_a_sheet_are_categories_and_asked_about_beside_a_number(tmp_path: Path) -> None:
+    rows = [[f"p{i}", (2134, 10001, 501)[i % 3]] for i in range(9)]
+    book = openpyxl.load_workbook(workbook(tmp_path / "t.xlsx", {"s": [["id", "zip"], *rows]}))
+    for cell in book["s"]["B"][1:]:
+        cell.number_format = "00000"
+    book.save(tmp_path / "t.xlsx")
+    assert read(tmp_path / "t.xlsx")["p0"].value[1].types["zip"].categories == ("00501", "02134", "10001")
+    book["s"]["B2"].value = -9
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(DataError, match="holds '00501', as codes do, and '-9'"):
+        read(tmp_path / "t.xlsx")
+
+
 def test_marks_of_open_workbooks_are_left_out(tmp_path: Path) -> None:
     workbook(tmp_path / "t.xlsx", {"s": [["id", "a"], ["p", 1.5]]})
     (tmp_path / "~$t.xlsx").write_bytes(b"somebody")

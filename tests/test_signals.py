@@ -121,6 +121,9 @@ def test_edf_is_read_in_physical_units_and_at_one_rate(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for data, reason in (
         (whole[:-9], "cut or empty: 2 records"),
+        (whole + whole[-90:], "promises 2 records of 160 bytes, and 90 bytes follow"),
+        (whole[:236] + b"1       " + whole[244:], "promises 1 records of 160 bytes, and 160 bytes follow"),
+        (whole[:236] + b"-1      " + whole[244:-9], "its last record has 151 of 160 bytes"),
         (edf({"ECG": (value, 50)}, 2, "EDF+D"), "interrupted"),
         (b"\xffBIOSEMI" + whole[8:], "not an EDF file"),
         (whole[:236] + b"two     " + whole[244:], "damaged"),

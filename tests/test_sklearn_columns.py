@@ -1,5 +1,6 @@
 """Promise: tables come back from MultimodalImputer with the columns they had: labels, dtypes, time zones and ways of writing dates."""
 
+import warnings
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,19 @@ def test_errors_speak_of_tables_rows_and_parameters() -> None:
         with pytest.raises(error, match=f"^{what}") as raised:
             call()
         assert "--" not in str(raised.value) and ".csv" not in str(raised.value)
+
+
+def test_unseen_categories_and_indices_that_do_not_meet_are_warned_of() -> None:
+    frames = study(pd.DataFrame({"kind": ["lo", "mid", "hi"] * 20, "zip": ["02134", "10001"] * 30}))
+    imputer = MultimodalImputer(**TINY).fit(frames)
+    new = frames["person"].iloc[:2].assign(kind="zz", zip=2134)
+    with pytest.warns(UserWarning) as said:
+        imputer.transform({"person": new})
+    unseen = [str(warning.message) for warning in said if "that the tokenizer does not know count as missing" in str(warning.message)]
+    assert len(unseen) == 2 and "'kind'" in unseen[0] and unseen[0].endswith("'zz' (2)") and unseen[1].endswith("'2134' (2)")
+    person, padded = frames["person"].set_axis(range(40)), lab().set_axis([f"{number:03d}" for number in range(50)])
+    with pytest.warns(UserWarning, match=r"only 0 samples of person \(others: '0', .*\) are in lab \('000', "):
+        imputer.transform({"person": person, "lab": padded})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imputer.transform({"person": frames["person"], "lab": lab().iloc[:3]})

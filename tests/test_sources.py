@@ -198,10 +198,10 @@ def test_labels_and_group_from_file_names(tmp_path: Path) -> None:
 def test_labels_from_folders_and_from_a_file(tmp_path: Path) -> None:
     picture(tmp_path / "scans/cat/1.png")
     picture(tmp_path / "scans/dog/2.png")
-    labels = text(tmp_path / "labels.csv", "id,age,name,weight\ncat/1,3,Tom,NA\ndog/2,04,,2.5\n")
+    labels = text(tmp_path / "labels.csv", "id,age,name,weight\ncat/1,3,Tom,NA\ndog/2,b4,,2.5\n")
     items = read("image", tmp_path / "scans", label_from_folder="animal", labels_path=labels)
     assert items["cat/1"].labels == {"animal": "cat", "age": 3, "name": "Tom"} and items["cat/1"].group == "cat/1"
-    assert items["dog/2"].labels == {"animal": "dog", "age": "04", "weight": 2.5}
+    assert items["dog/2"].labels == {"animal": "dog", "age": "b4", "weight": 2.5}
     assert read("image", tmp_path / "scans", labels_path=labels, label_columns=("years=age",))["cat/1"].labels == {"years": 3}
     with pytest.raises(DataError, match=r"no column 'colour'.*--label"):
         read("image", tmp_path / "scans", labels_path=labels, label_columns=("age", "colour"))

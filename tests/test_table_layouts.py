@@ -171,7 +171,7 @@ def test_no_table_is_refused_with_a_way_on(tmp_path: Path) -> None:
     for name, way in (
         ("a.xls", "save it as CSV"),
         ("a.rds", r"write\.csv"),
-        ("a.bin", "text in columns"),
+        ("a.bin", "such content under any name"),
     ):
         (tmp_path / name).write_bytes(b"\0\1\2")
         with pytest.raises(DataError, match=rf"not a table file by its name\. .*{way}"):

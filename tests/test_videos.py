@@ -121,7 +121,7 @@ def test_what_is_no_video_is_refused_by_name(arrays: dict[str, np.ndarray], reas
         items(tmp_path)
     (tmp_path / "bad.npy").unlink()
     (tmp_path / "bad.gif").write_bytes(b"GIF89a broken")
-    with pytest.raises(DataError, match="cannot be decoded"):
+    with pytest.raises(DataError, match="cut or damaged"):
         items(tmp_path)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import mmtool
-from mmtool.cli import adapt, bench, compare, evaluate, finetune, impute, info, lint, peek, pretrain, settings, shard, tokenize
+from mmtool.cli import adapt, bench, compare, evaluate, export, finetune, impute, info, lint, peek, pretrain, settings, shard, tokenize
 from mmtool.cli.help import Verb, Verbs
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
@@ -58,6 +58,7 @@ VERBS = (
     (STAGES, impute.impute, impute.EXAMPLES),
     (STAGES, evaluate.evaluate, evaluate.EXAMPLES),
     (STAGES, compare.compare, compare.EXAMPLES),
+    (STAGES, export.export, export.EXAMPLES),
     (ARTEFACTS, info.info, info.EXAMPLES),
     (ARTEFACTS, peek.peek, peek.EXAMPLES),
     (ARTEFACTS, lint.lint, lint.EXAMPLES),

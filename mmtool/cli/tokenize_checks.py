@@ -9,7 +9,7 @@ import typer
 from mmtool.cli.options import STREAM, refuse_unused
 from mmtool.common.errors import UsageError
 from mmtool.common.options import settings_of
-from mmtool.kinds import KINDS
+from mmtool.kinds import KINDS, is_pretrained
 from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
 
 SETTINGS = tuple(setting.flag for setting in settings_of(TokenizerSettings))
@@ -18,15 +18,17 @@ OF_ONE_KIND += ("--text-column", "--file-column", "--lines", "--frames")
 OF_TABLES = ("--delimiter", "--layer", "--mod", "--sheet")
 OF_MATRICES = ("--transpose", "--feature-column", "--value-column", "--sample-sheet", "--duplicates")
 OF_VALUES = ("--censored", "--column-type", "--unseen")
-OF_CELLS = ("--decimal", "--thousands")  # of tables, and of labels
+OF_CELLS = ("--decimal", "--thousands")  # of numbers, and of labels
+OF_NUMBERS = ("table", "signal")  # kinds that are read from cells with numbers
 OF_KINDS = tuple(dict.fromkeys(flag for entry in KINDS.values() for flag in entry.options))  # that not every kind has
 
 
 def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None, manifest: Path | None) -> None:
     """Raise UsageError where it is not clear what is to be tokenized and how, and for options that have no effect."""
     given = context.params
-    if given["fit"] == (given["tokenizer"] is not None):
-        fix = "Give --fit for a new one, or --tokenizer PATH for one fitted before; one of the two."
+    pretrained = manifest is None and is_pretrained(given["scheme"])
+    if given["fit"] + (given["tokenizer"] is not None) + pretrained != 1:
+        fix = "Give --fit for a new one, --tokenizer PATH for one fitted before, or --scheme hf:PATH for one from elsewhere; one of them."
         raise UsageError("which tokenizer?", where="--fit/--tokenizer", fix=fix)
     if manifest is None and (kind is None or not paths):
         raise UsageError("what is to be tokenized?", where="KIND PATH", fix="Give a kind and files, or --manifest FILE.")
@@ -52,7 +54,7 @@ def _check_kind(context: typer.Context, kind: str) -> None:
     refuse_unused(context, f"on {kind}", "--captions", when=kind != "text" and not by_column)
     refuse_unused(context, f"on {kind}", "--delimiter", "--columns", when="csv" not in KINDS[kind].suffixes and not by_column)
     of_labels = _labels(given) or kind == "table"
-    refuse_unused(context, f"on {kind} without --label or --labels", *OF_CELLS, when=not of_labels)
+    refuse_unused(context, f"on {kind} without --label or --labels", *OF_CELLS, when=not (of_labels or kind in OF_NUMBERS))
     refuse_unused(context, f"on {kind} without --label or --labels", "--na", when=not (of_labels or kind == "text" or by_column))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtool.common.storage import PARTIAL
+from mmtool.common.storage import PARTIAL, sha256_file
 from mmtool.kinds import players
 
 HEADER_BYTES = 1 << 20  # of a tokenizer file; a header with all settings takes a few KB
@@ -80,6 +80,12 @@ def is_tokenizer(path: Path) -> bool:
     return isinstance(metadata, dict) and str(_object(str(metadata.get("mmtool"))).get("format")).startswith("mmtool-tokenizer/")
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether an ONNX file names this toolkit as its producer, in a field at its beginning."""
+    with open(path, "rb") as file:
+        return b"\x12\x06mmtool" in file.read(16)
+
+
 def is_rejects(path: Path) -> bool:
     """Whether it is a list of rejected samples."""
     return _object(_first_line(path)).keys() == {"file", "key", "reason"}
@@ -101,6 +107,13 @@ def listed_files(path: Path) -> Iterator[str]:
     """What the mark of a folder of token sets names."""
     files = _json(path).get("files")
     yield from (str(name) for name in files) if isinstance(files, list) else ()
+
+
+def unedited_card(path: Path) -> Iterator[str]:
+    """The card of an export, if it is as it was written: what people filled in is theirs."""
+    export, card = _json(path).get("export"), path.with_name("README.md")
+    if isinstance(export, dict) and _is_plain(card) and sha256_file(card) == export.get("card"):
+        yield card.name
 
 
 def is_listed_shard(path: Path) -> bool:
@@ -179,17 +192,16 @@ FIGURES = (
 METRICS, TRAINED_ON = r"metrics\.jsonl", r"trained_on\.safetensors"
 SPLIT = (r"index\.json", r"\d{5,}\.tar")
 CHECKPOINTS = _below(r"checkpoints/\d+", (r"(?:model|optimizer)\.safetensors", r"state\.json"))
-RUN = (
+USED = (  # of a run, by whoever imputes with it
     r"config\.json",
     METRICS,
     TRAINED_ON,
     r"values\.safetensors",
-    r"tracking\.json",
-    r"tensorboard/events\.[^/]+",
     r"tokenizers/[^/]+\.safetensors",
     *_below("gallery", SPLIT),
-    *CHECKPOINTS,
 )
+RUN = (*USED, r"tracking\.json", r"tensorboard/events\.[^/]+", *CHECKPOINTS)
+EXPORT = (*USED, r"model\.safetensors")
 ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md|html)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv"),
@@ -204,6 +216,7 @@ CONTENTS = ((re.compile(r"(.*/)?\d+\.tar"), is_listed_shard), (re.compile(r"(.*/
 KINDS = (
     Kind("comparison", ("comparison.json",), of_format("mmtool-comparison", "mmtool-adapter-comparison"), COMPARISON),
     Kind("run", ("config.json",), of_format("mmtool-run"), RUN),
+    Kind("export", ("config.json",), of_format("mmtool-export"), EXPORT, unedited_card),
     Kind("adapter", ("adapter.json",), of_format("mmtool-adapter"), ADAPTER),
     Kind("report", ("report.json",), of_format("mmtool-report"), REPORT),
     Kind("imputed files", ("imputed.jsonl",), is_imputed, (r"imputed\.jsonl",), imputed_files),
@@ -212,4 +225,4 @@ KINDS = (
     Kind("samples to look at", ("peek.json",), of_format("mmtool-peek"), (r"peek\.json",), listed_files),
     Kind("split of shards", ("index.json",), of_format("mmtool-index"), SPLIT),
 )
-FILES = (is_token_tar, is_tokenizer, is_rejects)
+FILES = (is_token_tar, is_tokenizer, is_onnx, is_rejects)

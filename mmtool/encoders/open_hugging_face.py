@@ -4,14 +4,13 @@ A new architecture adds one line to `ARCHITECTURES`.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.hugging_face import complaints, library, refuse_missing, refuse_pickles, silence
 from mmtool.common.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.encoders.hugging_face import Architecture, HuggingFaceEncoder, read_only_attention
 from mmtool.encoders.readers import ImageReader, Reader, SpectrumReader, TextReader, WaveReader
@@ -19,7 +18,6 @@ from mmtool.model.encoder import Pool
 from mmtool.tokenizers.base import from_bytes
 
 ATTENTION = "mmtool_read_only"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 DECIDING = (PREPROCESSOR, PROCESSOR, *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -47,9 +45,9 @@ def open_hugging_face(path: Path, modality: str | None, tokenizer: bytes | None,
     if token_source is not None and token_source.kind != architecture.kind:
         what = f"a {record['model_type']} reads {architecture.kind}, but {modality or 'the data'} is {token_source.kind}."
         raise DataError(what, where=path, fix="Give an encoder of that kind.")
-    _refuse_pickles(path)
+    refuse_pickles(path)
     model = _load(path, architecture)
-    with _complaints(path):
+    with complaints(path):
         reader = _reader(path, architecture, model.config)
     name = modality or architecture.kind
     encoder = HuggingFaceEncoder(model, architecture, reader, name, _fingerprint(path, name, pool), pool)
@@ -68,21 +66,11 @@ def _architecture(path: Path, record: dict[str, Any]) -> Architecture:
     return ARCHITECTURES[kind]
 
 
-def _refuse_pickles(path: Path) -> None:
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = sorted(file.name for pattern in PICKLES for file in path.glob(pattern))
-    if pickled:
-        fix = "Convert it: load it where you trust it and call `model.save_pretrained(DIR)`."
-        raise DataError("pickled weights can run code when they are opened; they are refused.", where=path / pickled[0], fix=fix)
-    raise DataError("there are no weights here (*.safetensors).", where=path, fix="Give the whole directory that `save_pretrained` wrote.")
-
-
 def _load(path: Path, architecture: Architecture) -> Any:
     """The bare model with all of its weights, fp32. Raises DataError where some are missing."""
     transformers = _transformers(path)
     model_class = getattr(transformers, architecture.model)
-    with _complaints(path), _silence(transformers):
+    with complaints(path), silence(transformers):
         config = model_class.config_class.from_pretrained(path, local_files_only=True)
         config.add_adapter = False
         options = dict(architecture.settings)
@@ -96,53 +84,18 @@ def _load(path: Path, architecture: Architecture) -> Any:
             output_loading_info=True,
             **options,
         )
-    missing = sorted(set(loaded["missing_keys"]) - {"masked_spec_embed"})
-    if missing:
-        what = f"{len(missing)} weights are missing, the first is {missing[0]}."
-        raise DataError(what, where=path, fix="Give the whole directory that `save_pretrained` wrote.")
+    refuse_missing(set(loaded["missing_keys"]) - {"masked_spec_embed"}, path)
     return model
 
 
 def _transformers(path: Path) -> Any:
     """The library, with our attention registered."""
-    try:
-        import transformers
-        from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-    except ImportError as error:
-        raise UsageError("Hugging Face models need transformers.", where=path, fix="Install it with `pip install 'mmtool[hf]'`.") from error
+    transformers = library(path)
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
     transformers.AttentionInterface.register(ATTENTION, read_only_attention)
     AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     return transformers
-
-
-@contextmanager
-def _silence(transformers: Any) -> Iterator[None]:
-    """No bars and reports of loading: what matters of them is checked."""
-    log = transformers.utils.logging
-    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(before)
-        if bars:
-            log.enable_progress_bar()
-
-
-@contextmanager
-def _complaints(path: Path) -> Iterator[None]:
-    """What the library raises over a directory, as one clear error."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
-        if isinstance(error, DataError | UsageError):
-            raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        fix = "Give the whole directory that `save_pretrained` wrote, processor files included."
-        raise DataError(f"the model cannot be opened ({first}).", where=path, fix=fix) from error
 
 
 def _reader(path: Path, architecture: Architecture, config: Any) -> Reader:

@@ -128,6 +128,11 @@ class Contrastive(PooledStates):
         """(N, D) unit vectors: the mean of the embeddings of the given modalities."""
         return F.normalize(torch.stack([self._embed(model, samples, name) for name in have]).sum(0), dim=-1)
 
+    def pooled(self, hidden_NLD: Tensor, tokens_NL: Tensor, valid_NL: Tensor) -> Tensor:
+        opens = torch.tensor([self.layout.open_id(index) for index in range(len(self.layout.names))], device=tokens_NL.device)
+        is_open_NL = (tokens_NL[..., None] == opens).any(-1) & valid_NL
+        return F.normalize((F.normalize(hidden_NLD.float(), dim=-1) * is_open_NL[..., None]).sum(1), dim=-1)
+
     def _embed(self, model: Transformer, samples: Sequence[Sample], name: str) -> Tensor:
         documents = [self.segments(sample, [name], loss=()) for sample in samples]
         return F.normalize(pooled_states(model, documents, self.view, lambda hidden_NLD, _: hidden_NLD[:, 0].float()), dim=-1)

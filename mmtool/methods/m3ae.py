@@ -199,6 +199,9 @@ class M3AE(PooledStates, Likelihood):
             pooled.append(hidden[given.cls] if pooling == "cls" else document_means(hidden, batch.visible, CLS_TOKEN))
         return torch.cat(pooled)
 
+    def pooled(self, hidden_NLD: Tensor, tokens_NL: Tensor, valid_NL: Tensor) -> Tensor:
+        return hidden_NLD[:, 0].float()
+
     def hidden(self, sample: Sample, ratio: float | None, random: np.random.Generator) -> dict[str, np.ndarray]:
         shares = {name: self.ratios[self.layout.index(name)] if ratio is None else ratio for name in self.present(sample)}
         return {name: self.hide(share, len(sample.tokens[name]), random) for name, share in shares.items()}

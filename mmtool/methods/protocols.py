@@ -105,6 +105,10 @@ class Representing(Protocol):
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         """(N, D) features, in fp32 and with gradients: what a head is finetuned on."""
 
+    def pooled(self, hidden_NLD: Tensor, tokens_NL: Tensor, valid_NL: Tensor) -> Tensor:
+        """(N, D) features, pooled in the usual way from the last hidden states of documents in padded rows, their tokens, and which of
+        them are no padding."""
+
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
         """(N, D) representations of the samples from their modalities `have` alone; pooling None: the first of `poolings`. Raises
         UsageError where nothing is given."""

@@ -28,6 +28,9 @@ class PooledStates(Method):
     def represent(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str) -> Tensor:
         return mean_states(model, [self.reading(sample, have) for sample in samples], self.view)
 
+    def pooled(self, hidden_NLD: Tensor, tokens_NL: Tensor, valid_NL: Tensor) -> Tensor:
+        return (hidden_NLD.float() * valid_NL[..., None]).sum(1) / valid_NL.sum(1, keepdim=True).clamp(min=1)
+
     @torch.no_grad()
     def features(self, model: Transformer, samples: Sequence[Sample], have: Sequence[str], pooling: str | None = None) -> np.ndarray:
         if not have:

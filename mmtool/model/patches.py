@@ -62,13 +62,17 @@ class PatchEmbedding(nn.Module):
         """(B, L, D): the embedding of every patch at its token, 0 elsewhere."""
         tokens, total = tokens_BL.flatten(), None
         for index, values, indices in patches:
-            linear: Any = self.linears[f"m{index}"]
-            content = nn.functional.linear(self.standard(index, values).to(dtype), linear.weight.to(dtype), linear.bias.to(dtype))
+            content = self.content(index, values, dtype)
             is_patch = tokens == self.layout.patch_id(index)
             placed = take_rows(content, torch.where(is_patch, is_patch.cumsum(0) - 1, -1), indices)
             total = placed if total is None else total + placed
         assert total is not None
         return total.view(*tokens_BL.shape, -1)
+
+    def content(self, index: int, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """(..., D) embeddings of patches (..., W) of modality `index`."""
+        linear: Any = self.linears[f"m{index}"]
+        return nn.functional.linear(self.standard(index, values).to(dtype), linear.weight.to(dtype), linear.bias.to(dtype))
 
     def _buffer(self, name: str, index: int) -> Tensor:
         return getattr(self, f"{name}{index}")

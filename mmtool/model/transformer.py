@@ -134,6 +134,10 @@ class Transformer(nn.Module):
         continuous modalities.
         """
         x = self.embed(tokens_BL, modality_BL, slot_BL, position_BLA, patches)
+        return self.read(x, tokens_BL, slot_BL, position_BLA, mask, cache)
+
+    def read(self, x: Tensor, tokens_BL: Tensor, slot_BL: Tensor, position_BLA: Tensor, mask: Mask, cache: KVCache | None = None) -> Tensor:
+        """The same of what `embed` gave (B, L, D)."""
         cos_sin = self.shape.cos_sin(position_BLA, x.dtype)
         for depth, block in enumerate(self.blocks):
             x = self._run(block, x, cos_sin, mask, cache.layer(depth) if cache else None)

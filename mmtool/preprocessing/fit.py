@@ -10,7 +10,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log, track
 from mmtool.data.sample import SPLITS
 from mmtool.data.shards import open_token_set
-from mmtool.kinds import kind_named, load
+from mmtool.kinds import PRETRAINED, kind_named, load
 from mmtool.preprocessing.decoding import Decoding, Steps
 from mmtool.preprocessing.guides import guide_tables
 from mmtool.preprocessing.join import Placement
@@ -81,7 +81,21 @@ def _fitting_items(items: Iterable[Item], placement: Placement) -> list[Item]:
     return reservoir.items()
 
 
-def fitted_before(path: Path, kind: str, name: str, scheme: str | None, settings: Mapping[str, Any] | None) -> Tokenizer:
+def pretrained(kind: str, scheme: str, settings: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that `hf:PATH` names. Raises UsageError for a kind that has none, DataError where there is none at the path."""
+    schemes, path = kind_named(kind).schemes, Path(scheme.partition(":")[2])
+    if PRETRAINED not in schemes:
+        raise UsageError(f"there are no pretrained tokenizers for {kind}.", where="--scheme", fix=f"Choose from: {', '.join(schemes)}.")
+    if not path.exists():
+        raise DataError("there is no such file or directory.", where=path, fix="Check the path behind hf:.")
+    opened: Tokenizer = load(schemes[PRETRAINED]).open(path, settings)
+    return opened
+
+
+def fitted_before(path: Path | None, kind: str, name: str, scheme: str | None, settings: Mapping[str, Any] | None) -> Tokenizer:
+    """The tokenizer of modality `name` at a path; None: the one that a scheme `hf:PATH` names. Raises UsageError where it does not suit."""
+    if path is None:
+        return pretrained(kind, scheme or "", settings or {})
     fitted = find_tokenizer(path, name)
     if fitted.kind != kind:
         raise UsageError(f"this tokenizer is for {fitted.kind}, not {kind}.", where=path, fix=f"Give one that was fitted on {kind}.")

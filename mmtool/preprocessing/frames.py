@@ -109,7 +109,7 @@ def _rows(frame: Any, tokenizer: Tokenizer, name: str) -> Iterator[Any]:
     cells = _cells(frame)
     if types:
         for note in unseen_notes(header, types, lambda: zip(count(), cells), options, name):
-            log(str(note))
+            log(f"warning: {note}")
     read = RowValues(header, range(len(header)), features_of(header, "error", name), types, options)
     return (read(row, f"{name}, {label}") for row, label in zip(cells, frame.index, strict=True))
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.kinds import KINDS
+from mmtool.preprocessing.readers.cell_values import one_value
 from mmtool.preprocessing.readers.entries import MISSING, NUMBERED, SourceOptions, key_of, name_of, require_column
 from mmtool.preprocessing.readers.raw_files import split_name
 
@@ -57,7 +58,7 @@ class RowSource:
 @dataclass(frozen=True)
 class Keys:
     """What was chosen. column: None where rows are numbered, of which the file has `rows`. ids: other columns that hold ids or an index,
-    and why they are no keys. are_files: the keys are names of files, whose extensions are dropped."""
+    and why they are no keys. are_files: the keys are names of files, whose extensions are dropped. missing: cells that are no key."""
 
     where: str
     stem: str
@@ -65,13 +66,15 @@ class Keys:
     rows: int | None = None
     ids: Mapping[str, str] = field(default_factory=dict)
     are_files: bool = False
+    missing: frozenset[str] = MISSING
 
     def of(self, row: Mapping[str, Any], number: int) -> str:
-        """The key of a row, empty where its cell is, or says that it is missing (NA): no two such rows are one sample."""
+        """The key of a row, empty where its cell is, or says that it is missing (NA): no two such rows are one sample. Raises DataError
+        for a cell of several values, or of bytes that are no text."""
         if self.column is None:
             return key_of(self.stem, number)
-        name = name_of(row[self.column])
-        return "" if name in MISSING else split_name(name)[0] if self.are_files else name
+        name = name_of(one_value(row[self.column], self.column, f"{self.where}, row {number + 1}"))
+        return "" if name in self.missing else split_name(name)[0] if self.are_files else name
 
     @property
     def kind(self) -> str:
@@ -107,7 +110,8 @@ def choose_keys(
     taken = {named, options.group_column, *options.label_names.values(), *apart}
     ranks = {name: _rank(name) for name in source.header}
     wanted = [name for name in source.header if name not in taken and (ranks[name] is not None or name in source.index)]
-    facts = _look_at(source, wanted)
+    missing = MISSING | frozenset(map(name_of, options.table.na))
+    facts = _look_at(source, wanted, missing)
     column = named if named is not None or by_number else _chosen(source, ranks, facts, fallback)
     ids = {name: fact.reason for name, fact in facts.items() if name != column and (name in source.index or fact.holds_names)}
     if column is None and not (by_number or numbered):
@@ -118,8 +122,8 @@ def choose_keys(
         raise KeyColumnError(what, where=source.where, fix=fix)
     if column is None:
         return Keys(source.where, source.stem, None, sum(1 for _ in source.cells(())), ids)
-    fact = facts[column] if column in facts else _look_at(source, [column])[column]
-    return Keys(source.where, source.stem, column, None, ids, fact.are_files)
+    fact = facts[column] if column in facts else _look_at(source, [column], missing)[column]
+    return Keys(source.where, source.stem, column, None, ids, fact.are_files, missing)
 
 
 def names_as_keys(names: Iterable[Any]) -> tuple[list[str], bool]:
@@ -146,10 +150,11 @@ def numbers_rows(options: SourceOptions, header: Collection[str]) -> bool:
 class _Facts:
     """What the cells of a column show."""
 
-    def __init__(self) -> None:
+    def __init__(self, missing: frozenset[str] = MISSING) -> None:
+        self.missing = missing
         self.seen: set[str] = set()
         self.repeated: str | None = None
-        self.empty = False
+        self.empty: int | None = None  # the first row without a cell
         self.all_numbers = self.all_integers = True
         self.starts: tuple[int, ...] = (0, 1)  # of the counting that the column may be
         self.stems: set[str] | None = set()  # of file names; None where not all cells are some, or two differ in the extension alone
@@ -157,8 +162,8 @@ class _Facts:
     def add(self, number: int, value: Any) -> None:
         name = name_of(value)
         self.starts = tuple(start for start in self.starts if name == str(number + start))
-        if name in MISSING:
-            self.empty = True
+        if name in self.missing:
+            self.empty = number + 1 if self.empty is None else self.empty
             return
         if self.repeated is None and name in self.seen:
             self.repeated = name
@@ -196,18 +201,20 @@ class _Facts:
     @property
     def identifies(self) -> bool:
         """Whether its cells can be keys."""
-        return self.holds_names and self.repeated is None and not self.empty
+        return self.holds_names and self.repeated is None and self.empty is None
 
     @property
     def reason(self) -> str:
         """Why it was not chosen."""
         if self.repeated is not None:
             return f"repeats {self.repeated!r}"
-        return "has empty cells" if self.empty else COUNTS_ROWS if self.counts_rows else "is another id"
+        if self.empty is not None:
+            return f"has empty cells, the first in row {self.empty}"
+        return COUNTS_ROWS if self.counts_rows else "is another id"
 
 
-def _look_at(source: RowSource, names: Sequence[str]) -> dict[str, _Facts]:
-    facts = {name: _Facts() for name in names}  # in which a name that stands twice does once
+def _look_at(source: RowSource, names: Sequence[str], missing: frozenset[str]) -> dict[str, _Facts]:
+    facts = {name: _Facts(missing) for name in names}  # in which a name that stands twice does once
     if facts:
         for number, cells in enumerate(source.cells(list(facts))):
             for fact, value in zip(facts.values(), cells or (), strict=cells is not None):

@@ -12,7 +12,7 @@ from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.readers.delimited import looks_delimited
 from mmtool.preprocessing.readers.entries import AS_USUAL, Broken, SourceOptions, label_value
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
-from mmtool.preprocessing.readers.records import check_header, picked, read_cells
+from mmtool.preprocessing.readers.records import check_header, filled, picked, read_cells
 from mmtool.preprocessing.readers.table_options import TableOptions
 
 LOOKED_AT_BYTES = 1 << 16
@@ -56,8 +56,8 @@ def read_labels(
     file = raw_file(path).held()
     if file.format not in ("csv", "tsv") and not looks_delimited(file.read()[:LOOKED_AT_BYTES], named=True):
         raise DataError("a labels file is a CSV or TSV with a key column.", where=path, fix="Convert it.")
-    layout = TableOptions(decimal=table.decimal)
-    header, rows = read_cells(file, (), table=layout)
+    layout = TableOptions(decimal=table.decimal, na=table.na)
+    header, cells = read_cells(file, (), table=layout)
     check_header(header, file.where)
     wanted = {name: column for name, column in (names or {}).items() if column in header}
     keys = _keys(file, header, key_column, list(wanted.values()), layout)
@@ -67,10 +67,10 @@ def read_labels(
     wanted = wanted or {name: name for name in header if name != keys.column and name not in nameless}
     by_key: dict[str, dict[str, Any]] = {}
     columns = LabelColumns()
-    for number, entry in enumerate(rows):
+    for number, entry in enumerate(filled(cells)):
         try:
-            line, cells = _whole(entry)
-            row = dict(zip(header, cells, strict=True))
+            line, values = _whole(entry)
+            row = dict(zip(header, values, strict=True))
             key = _new_key(keys.of(row, number), by_key, f"{path}:{line}")
         except DataError as error:
             if on_error == "raise":
@@ -106,9 +106,11 @@ def _keys(file: RawFile, header: list[str], key_column: str | None, labels: Sequ
         raise UsageError(f"there is no column {named!r} in {file.where}.", where="--key-column", fix=f"Choose from: {', '.join(header)}.")
 
     def cells(columns: Sequence[str]) -> Iterator[list[str] | None]:
-        return picked(header, read_cells(file, (), table=layout)[1], columns)
+        return picked(header, filled(read_cells(file, (), table=layout)[1]), columns)
 
     index = nameless_columns(header)
     first = next((name for name in header if name not in index), None)
     source = RowSource(file.where, file.stem, header, cells, index)
-    return replace(choose_keys(source, SourceOptions(key_column=named), apart=labels, fallback=first), ids={})  # ids are labels here
+    return replace(
+        choose_keys(source, SourceOptions(key_column=named, table=layout), apart=labels, fallback=first), ids={}
+    )  # ids are labels here

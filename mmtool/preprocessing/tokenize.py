@@ -19,7 +19,7 @@ from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME
 from mmtool.data.shard_writer import write_shard
 from mmtool.data.spool import Spool
-from mmtool.kinds import KINDS, kind_named, load
+from mmtool.kinds import KINDS, is_pretrained, kind_named, load
 from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.fit import fit, fitted_before
@@ -102,17 +102,17 @@ def tokenize(
         raise UsageError("a label names the split of each sample.", where="--split-within", fix="Leave it or --split-label out.")
     outputs = _outputs(output, save_tokenizer, force, [*paths, tokenizer, guide, options.labels_path])
     _check(kind, name, augment, outputs)
-    if tokenizer is None:
+    if tokenizer is None and not is_pretrained(scheme):
         fitted, fitting_keys = fit(kind, paths, scheme, settings or {}, options, placement, guide, name, seed, decoding)
+    elif guide is not None:
+        raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
     else:
-        if guide is not None:
-            raise UsageError("a fitted tokenizer cannot be guided.", where="--guide", fix="Fit a new one with --fit.")
         fitted, fitting_keys = fitted_before(tokenizer, kind, name, scheme, settings), set()
     rejects: list[Reject] = []
     absent: list[str] = []
     columns, others = LabelColumns(), OtherFormats()
     encoder = Encoder(fitted, name, rejects if options.on_error == "skip" else None)
-    how: dict[str, Any] = {"absent": absent, "others": others, "quiet": tokenizer is None}  # fitting has reported all before
+    how: dict[str, Any] = {"absent": absent, "others": others, "quiet": bool(fitting_keys)}  # fitting has reported all before
     how |= {"check_options": True, "decoding": decoding, "steps": encoder.steps(raw=bool(augment))}  # variants are made of raw values
     read = read_items(kind, paths, preparer_of(fitted).reading(options), rejects, columns, **how)
     with Spool() as spool, closing(read):

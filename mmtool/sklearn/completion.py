@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from mmtool.sklearn.containers import Frames
 from mmtool.tokenizers.column_types import NUMBER
 from mmtool.tokenizers.table import TableTokenizer
 
-SHOWN = 5  # columns that a warning names
+SHOWN, SHOWN_KEYS = 5, 3  # columns, and keys of a table, that a warning names
 Layer = Mapping[str, pd.DataFrame]  # modality -> values by the keys of samples
 
 
@@ -190,6 +190,16 @@ def warn_of_empty(frames: Frames) -> None:
     """Warn of columns without any value in the training, which nothing is filled into."""
     for name, columns in _columns_where(frames, "all").items():
         log(f"warning: {name}: no value in {columns}: transform leaves such columns empty. Leave them out, or fill them before.")
+
+
+def warn_of_lone(frames: Frames) -> None:
+    """Warn of two tables that share no sample: their indices may be written in different ways, such as 7 and 007."""
+    keys = {name: keys_of(frame.index, name) for name, frame in frames.items()}
+    for (name, here), (other, there) in combinations(keys.items(), 2):
+        if here and there and not set(here) & set(there):
+            some = [", ".join(map(repr, side[:SHOWN_KEYS])) for side in (here, there)]
+            what = f"0 samples of {name} (others: {some[0]} ...) are in {other} ({some[1]} ...)"
+            log(f"warning: only {what}. Write both indices alike where these are the same samples.")
 
 
 def warn_of_missing(complete: Frames) -> None:

@@ -20,7 +20,7 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of, warn_of_empty, warn_of_missing
+from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of, warn_of_empty, warn_of_lone, warn_of_missing
 from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined, labelled
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
@@ -303,6 +303,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         asked = {name: value for name, value in options.items() if value is not None}
         chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
+            warn_of_lone(given.frames)
             return given, Completion(self.run_.imputer, given.frames, self._templates, self._fallback, chosen)
 
     def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], row_first: bool) -> Frames:

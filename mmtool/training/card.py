@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.config import PretrainConfig
 from mmtool.training.metrics import read_metrics
 from mmtool.training.run import METRICS, Run, open_run
@@ -53,11 +52,11 @@ def _method(run: Run) -> Iterator[str]:
 
 def _numbers(run: Run, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Of the last checkpoint and the last validation."""
-    checkpoints = list_checkpoints(run.checkpoints)
+    steps = run.steps
     losses: Mapping[str, float] = next((record["loss"] for record in reversed(records) if "loss" in record), {})
     measured = next((record for record in reversed(records) if record.get("validation")), None)
     yield "## Numbers"
-    trained = f"{int(checkpoints[-1].name):,} steps" if checkpoints else "no checkpoint yet"
+    trained = f"{steps[-1]:,} steps" if steps else "no checkpoint yet"
     yield f"Trained: {trained}{'' if run.complete else ', not to the end of its budget'}."
     if losses:
         yield "Last training losses: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) + "."

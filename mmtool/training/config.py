@@ -23,7 +23,8 @@ LabelKind = Literal["auto", "classes", "number"]
 PRESETS = get_args(Preset)
 MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predicted, and from what"  # panels of the help
 RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
-RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN)
+EXPORT_FORMAT = "mmtool-export/1"  # of a run without what only training needs
+RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN, EXPORT_FORMAT)
 AUTO = "auto"  # the method is chosen by the data
 EXTENSIBLE = ("steps", "minutes", "patience")  # what may change when a training goes on (see `training/extension.py`)
 

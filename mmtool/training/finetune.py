@@ -119,8 +119,8 @@ def _begin(config: FinetuneConfig, base: Run, inputs: Mapping[str, Any], train: 
 
 
 def _changes(config: FinetuneConfig, inputs: Mapping[str, Any], output: Path) -> list[str]:
-    """What differs from what the run was begun with. Raises UsageError for a pretrained one."""
-    begun = open_run(output).record.get("finetune")
+    """What differs from what the run was begun with. Raises UsageError for a pretrained one, or an export."""
+    begun = open_run(output, to_train=True).record.get("finetune")
     if begun is None:
         raise UsageError("there is a pretrained run already.", where=output, fix="Choose another output, or pass --force to replace it.")
     named = ({"data": record["data"], "pretrained weights": record["base"]} for record in (begun, inputs))

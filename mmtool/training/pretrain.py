@@ -248,8 +248,8 @@ def _extend(config: PretrainConfig, output: Path) -> None:
 
 
 def _changes(config: PretrainConfig, train: TokenSet, output: Path, initial: InitialRun | None, may_change: Sequence[str]) -> list[str]:
-    """What differs from what the run was begun with. Raises UsageError for a finetuned one."""
-    run = open_run(output)
+    """What differs from what the run was begun with. Raises UsageError for a finetuned one, or an export."""
+    run = open_run(output, to_train=True)
     if run.target is not None:
         raise UsageError("this run was finetuned.", where=output, fix="Choose another output, or pass --force to start anew.")
     begun, now = {"data": run.record["data"]}, {"data": train.fingerprint}

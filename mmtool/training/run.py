@@ -10,7 +10,8 @@ RUN/checkpoints/STEP/                 see training/checkpoint.py
 RUN/tracking.json, RUN/tensorboard/    of --track (see training/trackers.py)
 RUN/values.safetensors                networks that predict values of tables, learned at the end (see model/values.py)
 
-A finetuned run is one whose config.json also has what its head predicts, and whose checkpoints hold that head.
+A finetuned run is one whose config.json also has what its head predicts, and whose checkpoints hold that head. An export (see
+training/exported.py) is opened as the run that it was.
 """
 
 import json
@@ -35,8 +36,9 @@ from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.model.values import ValueDecoder, code_values
 from mmtool.tokenizers.base import Tokenizer, from_bytes
-from mmtool.training.checkpoint import Checkpoint, best_of, newest_checkpoint, open_checkpoint
-from mmtool.training.config import RUN_FORMATS, UNSEALED_RUN, PretrainConfig, check, options_of
+from mmtool.training.checkpoint import Checkpoint, best_of, list_checkpoints, newest_checkpoint, open_checkpoint
+from mmtool.training.config import EXPORT_FORMAT, RUN_FORMATS, UNSEALED_RUN, PretrainConfig, check, options_of
+from mmtool.training.exported import Export
 from mmtool.training.extension import finished
 from mmtool.training.hardware import check_memory
 from mmtool.training.target import Target
@@ -49,10 +51,11 @@ INIT_FROM = "init_from"  # in config.json: the run whose weights it was begun wi
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run directory (`record` is its config.json)."""
+    """An opened run directory (`record` is its config.json). export: what an export says of itself, None of any other run."""
 
     path: Path
     record: dict[str, Any]
+    export: Export | None = None
 
     def check(self) -> None:
         """Raise whatever reading the parts of the record raises, where one of them is not as it was written."""
@@ -81,6 +84,11 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
+    @property
+    def steps(self) -> list[int]:
+        """Of its checkpoints, the oldest first."""
+        return [self.export.step] if self.export else [int(checkpoint.name) for checkpoint in list_checkpoints(self.checkpoints)]
+
     def tokenizers(self) -> dict[str, Tokenizer]:
         """The run's copies, checked against the fingerprints its config names."""
         opened = {}
@@ -102,6 +110,8 @@ class Run:
 
     def checkpoint(self, name: str | None = None) -> Checkpoint:
         """The named checkpoint, or the newest that verifies (of a finetuned run the best). Raises DataError when there is none."""
+        if self.export is not None:
+            return self.export.weights(self.path, name)
         checkpoint = open_checkpoint(self.checkpoints / name) if name else newest_checkpoint(self.checkpoints)
         if checkpoint and not name and (best := best_of(checkpoint.path)) != checkpoint.path:
             checkpoint = open_checkpoint(best)
@@ -134,6 +144,8 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether it was trained to the end, with everything that follows the last step."""
+        if self.export is not None:
+            return self.export.complete
         checkpoint = newest_checkpoint(self.checkpoints)
         done = checkpoint is not None and finished(self.config, checkpoint.state)
         return done and (not self.teaches_values or (self.path / VALUES).exists())
@@ -174,18 +186,23 @@ def make_method(config: PretrainConfig, layout: VocabularyLayout, graph: CoOccur
     return method(layout, graph, options_of(method.Options, config.method_options, f"--set method ({config.method})"))
 
 
-def open_run(path: Path) -> Run:
-    """Open a run directory. Raises DataError where it is none."""
+def open_run(path: Path, *, to_train: bool = False) -> Run:
+    """Open a run directory, or an export of one. Raises DataError where it is none, UsageError for an export that is to be trained
+    further in its place."""
     config = Path(path) / CONFIG
     if not config.is_file():
         raise DataError("this is not a run directory (no config.json in it).", where=path, fix="Give what `mmtool pretrain -o` wrote.")
     record = read_json(config, RESTORE)
     if record.get("format") not in RUN_FORMATS:
-        raise DataError(f"this is not a run this version can read (it reads {' and '.join(RUN_FORMATS)}).", where=path)
+        raise DataError(f"this is not a run this version can read (it reads {', '.join(RUN_FORMATS)}).", where=path)
     check_seal(record, config, RESTORE, unsealed=record["format"] == UNSEALED_RUN)
-    run = Run(Path(path), record)
     with reading(config, RESTORE):
+        is_export = record["format"] == EXPORT_FORMAT
+        run = Run(Path(path), record["run"], Export(**record["export"])) if is_export else Run(Path(path), record)
         run.check()
+    if run.export is not None and to_train:
+        fix = "Choose another output, and begin with its weights (`mmtool pretrain --init-from`, `mmtool finetune`)."
+        raise UsageError("this is an export, which has nothing to go on from.", where=path, fix=fix)
     return run
 
 

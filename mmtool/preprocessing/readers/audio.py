@@ -20,7 +20,8 @@ from mmtool.preprocessing.readers.rows import COLUMNAR
 MAX_CHANNELS = 16  # channels x frames is what decoding allocates
 MAX_DECODED_BYTES, SAMPLE_BYTES = 512 << 20, 4
 CHANNELS = {"left": 0, "right": 1}
-CANCELLED = 0.01  # of the peak of the channels: what is left in their mean is noise
+CANCELLED = 0.25  # of the level of the channels: what is left in their mean
+OPPOSED = 0.9  # channels whose correlation is below the negative of this
 MP3 = "MP3"
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", MP3)
 SIZE_IN_DS64 = 0xFFFFFFFF
@@ -40,10 +41,26 @@ def _mixed(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, int]:
     if options.channel in CHANNELS:
         return samples[:, min(CHANNELS[options.channel], samples.shape[1] - 1)].copy(), rate_hz
     mixed = samples.mean(axis=1, dtype=np.float32)
-    if options.channel is None and np.abs(mixed).max() < CANCELLED * np.abs(samples).max():
+    if options.channel is None and _cancel_out(samples, mixed):
+        what = "the channels of the recording cancel each other: little is left in their mean."
         fix = "Take one with --channel left or right (mean: mix them all the same)."
-        raise DataError("the channels of the recording cancel each other: one is the other's negative.", where=file.where, fix=fix)
+        raise DataError(what, where=file.where, fix=fix)
     return mixed, rate_hz
+
+
+def _cancel_out(samples: np.ndarray, mixed: np.ndarray) -> bool:
+    """Whether two channels of (T, channels) run against each other, and little of them is left in the mean of all."""
+    samples, mixed = samples - samples.mean(axis=0), mixed - mixed.mean()
+    if _level(mixed) >= CANCELLED * _level(samples):
+        return False
+    products = samples.T @ samples
+    norms = np.sqrt(np.diag(products))
+    return bool((products < -OPPOSED * np.outer(norms, norms)).any())
+
+
+def _level(samples: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
 
 def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = MAX_CHANNELS) -> tuple[np.ndarray, int]:

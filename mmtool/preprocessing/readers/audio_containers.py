@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.preprocessing.readers.containers import check_whole
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
@@ -26,6 +27,7 @@ def decode_container(data: bytes, file: RawFile, options: SourceOptions) -> tupl
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[video]'`, or convert the file: `ffmpeg -i in.m4a out.wav`."
         raise UsageError("reading this sound needs PyAV.", where=file.where, fix=fix) from error
+    check_whole(data, file.format, file.where)
     parts: list[np.ndarray] = []
     try:
         with av.open(io.BytesIO(data), mode="r") as container:

@@ -1,15 +1,16 @@
 """Which columns of a table hold categories, truth values or dates instead of numbers: what is declared, else what their cells say.
 
 1. A column with at least as many numbers as other cells holds numbers; what is none is refused cell by cell. Digits behind a zero, as in
-   the postal code 02134, are no number but a name.
+   the postal code 02134, are no number but a name, unless numbers of other forms show that it is a habit (`padded_digits.py`).
 2. Else one of true and false, or of yes and no, holds truth values.
 3. Else one with at least as many dates as ISO 8601 writes them (2021-03-31) as other cells holds dates; what is none is refused.
 4. Else it holds categories: at most 50 of them, at least one of which occurs more than once.
 
-Where this would be a guess, as for names of samples or dates such as 1/2/21, the column is refused, with the options that say what it is.
+Where this would be a guess, as for 02134 beside -9, for names of samples, or for dates such as 1/2/21, the column is refused, with the
+options that say what it is.
 """
 
-import shlex
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,10 @@ from math import isnan
 from typing import Any
 
 from mmtool.preprocessing.keys import KeyColumnError
+from mmtool.preprocessing.readers.cell_values import NOT_ONE_VALUE, decoded
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, name_of
 from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.padded_digits import Spellings, is_padded
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.tokenizers.column_types import LIKE_A_DATE, NUMBER, TRUTH_VALUES, Boolean, Category, ColumnType, Date, Number, Ordinal, Skip
 
@@ -32,6 +35,7 @@ MAX_CATEGORIES, MAX_DECLARED = 50, 1000  # of one column, where they are recogni
 LEAST_NAMES = 3  # texts that make names of a column where all differ; of fewer nothing is said but that they are no numbers
 PLAIN_TRUTH = frozenset(word for pair in TRUTH_VALUES[:2] for word in pair)
 SHOWN = 3  # cells or columns in a message
+WITH_UNIT = re.compile(r"[-+]?[$€£¥] ?[-+]?\d[\d.,]*|[-+]?\d[\d.,]* ?[%‰$€£¥]")
 READ_AS = {
     "category": "read as categories",
     "boolean": "read as truth values",
@@ -43,14 +47,9 @@ READ_AS = {
 
 @dataclass
 class _Cells:
-    """The filled cells of a column: how many are numbers, and the others. padded: one with digits behind a zero; amount: a number of more
-    than digits, among which digits behind a zero may be a number as well; widths: how many digits cells of nothing else have."""
+    """The filled cells of a column: how many are numbers, and the others."""
 
     numbers: int = 0
-    padded: str = ""
-    amount: str = ""
-    num_amounts: int = 0
-    widths: Counter[int] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, cell: Any, numbers: Numbers) -> None:
@@ -65,26 +64,9 @@ class _Cells:
         else:
             self.words[name_of(cell)] += 1
 
-    def look(self, cell: str) -> None:
-        """Take in how a cell is written."""
-        if cell.isdigit():
-            self.widths[len(cell)] += 1
-            if cell[0] == "0" and len(cell) > 1:
-                self.padded = self.padded or cell
-        elif cell and _is_plain(cell):
-            self.amount = self.amount or cell
-            self.num_amounts += 1
-
-    @property
-    def may_be_codes(self) -> bool:
-        """Whether most cells look like codes of one width, such as 02134, and the others like amounts or a code of a missing value."""
-        return bool(self.padded and self.amount) and len(self.widths) == 1 and self.widths.total() > self.num_amounts
-
     @property
     def guessed(self) -> ColumnType:
         """What the cells are, categories and spellings still to be collected."""
-        if self.padded and not self.amount:
-            return Category()
         if self.numbers >= self.words.total():
             return NUMBER
         small = {word.casefold() for word in self.words}
@@ -101,7 +83,8 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
     name a column that there is not, and where a column is neither numbers nor anything that can be imputed."""
     _check_declared(header, options, where)
     if options.known is not None:
-        fitted = {**options.known, **{name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}}
+        declared_anew = {name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}
+        fitted = {**options.known, **{name: _as_fitted(column, options.known.get(name)) for name, column in declared_anew.items()}}
         return {header[place]: fitted[header[place]] for place in places if header[place] in fitted}
     declared = {place: _as_cells_are(options.declared[header[place]]) for place in places if header[place] in options.declared}
     guessed = _guessed(header, [place for place in places if place not in declared], rows, options, where)
@@ -125,6 +108,13 @@ def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, optio
 def _is_open(column: ColumnType) -> bool:
     """Whether cells are still to say which categories there are, or whether dates have hours."""
     return (isinstance(column, Category) and not column.categories) or (isinstance(column, Date) and column.layout is None)
+
+
+def _as_fitted(column: ColumnType, fitted: ColumnType | None) -> ColumnType:
+    """A declared type with the unit of the tokenizer's: dates in any layout may have hours where those have."""
+    if isinstance(column, Date) and column.layout is None and isinstance(fitted, Date):
+        return replace(column, timed=fitted.timed)
+    return column
 
 
 def _as_cells_are(column: ColumnType) -> ColumnType:
@@ -164,33 +154,51 @@ def notes(types: Mapping[str, ColumnType], where: str) -> Iterator[Note]:
 
 def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[int, ColumnType]:
     """Place -> type of the columns that are no numbers, by the first rows."""
-    numbers = Numbers.of(options)
+    numbers, padded = Numbers.of(options), set[int]()
     columns = {place: _Cells() for place in places}
     for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
         chosen = [cells[place] for place in places]
-        for place, cell in zip(places, chosen, strict=True):
-            if isinstance(cell, str) and name_of(cell) not in numbers.na:
-                columns[place].look(cell.strip())
+        padded.update(place for place, cell in zip(places, chosen, strict=True) if isinstance(cell, str) and is_padded(cell.strip()))
         if numbers.are_plain(chosen):
             for place in places:
                 columns[place].numbers += 1
             continue
         for place, cell in zip(places, chosen, strict=True):
             columns[place].add(cell, numbers)
-    for place in [place for place, column in columns.items() if column.may_be_codes]:
-        name, column = header[place], columns[place]
-        what = f"the column {name!r} holds {column.padded!r}, as codes do, and {column.amount!r}, as amounts do."
-        fix = f"Say --column-type '{name}=category' or --column-type '{name}=number'"
-        fix += f", or --na {shlex.quote(column.amount)} where that stands for a missing value." if column.amount[0] == "-" else "."
-        raise KeyColumnError(what, where=where, fix=fix)
-    guessed = {place: column.guessed for place, column in columns.items()}
+    codes = _codes(header, sorted(padded), rows, options, where)
+    guessed = {place: Category() if place in codes else column.guessed for place, column in columns.items()}
     for place in [place for place, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
-        if not columns[place].padded and all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
+        if place not in codes and all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
             example = next(iter(columns[place].words))
             what = f"the column {header[place]!r} seems to hold dates such as {example!r}, which may be read in several ways."
             fix = f"Say how they are written, e.g. --column-type '{header[place]}=date:%d/%m/%Y', or write them as 2021-03-31."
             raise KeyColumnError(what, where=where, fix=fix)
     return {place: column for place, column in guessed.items() if not isinstance(column, Number)}
+
+
+def _codes(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> set[int]:
+    """Which of the columns with digits behind a zero hold codes. Raises KeyColumnError where it is unclear."""
+    spellings = _spellings(places, rows, options)
+    for place in [place for place in places if spellings[place].verdict == "unclear"]:
+        name, column = header[place], spellings[place]
+        what = f"the column {name!r} holds {next(iter(column.padded))!r}, as codes do, and {next(iter(column.contrary))!r}, as amounts do."
+        fix = f"Say --column-type '{name}=category' or --column-type '{name}=number'"
+        fix += f", or {column.options} where that stands for a missing value." if column.options else "."
+        raise KeyColumnError(what, where=where, fix=fix)
+    return {place for place in places if spellings[place].verdict == "codes"}
+
+
+def _spellings(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Spellings]:
+    """Place -> how the numbers of a column are written, and what is meant to be one."""
+    numbers = replace(Numbers.of(options), censored=None)
+    spellings = {place: Spellings() for place in places}
+    for cells in _cells(rows) if places else ():
+        for place in places:
+            cell = cells[place]
+            value = numbers.number(cell)
+            if numbers.may_be(cell) and not (value is not None and isnan(value)):
+                spellings[place].add(cell.strip() if isinstance(cell, str) else name_of(cell))
+    return spellings
 
 
 def _is_plain(cell: str) -> bool:
@@ -206,7 +214,8 @@ def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[i
     words: dict[int, Counter[str]] = {place: Counter() for place in places}
     for cells in _cells(rows) if places else ():
         for place in places:
-            words[place][name_of(cells[place])] += 1
+            if not isinstance(decoded(cells[place]), NOT_ONE_VALUE):
+                words[place][name_of(cells[place])] += 1
     for texts in words.values():
         for word in [word for word in texts if word in ERRORS or is_missing(word, options, texts)]:
             del texts[word]
@@ -240,6 +249,9 @@ def _spelled(words: Mapping[str, int]) -> tuple[str, str]:
 def _check_categories(name: str, words: Counter[str], is_declared: bool, where: str) -> None:
     """Raise KeyColumnError where a column holds names of samples, or too many categories."""
     some = ", ".join(map(repr, sorted(words)[:SHOWN]))
+    if not is_declared and words and all(map(WITH_UNIT.fullmatch, words)):
+        what = f"the column {name!r} holds texts such as {some}, which seem to be numbers with a unit."
+        raise KeyColumnError(what, where=where, fix=f"Write the numbers alone (12 for 12%), or say --column-type '{name}=category'.")
     leave = f"Leave it out with --column-type '{name}=skip', or keep it as a label with --label '{name}'"
     if all(word.isdigit() for word in words):
         leave = f"Where these are numbers, say --column-type '{name}=number'. {leave}"

@@ -15,7 +15,10 @@ SERIES_BEGIN = re.compile(r"^![a-z_]*table_begin.*\n", re.MULTILINE | re.IGNOREC
 SERIES_END = re.compile(r"^![a-z_]*table_end", re.MULTILINE | re.IGNORECASE)
 DECLARATION = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)  # first line of a file by which Excel is told the delimiter
 GCT = re.compile(r"#1\.[23]\s*\n[^\n]*\n")  # its version, and a line with the numbers of rows and columns
-BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BYTE_ORDER_MARKS = {  # that of UTF-32 begins with one of UTF-16
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
+}
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 

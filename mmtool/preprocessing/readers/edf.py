@@ -34,9 +34,15 @@ def read_edf(data: bytes, where: str) -> list[EdfChannel]:
         raise DataError(f"the header of the EDF file is damaged ({error}).", where=where, fix="Get it again.") from error
     start, size = HEADER_BYTES + CHANNEL_BYTES * num_channels, 2 * sum(counts)
     held = (len(data) - start) // max(size, 1)
+    surplus = len(data) - start - max(num_records, 0) * size
     if num_channels < 1 or min(counts) < 1 or seconds <= 0 or held < max(num_records, 1):
         what = f"{num_records} records of {size} bytes are promised, {max(held, 0)} are there."
         raise DataError(f"the recording is cut or empty: {what}", where=where, fix="Get it again.")
+    if surplus % size if num_records < 0 else surplus:
+        what = f"the header promises {num_records} records of {size} bytes, and {surplus:,} bytes follow them."
+        if num_records < 0:
+            what = f"the recording is cut: its last record has {surplus % size} of {size} bytes."
+        raise DataError(what, where=where, fix="Get it again, or mend its header, e.g. with EDFbrowser.")
     records = np.frombuffer(data, "<i2", held * size // 2 if num_records < 0 else num_records * size // 2, start).reshape(-1, size // 2)
     channels = []
     for number, stop in enumerate(np.cumsum(counts).tolist()):

@@ -5,11 +5,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.options import Option, assemble, settings_of
+from mmtool.preprocessing.readers.cell_values import decoded, one_value
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
 
@@ -18,7 +20,6 @@ MAX_DIGITS = 300  # Python refuses to read integers of more than 4,300, and no l
 SCIENTIFIC = re.compile(r"-?(((0|[1-9]\d*)(\.\d+)?|\.\d+)[eE][+-]\d+|\.\d+)", re.A)  # 1e-05 as of pandas; 3e7 without a sign is a name
 AS_USUAL = TableOptions()
 READING, LABELS = "Reading raw files", "Keys and labels"  # panels of the help
-SHOWN = 60  # characters of a cell in a message
 KEY, NUMBERED = "key", "none"
 MISSING_TEXTS = "texts taken as missing: {}; --keep-na keeps them"  # a tally
 SPLIT_WITHIN = "split_within"  # metadata: the split of a clip of an episode that is divided
@@ -273,23 +274,25 @@ class UnreadArrays:
 def row_entry(
     row: Mapping[str, Any], key: str, where: str, load: Callable[[], Any], options: SourceOptions, rows: int | None = None
 ) -> Entry:
-    """The entry of one row of a table: labels and group taken from its columns, where it has them."""
-    columns = {name: row[column] for name, column in options.label_names.items() if column in row}
-    labels = {name: label_value(cell, options.table) for name, cell in columns.items()}
-    column = options.group_column
-    group = name_of(row[column]) if column is not None and column in row else None
+    """The entry of one row of a table: labels and group taken from its columns, where it has them. One without value where these hold
+    several, or bytes that are no text."""
+    wanted = {column for column in (*options.label_names.values(), options.group_column) if column in row}
+    try:
+        cells = {column: one_value(row[column], column, where) for column in wanted if column is not None}
+    except DataError as error:
+        return Entry(key, where, partial(_raise, error), dict.fromkeys(options.label_names), "")
+    labels = {name: label_value(cells[column], options.table) for name, column in options.label_names.items() if column in cells}
+    group = name_of(cells[options.group_column]) if options.group_column in cells else None
     return Entry(key, where, load, labels, "" if group in MISSING else group, rows=rows)
+
+
+def _raise(error: DataError) -> None:
+    raise error
 
 
 def key_of(stem: str, number: int) -> str:
     """The key of a row that has no other."""
     return f"{stem}-{number:06d}"
-
-
-def shown(cell: Any) -> str:
-    """A cell for a message: its beginning."""
-    text = repr(cell[:SHOWN] if isinstance(cell, str | bytes) else cell)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def name_of(value: Any) -> str:
@@ -298,7 +301,7 @@ def name_of(value: Any) -> str:
     Whole numbers are written as integers, so that 10001.0, as pandas writes it beside missing values, is 10001; leading zeros stay.
     Characters are in Unicode's normal form, whatever the system composed them by.
     """
-    value = value.item() if hasattr(value, "item") else value
+    value = decoded(value.item() if hasattr(value, "item") else value)
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -314,7 +317,7 @@ def normal_form(text: str) -> str:
 
 def label_value(value: Any, table: TableOptions = AS_USUAL) -> Any:
     """A cell as a label: numbers as numbers (007 stays text), None where it is missing, text otherwise. table: how cells are written."""
-    value = value.item() if hasattr(value, "item") else value
+    value = decoded(value.item() if hasattr(value, "item") else value)
     if value is None or value != value or (table.na and name_of(value) in table.na):
         return None
     if not isinstance(value, str):

@@ -1,6 +1,7 @@
 """Sheets of Excel workbooks (`.xlsx`) as rows of cells, numbers in full precision, through openpyxl (extra `excel`)."""
 
 import io
+import re
 import warnings
 import zipfile
 import zlib
@@ -26,11 +27,14 @@ DAMAGE = (  # what openpyxl raises at workbooks that are cut or altered; a Synta
     OSError,
     EOFError,
 )
+PARTS = re.compile(r'"([^"]*)"|\\(.)|(0)|([- ])')  # of a number format: literal texts, digits, and signs that stand for themselves
+LOCALE, UP_TO = re.compile(r"\[\$[^]]*\]"), re.compile(r"\[<=(\d+)\](.*)")
 Rows = Callable[[], Iterator[tuple[int, Sequence[Any]]]]
 
 
 def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows]:
-    """Header and rows of a sheet, by their numbers in it; rows without any value are passed over.
+    """Header and rows of a sheet, by their numbers in it; rows without any value are passed over. Integers whose format fills them up with
+    zeros are text as it is shown: 2134 in the format 00000 is 02134.
 
     Raises UsageError without openpyxl and where it is not clear which sheet is meant, DataError for a damaged file, for merged cells, whose
     value stands in one of them alone, and for a formula whose value the file does not hold.
@@ -41,7 +45,7 @@ def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
         raise DataError(f"the cells {merged} are merged.", where=file.where, fix="Unmerge them, and fill in what each stands for.")
     table: list[tuple[int, list[Any]]] = []
     for number, (cells, written) in enumerate(zip(values.iter_rows(), formulas.iter_rows(values_only=True), strict=True), 1):
-        row = [cell.value for cell in cells]
+        row = [_shown(cell.value, cell.number_format) for cell in cells]
         computed = [cell.data_type == TEXT_OF_FORMULA for cell in cells]  # empty where there is no value
         unknown = next((text for cell, text, is_empty in zip(row, written, computed, strict=True) if _unknown(cell, text, is_empty)), None)
         if unknown is not None:
@@ -60,6 +64,22 @@ def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
         return ([cells[place] for place in places] for _, cells in table)
 
     return RowSource(file.where, file.stem, header, picked, nameless_columns(header)), lambda: iter(table)
+
+
+def _shown(value: Any, number_format: str) -> Any:
+    """A cell as a sheet shows it, where its format is of at least two zeros, as in 00000-0000 or "P"000; any other as it is stored."""
+    if "00" not in number_format or isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1:
+        return value
+    section, *others = LOCALE.sub("", number_format).split(";")
+    if limited := UP_TO.fullmatch(section):
+        section = limited[2] if value <= int(limited[1]) or not others else others[0]
+    zeros = [part[3] for part in PARTS.finditer(section) if part[3]]
+    if len(zeros) < 2 or PARTS.sub("", section):
+        return value
+    digits = f"{int(value):0{len(zeros)}d}"
+    size = len(digits) - len(zeros) + 1  # of what stands for the first zero
+    filling = iter([digits[:size], *digits[size:]])
+    return PARTS.sub(lambda part: next(filling) if part[3] else part[1] or part[2] or part[4] or "", section)
 
 
 def _unknown(cell: Any, written: Any, is_empty_text: bool) -> bool:

@@ -21,13 +21,14 @@ from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOp
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.rows import COLUMNAR
-from mmtool.preprocessing.readers.stacks import IMAGES, LABEL, StackRow, has_splits, split_rows, stack_rows
+from mmtool.preprocessing.readers.stacks import IMAGES, LABEL, StackRow, check_axes, has_splits, split_rows, stack_rows
 
 AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # from Pillow 11.3 on
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
+SAY_AXES = "Save N grey pictures as (N, height, width, 1), and those in colours as (N, height, width, 3), one of them too."
 
 
 def read_images(file: RawFile, options: SourceOptions) -> Iterator[Any]:
@@ -139,12 +140,14 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
     """The array `images`, (N, H, W) or (N, H, W, C), or those of MedMNIST; arrays of one value per image are its labels (or those named as
-    labels)."""
+    labels). Without such, arrays of (H, W, 3) and (3, H, W) are refused, which may be one image in colours."""
     arrays = load_arrays(file)
     if has_splits(arrays):
         rows: Iterator[Keys | StackRow] = split_rows(file, arrays, options)
     else:
         images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
+        if images.ndim == 3 and not any(array.shape == images.shape[:1] for array in arrays.values()):
+            check_axes(images.shape, file.where, SAY_AXES)
         rows = stack_rows(file, images, arrays, options, "image ")
     for row in rows:
         if isinstance(row, Keys):

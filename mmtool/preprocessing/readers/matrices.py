@@ -10,7 +10,8 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import WITHOUT_EXTENSIONS, KeyColumnError, names_as_keys
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of, shown
+from mmtool.preprocessing.readers.cell_values import shown
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING, is_called_like_an_index

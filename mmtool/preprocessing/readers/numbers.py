@@ -108,6 +108,8 @@ def _finite(value: Any) -> float | None:
     """A value as a number, NaN where it is none, None where it is infinite or something else."""
     if value is None:
         return math.nan
+    if isinstance(value, bytes):
+        return None
     try:
         number = float(value)
     except (ValueError, TypeError):

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import RowSource
+from mmtool.preprocessing.readers.cell_values import decoded
 from mmtool.preprocessing.readers.column_recognition import Rows
 from mmtool.preprocessing.readers.compressed import is_compressed
 from mmtool.preprocessing.readers.entries import Broken
@@ -56,7 +57,7 @@ def parquet_source(file: RawFile) -> tuple[RowSource, Rows]:
         """The values of columns, a part of the rows at a time."""
         with readable(file.where):
             for batch in parquet_file(file).iter_batches(BATCH_ROWS, columns=list(names) if once else None):
-                yield [batch.column(batch.schema.names.index(name)).to_pylist() for name in names]
+                yield [_cells(batch.column(batch.schema.names.index(name))) for name in names]
 
     def cells(names: Sequence[str]) -> Iterator[Sequence[Any]]:
         if not names:
@@ -66,10 +67,16 @@ def parquet_source(file: RawFile) -> tuple[RowSource, Rows]:
     def rows() -> Iterator[tuple[int, Sequence[Any]] | Broken]:
         with readable(file.where):
             batches = (batch.columns for batch in parquet_file(file).iter_batches(BATCH_ROWS))
-            parts = ([column.to_pylist() for column in batch] for batch in batches)
+            parts = ([_cells(column) for column in batch] for batch in batches)
             yield from enumerate((list(row) for part in parts for row in zip(*part, strict=True)), 1)
 
     return RowSource(file.where, file.stem, header, cells, _pandas_index(schema)), rows
+
+
+def _cells(column: Any) -> list[Any]:
+    """The values of a column, bytes as text where they are some: so writers without types of text leave it."""
+    values: list[Any] = column.to_pylist()
+    return [decoded(value) for value in values] if "binary" in str(column.type) else values
 
 
 def _pandas_index(schema: Any) -> tuple[str, ...]:

@@ -1,12 +1,10 @@
 """Raw files as people have them: single files, folders, and archives that are read without unpacking them to disk."""
 
 import io
-import lzma
 import os
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +19,7 @@ from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_hidden, is_system_folder
+from mmtool.preprocessing.readers.tar_members import tar_members
 
 MAX_FILE_BYTES = 4 << 30  # that are read into memory
 MAX_GROWTH_BYTES = 1 << 30  # by which content that is read into memory may be larger than what is stored: beyond, it is taken for a bomb
@@ -34,8 +33,8 @@ BUFFER_BYTES = 4 << 20  # of a file that is read as a stream
 HEAD_BYTES = 4 << 20  # by which a file of an unclear name is judged
 UNCLEAR_FORMATS = ("txt", "")  # of files in folders and archives that may be anything; so may those that end in a number
 LISTS_OF_FILES = re.compile(r"(manifest|annotations|gdc_manifest\S*|gdc_sample_sheet\S*)\.(txt|tsv)", re.IGNORECASE)  # of the GDC
+ZIP_MEMBER = b"PK\3\4"
 COMPRESSED_TAR = re.compile(r"\.(tar\.(bz2|xz)|tbz2?|txz)$", re.IGNORECASE)
-TAR_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -270,6 +269,10 @@ def _zip_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
         yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
         return
     with archive:
+        if _lacks_first(archive, file):
+            what = "the archive seems to be several behind one another, of which only the last one's members are listed."
+            yield _broken(what, path, "Unpack each before it was joined, and give the folder.")
+            return
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
@@ -277,28 +280,24 @@ def _zip_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
                 yield from _member(path, info.filename, wanted, partial(archive.open, info), info.compress_size, others)
 
 
+def _lacks_first(archive: zipfile.ZipFile, file: IO[bytes]) -> bool:
+    """Whether the file begins with a member that its directory does not list."""
+    file.seek(0)
+    return file.read(len(ZIP_MEMBER)) == ZIP_MEMBER and all(info.header_offset > 0 for info in archive.infolist())
+
+
 def _tar_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
-    try:
-        with tarfile.open(fileobj=file, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
-            end = 0
-            for info in archive:
-                if info.offset != end:
-                    if _has_end(archive, end):
-                        return
-                    yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path, "Get it again.")
-                end = archive.offset
-                if info.issym() or info.islnk():  # to a member that is read under its name, or to what must not be
-                    others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
-                elif info.isdev():
-                    yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
-                elif info.isfile():
-                    yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), info.size, others)
-            if not _has_end(archive, end):
-                yield _broken("the archive is cut or damaged: it has no end mark.", path, "Get it again.")
-    except (tarfile.TarError, EOFError, zlib.error, OSError, lzma.LZMAError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk; those of gzip and bz2 have none
-            raise
-        yield _broken(f"the archive is damaged or cut ({error}).", path, "Get it again.")
+    for member in tar_members(path, file):
+        if isinstance(member, Broken):
+            yield member
+            continue
+        archive, info = member
+        if info.issym() or info.islnk():  # to a member that is read under its name, or to what must not be
+            others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
+        elif info.isdev():
+            yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
+        elif info.isfile():
+            yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), info.size, others)
 
 
 def _broken(what: str, where: Path, fix: str) -> Broken:
@@ -309,13 +308,6 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(info)
     assert file is not None
     return file
-
-
-def _has_end(archive: tarfile.TarFile, offset: int) -> bool:
-    """Whether there is a block of zeros, with which a whole archive ends: tarfile ends quietly at a cut as well."""
-    assert archive.fileobj is not None
-    archive.fileobj.seek(offset)
-    return archive.fileobj.read(TAR_BLOCK) == bytes(TAR_BLOCK)
 
 
 def _member(

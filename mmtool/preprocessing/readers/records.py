@@ -5,11 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.keys import has_row_names
+from mmtool.preprocessing.keys import has_row_names, numbers_rows
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage
 from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, declared_layout, layout_of
@@ -119,6 +120,11 @@ def _rows(file: RawFile, layout: Layout) -> CsvRows | LineRows:
     return (LineRows if by_lines else CsvRows)(lines, file.where, layout.delimiter, layout.lines)
 
 
+def filled(rows: Cells) -> Cells:
+    """Without rows of nothing but delimiters, which spreadsheets write for blank ones. Not for rows whose numbers are keys."""
+    return (row for row in rows if isinstance(row, Broken) or len(row[1]) < 2 or any(cell.strip() for cell in row[1]))
+
+
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
     """The cells of some columns, row by row, None for a broken row."""
     places = [header.index(name) for name in names]
@@ -134,7 +140,7 @@ def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict
         yield from _array_rows(file)
     else:
         header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
-        for row in rows:
+        for row in rows if numbers_rows(options, header) else filled(rows):
             yield row if isinstance(row, Broken) else (f"{file.where}:{row[0]}", dict(zip(header, row[1], strict=True)))
 
 
@@ -179,12 +185,23 @@ def _json_lines(file: RawFile) -> Iterator[tuple[str, dict[str, Any]] | Broken]:
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=partial(_fields_once, where))
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"this is not JSON ({error}).", where=where, fix="Write one JSON object per line.") from error
     if not isinstance(row, dict):
         raise DataError("this is not a JSON object.", where=where, fix="Write one JSON object per line.")
     return row
+
+
+def _fields_once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of an object. Raises DataError for one that stands twice, of which JSON readers keep the last."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise DataError(f"the field {twice!r} stands twice.", where=where, fix="Keep one, or write several texts as a list.")
+    return fields
 
 
 def _array_rows(file: RawFile) -> Iterator[tuple[str, dict[str, Any]]]:

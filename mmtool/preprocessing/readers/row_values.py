@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.cell_values import NOT_ONE_VALUE, decoded, shown
 from mmtool.preprocessing.readers.column_recognition import ERRORS, Rows, is_missing, words_of
-from mmtool.preprocessing.readers.entries import Note, name_of, shown
+from mmtool.preprocessing.readers.entries import Note, name_of
 from mmtool.preprocessing.readers.feature_names import Features
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.readers.table_values import Row, in_single_precision
-from mmtool.tokenizers.column_types import Boolean, Category, ColumnType, Header
+from mmtool.tokenizers.column_types import Boolean, Category, ColumnType, Date, Header
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class RowValues:
         word = name_of(cell)
         if word in self._na:
             return nan
-        if word in ERRORS:
+        if word in ERRORS or isinstance(decoded(cell), NOT_ONE_VALUE):
             return None
         value = column.read(word)
+        if value is not None and _is_finer(value, column):
+            return None
         if value is None and (is_missing(word, self.options) or (self.options.unseen == "missing" and takes_unseen(column))):
             return nan
         return value
@@ -72,11 +75,20 @@ class RowValues:
         """What is wrong with a cell, and what to do."""
         if column is None:
             return numbers.problem(cell)
+        if isinstance(decoded(cell), NOT_ONE_VALUE):
+            return "which is neither text nor a number.", "Write one text or number into each cell, or leave the column out."
+        if isinstance(column, Date) and column.read(name_of(cell)) is not None:
+            return "which has hours, and the column holds days.", "Write the day alone, or fit a new tokenizer to rows with hours."
         if takes_unseen(column) and name_of(cell) not in ERRORS:
             fix = "Add --unseen missing to count such cells as missing, correct it, or fit a tokenizer to rows that hold it."
             return "a category that no training sample of the tokenizer has.", fix
         fix = "Correct it, say with --na that it is a missing value, or name another type with --column-type."
         return f"which is not of the column's type, {column.name}.", fix
+
+
+def _is_finer(value: float, column: ColumnType) -> bool:
+    """Whether a date has hours where the column has days, which would round it to the next one."""
+    return isinstance(column, Date) and column.layout is None and not column.timed and value % 1 != 0
 
 
 def takes_unseen(column: ColumnType) -> bool:

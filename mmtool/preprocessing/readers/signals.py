@@ -20,17 +20,15 @@ from mmtool.preprocessing.readers.audio import decode_recording
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
-from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.records import read_cells
+from mmtool.preprocessing.readers.raw_files import RawFile, held
+from mmtool.preprocessing.readers.signal_columns import columns_left_out, read_columns
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
 RATES = ("sample_rate_hz", "sample_rate", "sampling_rate", "sfreq", "fs")
 CHANNELS = ("channels", "channel_names", "ch_names")
-TIMES = ("time_s", "time", "t", "seconds")  # columns that hold the time of each sample in seconds
 MAX_CHANNELS = 1024
-STATE_RATE = "in an array `sample_rate_hz` (npz), or a column `time_s` in seconds (csv)."
-UNEVEN = 0.1  # of a step: how far the times of samples may lie off
+STATE_RATE = "in an array `sample_rate_hz` (npz), or a column of times, such as `time_s` or `time_ms` (csv)."
 MAX_RATIO = 1000  # of numerator and denominator of two sample rates
 
 
@@ -89,13 +87,18 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
 
     Arrays are (time, channels) or (channels, time), the longer axis being time unless an array `channels` says which is which, or a stack
     of such along a first axis, whose other arrays are keys and labels. Their rate is an array `sample_rate_hz`; in CSV files it follows
-    from a column `time_s`. Where a file states none it is `options.source_rate_hz`.
+    from a column of times (`signal_columns.py`). Where a file states none it is `options.source_rate_hz`.
     """
     if file.format in ("npz", "npy"):
         yield from _array_entries(file, options)
+    elif file.format in DECODERS:
+        yield from clip_entries(file.stem, file.where, partial(DECODERS[file.format], file, options), options, {})
     else:
-        load = partial({"wav": _of_wav, "edf": _of_edf}.get(file.format, _of_columns), file, options)
-        yield from clip_entries(file.stem, file.where, load, options, {})
+        table = held(file)
+        assert isinstance(table, RawFile)
+        if names := columns_left_out(table, options):
+            yield Note("columns of times", f"left out of {file.where}, as times or numbers of samples: {', '.join(map(repr, names))}")
+        yield from clip_entries(file.stem, file.where, partial(_of_columns, table, options), options, {})
 
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
@@ -161,32 +164,8 @@ def _of_edf(file: RawFile, options: SourceOptions) -> Signal:
 
 def _of_columns(file: RawFile, options: SourceOptions) -> Signal:
     """A series with a column per channel, and one of times or none."""
-    header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
-    cells = []
-    for row in rows:
-        if isinstance(row, Broken):
-            raise row.error
-        try:
-            cells.append([float(cell) for cell in row[1]])
-        except ValueError as error:
-            where = f"{file.where}:{row[0]}"
-            raise DataError(f"a channel holds no number ({error}).", where=where, fix="Fill the cell, or leave the file out.") from error
-    table = np.array(cells, np.float64).reshape(-1, len(header))
-    time = next((header.index(name) for name in header if name.strip().lower() in TIMES), None)
-    places = [place for place in range(len(header)) if place != time]
-    if not len(table) or not places:
-        raise DataError("the file holds no samples.", where=file.where, fix="Give a column of numbers for each channel.")
-    stated = None if time is None or options.source_rate_hz else _rate_of(table[:, time], file.where)
-    return _checked(
-        table[:, places], rate_stated(stated, file.where, options, STATE_RATE), tuple(header[place] for place in places), file.where
-    )
+    samples, stated, channels = read_columns(file, options)
+    return _checked(samples, rate_stated(stated, file.where, options, STATE_RATE), channels, file.where)
 
 
-def _rate_of(seconds: np.ndarray, where: str) -> float:
-    """The rate in Hz of samples at these times. Raises DataError where they are not evenly spaced."""
-    steps = np.diff(seconds)
-    step = float(np.median(steps)) if len(steps) else 0.0
-    if not step > 0 or float(np.abs(steps - step).max()) > UNEVEN * step:
-        fix = "Resample it to one rate, or give that with --source-rate-hz."
-        raise DataError("the times of its samples are not evenly spaced seconds.", where=where, fix=fix)
-    return float(f"{(len(steps) / (seconds[-1] - seconds[0])):.6g}")
+DECODERS = {"wav": _of_wav, "edf": _of_edf}

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.entries import SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
 SPLITS = ("train", "val", "test")  # of MedMNIST
+COLOURS = (3, 4)  # sizes of an axis that may hold them, with transparency or without
+LEAST_SIDE = 5  # of what may be a picture; one of 3 or 4 pixels may well be 3 or 4 pixels wide
 
 
 class StackRow(NamedTuple):
@@ -41,6 +44,17 @@ def stack_rows(
     for number, value in enumerate(stack):
         row = {name: column[number] for name, column in columns.items()}
         yield StackRow(keys.of(row, number), f"{file.where}, {called}{number}", value, row, options, keys.rows)
+
+
+def check_axes(shape: tuple[int, ...], where: str, fix: str) -> None:
+    """Raise DataError where pictures that lie behind one another without an axis of colours may as well be in colours: an axis of 3 or 4,
+    the last one or one in front of height and width, or an axis of 1 in between. fix: the shapes that say which it is."""
+    for axis in (axis for axis in range(len(shape)) if axis != len(shape) - 2):
+        sides = shape[-3:-1] if axis == len(shape) - 1 else shape[-2:]
+        is_single = shape[axis] == 1 and 0 < axis < len(shape) - 1
+        if (shape[axis] in COLOURS or is_single) and min(sides) >= LEAST_SIDE:
+            what = f"it is unclear whether the {shape[axis]} in the shape {shape} counts colours or pictures."
+            raise DataError(what, where=where, fix=fix)
 
 
 def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:

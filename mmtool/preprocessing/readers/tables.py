@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns
+from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns, numbers_rows
 from mmtool.preprocessing.readers import annotated, cell_ranger, excel
 from mmtool.preprocessing.readers.column_recognition import Rows, column_types, notes
 from mmtool.preprocessing.readers.delimited import is_gct
@@ -39,7 +39,7 @@ from mmtool.preprocessing.readers.orientation import (
 )
 from mmtool.preprocessing.readers.parquet import PARQUET, parquet_source
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.records import Cells, picked, read_cells
+from mmtool.preprocessing.readers.records import Cells, filled, picked, read_cells
 from mmtool.preprocessing.readers.row_values import RowValues, unseen_notes
 from mmtool.tokenizers.column_types import ColumnType, Skip
 
@@ -194,7 +194,8 @@ def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
         raise KeyColumnError("this is JSON, no text in columns.", where=file.where, fix=fix)
 
     def rows() -> Cells:
-        return read_cells(file, options.columns, may_break, table=options.table)[1]
+        cells = read_cells(file, options.columns, may_break, table=options.table)[1]
+        return cells if numbers_rows(options, header) else filled(cells)
 
     return RowSource(file.where, file.stem, header, lambda names: picked(header, rows(), names), nameless_columns(header)), rows
 

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isnan
 from typing import Any
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.captions import TEXT, caption_rows
+from mmtool.preprocessing.readers.cell_values import decoded, shown
 from mmtool.preprocessing.readers.entries import (
     KEY,
     MISSING,
@@ -29,7 +31,6 @@ from mmtool.preprocessing.readers.entries import (
     name_of,
     require_column,
     row_entry,
-    shown,
 )
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_lines, read_text_file
@@ -64,7 +65,9 @@ class MissingTexts:
         return MissingWord(word) if word and word in self._words else text
 
     def or_text(self, text: Any) -> Any:
-        """The text, None where it says that it is missing."""
+        """The text, None where it says that it is missing, as the NaN does that Python's json writes."""
+        if isinstance(text, float) and isnan(text):
+            return None
         read = self.or_word(text)
         if not isinstance(read, MissingWord):
             return text
@@ -141,7 +144,7 @@ def _entry(group: Sequence[Row], keys: Keys | None, options: SourceOptions, miss
     texts: list[tuple[Any, str, str]] = []
     for _, where, cells in group:
         for column in _text_columns(where, cells, options):
-            texts += [(missing.or_text(text), column, where) for text in _listed(cells[column])]
+            texts += [(missing.or_text(decoded(text)), column, where) for text in _listed(cells[column])]
     written = [text for text in texts if not _is_blank(text[0])] or texts[:1]
     loads = [partial(_text_of, *text) for text in written] or [partial(_text_of, None, "", "")]
     first = group[0]

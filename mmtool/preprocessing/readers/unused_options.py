@@ -16,6 +16,7 @@ WITHOUT_DELIMITER = {
 WITHOUT_COLUMNS = {"text": frozenset(("txt", "token", "json"))}
 WITHOUT_LINES = {"text": frozenset(("csv", "tsv", "jsonl", "json", "token", "npz", "parquet", "arrow"))}
 WITHOUT_CELLS = {"table": ANNOTATED}
+WITHOUT_NUMBERS = {**WITHOUT_CELLS, "signal": WITHOUT_DELIMITER["signal"]}
 WITHOUT_HEADER_OF_TEXT = {**WITHOUT_DELIMITER, "table": ANNOTATED | {"parquet"}}
 WITHOUT_SHEETS = {"table": ANNOTATED | {"parquet", "csv", "tsv", "tab", "txt", ""}}
 
@@ -50,8 +51,8 @@ OPTIONS = (
     Option("--duplicates", lambda options: options.table.duplicates != AS_USUAL.duplicates, WITHOUT_CELLS),
     Option("--censored", lambda options: options.table.censored is not None, WITHOUT_CELLS),
     Option("--na", lambda options: bool(options.table.na), WITHOUT_CELLS, of_labels=True),
-    Option("--decimal", lambda options: options.table.decimal != AS_USUAL.decimal, WITHOUT_CELLS, of_labels=True),
-    Option("--thousands", lambda options: options.table.thousands, WITHOUT_CELLS, of_labels=True),
+    Option("--decimal", lambda options: options.table.decimal != AS_USUAL.decimal, WITHOUT_NUMBERS, of_labels=True),
+    Option("--thousands", lambda options: options.table.thousands, WITHOUT_NUMBERS, of_labels=True),
 )
 
 

@@ -18,10 +18,13 @@ from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
+from mmtool.preprocessing.readers.containers import KEEP_THE_REST, check_whole
 from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.stacks import check_axes
+from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("frames", "video", "videos", NPY_NAME)  # names of the array of frames
@@ -30,6 +33,10 @@ STATE_RATE = "in an array `rate_hz` (npz)."
 DEFAULT_DURATION_MS = 100  # of a frame of a GIF that states none, as browsers show it
 MAX_FRAMES = 100_000
 COLOURS = (1, 3)
+SAY_AXES = (
+    "Save a video as (frames, height, width, 3), or (frames, height, width, 1) if it is grey, and several of one length with one more axis "
+    "in front: (videos, frames, height, width, 3 or 1)."
+)
 
 
 class Video(NamedTuple):
@@ -72,7 +79,8 @@ def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     """Entries of one file; their values are `Video`. With `options.clip` they are cut into clips `NAME-FRAME` of so many frames, which
     never part between splits, and the rest at the end is left out.
 
-    Arrays are (frames, H, W) or (frames, H, W, 1 or 3), or a stack of such along a first axis, whose other arrays are keys and labels.
+    Arrays are (frames, H, W) or (frames, H, W, 1 or 3), or a stack of such along a first axis, whose other arrays are keys and labels. What
+    may as well have its colours in front, or be one picture, is refused.
     Their rate is an array `rate_hz`, or `options.source_rate_hz`.
     """
     if file.format in ("npz", "npy"):
@@ -92,6 +100,8 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
         raise DataError(what, where=file.where, fix="Call it `frames`.")
     frames = arrays.pop(name)
     rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
+    if frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] not in COLOURS):
+        check_axes(frames.shape, file.where, SAY_AXES)
     if frames.ndim == 5 or (frames.ndim == 4 and frames.shape[3] not in COLOURS):
         load = partial(_video, rate_hz=rate_hz, options=options)
         yield from stacked_entries(file, frames, arrays, load, options)
@@ -142,8 +152,10 @@ def _check_range(folder: FrameFolder, options: SourceOptions) -> None:
 def _of_gif(file: RawFile, options: SourceOptions) -> Video:
     """The frames, each as often as its duration is a multiple of the shortest step that measures all; transparency lies over white."""
     frames, durations = [], []
+    data = file.read()
+    check_whole(data, file.format, file.where)
     try:
-        with Image.open(io.BytesIO(file.read()), formats=("GIF",)) as image:
+        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
             count = getattr(image, "n_frames", 1)
             _check_size(image.width, image.height, count, file.where, options)
             for frame in ImageSequence.Iterator(image):
@@ -160,24 +172,27 @@ def _of_gif(file: RawFile, options: SourceOptions) -> Video:
 
 
 def _of_container(file: RawFile, options: SourceOptions) -> Video:
-    """The frames of the first stream of pictures. Raises UsageError without PyAV."""
+    """The frames of the first stream of pictures. Raises UsageError without PyAV, DataError where the file is cut or damaged."""
     try:
         import av
     except ImportError as error:
         fix = "Install it with `pip install 'mmtool[video]'`, or convert the file to gif or npz."
         raise UsageError(f"reading .{file.format} needs PyAV.", where=file.where, fix=fix) from error
+    data = file.read()
+    check_whole(data, file.format, file.where)
     frames: list[np.ndarray] = []
     try:
-        with av.open(io.BytesIO(file.read()), mode="r") as container:
+        with av.open(io.BytesIO(data), mode="r") as container:
             if not container.streams.video:
                 raise DataError("the file holds no pictures.", where=file.where, fix="Leave it out.")
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
-            for frame in container.decode(stream):
+            for frame in sound_frames(container, stream, file):
                 _check_size(frame.width, frame.height, len(frames) + 1, file.where, options)
                 frames.append(frame.to_ndarray(format="rgb24"))
     except av.FFmpegError as error:
-        raise DataError(f"the video cannot be decoded ({error}).", where=file.where, fix="Get it again.") from error
+        fix = KEEP_THE_REST.format(form=file.format)
+        raise DataError(f"the video cannot be decoded ({error}).", where=file.where, fix=fix) from error
     if not frames or not rate:
         raise DataError("the video has no frames, or no rate.", where=file.where, fix="Get it again.")
     return Video(_grey(np.stack(frames)), float(rate))

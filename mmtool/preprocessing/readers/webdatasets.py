@@ -183,7 +183,7 @@ def _names(archive: Path) -> list[str]:
         if archive.suffix.lower() == ".zip":
             with open_regular(archive) as file, zipfile.ZipFile(file) as opened:
                 return opened.namelist()
-        with open_regular(archive) as file, tarfile.open(fileobj=file) as tar:
+        with open_regular(archive) as file, tarfile.open(fileobj=file, ignore_zeros=True) as tar:
             return [info.name for info in tar if info.isfile()]
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError):
         return []
