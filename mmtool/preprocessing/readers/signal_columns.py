@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.readers.entries import MISSING, Broken, SourceOptions, shown
+from mmtool.preprocessing.readers.cell_values import shown
+from mmtool.preprocessing.readers.entries import MISSING, Broken, SourceOptions
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.orientation import is_called_like_an_index
 from mmtool.preprocessing.readers.raw_files import RawFile
