@@ -21,8 +21,10 @@ import torch
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
+from mmtool.imputation.calibrate import calibrate, directions_to
+from mmtool.imputation.calibration import Calibration, calibration_of, key_of
 from mmtool.imputation.config import ImputeOptions
-from mmtool.imputation.frames import impute_frames
+from mmtool.imputation.frames import check_shares, impute_frames
 from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
@@ -122,6 +124,7 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         quantiles: Sequence[float] = (),
+        calibration: Calibration | PathLike | None = None,
     ) -> Any: ...
 
     def impute(
@@ -136,13 +139,15 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         quantiles: Sequence[float] = (),
+        calibration: Calibration | PathLike | None = None,
     ) -> Any:
         """Draw the modality `want` of every sample from its modalities `have`; several draws come ranked by consistency.
 
         Of data frames, `{"mrna": frame}` with samples in rows, the table `want` is given as a data frame of expected values with the same
         index, from `have`, or from all frames that hold a sample (None); with `quantiles=(0.05, 0.95)` as (frame, {0.05: frame, ...}),
         what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
-        a sample holds nothing to impute it from.
+        a sample holds nothing to impute it from. calibration: corrects these bounds so that they hold as often as they say; it is what
+        `calibrate` made, or the report of `mmtool evaluate` on this run, for as many draws.
 
         Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
         """
@@ -151,14 +156,43 @@ class Run:
             self._known(want)
             given = () if have is None else tuple(_names(have))
             options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, seed=seed)
-            frame, bounds = impute_frames(self.imputer, samples, options, quantiles)
+            corrections = self._opened(calibration) if calibration is not None else None
+            frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
             return (frame, bounds) if quantiles else frame
-        if have is None or quantiles:
+        if have is None or quantiles or calibration is not None:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
         chosen = self._holding(samples, have)
         imputations = self.imputer.impute(chosen, _names(have), want, seed=seed, params=params, draws=draws, consistency=draws > 1)
         return [self._ranked(sample.key, imputation, want) for sample, imputation in zip(chosen, imputations, strict=True)]
+
+    def calibrate(
+        self,
+        samples: Frames,
+        have: Names | None = None,
+        *,
+        want: str,
+        draws: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance: float = 0.0,
+        quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    ) -> Calibration:
+        """How `impute` is to correct bounds of the table `want`, by frames of held-out samples that hold it, for as many draws and the same
+        quantiles: split conformal prediction (see `mmtool.imputation.conformal`). have: None is every subset of the other frames.
+
+        Samples that the run was trained on are left out. Raises UsageError where no others are left.
+        """
+        self._known(want)
+        check_shares(quantiles)
+        directions = directions_to(self.imputer, list(samples), want) if have is None else [key_of(_names(have), want)]
+        params = SamplingParams(temperature, top_k, guidance)
+        options = ImputeOptions(draws=draws, params=params, consistency=False, seed=seed)
+        return calibrate(self.imputer, samples, directions, options, quantiles)
+
+    def _opened(self, calibration: Calibration | PathLike) -> Calibration:
+        return calibration if isinstance(calibration, Calibration) else calibration_of(Path(calibration), self.imputer.weights)
 
     def _ranked(self, key: str, imputation: Imputation, want: str) -> Imputed:
         """The draws of a sample, decoded, the best first."""

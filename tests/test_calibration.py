@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtool.evaluation.outcomes import calibration
+from mmtool.evaluation.uncertainty import uncertainty
 from mmtool.imputation.tables import mean_rows, quantile_rows, table_layers
 from mmtool.metrics.calibration import coverage, interval_shares
 from mmtool.tokenizers.table import TableTokenizer
@@ -32,21 +32,21 @@ def encoded(spread: float) -> tuple[TableTokenizer, np.ndarray, list[list[np.nda
 
 def test_draws_from_the_truth_are_calibrated() -> None:
     tokenizer, true, draws = encoded(1.0)
-    found = calibration(tokenizer, true, draws, seed=0)
-    assert list(found) == ["coverage_50", "coverage_80", "coverage_95"]
+    found = uncertainty(tokenizer, true, draws, seed=0)
+    assert list(found) == ["coverage_50", "coverage_80", "coverage_95", "width_50", "width_80", "width_95", "crps"]
     for name, level in (("coverage_50", 0.5), ("coverage_80", 0.8), ("coverage_95", 0.95)):
         assert found[name].value == pytest.approx(level, abs=0.05)
         assert found[name].low < found[name].value < found[name].high
 
 
 def test_draws_too_narrow_and_too_wide_are_reported() -> None:
-    assert calibration(*encoded(0.3), seed=0)["coverage_80"].value < 0.5
-    assert calibration(*encoded(3.0), seed=0)["coverage_50"].value > 0.75
+    assert uncertainty(*encoded(0.3), seed=0)["coverage_80"].value < 0.5
+    assert uncertainty(*encoded(3.0), seed=0)["coverage_50"].value > 0.75
 
 
 def test_few_draws_say_nothing() -> None:
     tokenizer, true, draws = encoded(1.0)
-    assert calibration(tokenizer, true, [own[:5] for own in draws], seed=0) == {}
+    assert uncertainty(tokenizer, true, [own[:5] for own in draws], seed=0) == {}
 
 
 def test_missing_truth_does_not_count() -> None:
@@ -63,7 +63,7 @@ def test_what_codes_do_not_hold_widens_the_bounds() -> None:
     true, _ = drawn_rows(1.0)
     tokenizer = TableCodecTokenizer.fit(list(true), {"features": names(), "components": 1}, 0)
     draws = [[codes] * 20 for codes in tokenizer.encode(list(true))]
-    assert calibration(tokenizer, true, draws, seed=0)["coverage_80"].value == pytest.approx(0.8, abs=0.06)
+    assert uncertainty(tokenizer, true, draws, seed=0)["coverage_80"].value == pytest.approx(0.8, abs=0.06)
 
 
 def test_means_are_expected_values_where_known_and_of_draws_otherwise() -> None:

@@ -175,6 +175,24 @@ def test_quantiles_bound_what_is_missing_and_leave_the_rest(fitted: MultimodalIm
         fitted.predict_quantiles(frames, (2,))
 
 
+def test_bounds_are_corrected_by_samples_of_their_own(fitted: MultimodalImputer) -> None:
+    """Of patients whose proteins follow nothing that the training knew, bounds as drawn are wrong, and corrected ones are right."""
+    random = np.random.default_rng(3)
+    patients = pd.Index([f"q{number:03d}" for number in range(600)], name="patient")
+    mrna = pd.DataFrame(random.normal(size=(600, 4)), patients, [f"mrna{column}" for column in range(4)])
+    rppa = pd.DataFrame(random.gamma(1, size=(600, 2)), patients, ["rppa0", "rppa1"])
+    others, new = {"mrna": mrna.iloc[:300], "rppa": rppa.iloc[:300]}, {"mrna": mrna.iloc[300:]}
+    held = []
+    for options in ({}, {"calibrate_on": others}):
+        bounds = fitted.predict_quantiles(new, (0.1, 0.9), **options)
+        held.append(((rppa.iloc[300:] >= bounds[0.1]["rppa"]) & (rppa.iloc[300:] <= bounds[0.9]["rppa"])).to_numpy().mean())
+    assert held[1] == pytest.approx(0.8, abs=0.06) and abs(held[0] - 0.8) > 0.1
+    known = fitted.run_.imputer.training_items
+    trained = [sample.key for sample in fitted.run_.encode(tables()) if known.holds(sample)]
+    with pytest.raises(UsageError, match="those of the training"):
+        fitted.predict_quantiles(new, (0.1, 0.9), calibrate_on={"mrna": tables()["mrna"].loc[trained]})
+
+
 def test_samples_are_several_completions(fitted: MultimodalImputer) -> None:
     frames = tables()
     first, second = fitted.sample(frames, n=2)

@@ -72,8 +72,9 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     found = {(row["run"], "+".join(row["given"]), row["target"], row["metric"]): row["value"] for row in rows}
     assert found["ridge (chain)", "sugars", "proteins", "r2"] > 0.5
     assert found["ridge (chain)", "genes", "proteins", "r2"] > 0.7
+    of_intervals = {f"{metric}_{level}" for metric in ("coverage", "width") for level in (50, 80, 95)}
     assert {metric for who, *_, metric in found if who == "loretta"} == {
-        "accuracy", "perplexity", "r2", "spearman", "c_index", "coverage_50", "coverage_80", "coverage_95",
+        "accuracy", "perplexity", "r2", "spearman", "c_index", "crps", *of_intervals, *(f"{metric}_corrected" for metric in of_intervals),
     }  # fmt: skip
     meta = json.loads((tables / "report/report.json").read_text())["meta"]
     assert meta["raw_tables"] == sorted(SIZES) and meta["upper_bounds"]["c_index"]["genes"]["value"] > 0.6

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mmtool.imputation.files import ImputeSummary
 
 EMBEDDINGS = "Embeddings"
-OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence")
+OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence", "--calibration")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
 OF_RAW = ("--by-row", *OF_RAW_FILES.flags)
 EXAMPLES = examples(
@@ -46,6 +46,7 @@ EXAMPLES = examples(
     "mmtool impute run/ shards/ --split test --have text --want image --donors shards/train -o imputed/",
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
     "mmtool impute run/ shards/ --draws 16 --format h5mu -o imputed/",
+    "mmtool impute run/ shards/ --draws 32 --calibration report/ -o imputed/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o imputed/",
 )
 
@@ -114,7 +115,7 @@ def impute(
     _check(context, run, data, raw)
     _refuse_unused(context, run, options.want, bool(raw), bool(donors))
     files = {name: Path(path) for name, path in assignments(raw, "--raw").items()}
-    inputs = [None if data == STREAM else data, donors, *files.values()]
+    inputs = [None if data == STREAM else data, donors, Path(options.calibration) if options.calibration else None, *files.values()]
     spare_inputs(output, force, run, *inputs)
     from mmtool.imputation.files import impute_files
     from mmtool.imputation.inputs import raw_samples, stored_samples

@@ -173,7 +173,19 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 FIGURES = (
-    *("accuracy", "perplexity", "r2", "spearman", "c_index", "coverage_(?:50|80|95)", "intervals", "calibration", r"ranking-\d+", "ood"),
+    *(
+        "accuracy",
+        "perplexity",
+        "r2",
+        "spearman",
+        "c_index",
+        "crps",
+        "coverage_(?:50|80|95)",
+        "intervals",
+        "calibration",
+        r"ranking-\d+",
+        "ood",
+    ),
     *("retrieval-(?:sample|class)", "prediction_(?:accuracy|macro_f1|r2)", "probes", "few_shots", "robustness", "curves"),
     *("donor-(?:accuracy|r2|spearman|c_index)", "masked_(?:accuracy|r2)"),
 )
@@ -193,7 +205,7 @@ EXPORT = (*USED, r"model\.safetensors")
 ADAPTER = (r"adapter\.json", r"adapter\.safetensors", METRICS, TRAINED_ON, *CHECKPOINTS)
 REPORT = (
     *(r"report\.(?:json|md|html)", rf"(?:{'|'.join(FIGURES)})\.(?:png|svg)", r"contact_sheet\.png", r"texts\.tsv"),
-    *(r"samples\.json", r"asked\.json"),
+    *(r"samples\.json", r"asked\.json", r"calibration\.safetensors"),
     *(rf"{player}/[^/]+/\d+-[^/]+\.(?:{'|'.join(map(re.escape, suffixes))})" for player, suffixes in players().items()),
     *(r"predictions(?:-\d+)?\.csv", r"reconstructions(?:-\d+)?\.png"),
 )

@@ -173,6 +173,10 @@ class TrainingItems:
                 samples.append(tokens[i])
         return cls(cls.of(samples).identities)
 
+    def holds(self, sample: Sample) -> bool:
+        """Whether any item of the sample is one of these."""
+        return any(_among(self.identities.get(name, EMPTY), identities(sample, name)) for name in sample.tokens)
+
     def __or__(self, other: "TrainingItems") -> "TrainingItems":
         names = sorted({*self.identities, *other.identities})
         joined = {name: np.union1d(self.identities.get(name, EMPTY), other.identities.get(name, EMPTY)) for name in names}
@@ -199,6 +203,13 @@ class TrainingItems:
         contents = {name.removeprefix(CONTENT): values for name, values in tensors.items() if name.startswith(CONTENT)}
         plain = {name: values for name, values in tensors.items() if not name.startswith(".")}
         return cls(plain, PARTIAL not in tensors, contents, tensors.get(KEYS, EMPTY))
+
+
+def _among(ordered: np.ndarray, items: Collection[int]) -> bool:
+    """Whether any of the items is in the sorted array."""
+    wanted = _sorted(items)
+    places = np.searchsorted(ordered, wanted)
+    return bool((ordered[places[places < len(ordered)]] == wanted[places < len(ordered)]).any())
 
 
 def _most(a: np.ndarray, b: np.ndarray) -> np.ndarray:

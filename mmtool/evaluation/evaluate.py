@@ -35,8 +35,9 @@ from mmtool.evaluation.reference.data import (
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.report import write_report
 from mmtool.evaluation.study import Row, Study
-from mmtool.evaluation.tasks import USUAL, check_tasks, open_task, possible_tasks
+from mmtool.evaluation.tasks import ALL, USUAL, check_tasks, open_task, possible_tasks
 from mmtool.evaluation.tasks.ood import ood_label, ood_shards, read_ood
+from mmtool.evaluation.validation import correcting_set
 from mmtool.imputation.chain import ChainedImputer, check_chained
 from mmtool.imputation.imputer import Imputer
 from mmtool.tokenizers.base import from_bytes
@@ -94,8 +95,10 @@ def evaluate(
     config = _resolved(config, imputers)
     _check_chain(config, imputers)
     test = draw_test(test_set, config.limit, config.seed)
-    refuse_leaks(test, [*_learners(imputers), *tokenizers_of(test_set), reference_of(train_set, test)], data)
-    reference = _reference(test, test_set, train_set, config, raw)
+    learners = [*_learners(imputers), *tokenizers_of(test_set)]
+    refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
+    validation = correcting_set(Path(data), test_set, test, learners, config) if {USUAL, ALL} & set(config.tasks) else []
+    reference = _reference(test, validation, test_set, train_set, config, raw)
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
     study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None)
     rows = list(_defined(row for name in tasks for row in open_task(name).measure(study)))
@@ -155,14 +158,20 @@ def _defined(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _reference(
-    test: Sequence[Sample], test_set: TokenSet, train_set: TokenSet, config: EvaluationConfig, raw: RawTables | None
+    test: Sequence[Sample],
+    validation: Sequence[Sample],
+    test_set: TokenSet,
+    train_set: TokenSet,
+    config: EvaluationConfig,
+    raw: RawTables | None,
 ) -> Reference:
     train = draw_train(train_set, config.seed, config.train_limit)
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     log(f"imputing {len(test)} held-out samples; reference classifiers and baselines learn from {len(train)} training samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
+    correcting = DecodedSamples(validation, tokenizers) if validation else None
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, config.label), config.seed, raw, config.survival)
+    return Reference(*sides, tokenizers, graph, choose_label(test, config.label), config.seed, raw, config.survival, correcting)
 
 
 def _offers(config: EvaluationConfig, imputers: Mapping[str, Imputer], reference: Reference) -> list[str]:
@@ -225,7 +234,11 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "classes": reference.classes,
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},
         "raw_tables": sorted(reference.raw),
-        "samples": {"test": len(reference.test), "train": len(reference.train)},
+        "samples": {
+            "test": len(reference.test),
+            "train": len(reference.train),
+            **({"validation": len(reference.validation)} if reference.validation else {}),
+        },
         "presence": {side: CoOccurrence.of(tokens.present(i) for i in range(len(tokens))).to_json() for side, tokens in sides.items()},
         "tokenizers": {modality.name: modality.tokenizer for modality in sides["test"].modalities},
         "trained": {name: imputer.provenance for name, imputer in study.imputers.items()},

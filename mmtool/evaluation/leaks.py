@@ -72,6 +72,12 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
         log(f"not known to be free of leaks, as earlier versions recorded no training items: {', '.join(unknown)}")
 
 
+def without_leaks(samples: Sequence[Sample], learners: Iterable[Learner]) -> list[Sample]:
+    """The samples of which none of the learners was trained on an item."""
+    items = [learner.items for learner in learners]
+    return [sample for sample in samples if not any(known.holds(sample) for known in items)]
+
+
 def _renamed(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> np.ndarray:
     """The samples whose content a learner was trained on under other keys, where these are more than repeats in training explain."""
     renamed = np.zeros(0, np.int64)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,16 @@ from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.ranked import RANKED, Ranked, rank
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
+from mmtool.evaluation.uncertainty import CORRECTED, correcting_samples, correction_of, uncertainty
 from mmtool.imputation.chain import ChainedImputer, chained
+from mmtool.imputation.conformal import Correction
 from mmtool.imputation.imputer import Imputation, Imputer
-from mmtool.imputation.tables import Draws, mean_rows, quantile_rows
-from mmtool.metrics.calibration import coverage, interval_shares
+from mmtool.imputation.tables import mean_rows
 from mmtool.metrics.columns import compare_columns
 from mmtool.metrics.intervals import Estimate, perplexity, share
 from mmtool.tokenizers.base import ValueCodes
 
 MARGINAL, NEAREST = "marginal sample", "nearest neighbour"
-MIN_DRAWS = 10  # fewer say nothing of an interval
 SCORED_BY_TOKEN = 128  # samples at most that are scored by a method that takes one pass for each of their tokens
 Shown = dict[int, tuple[Any, str | None]]
 Run = Imputer | ChainedImputer
@@ -38,7 +39,7 @@ class Outcome:
 
     name: as in the report. run: whose outcome it is, None for a baseline. estimates: metric -> estimate. shown: sample index ->
     (imputed value, its class by the reference classifier or None), for the samples of the contact sheet. ranked: the samples that a run
-    imputed worst and best.
+    imputed worst and best. correction: of the bounds of a table, where validation samples show how far off they are.
     """
 
     name: str
@@ -48,13 +49,15 @@ class Outcome:
     estimates: dict[str, Estimate]
     shown: Shown = field(repr=False)
     ranked: Sequence[Ranked] = field(default=(), repr=False)
+    correction: Correction | None = field(default=None, repr=False)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row per metric, as in report.json."""
         method = {"method": self.run.method, "seed": self.run.seed} if self.run else {"method": self.name, "seed": None}
         where = {"run": self.name, "given": list(self.direction.given), "target": self.direction.target, "seen": self.seen}
         for metric, estimate in self.estimates.items():
-            yield {**method, **where, "metric": metric, **asdict(estimate)}
+            fitted = {"validation_samples": self.correction.samples} if self.correction and metric.endswith(CORRECTED) else {}
+            yield {**method, **where, "metric": metric, **asdict(estimate), **fitted}
 
 
 def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig) -> Iterator[Outcome]:
@@ -96,9 +99,10 @@ class Trial:
         )  # fmt: skip
         values = self._values(answers)
         predicted = self._classified(values)
-        estimates = self._perplexity(name, imputer) | self._estimates(values, predicted) | self._calibration(answers)
+        correction = correction_of(imputer, self.reference, self.direction, self._correcting, self.config)
+        estimates = self._perplexity(name, imputer) | self._estimates(values, predicted) | self._uncertainty(answers, correction)
         seen, shown, ranked = self.direction.seen(imputer.graph), self._shown(values, predicted), self._ranked(values, predicted)
-        return Outcome(name, self.direction, seen, imputer, estimates, shown, ranked)
+        return Outcome(name, self.direction, seen, imputer, estimates, shown, ranked, correction)
 
     def of_baselines(self, neighbours: NearestNeighbour) -> Iterator[Outcome]:
         """The same for baselines that answer with training samples."""
@@ -139,13 +143,17 @@ class Trial:
             return None
         return self.classifier.predict([value for row in values for value in row]).reshape(len(values), -1)
 
-    def _calibration(self, answers: Sequence[Imputation]) -> dict[str, Estimate]:
-        """How often the true values of a table lie inside the intervals that several draws give."""
+    def _uncertainty(self, answers: Sequence[Imputation], correction: Correction | None) -> dict[str, Estimate]:
+        """How far the intervals that several draws of a table give can be trusted."""
         if not isinstance(self._tokenizer, ValueCodes) or not len(self.complete):
             return {}
         draws = [answers[row].tokens for row in np.searchsorted(self.indices, self.complete)]
         true = self.reference.table(self.reference.test, self.direction.target, self.complete)
-        return calibration(self._tokenizer, true, draws, self.config.seed)
+        return uncertainty(self._tokenizer, true, draws, self.config.seed, correction)
+
+    @cached_property
+    def _correcting(self) -> np.ndarray:
+        return correcting_samples(self.reference, self.direction, self.config)
 
     def _estimates(self, values: Sequence[Sequence[Any]], predicted: np.ndarray | None) -> dict[str, Estimate]:
         """values: draws per sample; predicted: (samples, draws) classes."""
@@ -209,12 +217,3 @@ class Trial:
     @property
     def _tokenizer(self) -> Any:
         return self.reference.tokenizers[self.direction.target]
-
-
-def calibration(tokenizer: Any, true: np.ndarray, draws: Draws, seed: int) -> dict[str, Estimate]:
-    """Coverage of the intervals that these draws (per sample, the codes of each) give of (N, F) true values, categories left out; {} where
-    they are fewer than 10."""
-    if len(draws) == 0 or len(draws[0]) < MIN_DRAWS:
-        return {}
-    true = np.where(tokenizer.one_hot.categorical, np.nan, true)
-    return coverage(true, quantile_rows(tokenizer, draws, interval_shares()), seed)

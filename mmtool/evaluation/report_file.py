@@ -1,4 +1,4 @@
-"""report.json: {"format", "meta", "rows", "files", ...}, sealed by its digest; files: name -> sha256 of what people read instead."""
+"""report.json: {"format", "meta", "rows", "files", ...}, sealed by its digest; files: name -> sha256 of what lies beside it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,12 +7,13 @@ from typing import Any
 from mmtool.common.errors import DataError
 from mmtool.common.seal import check_seal, read_json, write_sealed
 from mmtool.common.storage import sha256_file
+from mmtool.imputation.calibration import FILE as CALIBRATION
 
 FILE, FORMAT, UNSEALED = "report.json", "mmtool-report/3", ("mmtool-report/1", "mmtool-report/2")  # the earlier ones carry no digest
 AGAIN = "Evaluate again."
 
 
-PAGES = ("report.md", "report.html", "samples.json")
+PAGES = ("report.md", "report.html", "samples.json", CALIBRATION)
 
 
 def write_report_file(folder: Path, content: Mapping[str, Any]) -> None:

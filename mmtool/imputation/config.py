@@ -29,6 +29,8 @@ class ImputeOptions:
     """How they are drawn."""
     consistency: Annotated[bool, Option("--confidence", panel=SAMPLING)] = True
     """Rank draws by how well they predict the given modalities."""
+    calibration: Annotated[str | None, Option(metavar="REPORT", default="as drawn", panel=SAMPLING)] = None
+    """Report of the run (`mmtool evaluate`): bounds of tables are corrected as they were there, on validation samples."""
     donors: Sequence[Any] | None = None
     """Real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data."""
     max_donors: Annotated[int, Bounds(2), Option(panel=REAL)] = 1000

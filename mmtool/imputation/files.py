@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
+from mmtool.imputation.calibration import OPTION, Calibration, calibration_of
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
 from mmtool.imputation.jobs import jobs_of, run_job
 from mmtool.imputation.sampling_params import PLAIN
-from mmtool.imputation.tables import mean_values, table_layers
+from mmtool.imputation.tables import QUANTILES, mean_values, quantile_rows, table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
 
@@ -47,25 +49,26 @@ def impute_files(
     """Impute missing modalities and write them as real files: `MODALITY/KEY.png|wav|txt|npz` (see `file_stem`) and `imputed.jsonl`.
 
     Tables are one `MODALITY.csv` of expected values; with several draws also `MODALITY.q05.csv` (and q25, q50, q75, q95), the bounds
-    below which a value lies with that probability. Of columns with categories the most probable ones are written, and all probabilities
-    into `MODALITY.probabilities.csv`. With `options.format` they are one `MODALITY.h5ad` each, or all one `imputed.h5mu`,
-    the bounds in layers and the run in `uns`.
+    below which a value lies with that probability; `options.calibration` corrects them. Of columns with categories the most probable ones
+    are written, and all probabilities into `MODALITY.probabilities.csv`. With `options.format` they are one `MODALITY.h5ad` each, or all
+    one `imputed.h5mu`, the bounds in layers and the run in `uns`.
 
     Of a finetuned run, what may also be wanted is its label: `LABEL.csv` holds the prediction for every sample, with the probability of
     each class.
 
     Each line of imputed.jsonl names key, modality, what it was imputed from, file, and per draw the log-likelihood and consistency (mean
-    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them.
+    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them; of tables with
+    corrected bounds, how many validation samples correct them (0: none, they stay as drawn).
     inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
     """
-    place = OutputPath(output, force, [run, *inputs])
+    place = OutputPath(output, force, [run, *inputs, Path(options.calibration) if options.calibration else None])
     place.check_directory()
     require_library(options.format)
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--draws/--max-donors", fix="Ask for fewer draws than donors.")
-    if options.donors is not None and (options.params != PLAIN or not options.consistency):
-        fix = "Leave out --temperature, --top-k, --guidance and --no-confidence."
+    if options.donors is not None and (options.params != PLAIN or not options.consistency or options.calibration):
+        fix = "Leave out --temperature, --top-k, --guidance, --calibration and --no-confidence."
         raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
     imputer = Imputer.open(run)
     options.params.check(imputer.tokenizers)
@@ -76,7 +79,10 @@ def impute_files(
         if options.donors is not None:
             raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
         return _predict_label(imputer, imputer.target, chosen, place, options)
+    calibration = _opened_calibration(imputer, options)
     jobs = jobs_of(imputer, chosen, options)
+    if calibration and jobs and not any(isinstance(imputer.tokenizers[want], ValueCodes) for _, want in jobs):
+        raise UsageError("nothing that is imputed is a table.", where=OPTION, fix="Leave it out.")
     if options.format != "csv" and jobs and not any(isinstance(imputer.tokenizers[want], RowWriter) for _, want in jobs):
         raise UsageError("nothing that is imputed is a table.", where="--format", fix="Leave it out.")
     if not jobs:
@@ -91,11 +97,20 @@ def impute_files(
     for (have, want), samples in track(sorted(jobs.items()), "imputing"):
         imputations = run_job(imputer, samples, have, want, options)
         imputed[want] += [Imputed(sample.key, have, imputation) for sample, imputation in zip(samples, imputations, strict=True)]
-    with place.directory() as partial:
-        _write(imputer, imputed, partial, options)
+    with place.directory() as folder:
+        _write(imputer, imputed, folder, options, calibration)
     used = {value.key for values in imputed.values() for value in values}
     counts = {want: len(values) for want, values in imputed.items()}
     return ImputeSummary(str(output), len(used), len(chosen) - len(used), counts, _num_complete(imputer, chosen, options))
+
+
+def _opened_calibration(imputer: Imputer, options: ImputeOptions) -> Calibration | None:
+    """The corrections of bounds that are asked for. Raises UsageError where they are of another run, or of other draws."""
+    if options.calibration is None:
+        return None
+    calibration = calibration_of(Path(options.calibration), imputer.weights)
+    calibration.check(options.draws, options.params, QUANTILES)
+    return calibration
 
 
 def _num_complete(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> int:
@@ -146,59 +161,76 @@ class Imputed:
         }
 
 
-def _write(imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions) -> None:
+def _write(
+    imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions, calibration: Calibration | None
+) -> None:
     """All files: values, and what is known of them."""
     tables, records = {}, []
     for want, values in imputed.items():
         tokenizer = imputer.tokenizers[want]
         if options.format != "csv" and isinstance(tokenizer, RowWriter):
-            tables[want] = _annotated(imputer, want, values, options)
+            tables[want] = _annotated(imputer, want, values, options, calibration)
             written: Iterator[list[str]] = iter([[file_of(want, options.format)]] * len(values))
         else:
-            written = track(_write_values(tokenizer, folder, want, values), want, len(values))
-        records += [{"modality": want, **value.to_json(), "files": files} for value, files in zip(values, written, strict=True)]
+            written = track(_write_values(tokenizer, folder, want, values, calibration), want, len(values))
+        corrected = _corrected_on(tokenizer, want, values, calibration)
+        described = [{"modality": want, **value.to_json(), **of_bounds} for value, of_bounds in zip(values, corrected, strict=True)]
+        records += [{**record, "files": files} for record, files in zip(described, written, strict=True)]
     if tables and options.format != "csv":
         write_annotated(tables, folder, options.format)
     write_listing(folder, records)
 
 
-def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions) -> Any:
+def _corrected_on(tokenizer: Tokenizer, want: str, imputed: Sequence[Imputed], calibration: Calibration | None) -> list[dict[str, int]]:
+    """Of each imputed row, how many validation samples correct its bounds; nothing of what has no bounds, or where none are asked for."""
+    if calibration is None or not isinstance(tokenizer, ValueCodes):
+        return [{}] * len(imputed)
+    return [{"bounds_corrected_on": calibration.samples(value.given, want)} for value in imputed]
+
+
+def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions, calibration: Calibration | None) -> Any:
     """An imputed table with its layers; the columns of its observations hold what imputed.jsonl does of the best draw."""
     tokenizer: Any = imputer.tokenizers[want]
     others = [name for name in tokenizer.features if name in tokenizer.types]
     if others:
         what = f"{options.format} holds numbers only, and columns of {want} are something else: {', '.join(map(repr, others))}."
         raise UsageError(what, where="--format", fix="Leave it out for CSV.")
-    layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, want, imputed).items()}
-    known = [value.to_json() for value in imputed]
+    layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, want, imputed, calibration).items()}
+    known, corrected = [value.to_json() for value in imputed], _corrected_on(tokenizer, want, imputed, calibration)
     columns = {
         "imputed_from": ["+".join(value.given) for value in imputed],
         **{name: [record[name] and record[name][0] for record in known] for name in ("log_likelihood", "consistency")},
         **({"donor": [record["donors"][0] for record in known]} if "donors" in known[0] else {}),
+        **{name: [record[name] for record in corrected] for name in corrected[0]},
     }
     run = {"run": str(imputer.run.path), "method": imputer.method, "trained_on": imputer.trained_on, "version": __version__}
     record = {**run, "modality": want, "draws": options.draws, "seed": options.seed}
     return annotated(layers.pop(""), layers, [value.key for value in imputed], tokenizer.features, columns, record)
 
 
-def _layers(tokenizer: Any, want: str, imputed: Sequence[Imputed]) -> dict[str, np.ndarray]:
+def _layers(tokenizer: Any, want: str, imputed: Sequence[Imputed], calibration: Calibration | None) -> dict[str, np.ndarray]:
     """Rows of a table: means under the name "" and quantiles, or of donors those of each rank, the best under the name ""."""
     if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes):
         draws = len(imputed[0].imputation.tokens)
         if 1 < draws < ENOUGH_DRAWS:
             log(f"{want}: quantiles of {draws} draws are rough, take {ENOUGH_DRAWS} or more (--draws)")
-        return table_layers(tokenizer, [value.imputation.tokens for value in imputed], [value.imputation.expected for value in imputed])
+        given = [value.given for value in imputed]
+        quantiles = quantile_rows if calibration is None else partial(calibration.quantile_rows, given, want)
+        imputations = [value.imputation for value in imputed]
+        return table_layers(tokenizer, [known.tokens for known in imputations], [known.expected for known in imputations], quantiles)
     ranks = zip(*(tokenizer.decode(value.ranked()) for value in imputed), strict=True)
     return {str(rank) if rank else "": np.stack(rows) for rank, rows in enumerate(ranks)}
 
 
-def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequence[Imputed]) -> Iterator[list[str]]:
+def _write_values(
+    tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequence[Imputed], calibration: Calibration | None
+) -> Iterator[list[str]]:
     """Decode and write all draws, batch by batch; gives the files of each imputed modality, the most trusted draw first.
 
     Tables go into one CSV for each of their layers, everything else into one file per draw.
     """
     if isinstance(tokenizer, RowWriter):
-        paths = _write_tables(tokenizer, folder, want, imputed)
+        paths = _write_tables(tokenizer, folder, want, imputed, calibration)
         yield from ([path.name for path in paths] for _ in imputed)
         return
     for start in range(0, len(imputed), BATCH_ROWS):
@@ -209,9 +241,9 @@ def _write_values(tokenizer: Tokenizer, folder: Path, want: str, imputed: Sequen
             yield [str(tokenizer.write(next(decoded), stem).relative_to(folder)) for stem in stems]
 
 
-def _write_tables(tokenizer: Any, folder: Path, want: str, imputed: Sequence[Imputed]) -> list[Path]:
+def _write_tables(tokenizer: Any, folder: Path, want: str, imputed: Sequence[Imputed], calibration: Calibration | None) -> list[Path]:
     """Write each layer of a table, and what is known of its categories; gives the files."""
-    keys, layers = [value.key for value in imputed], _layers(tokenizer, want, imputed)
+    keys, layers = [value.key for value in imputed], _layers(tokenizer, want, imputed, calibration)
     paths = [tokenizer.write_rows(keys, list(rows), folder / f"{want}{'.' * bool(name)}{name}.csv") for name, rows in layers.items()]
     if tokenizer.one_hot.categorical.any() and not imputed[0].imputation.donors:
         draws, expected = zip(*((value.imputation.tokens, value.imputation.expected) for value in imputed), strict=True)

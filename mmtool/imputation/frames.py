@@ -10,6 +10,7 @@ import numpy as np
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.data.sample import Sample
+from mmtool.imputation.calibration import Calibration
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.jobs import jobs_of, run_job
@@ -21,8 +22,9 @@ from mmtool.tokenizers.column_types import NUMBER, ColumnType, Date
 
 @dataclass(frozen=True)
 class ImputedTable:
-    """Rows (N, F) of one table, for the samples of these keys. given: what each was imputed from."""
+    """Rows (N, F) of one table, for the samples of these keys. name: its modality. given: what each was imputed from."""
 
+    name: str
     tokenizer: Any
     keys: list[str]
     given: list[tuple[str, ...]]
@@ -34,9 +36,12 @@ class ImputedTable:
             return self.draw(0)
         return mean_rows(self.tokenizer, self._draws, [imputation.expected for imputation in self.imputations])
 
-    def quantiles(self, shares: Sequence[float]) -> np.ndarray:
-        """(len(shares), N, F) what each value stays below with these probabilities, NaN for categories."""
-        return quantile_rows(self.tokenizer, self._draws, shares)
+    def quantiles(self, shares: Sequence[float], calibration: Calibration | None = None) -> np.ndarray:
+        """(len(shares), N, F) what each value stays below with these probabilities, NaN for categories; corrected where a calibration is
+        given."""
+        if calibration is None:
+            return quantile_rows(self.tokenizer, self._draws, shares)
+        return calibration.quantile_rows(self.given, self.name, self.tokenizer, self._draws, shares)
 
     def draw(self, number: int) -> np.ndarray:
         """The rows of one draw, in the order in which they were drawn; of donors, from the most probable one on."""
@@ -61,6 +66,7 @@ def impute_tables(imputer: Imputer, samples: Sequence[Sample], options: ImputeOp
         parts[want].append((have, members, run_job(imputer, members, have, want, options)))
     return {
         want: ImputedTable(
+            want,
             imputer.tokenizers[want],
             [sample.key for _, members, _ in jobs for sample in members],
             [have for have, members, _ in jobs for _ in members],
@@ -79,13 +85,18 @@ def as_frame(tokenizer: Any, rows: np.ndarray, index: Any) -> Any:
     return numbers.assign(**others) if others else numbers
 
 
-def impute_frames(imputer: Imputer, frames: Frames, options: ImputeOptions, shares: Sequence[float] = ()) -> tuple[Any, dict[float, Any]]:
+def impute_frames(
+    imputer: Imputer, frames: Frames, options: ImputeOptions, shares: Sequence[float] = (), calibration: Calibration | None = None
+) -> tuple[Any, dict[float, Any]]:
     """The one table that `options` want, of every sample that any frame holds, in the order of the frames: expected values, and for each
-    of the shares what values stay below with that probability. Rows are NaN where a sample holds nothing to impute it from, which is said.
+    of the shares what values stay below with that probability, corrected where a calibration is given. Rows are NaN where a sample holds
+    nothing to impute it from, which is said.
 
     Raises UsageError for modalities that the run does not know or does not link, DataError for frames that it cannot take.
     """
     check_shares(shares)
+    if calibration is not None:
+        calibration.check(options.draws, options.params, shares)
     (want,), labels = options.want, labels_of(frames)
     table = impute_tables(imputer, encode_frames(frames, imputer.tokenizers), options).get(want)
     index = index_of(frames, labels)
@@ -94,7 +105,7 @@ def impute_frames(imputer: Imputer, frames: Frames, options: ImputeOptions, shar
     if table is None:
         empty = as_frame(imputer.tokenizers[want], np.zeros((0, len(_features(imputer, want))), np.float32), []).reindex(index)
         return empty, {share: empty.copy() for share in shares}
-    bounds = zip(shares, table.quantiles(shares), strict=True) if shares else ()
+    bounds = zip(shares, table.quantiles(shares, calibration), strict=True) if shares else ()
     return table.frame(table.means(), labels).reindex(index), {share: table.frame(rows, labels).reindex(index) for share, rows in bounds}
 
 

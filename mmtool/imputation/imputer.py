@@ -60,10 +60,11 @@ class Imputation:
 
 
 class Imputer:
-    """A trained run, ready to impute. trained_on: the fingerprint of its training samples. step: of the checkpoint, where it has one."""
+    """A trained run, ready to impute. trained_on: the fingerprint of its training samples. step: of the checkpoint, where it has one.
+    weights: the sha256 of its weights, "" where they are of no checkpoint."""
 
-    def __init__(self, run: Run, model: Transformer, step: int | None = None) -> None:
-        self.run, self.model, self.step, self._method = run, model, step, run.method()
+    def __init__(self, run: Run, model: Transformer, step: int | None = None, weights: str = "") -> None:
+        self.run, self.model, self.step, self.weights, self._method = run, model, step, weights, run.method()
         self.method, self.seed, self.trained_on = run.config.method, run.config.seed, str(run.record["data"])
         self.modalities: tuple[Modality, ...] = run.layout.modalities
         self.tokenizers: dict[str, Tokenizer] = run.tokenizers()
@@ -80,7 +81,7 @@ class Imputer:
         opened = run.checkpoint(checkpoint)
         model.load_state_dict(opened.model)
         model.to(where).eval().compute_dtype = pick_precision(run.config.precision, where)
-        return cls(run, model, opened.state["step"])
+        return cls(run, model, opened.state["step"], opened.weights)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Imputed rows of tables: the mean of each missing value, and the bounds it lies between."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -11,6 +11,7 @@ NOISE_LEVELS = tuple(NormalDist().inv_cdf((i + 0.5) / 25) for i in range(25))  #
 CHUNK_CELLS = 1 << 25  # numbers held at once (128 MiB)
 
 Draws = Sequence[Sequence[np.ndarray]]  # per imputed row, the codes of each draw
+Quantiles = Callable[[Any, Draws, Sequence[float]], np.ndarray]  # of the tokenizer, draws and shares: see `quantile_rows`
 
 
 def mean_values(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -32,17 +33,20 @@ def quantile_rows(tokenizer: Any, draws: Draws, shares: Sequence[float] = QUANTI
     a share below 1 / D rests on the residual alone: 50 draws or more make good bounds.
     """
     bounds, amounts = [], ~tokenizer.one_hot.categorical
-    for part in _predictive(tokenizer, draws):
+    for part in predictive(tokenizer, draws):
         bounds.append(np.full((len(shares), len(part), len(amounts)), np.nan, np.float32))
         bounds[-1][..., amounts] = _quantiles(part[..., amounts], shares)
     return np.concatenate(bounds, axis=1)
 
 
-def table_layers(tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+def table_layers(
+    tokenizer: Any, draws: Draws, expected: Sequence[np.ndarray | None], quantiles: Quantiles = quantile_rows
+) -> dict[str, np.ndarray]:
     """(N, F) means under the name "", and with several draws of numbers their quantiles q05 ... q95."""
     layers = {"": mean_rows(tokenizer, draws, expected)}
     if len(draws[0]) > 1 and not tokenizer.one_hot.categorical.all():
-        layers |= {f"q{round(100 * share):02d}": rows for share, rows in zip(QUANTILES, quantile_rows(tokenizer, draws), strict=True)}
+        bounds = zip(QUANTILES, quantiles(tokenizer, draws, QUANTILES), strict=True)
+        layers |= {f"q{round(100 * share):02d}": rows for share, rows in bounds}
     return layers
 
 
@@ -62,7 +66,7 @@ def _quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     return bounds
 
 
-def _predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:
+def predictive(tokenizer: Any, draws: Draws) -> Iterator[np.ndarray]:
     """(n, D x noise levels, F) values as they may be, a few rows at a time."""
     residual = np.asarray(tokenizer.residual(), np.float32)
     offsets = np.outer(NOISE_LEVELS, residual).astype(np.float32) if residual.any() else np.zeros((1, len(residual)), np.float32)

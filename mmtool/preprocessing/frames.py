@@ -15,6 +15,7 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.keys import names_as_keys
+from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.entries import MISSING, is_unicode
 from mmtool.preprocessing.readers.feature_names import features_of
 from mmtool.preprocessing.readers.row_values import RowValues, unseen_notes
@@ -80,6 +81,12 @@ def encode_frames(frames: Frames, tokenizers: Mapping[str, Tokenizer]) -> list[S
             samples.setdefault(item.key, Sample(item.key, {})).tokens[name] = tokens
         encoder.report()
     return [samples[key] for key in sorted(samples)]
+
+
+def table_rows(frame: Any, tokenizer: Tokenizer, name: str) -> dict[str, np.ndarray]:
+    """Key -> (F,) float32 row in the order of the tokenizer's features, NaN where missing: what `encode_frames` makes tokens of."""
+    prepare = preparer_of(tokenizer)
+    return {item.key: np.asarray(prepare(item.value, item.where), np.float32) for item in _items(frame, tokenizer, name)}
 
 
 def _items(frame: Any, tokenizer: Tokenizer, name: str) -> Iterator[Item]:

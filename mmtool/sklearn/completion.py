@@ -1,6 +1,6 @@
 """Tables whose missing entries are filled, layer by layer, from the best that is known of an entry to what is left."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations, groupby
@@ -11,6 +11,8 @@ import pandas as pd
 
 from mmtool.common.log import log
 from mmtool.data.sample import Sample
+from mmtool.imputation.calibrate import calibrate
+from mmtool.imputation.calibration import Calibration, key_of
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, as_frame, impute_tables, index_of
 from mmtool.imputation.imputer import Imputer
@@ -36,8 +38,8 @@ class Completion:
     ) -> None:
         self.labels = labels_of(frames)
         self._imputer, self._options, self._templates, self._examples = imputer, options, templates, examples
-        fitted = {name: _fitted_columns(frame, imputer.tokenizers[name]) for name, frame in frames.items()}
-        self._samples = encode_frames(fitted, imputer.tokenizers)
+        self._fitted = {name: _fitted_columns(frame, imputer.tokenizers[name]) for name, frame in frames.items()}
+        self._samples = encode_frames(self._fitted, imputer.tokenizers)
         self._index = index_of(frames, self.labels)
         self._passed = {name: frames[name][list(template.columns)] if name in frames else template for name, template in templates.items()}
         self._frames = {name: self._by_key(name) for name in templates}
@@ -71,6 +73,11 @@ class Completion:
             if members:
                 tables |= impute_tables(self._imputer, members, replace(self._options, want=(name,)))
         return tables
+
+    def calibration(self, tables: Iterable[ImputedTable], shares: Sequence[float]) -> Calibration:
+        """Corrections of the bounds of tables that were imputed for other samples, by these samples without those of the training."""
+        directions = {key_of(given, table.name) for table in tables for given in table.given}
+        return calibrate(self._imputer, self._fitted, directions, self._options, shares)
 
     def held_out(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(N, F) numbers of a table in the samples that hold it and can do without it, and what is imputed for them from the rest."""
@@ -162,9 +169,9 @@ def values_of(tables: Mapping[str, ImputedTable], rows_of: Callable[[ImputedTabl
     return {name: as_frame(table.tokenizer, rows_of(table), table.keys) for name, table in tables.items()}
 
 
-def bounds_of(tables: Mapping[str, ImputedTable], shares: Sequence[float]) -> dict[float, Layer]:
-    """Share -> a layer of what values stay below with that probability."""
-    rows = {name: table.quantiles(shares) for name, table in tables.items()}
+def bounds_of(tables: Mapping[str, ImputedTable], shares: Sequence[float], calibration: Calibration | None) -> dict[float, Layer]:
+    """Share -> a layer of what values stay below with that probability, corrected where a calibration is given."""
+    rows = {name: table.quantiles(shares, calibration) for name, table in tables.items()}
     return {
         share: {name: as_frame(table.tokenizer, rows[name][place], table.keys) for name, table in tables.items()}
         for place, share in enumerate(shares)

@@ -135,13 +135,24 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             return joined(complete, list(self.get_feature_names_out()))
         return given.restore(complete)
 
-    def predict_quantiles(self, X: Any, q: Sequence[float] = (0.05, 0.5, 0.95), draws: int | None = None) -> dict[float, Any]:
+    def predict_quantiles(
+        self, X: Any, q: Sequence[float] = (0.05, 0.5, 0.95), draws: int | None = None, calibrate_on: Any = None
+    ) -> dict[float, Any]:
         """What each missing value stays below with the probabilities q: each of them -> X in the form in which it came, with observed
-        values as they are. NaN for what nothing predicts, and for categories. draws: instead of the estimator's; 50 are good."""
+        values as they are. NaN for what nothing predicts, and for categories. draws: instead of the estimator's; 50 are good.
+
+        calibrate_on: further samples, in the form of X, by which bounds are corrected so that they hold as often as they say
+        (split conformal prediction, see `mmtool.imputation.conformal`). Those that `fit` learned from are left out, so it may be what was
+        given there: its `validation_fraction` remains. Raises UsageError where nothing does.
+        """
         check_shares(q)
         given, completion = self._completion(X, draws=draws)
+        held_out = None if calibrate_on is None else self._completion(calibrate_on, draws=draws)[1]
         with quietly(self.verbose):
-            absent, incomplete = bounds_of(completion.absent, q), bounds_of(completion.incomplete, q)
+            tables = completion.absent, completion.incomplete
+            imputed = [table for part in tables for table in part.values()]
+            calibration = None if held_out is None or not imputed else held_out.calibration(imputed, q)
+            absent, incomplete = (bounds_of(part, q, calibration) for part in tables)
             layers = {share: map(_ready, (absent[share], incomplete[share])) for share in q}
             return {share: given.restore(completion.filled(*known)) for share, known in layers.items()}
 

@@ -29,6 +29,11 @@ class Checkpoint:
     model: dict[str, Tensor]
     state: dict[str, Any]
 
+    @property
+    def weights(self) -> str:
+        """The sha256 of the model's file."""
+        return str(self.state["sha256"][MODEL])
+
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int) -> Path:
     """Write `folder/STEP`, then drop old ones (see `drop_old`)."""

@@ -38,6 +38,7 @@ class Reference:
     classes; cox_models: of survival, where labels hold it.
     survival: labels that hold a time and its event.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
+    validation: samples by which bounds of tables are corrected, held out like the test samples and none of these.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class Reference:
         seed: int,
         raw: RawTables | None = None,
         survival: tuple[str, str] | None = None,
+        validation: DecodedSamples | None = None,
     ) -> None:
-        self.raw = raw or {}
+        self.raw, self.validation = raw or {}, validation
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
         labelled = test.labelled(label, np.arange(len(test))) if label else ()
         self.regression = is_number(test.samples, label)

@@ -6,11 +6,15 @@ from typing import Any
 
 from mmtool.evaluation.figures import samples
 from mmtool.evaluation.figures.curves import Line, draw_curves
-from mmtool.evaluation.figures.markdown import by_direction, run_names
+from mmtool.evaluation.figures.markdown import by_direction, direction_of, run_names, table
 from mmtool.evaluation.figures.plots import PANELS, TITLES, colours, draw_plots
 from mmtool.evaluation.figures.ranked_samples import write_ranked_samples
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import Task
+from mmtool.evaluation.uncertainty import CORRECTED
+from mmtool.imputation.calibration import FILE, Calibration, Key, key_of, write_calibrations
+from mmtool.imputation.conformal import Correction
+from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.calibration import LEVELS
 
 
@@ -39,7 +43,41 @@ def _calibration(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> 
     title = "do intervals of imputed values hold the real ones as often as they should?"
     draw_curves(folder / "intervals", title, shown, colours(meta), "level of the interval", "share held", percent_x=True, diagonal=True)
     lead = "Mean over directions of the shares above. Below the dashed line a run is surer than it should be, above it less sure."
-    return ["## Calibration of intervals", lead, "![intervals](intervals.png)"]
+    return ["## Calibration of intervals", lead, "![intervals](intervals.png)", *_corrected(rows, meta), *_widths(rows, meta)]
+
+
+def _corrected(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """How much corrected intervals hold; nothing where none were."""
+    fitted = [row["validation_samples"] for row in rows if row["metric"].endswith(CORRECTED)]
+    if not fitted:
+        return []
+    how = "Intervals corrected by split conformal prediction: each bound of a column is moved by its errors on validation samples"
+    many = f"{min(fitted)} to {max(fitted)}" if min(fitted) < max(fitted) else str(fitted[0])
+    lead = f"{how} ({many} of a direction; arXiv 1905.03222). `mmtool impute --calibration` moves the bounds that it writes so ({FILE})."
+    parts = ["### Corrected intervals", lead]
+    for level in LEVELS:
+        metric = f"coverage_{round(100 * level)}"
+        parts += [f"Share of true values inside their {level:.0%} interval, as drawn and corrected:", _before_and_after(metric, rows, meta)]
+    return parts
+
+
+def _widths(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """How wide intervals are; nothing in reports of earlier versions."""
+    measured = [level for level in LEVELS if any(row["metric"] == f"width_{round(100 * level)}" for row in rows)]
+    if not measured:
+        return []
+    parts = ["### Width of intervals", "Mean over values, in standard deviations of the true values of their column."]
+    for level in measured:
+        parts += [f"{level:.0%} intervals:", _before_and_after(f"width_{round(100 * level)}", rows, meta)]
+    return parts
+
+
+def _before_and_after(metric: str, rows: Sequence[Row], meta: Mapping[str, Any]) -> str:
+    """Directions as rows; as columns every run with its intervals as drawn, and where they were corrected, with these."""
+    columns = {metric: "{}", f"{metric}{CORRECTED}": "{}, corrected"}
+    chosen = [{**row, "run": columns[row["metric"]].format(row["run"])} for row in rows if row["metric"] in columns]
+    order = [title.format(name) for name in run_names(meta) for title in columns.values()]
+    return table(chosen, "direction", direction_of, lambda row: row["run"], order)
 
 
 def _lines(rows: Sequence[Row], meta: Mapping[str, Any]) -> dict[str, Line]:
@@ -54,9 +92,24 @@ def _lines(rows: Sequence[Row], meta: Mapping[str, Any]) -> dict[str, Line]:
 
 
 def write_samples(folder: Path, study: Study) -> None:
-    """The contact sheet, recordings and texts of imputed samples, and those that came out worst and best."""
+    """The contact sheet, recordings and texts of imputed samples, those that came out worst and best, and the corrections of bounds."""
     samples.write_samples(folder, study.outcomes, study.reference)
     write_ranked_samples(folder, study.outcomes, study.reference)
+    corrections = {name: _corrections_of(imputer, study) for name, imputer in study.imputers.items()}
+    if any(corrections.values()):
+        drawn = study.config.draws, study.config.params
+        write_calibrations(
+            folder, {name: Calibration(study.imputers[name].weights, *drawn, known) for name, known in corrections.items() if known}
+        )
+
+
+def _corrections_of(imputer: Imputer, study: Study) -> dict[Key, Correction]:
+    """Those of a run in all directions that have one."""
+    return {
+        key_of(outcome.direction.given, outcome.direction.target): outcome.correction
+        for outcome in study.outcomes
+        if outcome.run is imputer and outcome.correction is not None
+    }
 
 
 TASK = Task(measure, section, upper_bounds=("accuracy", "c_index"), write_samples=write_samples)

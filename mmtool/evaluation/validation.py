@@ -1,0 +1,57 @@
+"""The validation samples by which bounds of imputed tables are corrected: as unknown to all that was trained as the test samples are.
+
+A run that was stopped early was chosen by its loss on them. That is one choice among a few checkpoints, which moves errors of a value by
+far less than samples differ; but samples that anything learned from are left out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmtool.common.log import log
+from mmtool.data.held_out import VALIDATION, open_validation
+from mmtool.data.identity import TrainingItems
+from mmtool.data.sample import SPLITS, Sample
+from mmtool.data.shards import TokenSet
+from mmtool.evaluation.config import EvaluationConfig
+from mmtool.evaluation.leaks import Learner, without_leaks
+from mmtool.evaluation.reference.data import draw_test
+from mmtool.evaluation.uncertainty import MIN_DRAWS
+
+UNCORRECTED = "bounds of imputed tables stay as drawn"
+
+
+def correcting_set(
+    data: Path, test_set: TokenSet, test: Sequence[Sample], learners: Sequence[Learner], config: EvaluationConfig
+) -> list[Sample]:
+    """At most `config.limit` samples of the split `validation` beside or inside the held-out data, without those that any of the learners
+    was trained on and those that are among the test samples. [] where nothing asks for bounds, or where it is said why there are none."""
+    if config.draws < MIN_DRAWS or not any(modality.kind == "table" for modality in test_set.modalities):
+        return []
+    validation = _validation_beside(data)
+    if validation is None or not len(validation):
+        log(f"{UNCORRECTED}: there are no validation samples beside the held-out ones to correct them by")
+        return []
+    if validation.fingerprint == test_set.fingerprint:
+        log(f"{UNCORRECTED}: they would be judged by the validation samples that they were corrected by")
+        return []
+    if _tokenizers(validation) != _tokenizers(test_set):
+        log(f"{UNCORRECTED}: other tokenizers made the validation samples beside the held-out ones")
+        return []
+    drawn = draw_test(validation, config.limit, config.seed)
+    kept = without_leaks(drawn, [*learners, Learner("the test samples", TrainingItems.of(test), "")])
+    if len(kept) < len(drawn):
+        left_out = len(drawn) - len(kept)
+        log(f"{left_out:,} of {len(drawn):,} validation samples correct no bounds: they were trained on, or are test samples as well")
+    return kept
+
+
+def _validation_beside(data: Path) -> TokenSet | None:
+    """None where there is none."""
+    if data.is_file():
+        return open_validation(data)
+    shards = data if any((data / split).is_dir() for split in SPLITS) else data.resolve().parent
+    return open_validation(shards) if (shards / VALIDATION / "index.json").is_file() else None
+
+
+def _tokenizers(tokens: TokenSet) -> dict[str, str]:
+    return {modality.name: modality.tokenizer for modality in tokens.modalities}
