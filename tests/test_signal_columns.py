@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.signal_columns import Columns
 from mmtool.preprocessing.readers.signals import Signal
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions, read_items
@@ -107,3 +108,18 @@ def test_the_command_line_takes_decimal_commas_of_series(tmp_path: Path, mmtool)
     command = ["tokenize", "signal", tmp_path / "a.csv", "--delimiter", ";", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar"]
     assert mmtool(*command).code != 0
     assert mmtool(*command, "--decimal", ",").code == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "channels"),
+    [
+        ("'sample #','MLII','V5'", ("MLII", "V5")),  # of PhysioNet
+        ("frame,x,y", ("x", "y")),
+        ("seconds_elapsed,x,y", ("x", "y")),  # of Sensor Logger
+    ],
+)
+def test_counters_and_times_of_well_known_exports_are_no_channels(header: str, channels: tuple[str, ...]) -> None:
+    names = header.split(",")
+    columns = Columns.of(names)
+    assert tuple(names[place].strip("'") for place in columns.channels) == channels
+    assert not columns.times or columns.times == {0: 1.0}

@@ -20,8 +20,9 @@ from mmtool.preprocessing.readers.row_shapes import surely_rows
 
 OPEN = re.compile(r'"(?:[^"]|"")*')  # a cell that begins with a quote and does not close it
 WHOLE = re.compile(r'"(?:[^"]|"")*"')  # a cell in quotes
-LINE_BREAKS = "write a CSV, where cells may hold them: pandas.read_csv(file, sep='\\t').to_csv('out.csv', index=False)"
-STRAY = "if each line is a row, pandas.read_csv(file, sep='\\t', quoting=3).to_csv('out.csv', index=False)"
+AS_TEXT = "sep='\\t', dtype=str, keep_default_na=False"
+LINE_BREAKS = f"write a CSV, where cells may hold them: pandas.read_csv(file, {AS_TEXT}).to_csv('out.csv', index=False)"
+STRAY = f"if each line is a row, pandas.read_csv(file, {AS_TEXT}, quoting=3).to_csv('out.csv', index=False)"
 OPEN_BEFORE = f"The row before opens a quote: if cells hold line breaks, {LINE_BREAKS}."
 ONE_OR_SEVERAL = f"If cells hold line breaks, {LINE_BREAKS}; {STRAY}."
 

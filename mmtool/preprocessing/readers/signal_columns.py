@@ -30,8 +30,10 @@ OF_TIME = frozenset(
 )
 IN_SECONDS = frozenset(["time", "times", "t", "elapsed"])  # where nothing else is said
 ALONE = frozenset(SECONDS) - {"s", "sec", "secs", "second", "min"}  # units that a column of times may be called by; others may be channels
-COUNTING = frozenset(("", "sample", "samples", "sample number", "sample index", "sample no", "unnamed: 0"))  # pandas: its index
-BETWEEN = re.compile(r"[\s_\-./()\[\],:]+")
+COUNTING = frozenset(
+    ("", "sample", "samples", "sample number", "sample index", "sample no", "frame", "frame number", "unnamed 0")
+)  # pandas: its index
+BETWEEN = re.compile(r"[\s_\-./()\[\],:'\"#]+")  # 'sample #', as PhysioNet writes
 EPOCH = ((1e8, 1e10, 1.0), (1e11, 1e13, 1e-3), (1e14, 1e16, 1e-6), (1e17, 1e19, 1e-9))  # numbers of the years 1973 to 2286, by unit in s
 UNEVEN = 0.1  # of a step: how far the times of samples may lie off
 RATE_DIGITS = 6
@@ -101,16 +103,18 @@ def _words(name: str) -> list[str]:
 def _is_time(name: str) -> bool:
     words = _words(name)
     named = [word for word in words if word in OF_TIME]
-    return words != [] and (words[0] in ALONE if len(words) == 1 and not named else len(named) + (words[-1] in SECONDS) == len(words))
+    if len(words) == 1 and not named:
+        return words[0] in ALONE
+    return named != [] and len(named) + sum(word in SECONDS for word in words) == len(words)
 
 
 def _unit(name: str) -> float | None:
     words = _words(name)
-    return SECONDS.get(words[-1], 1.0 if IN_SECONDS.issuperset(words) else None)
+    return next((SECONDS[word] for word in words if word in SECONDS), 1.0 if IN_SECONDS.issuperset(words) else None)
 
 
 def _counts(name: str) -> bool:
-    return name.strip().casefold().replace("_", " ") in COUNTING or is_called_like_an_index(name)
+    return " ".join(_words(name)) in COUNTING or is_called_like_an_index(name)
 
 
 def _check_header(header: Sequence[str], cells: Sequence[str], where: str) -> None:
