@@ -70,3 +70,9 @@ def test_videos_whose_colours_lie_elsewhere_are_refused(shape: tuple[int, ...], 
 def test_videos_and_stacks_of_them_are_read(shape: tuple[int, ...], read: list[tuple[int, ...]], tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", frames=array(*shape), fps=10)
     assert shapes("video", tmp_path / "a.npz") == read
+
+
+def test_labels_may_be_a_column(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cifar.npz", images=np.zeros((10, 16, 16, 3), np.uint8), labels=np.arange(10)[:, None])
+    items = list(read_items("image", [tmp_path / "cifar.npz"], SourceOptions()))
+    assert [item.labels["labels"] for item in items] == list(range(10))

@@ -25,8 +25,8 @@ CODECS = {
 FORMS = [*CODECS, "gif"]
 
 
-def video(folder: Path, form: str, *, sound: bool = False, steps_ms: tuple[int, ...] = (), **settings: str) -> bytes:
-    """A file of 20 noisy frames. steps_ms: how long they are shown in turn, where their rate varies."""
+def video(folder: Path, form: str, *, sound: bool = False, steps_ms: tuple[int, ...] = (), first: int = 0, **settings: str) -> bytes:
+    """A file of 20 noisy frames. steps_ms: how long they are shown in turn, where their rate varies. first: number of the first one."""
     pictures = np.random.default_rng(0).integers(0, 255, (FRAMES, SIDE, SIDE, 3), np.uint8)
     if form == "gif":
         images = [Image.fromarray(picture) for picture in pictures]
@@ -42,7 +42,7 @@ def video(folder: Path, form: str, *, sound: bool = False, steps_ms: tuple[int, 
         moment = 0
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = (moment, Fraction(1, 1000)) if steps_ms else (number, Fraction(1, RATE_HZ))
+            frame.pts, frame.time_base = (moment, Fraction(1, 1000)) if steps_ms else (first + number, Fraction(1, RATE_HZ))
             moment += steps_ms[number % len(steps_ms)] if steps_ms else 0
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -130,3 +130,10 @@ def test_a_video_of_which_a_part_is_shown_is_whole(form: str, tmp_path: Path) ->
     place = data.index(b"elst") + 12  # of the length that is shown, in ms
     half = int.from_bytes(data[place : place + 4], "big") // 2
     assert num_frames(tmp_path, form, data[:place] + half.to_bytes(4, "big") + data[place + 4 :]) == FRAMES // 2
+
+
+@pytest.mark.parametrize("form", ["mkv", "mp4"])
+def test_a_video_may_begin_late(tmp_path: Path, form: str) -> None:
+    (tmp_path / f"late.{form}").write_bytes(video(tmp_path, form, first=100))
+    (item,) = read_items("video", [tmp_path / f"late.{form}"], SourceOptions())
+    assert len(item.value.frames) == FRAMES

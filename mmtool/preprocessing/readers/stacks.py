@@ -33,7 +33,8 @@ def stack_rows(
     file: RawFile, stack: np.ndarray, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = ""
 ) -> Iterator[Keys | StackRow]:
     """How keys were chosen, and the samples. arrays: the others of the file. called: what a person calls a sample."""
-    columns = {name: array for name, array in arrays.items() if array.shape == stack.shape[:1]}
+    per_sample = (stack.shape[:1], (len(stack), 1))  # labels of CIFAR are a column
+    columns = {name: array.reshape(len(stack)) for name, array in arrays.items() if array.shape in per_sample}
 
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         return ([columns[name][number] for name in names] for number in range(len(stack)))

@@ -33,7 +33,7 @@ def sound_frames(container: Any, stream: Any, file: RawFile) -> Iterator[Any]:
         for frame in frames:
             length.add(frame)
             yield frame
-    end_s, stated_s = length.end_s - length.first_s, _stated_s(stream)
+    end_s, stated_s = length.end_s - length.first_s, _stated_s(stream, length.first_s)
     if end_s > 0 and end_s < stated_s - max(MISSING_S, MISSING_SHARE * stated_s):
         what = f"the video is cut or damaged: {stated_s:.1f} s stated, {end_s:.1f} s there."
         raise DataError(what, where=file.where, fix=KEEP_THE_REST.format(form=file.format))
@@ -56,9 +56,10 @@ class _Length:
         self.end_s = max(self.end_s, frame.time + shown_s)
 
 
-def _stated_s(stream: Any) -> float:
-    """The length that a file states of a stream of pictures, 0 where it states none."""
+def _stated_s(stream: Any, first_s: float) -> float:
+    """The length that a file states of a stream of pictures, 0 where it states none. first_s: when these begin; Matroska's tag says when
+    they end."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = DURATION_TAG.match(stream.metadata.get("DURATION", ""))
-    return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else 0.0
+    return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - first_s if tag else 0.0
