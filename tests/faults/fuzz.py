@@ -371,7 +371,7 @@ READERS = {
     "weights": Reader(_checkpoint, _read_checkpoint, "", sealed=True, target="model.safetensors"),
     "metrics": Reader(_metrics, _read_metrics, ".jsonl", sealed=True),
     "npz": Reader(_npz, items("trajectory"), ".npz"),
-    "npy": Reader(lambda path: np.save(path, _array()), items("image"), ".npy"),
+    "npy": Reader(lambda path: np.save(path, _array()[None]), items("image"), ".npy"),
     "zip": Reader(_zip, items("image"), ".zip"),
     "tar": Reader(_tar, items("image"), ".tar"),
     "hdf5": Reader(_hdf5, items("trajectory"), ".hdf5"),
