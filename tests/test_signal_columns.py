@@ -197,7 +197,7 @@ def test_labels_and_names_of_the_series_are_no_channels(name: str, value: str, t
 def test_labels_may_change_and_fractions_are_none(tmp_path: Path) -> None:
     assert signal(tmp_path, series("activity", [1, 1, 2, 2]), source_rate_hz=9).channels == ("a", "b")
     assert signal(tmp_path, series("target", [0.5, 0.25, 1, 2]), source_rate_hz=9).channels == ("target", "a", "b")
-    with pytest.raises(DataError, match="'activity' is called like one of labels.*'activity=number'"):
+    with pytest.raises(DataError, match=r"'activity' is called like one of labels.*'activity=number'"):
         signal(tmp_path, series("activity", [number**2 for number in range(60)]), source_rate_hz=9)
 
 
@@ -244,7 +244,7 @@ def test_a_constant_date_alone_gives_no_rate(tmp_path: Path) -> None:
 def test_names_that_may_be_of_times_are_judged_by_their_values(name: str, tmp_path: Path) -> None:
     assert signal(tmp_path, series(name, [0.5, 0.25, 0.75, 0.25]), source_rate_hz=9).channels == (name, "a", "b")
     assert signal(tmp_path, series(name, [5.5, 6, 6.5, 7]), source_rate_hz=9).channels == ("a", "b")
-    with pytest.raises(DataError, match="may hold times or be a channel.*=number'.*=skip'"):
+    with pytest.raises(DataError, match=r"may hold times or be a channel.*=number'.*=skip'"):
         signal(tmp_path, series(name, [0, 1, 5, 7]), source_rate_hz=9)
 
 
@@ -260,7 +260,7 @@ def test_units_below_the_header_are_no_sample(tmp_path: Path, capfd: pytest.Capt
     assert read.samples.tolist() == [[1.5, 2], [2.5, 2]] and read.rate_hz == 0.1
     assert "line 2, which holds units: 's', 'm/s^2', ''" in capfd.readouterr().err
     for first in ("1,bad", "NaN,NaN", "12:00:00,bad"):
-        with pytest.raises(DataError, match="no number|lacks a time|no time"):
+        with pytest.raises(DataError, match=r"no number|lacks a time|no time"):
             signal(tmp_path, f"time_s,x\n{first}\n2,2\n3,1\n")
 
 
