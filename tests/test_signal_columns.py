@@ -218,6 +218,8 @@ def test_a_counter_of_any_name_is_no_channel(tmp_path: Path, capfd: pytest.Captu
     assert signal(tmp_path, text, source_rate_hz=9, table=TableOptions(features=("n",))).channels == ("n", "a", "b")
     with pytest.raises(DataError, match="'n' counts in the first rows, but not in all"):
         signal(tmp_path, series("n", [*range(1500), 3]), source_rate_hz=9)
+    with pytest.raises(DataError, match="'n' counts in the first rows, but not in all"):
+        signal(tmp_path, series("n", [*range(20), *range(20)]), source_rate_hz=9)
 
 
 @pytest.mark.parametrize(("name", "is_constant"), [("date", True), ("Date", False)])
@@ -271,6 +273,8 @@ def test_a_start_and_a_rate_above_the_samples_are_not_read_as_samples(columns: i
     names = tuple("xyz"[:columns])
     with pytest.raises(DataError, match=r"time of start and a rate.*tail -n \+3.*--source-rate-hz 32"):
         signal(tmp_path, text, columns=names, source_rate_hz=32)
+    with pytest.raises(DataError, match=r"time of start and a rate"):
+        signal(tmp_path, text)
     read = signal(tmp_path, text.split("\n", 2)[2], columns=names, source_rate_hz=32)
     assert read.samples[:, 0].tolist() == [-5, 7]
 
@@ -288,3 +292,23 @@ def test_types_that_no_column_of_a_series_has_are_refused(tmp_path: Path) -> Non
 def test_other_layouts_are_refused_with_a_way_on(text: str, fix: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=fix):
         signal(tmp_path, text, source_rate_hz=9)
+
+
+def test_the_first_times_whose_unit_is_known_give_the_rate(tmp_path: Path) -> None:
+    assert signal(tmp_path, series("timestamp,time_s", [f"{number * 20},{number / 50}" for number in range(5)])).rate_hz == 50
+
+
+def test_a_channel_that_never_changes_is_said(tmp_path: Path, mmtool) -> None:
+    (tmp_path / "a.csv").write_text("time_s,x,battery\n" + "".join(f"{number / 50},{number % 7},80\n" for number in range(64)))
+    done = mmtool("tokenize", "signal", tmp_path / "a.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar")
+    assert done.code == 0 and "the channel 'battery' holds 80 everywhere" in done.err and "'x' holds" not in done.err
+
+
+def test_a_tokenizer_knows_its_channels_whatever_a_file_holds(tmp_path: Path, mmtool) -> None:
+    (tmp_path / "a.csv").write_text("time_s,n\n" + "".join(f"{number / 50},{number % 7}\n" for number in range(64)))
+    (tmp_path / "b.csv").write_text("time_s,n\n" + "".join(f"{number / 50},{number}\n" for number in range(64)))
+    assert mmtool("tokenize", "signal", tmp_path / "a.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar").code == 0
+    done = mmtool("tokenize", "signal", tmp_path / "b.csv", "--tokenizer", tmp_path / "a.tar", "-o", tmp_path / "b.tar")
+    assert done.code == 0 and "left out" not in done.err, done.err
+    done = mmtool("tokenize", "signal", tmp_path / "b.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "c.tar")
+    assert done.code == 1 and "no channel" in done.err and "--column-type NAME=number" in done.err

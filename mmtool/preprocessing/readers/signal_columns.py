@@ -1,5 +1,6 @@
 """Time series in CSV and TSV: a column for each channel, and others that give the rate or are left out (`signal_roles.py`)."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -19,6 +20,8 @@ from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
 COMMENTS = ("%", "#")
+HEAD_BYTES = 1000  # by which it is seen how a file begins
+SEPARATOR = re.compile(r"[,;\t]")
 LEFT_OUT = {
     "times or numbers of samples": (Role.TIME, Role.COUNT),
     "labels, or names of the whole series": (Role.LABEL, Role.SERIES),
@@ -40,9 +43,11 @@ class Series:
     @classmethod
     def open(cls, file: RawFile, options: SourceOptions) -> "Series":
         """Raises DataError where there are no rows, or it is unclear what a column holds."""
+        _check_start(file)
         header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
         head = _sound(list(islice(rows, LOOKED_AT)), header, file.where)
-        _check_first_lines(header, [cells for _, cells in head[:2]], options, file.where)
+        if not options.columns:
+            _check_header(header, head[0][1], file.where)
         numbers = Numbers.of(options.table)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
         columns = [
@@ -50,7 +55,7 @@ class Series:
             for place, name in enumerate(header)
         ]
         roles = roles_of(columns, options.table, file.where)
-        rate_places = [] if options.source_rate_hz else rate_columns(columns, roles)
+        rate_places = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
         return cls(columns, roles, rate_places, units, chain(head, rows))
 
     def places(self, *roles: Role) -> list[int]:
@@ -127,17 +132,26 @@ def _sound(rows: Sequence[tuple[int, list[str]] | Broken], header: Sequence[str]
     return [row for row in rows if not isinstance(row, Broken)]
 
 
-def _check_first_lines(header: Sequence[str], rows: Sequence[Sequence[str]], options: SourceOptions, where: str) -> None:
-    """Raise DataError where the first line holds nothing but numbers, unless it counts columns, as pandas does, over fractions; and where
-    it holds the time of the start, as Empatica writes it above the rate."""
-    first, second = (rows[0], rows[1] if len(rows) > 1 else []) if options.columns else (header, rows[0])
-    if is_since_1970(first[0]) and not any(map(is_since_1970, second)):
-        rate = second[0].strip() if second else "RATE"
+def _check_start(file: RawFile) -> None:
+    """Raise DataError where the first line holds the time of the start, as Empatica writes it, with the rate of the samples below it."""
+    with file.open() as content:
+        first, second = [*content.read(HEAD_BYTES).decode("latin-1").splitlines(), "", ""][:2]
+    starts = [is_since_1970(cell) for cell in SEPARATOR.split(first)]
+    if not starts[0] or any(map(is_since_1970, SEPARATOR.split(second))):
+        return
+    fix = "Write names of the columns in its place."
+    if all(starts):
+        rate = SEPARATOR.split(second)[0].strip()
         fix = f"Remove both (tail -n +3), and add --columns with a name for each channel and --source-rate-hz {rate}."
-        raise DataError("the first lines seem to hold a time of start and a rate, and no header.", where=where, fix=fix)
+    what = "the first lines seem to hold a time of start and a rate" if all(starts) else "the first line seems to hold a time of start"
+    raise DataError(f"{what}, and no header.", where=file.where, fix=fix)
+
+
+def _check_header(header: Sequence[str], cells: Sequence[str], where: str) -> None:
+    """Raise DataError where the first line holds nothing but numbers, unless it counts columns, as pandas does, over fractions."""
     names = [name.strip() for name in header if name.strip()]
-    counted = names == list(map(str, range(len(names)))) and any("." in cell for cell in rows[0])
-    if not options.columns and names and all(NUMBER.fullmatch(name) or COMMA_WITHIN.fullmatch(name) for name in names) and not counted:
+    counted = names == list(map(str, range(len(names)))) and any("." in cell for cell in cells)
+    if names and all(NUMBER.fullmatch(name) or COMMA_WITHIN.fullmatch(name) for name in names) and not counted:
         what = f"the first line seems to be a sample and no header: it holds {', '.join(names[:5])}."
         fix = "Name the channels with --columns, or write a header, whose names are no numbers."
         raise DataError(what, where=where, fix=fix)
@@ -174,7 +188,7 @@ def _check_same_series(columns: Sequence[Column], cells: Sequence[str], where: s
             what = (
                 f"the column {column.name!r} holds {shown(cell.strip())} here and {shown(column.cells[0].strip())} before: several series?"
             )
-            fix = f"Write each series to a file of its own. If it is one all the same: {KEEP_OR_SKIP.format(column.name)}"
+            fix = f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}"
             raise DataError(what, where=where, fix=fix)
 
 

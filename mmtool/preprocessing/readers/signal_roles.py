@@ -45,7 +45,7 @@ class Column:
     @property
     def values(self) -> np.ndarray | None:
         """Its cells as numbers; None where any is missing or none."""
-        values = [self.numbers.number(cell) for cell in self.cells]
+        values = self.numbers.row(self.cells)
         return None if None in values or np.isnan(np.array(values, float)).any() else np.array(values, float)
 
     @property
@@ -63,11 +63,12 @@ def roles_of(columns: Sequence[Column], options: TableOptions, where: str) -> li
     return [_declared(column.name, options) or _role(column, where) for column in columns]
 
 
-def rate_columns(columns: Sequence[Column], roles: Sequence[Role]) -> list[int]:
-    """Places of the column of times that gives the rate: the first that is not constant. Two where one holds the date and another the
-    time of day."""
+def rate_columns(columns: Sequence[Column], roles: Sequence[Role], where: str) -> list[int]:
+    """Places of the column of times that gives the rate: the first that is not constant, and says in which unit its times are, if any
+    does. Two where one holds the date and another the time of day."""
     times = [place for place, role in enumerate(roles) if role is Role.TIME]
-    first = next((place for place in times if not columns[place].is_constant), None)
+    moving = [place for place in times if not columns[place].is_constant]
+    first = next((place for place in moving if _is_readable(columns[place], where)), next(iter(moving), None))
     if first is None:
         return []
     kinds: list[Callable[[str], bool]] = [is_day, is_time_of_day]
@@ -98,7 +99,7 @@ def _role(column: Column, where: str) -> Role:
         return Role.CHANNEL
     if values is not None and (values % 1).any():
         return Role.CHANNEL
-    if values is not None and len(values) >= LEAST_COUNTED and is_counting(values):
+    if values is not None and _looks_counted(values):
         return Role.COUNT
     if named.is_of_series(name):
         return Role.SERIES
@@ -116,6 +117,14 @@ def is_counting(values: np.ndarray) -> bool:
     return not len(steps) or (steps[0] != 0 and not (steps != steps[0]).any())
 
 
+def _looks_counted(values: np.ndarray) -> bool:
+    """Whether whole numbers count, maybe from the start again and again, as row numbers of several series do: that is asked about later."""
+    lowest, highest = values.min(), values.max()
+    turns = np.flatnonzero((values[:-1] == highest) & (values[1:] == lowest)) + 1
+    runs = [run for run in np.split(values, turns) if len(run) > 1]
+    return max(map(len, runs), default=0) >= LEAST_COUNTED and all(map(is_counting, runs))
+
+
 def _is_text(column: Column) -> bool:
     """Whether a column holds words and no number."""
     return all(column.numbers.number(cell) is None for cell in column.cells if cell.strip() not in MISSING)
@@ -124,11 +133,7 @@ def _is_text(column: Column) -> bool:
 def _holds_times(column: Column, where: str) -> bool:
     """Whether a column whose name leaves it open holds times. Raises DataError where its values do so as well: they rise unevenly."""
     if column.values is None:
-        try:
-            read_times(column.cells, column.called, column.numbers, where)
-        except DataError:
-            return False
-        return True
+        return _is_readable(column, where)
     times: Times = numeric_times(column.cells, column.numbers)
     if len(column.cells) < 2 or times.are_even:
         return True
@@ -136,6 +141,15 @@ def _holds_times(column: Column, where: str) -> bool:
         what = f"the column {column.name!r} may hold times or be a channel: its values rise, but not evenly."
         raise DataError(what, where=where, fix=KEEP_OR_SKIP.format(column.name))
     return False
+
+
+def _is_readable(column: Column, where: str) -> bool:
+    """Whether the first cells of a column are times in a known unit."""
+    try:
+        read_times(column.cells, column.called, column.numbers, where)
+    except DataError:
+        return False
+    return True
 
 
 def _check_declared(header: Sequence[str], options: TableOptions, where: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from mmtool.common.errors import DataError
+from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
@@ -67,6 +68,9 @@ class SignalPreparer(Preparer):
         channels = settings.get("channels", values[0].channels)
         channels = channels.split(",") if isinstance(channels, str) else [str(name) for name in channels]
         rows = [prepared(value, channels, rate_hz, "signal") for value in values]
+        for name, column in zip(channels, zip(*(row.T for row in rows), strict=True), strict=True):
+            if all((part == column[0][0]).all() for part in column):
+                log(f"warning: the channel {name!r} holds {column[0][0]:g} everywhere in the samples that are fitted to.")
         return rows, {**settings, "sample_rate_hz": rate_hz, "channels": channels}
 
 
