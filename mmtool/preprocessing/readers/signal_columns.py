@@ -98,16 +98,18 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     series in one file."""
     series, numbers = Series.open(file, options), Numbers.of(options.table)
     channels, counters, names = series.places(Role.CHANNEL), series.places(Role.COUNT), series.places(Role.SERIES)
-    columns = [series.columns[place] for place in (*channels, *counters)]
+    numbered = [*channels, *counters]
+    columns = [series.columns[place] for place in numbered]
     values: list[Sequence[float]] = []
     stamps: list[list[str]] = []
     for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
-        values.append(_numbers([cells[place] for place in (*channels, *counters)], columns, numbers, f"{file.where}:{line}"))
+        values.append(_numbers([cells[place] for place in numbered], columns, numbers, f"{file.where}:{line}"))
         stamps.append([cells[place] for place in series.rate_places])
-        _check_same_series([series.columns[place] for place in names], [cells[place] for place in names], f"{file.where}:{line}")
+        for place in names:
+            _check_same_series(series.columns[place], cells[place], f"{file.where}:{line}")
     if not channels:
         what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
         raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
@@ -181,15 +183,12 @@ def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, 
     raise DataError(f"the channel {name!r} holds no number, but {shown(cell)}.", where=where, fix=fix)
 
 
-def _check_same_series(columns: Sequence[Column], cells: Sequence[str], where: str) -> None:
+def _check_same_series(column: Column, cell: str, where: str) -> None:
     """Raise DataError for a row of another subject, session ... than the first one."""
-    for column, cell in zip(columns, cells, strict=True):
-        if cell.strip() != column.cells[0].strip():
-            what = (
-                f"the column {column.name!r} holds {shown(cell.strip())} here and {shown(column.cells[0].strip())} before: several series?"
-            )
-            fix = f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}"
-            raise DataError(what, where=where, fix=fix)
+    here, before = cell.strip(), column.cells[0].strip()
+    if here != before:
+        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
+        raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")
 
 
 def _check_count(values: np.ndarray, name: str, where: str) -> None:
