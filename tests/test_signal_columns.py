@@ -138,6 +138,12 @@ def test_times_without_a_unit_are_seconds_only_where_they_are_fractions(name: st
     assert signal(tmp_path, series(name, ["ms", *map(str, range(0, 40, 10))]).replace("ms,0.0,0\n", "ms,g,g\n")).rate_hz == 100
 
 
+def test_days_of_a_spreadsheet_are_not_taken_for_seconds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="in which unit"):
+        signal(tmp_path, series("time", [f"{45322.5 + number / 86400:.8f}" for number in range(4)]))
+    assert signal(tmp_path, series("time", [f"{45322.5 + number / 50:.2f}" for number in range(4)])).rate_hz == 50
+
+
 def test_a_guess_of_the_unit_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     signal(tmp_path, series("time", [0, 0.01, 0.02]))
     signal(tmp_path, series("timestamp", [1_600_000_000_000, 1_600_000_000_010]))

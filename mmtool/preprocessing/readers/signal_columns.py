@@ -89,7 +89,8 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
         places = sorted(set(series.places(*roles)).difference(series.rate_places))
         names = ", ".join(repr(series.columns[place].name) for place in places)
         if names:
-            yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names} (--column-type NAME=number makes channels of them)")
+            way_on = "" if Role.EMPTY in roles else " (--column-type NAME=number makes channels of them)"
+            yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names}{way_on}")
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:

@@ -19,6 +19,7 @@ EPOCH = {  # numbers of the years 2000 to 2286; unit in s
     "nanoseconds": (946_684_800 * 10**9, 10**19, 1e-9),
 }
 SINCE_START = "microseconds"  # since 1970 or nanoseconds since the start of a phone, which after 11 days are as many
+DAYS, DAYS_STEP = (36_526, 73_051), 1e-3  # since 1900, of the years 2000 to 2099, as spreadsheets count them
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 TIME_OF_DAY = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 FRACTION = re.compile(r":\d\d[.,](\d+)")
@@ -118,7 +119,8 @@ def _unit(name: str, first: float, step: float, where: str) -> tuple[float, str]
         return epoch[1], f"{epoch[0]} since 1970"
     if unit is not None:
         return unit, ""
-    if IN_SECONDS.issuperset(words(name)) and 0 < step < 1:
+    may_be_days = DAYS[0] < first < DAYS[1] and step < DAYS_STEP
+    if IN_SECONDS.issuperset(words(name)) and 0 < step < 1 and not may_be_days:
         return 1.0, "seconds"
     steps = f"; its step is {step:g}" if step else ""
     raise DataError(f"the name of the column {name!r} does not say in which unit its times are{steps}.", where=where, fix=SAY_UNIT)
