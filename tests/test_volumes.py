@@ -17,7 +17,8 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.thumbnails import Thumbnails
 from mmtool.imputation.files import ImputeOptions, impute_files
 from mmtool.preprocessing.protocol import MissingnessProtocol
-from mmtool.preprocessing.readers.volumes import Volume, VolumePreparer
+from mmtool.preprocessing.readers.scans import Volume
+from mmtool.preprocessing.readers.volumes import VolumePreparer
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
