@@ -10,7 +10,7 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.data.sample import SPLITS
 from mmtool.preprocessing.keys import Keys
-from mmtool.preprocessing.readers.entries import SPLIT_WITHIN, Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays, row_entry
+from mmtool.preprocessing.readers.entries import SPLIT_WITHIN, Broken, Entry, LeftOut, Note, SourceOptions, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.stacks import StackRow, stack_rows
 
@@ -94,7 +94,7 @@ def stacked_entries(
     arrays: Mapping[str, np.ndarray],
     load: Callable[[np.ndarray, str], Recording],
     options: SourceOptions,
-) -> Iterator[Entry | Broken | LeftOut | Note | Keys | UnreadArrays]:
+) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     """The entries of recordings that lie behind each other in one array; arrays of one value for each are keys and labels."""
     for row in stack_rows(file, stack, arrays, options):
         if isinstance(row, StackRow):

@@ -138,7 +138,7 @@ def _of_folder(home: Home, files: Sequence[RawFile]) -> Iterator[Any]:
     for identity, slices in groups.items():
         once = _without_copies(slices)
         if len(once) < len(slices):
-            text = f"{home[1]} holds {len(slices) - len(once)} copies of slices, which are left out (so are others like them)"
+            text = f"{home[1]} holds copies of slices ({len(slices) - len(once)}), which are left out (so are others like them)"
             yield Note("copies", text)
         found[identity] = Part(home, once, len(groups) == 1)
     return found
@@ -240,8 +240,8 @@ def _reason(slices: Sequence[Slice]) -> str:
     if len(slices) < 2:
         return f"the series of {name} has one slice, which is no volume"
     normals = [piece.normal for piece in slices if piece.normal.size]
-    if any(abs(float(one @ normals[0])) < PARALLEL for one in normals):
-        return f"the {len(slices)} slices of the series of {name} are not parallel, as those of a localizer"
+    if all(2 * sum(abs(float(one @ other)) > PARALLEL for other in normals) <= len(slices) for one in normals) and normals:
+        return f"the {len(slices)} slices of the series of {name} are not parallel: a localizer, it seems"
     return ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
-from mmtool.preprocessing.readers.entries import Note, SourceOptions, UnreadArrays, key_of
+from mmtool.preprocessing.readers.entries import Note, SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
@@ -37,7 +37,7 @@ class StackRow(NamedTuple):
 
 def stack_rows(
     file: RawFile, stack: np.ndarray, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = ""
-) -> Iterator[Keys | Note | UnreadArrays | StackRow]:
+) -> Iterator[Keys | Note | StackRow]:
     """How keys were chosen, what was made of other arrays, and the samples. arrays: the others of the file. called: what a person calls a
     sample. Raises DataError for labels of another length than the stack."""
     columns: dict[str, np.ndarray] = {}
@@ -54,7 +54,7 @@ def stack_rows(
         else:
             unread.append(name)
     if unread:
-        yield UnreadArrays(file.where, unread, ["arrays of one value for each sample"])
+        yield _left_out(unread, file)
 
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         return ([columns[name][number] for name in names] for number in range(len(stack)))
@@ -103,6 +103,11 @@ def _is_of_samples(name: str, array: np.ndarray, stack: np.ndarray, options: Sou
     return is_long and len(array) not in stack.shape[1:] and NO_LABELS.fullmatch(name) is None
 
 
+def _left_out(names: Sequence[str], file: RawFile) -> Note:
+    listed = ", ".join(names)
+    return Note(f"left out {listed}", f"left out of {file.where}, as no labels: {listed}")
+
+
 def _several(called: str, array: np.ndarray, file: RawFile, names: Sequence[str]) -> Note:
     """What the columns of labels are taken as."""
     if len(names) == 1:
@@ -128,14 +133,14 @@ def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:
     return any(f"{split}_{IMAGES}" in arrays for split in SPLITS)
 
 
-def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[Note | UnreadArrays | StackRow]:
+def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[Note | StackRow]:
     """The samples of MedMNIST; labels `label` (`label_0` ... of several, as in ChestMNIST) and `split`. Keys are file, split and number.
 
     Raises DataError where a split has not as many labels as images, or of another kind than the others."""
     splits = [split for split in SPLITS if f"{split}_{IMAGES}" in arrays]
     unread = [name for name in arrays if name not in {f"{split}_{part}" for split in splits for part in (IMAGES, LABELS)}]
     if unread:
-        yield UnreadArrays(file.where, unread, [f"{split}_{part}" for split in SPLITS for part in (IMAGES, LABELS)])
+        yield _left_out(unread, file)
     stated = {split: arrays[f"{split}_{LABELS}"] for split in splits if f"{split}_{LABELS}" in arrays}
     for split, array in stated.items():
         images, first = arrays[f"{split}_{IMAGES}"], next(iter(stated.values()))

@@ -32,7 +32,7 @@ SAME_SPACING = 0.01  # by which spacings may differ and count as one
 ANY = "any"
 FIT_ANY = "Resample it, e.g. with nibabel.processing.resample_to_output, or fit with --set spacing_mm=any, which takes voxels as they are."
 ALL_ALIKE = "Convert them all to NIfTI, or all to npz without `affine`, which are taken as they lie."
-NO_SCAN = "Leave such series out with --skip-other, move them elsewhere, or read them as images."
+NO_SCAN = "Give the whole folder of a series; leave out those that are no scans with --skip-other, or read them as images."
 Found = Entry | Keys | Note | Tally | UnreadArrays
 
 
@@ -109,7 +109,8 @@ def read_volumes(file: RawFile, options: SourceOptions) -> Iterator[Found]:
         if not isinstance(file, Series):
             read_dicom(file, pixels=False)  # whether it holds pictures at all
         elif file.no_scan and options.skip_other:
-            yield Tally("left out (--skip-other): {}", {"series that are no scans": 1})
+            yield Note("no scan", f"{file.where}: {file.no_scan} (so with others like it)")
+            yield Tally("left out (--skip-other): {}", {"DICOM series that are no scans": 1})
             return
         elif file.no_scan:
             raise DataError(f"{file.no_scan}.", where=file.where, fix=NO_SCAN)
