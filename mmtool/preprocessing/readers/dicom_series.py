@@ -5,7 +5,7 @@ their own where each is whole (points in time, copies of a folder); any other se
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -112,7 +112,7 @@ class _Slices:
             yield from _scans([first, *rest]) if any(identity) else map(_scan, (first, *rest))
 
 
-def _of_folder(home: Home, files: Sequence[RawFile]) -> Iterator[Any]:
+def _of_folder(home: Home, files: Sequence[RawFile]) -> Generator[Found, None, dict[Identity, Part]]:
     """Yields files of several frames and remarks, and gives the series of the folder; none where one of the files is broken."""
     groups: dict[Identity, list[Slice]] = {}
     several: list[RawFile] = []

@@ -73,7 +73,7 @@ def _nibabel(file: RawFile) -> Any:
 
 
 def _is_nifti_2(data: bytes) -> bool:
-    return NIFTI_2 in (int.from_bytes(data[:4], order) for order in ("little", "big"))  # type: ignore[arg-type]  # they are such
+    return NIFTI_2 in (int.from_bytes(data[:4], order) for order in ("little", "big"))
 
 
 def _header(nibabel: Any, file: RawFile) -> Any:
@@ -105,7 +105,7 @@ def _remarks(header: Any, where: str) -> Iterator[Note]:
     if not s_code and not q_code:
         return
     if s_code and q_code and (np.abs(sform - qform)[:3, :3] > SAME_AXIS * lengths_of(sform)).any():
-        both = [f"{codes_of(form)}, {shown(lengths_of(form) * factor)} mm" for form in (sform, qform)]
+        both = [f"{codes_of(form)}, {shown((lengths_of(form) * factor).tolist())} mm" for form in (sform, qform)]
         text = f"the sform and the qform of {where} disagree ({both[0]}; {both[1]}, first axis first)"
         yield Note("sform and qform", f"{text}: the sform is used (so it is in others like it)")
     yield from slant_notes(sform if s_code else qform, where)

@@ -153,7 +153,8 @@ def _of_array(array: np.ndarray, affine: Any, spacing: Any, where: str, options:
         raise DataError(f"an array of {array.dtype} is no volume.", where=where, fix="Save numbers as (depth, rows, columns).")
     if affine is not None:
         return oriented(array, affine, where, options)
-    if spacing is not None and (spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all()):
+    is_spacing = spacing is None or (spacing.shape == (3,) and spacing.dtype.kind in "uif")
+    if not is_spacing or (spacing is not None and not (np.isfinite(spacing) & (spacing > 0)).all()):
         raise DataError(f"{SPACING} is {spacing.tolist()}.", where=where, fix="Give three lengths, of depth, rows and columns.")
     return as_volume(array, None if spacing is None else spacing.tolist(), False, where, options)
 
