@@ -279,6 +279,14 @@ def test_a_localizer_is_left_out_where_that_is_asked_for(tmp_path: Path, capfd: 
     assert "left out (--skip-other): 1 DICOM series" in capfd.readouterr().err
 
 
+def test_units_that_are_stated_in_part_count(tmp_path: Path) -> None:
+    stored = scan()[:, ::-1, ::-1].astype(np.int16)
+    for number, plane in enumerate(stored):
+        where = {"ImagePositionPatient": [0, 0, SPACING[0] * number], "ImageOrientationPatient": ACROSS, "PixelSpacing": list(SPACING[1:])}
+        save_dicom(tmp_path / f"{number}.dcm", plane, **where, RescaleSlope=2, RescaleIntercept=None)
+    assert np.array_equal(items(tmp_path)[0].value.voxels, 2 * scan())
+
+
 def test_slices_in_units_and_as_stored_are_not_mixed(tmp_path: Path) -> None:
     save_series(tmp_path / "p1", scan()[:3], ["1", "2", "3"])
     where = {"ImagePositionPatient": [-7.0, -9.0, 109], "ImageOrientationPatient": ACROSS, "PixelSpacing": [1.0, 0.5]}

@@ -108,29 +108,32 @@ def pixel_values(dataset: Any, where: str) -> np.ndarray:
         values = pixel_array(dataset)
         if dataset.get("PhotometricInterpretation") == PALETTE:
             return _in_bytes(apply_color_lut(values, dataset))
-        if (of_frames := _units_of_frames(dataset)) is not None:
-            if (of_frames == [[1], [0]]).all():
-                return values
-            slopes, intercepts = of_frames if num_frames(dataset) > 1 else of_frames[:, 0]
-            return np.asarray(values * _along(slopes, values) + _along(intercepts, values))
-        is_plain = float(dataset.get("RescaleSlope", 1)) == 1 and float(dataset.get("RescaleIntercept", 0)) == 0
-        return np.asarray(values if is_plain and "ModalityLUTSequence" not in dataset else apply_modality_lut(values, dataset))
+        units = _units(dataset)
+        if "ModalityLUTSequence" in dataset and not _of_frames(dataset):
+            return np.asarray(apply_modality_lut(values, dataset))
+        if (units == [[1], [0]]).all():
+            return np.asarray(values)
+        slopes, intercepts = units if num_frames(dataset) > 1 else units[:, 0]
+        return np.asarray(values * _along(slopes, values) + _along(intercepts, values))
 
 
 def states_units(dataset: Any) -> bool:
     """Whether a file says how stored values become values in units."""
-    stated = any(name in dataset for name in (*UNITS, "ModalityLUTSequence"))
-    return stated or _units_of_frames(dataset) is not None
+    is_stated = any(dataset.get(name) is not None for name in UNITS)
+    return is_stated or "ModalityLUTSequence" in dataset or _of_frames(dataset)
 
 
-def _units_of_frames(dataset: Any) -> np.ndarray | None:
-    """(2, frames): slope and intercept of each, None where no frame states them. What the file states of all is for the others alone."""
-    stated = [[frame_element(dataset, number, name) for name in UNITS] for number in range(num_frames(dataset))]
-    if all(value is None for pair in stated for value in pair):
-        return None
-    of_all = [dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)]
-    pairs = [of_all if pair == [None, None] else [1 if pair[0] is None else pair[0], pair[1] or 0] for pair in stated]
-    return np.array(pairs, np.float64).T
+def _of_frames(dataset: Any) -> bool:
+    """Whether frames say how their values become values in units."""
+    return any(frame_element(dataset, number, name) is not None for number in range(num_frames(dataset)) for name in UNITS)
+
+
+def _units(dataset: Any) -> np.ndarray:
+    """(2, frames): slope and intercept of each: its own where it states one of them, else those of the file, else 1 and 0."""
+    of_all = [dataset.get(name) for name in UNITS]
+    stated = ([frame_element(dataset, number, name) for name in UNITS] for number in range(num_frames(dataset)))
+    pairs = (of_all if pair == [None, None] else pair for pair in stated)
+    return np.array([[1 if slope is None else slope, intercept or 0] for slope, intercept in pairs], np.float64).T
 
 
 def _along(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -181,7 +181,7 @@ def _scans(parts: Sequence[Part]) -> Iterator[Found]:
         yield from map(_scan, parts)
     else:
         what = f"{listed} hold slices of one series that make up neither one scan nor one each: some are missing, or there twice."
-        fix = "Put all slices of a scan into one folder, or leave the series out, with --on-error skip or by moving it."
+        fix = "Put all slices of a scan into one folder; where each holds a whole one, convert them with dcm2niix, or use --on-error skip."
         yield from (Broken(where, DataError(what, where=where, fix=fix)) for where in wheres)
 
 
