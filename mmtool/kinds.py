@@ -171,7 +171,7 @@ KINDS: dict[str, Kind] = {
     "volume": Kind(
         suffixes=("nii", "dcm", "dicom", "npz", "npy"),
         recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
-        gatherer="mmtool.preprocessing.readers.volumes:gather_series",
+        gatherer="mmtool.preprocessing.readers.dicom_series:gather_series",
         reader="mmtool.preprocessing.readers.volumes:read_volumes",
         options=("--value-range", "--max-pixels"),
         preparer="mmtool.preprocessing.readers.volumes:VolumePreparer",
