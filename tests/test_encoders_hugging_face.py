@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Raw
 from encoder_checks import check_prompts, difference, prompts_of
 from PIL import Image
 
+from mmtool import shard, tokenize
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.encoders import open_encoder
@@ -273,6 +275,60 @@ def test_grey_pictures_and_crops(directories: Callable[[str], Path], tmp_path: P
         open_encoder(folder).prepare_raw([grey])
 
 
+def test_a_side_is_resized_to_the_pixel(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    """By a factor that is rounded, 49 pixels would become 15, and the crop a column of black."""
+    folder = Path(shutil.copytree(directories("clip"), tmp_path / "clip"))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 16, "crop_size": 16, "do_center_crop": True}))  # as of old
+    white = [np.full((height, width, 3), 255, np.uint8) for side in (48, 49, 98) for height, width in ((side, 110), (110, side))]
+    assert open_encoder(folder).prepare_raw(white)["values"].min() == 255
+    wide = np.random.default_rng(0).integers(0, 256, (16, 48, 3), np.uint8)
+    assert np.array_equal(open_encoder(folder).prepare_raw([wide])["values"][0].permute(1, 2, 0), wide[:, 16:32])
+
+
+def test_pictures_are_prepared_as_a_processor_of_several_modalities_says(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(directories("clip"), tmp_path / "clip"))
+    (folder / "preprocessor_config.json").unlink()
+    default = open_encoder(folder).reader
+    assert default.mean.flatten() / 255 == pytest.approx(np.array([0.48145466, 0.4578275, 0.40821073]))
+    said = {"image_processor": PREPARATIONS["clip"] | {"crop_size": None}, "tokenizer": {}}
+    (folder / "processor_config.json").write_text(json.dumps(said))
+    value = values_for(folder)[:1]
+    assert (
+        difference(open_encoder(folder)(open_encoder(folder).prepare_raw(value)).embedding, embedding_of(directories("clip"), value)) == 0
+    )
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": {"size": {"longest_edge": 16}}}))
+    with pytest.raises(DataError, match=r"longest_edge.*is not understood"):
+        open_encoder(folder)
+
+
+def embedding_of(source: Path, values: list[Any]) -> torch.Tensor:
+    encoder = open_encoder(source)
+    return encoder(encoder.prepare_raw(values)).embedding
+
+
+def test_a_vision_model_without_its_texts_is_the_same(directories: Callable[[str], Path], tmp_path: Path) -> None:
+    for name, family in (("clip", "CLIPVisionModel"), ("siglip", "SiglipVisionModel")):
+        getattr(transformers, family).from_pretrained(directories(name)).save_pretrained(tmp_path / name)
+        shutil.copy(directories(name) / "preprocessor_config.json", tmp_path / name)
+        value = values_for(directories(name))[:1]
+        assert difference(embedding_of(tmp_path / name, value), embedding_of(directories(name), value)) < 1e-6
+
+
+def test_recordings_are_heard_at_the_rate_and_length_of_the_model(
+    directories: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoder, tone = open_encoder(directories("whisper")), np.sin(np.arange(8000) * 0.3).astype(np.float32)
+    inputs = encoder.prepare_raw([(tone[:4000], 8000), (resample(tone[:4000], 8000, 16000), 16000), (tone[:1], 8000)])
+    assert inputs["states"].tolist() == [25, 25, 2] and difference(*inputs["values"][:2]) == 0 and not encoder.length_of(inputs)
+    assert "are cut" not in capfd.readouterr().err
+    assert encoder.prepare_raw([(np.tile(tone, 2), 8000)])["states"].tolist() == [50]
+    assert "recordings of more than 1.0 s are cut" in capfd.readouterr().err
+    folder = Path(shutil.copytree(directories("whisper"), tmp_path / "whisper"))
+    transformers.WhisperFeatureExtractor(feature_size=32, chunk_length=30).save_pretrained(folder)
+    with pytest.raises(DataError, match="gives 32 mels of 3000 frames, the model takes 32 of 100"):
+        open_encoder(folder)
+
+
 def test_texts_too_long_are_cut_and_said_so(directories: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("bert", "roberta"):
         encoder = open_encoder(directories(name))
@@ -319,6 +375,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "tokenizer.json is missing",
     ),
     "no config": (lambda folder: (folder / "config.json").write_text("{}"), "neither that of a run nor of a Hugging Face model"),
+    "of timm": (
+        lambda folder: (folder / "config.json").write_text('{"architecture": "vit_tiny", "pretrained_cfg": {}}'),
+        "the format of timm are not read",
+    ),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "no encoder here"),
 }
 
@@ -343,6 +403,39 @@ def test_without_the_extra_it_says_what_to_install(directories: Callable[[str], 
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UsageError, match=r"mmtool\[hf\]"):
         open_encoder(path)
+
+
+@pytest.fixture(scope="module")
+def shards(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, texts and sounds of the same samples, with a label."""
+    folder = tmp_path_factory.mktemp("adapted")
+    tokenize("image", [raw.images], output=folder / "image.tar", scheme="patches", size=16, patch=4)
+    tokenize("audio", [raw.clips], output=folder / "speech.tar", name="speech", scheme="patches")
+    tokenize("text", [raw.notes], output=folder / "text.tar", source={"text_column": "text", "label_columns": ("colour",)})
+    shard([folder / f"{name}.tar" for name in ("image", "speech", "text")], output=folder / "shards")
+    return folder / "shards"
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "speech", "prompts"),
+    [("clip", "modernbert", "whisper", 4), ("siglip", "distilbert", "ast", 2), ("dinov2", "electra", "wav2vec2", 1)],
+)
+def test_every_family_is_adapted(
+    image: str, text: str, speech: str, prompts: int, directories: Callable[[str], Path], shards: Path, tmp_path: Path, mmtool: Any
+) -> None:
+    """With biases that train and read-only prompts; the adapter opens again, and not on another model of the same shape."""
+    folder = Path(shutil.copytree(directories(image), tmp_path / "image"))
+    sources = ["--encoder", f"image={folder}", "--encoder", f"text={directories(text)}", "--encoder", f"speech={directories(speech)}"]
+    small = ["--label", "colour", "--steps", 3, "--set", "batch=8", "--set", "method.tune=bitfit", "--set", f"method.prompts={prompts}"]
+    done = mmtool("adapt", shards, *sources, *small, "--json", "-o", tmp_path / "adapter")
+    assert done.code == 0 and json.loads(done.out.splitlines()[-1])["trained"] > 0, done.err
+    done = mmtool(
+        "impute", tmp_path / "adapter", shards, "--space", "embedding", "--have", "text", "--want", "image", "-o", tmp_path / "out"
+    )
+    assert done.code == 0 and np.isfinite(np.load(tmp_path / "out/image.npz")["embedding"]).all(), done.err
+    change(folder, unknown_to_the_library=1)
+    done = mmtool("evaluate", tmp_path / "adapter", shards, "-o", tmp_path / "report")
+    assert done.code == 1 and "the encoder of image is" in done.err
 
 
 @pytest.mark.slow
