@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.hugging_face import complaints, library, refuse_missing, refuse_pickles, silence
+from mmtool.common.hugging_face import PREPROCESSOR, PROCESSOR, complaints, library, load_model, read_preparation, silence
 from mmtool.common.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.encoders.hugging_face import Architecture, HuggingFaceEncoder, read_only_attention
 from mmtool.encoders.readers import ImageReader, Reader, SpectrumReader, TextReader, WaveReader
@@ -18,7 +16,6 @@ from mmtool.model.encoder import Pool
 from mmtool.tokenizers.base import from_bytes
 
 ATTENTION = "mmtool_read_only"
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 DECIDING = (PREPROCESSOR, PROCESSOR, *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -64,7 +61,6 @@ def open_hugging_face(path: Path, modality: str | None, tokenizer: bytes | None,
     if token_source is not None and token_source.kind != architecture.kind:
         what = f"a {record['model_type']} reads {architecture.kind}, but {modality or 'the data'} is {token_source.kind}."
         raise DataError(what, where=path, fix="Give an encoder of that kind.")
-    refuse_pickles(path)
     model = _load(path, architecture)
     with complaints(path):
         reader = _reader(path, architecture, model.config)
@@ -91,20 +87,9 @@ def _load(path: Path, architecture: Architecture) -> Any:
     with complaints(path), silence(transformers):
         model_class = _model_class(transformers, architecture.model)
         config = model_class.config_class.from_pretrained(path, local_files_only=True)
-        config.add_adapter = False
-        model, loaded = model_class.from_pretrained(
-            path,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            attn_implementation=ATTENTION,
-            dtype=torch.float32,
-            output_loading_info=True,
-            key_mapping={architecture.prefix: ""} if architecture.prefix else None,
-            **architecture.settings,
-        )
-    refuse_missing(set(loaded["missing_keys"]) - {"masked_spec_embed"}, path)
-    return model
+    config.add_adapter = False
+    options = {"config": config, "attn_implementation": ATTENTION, **architecture.settings}
+    return load_model(path, model_class, architecture.prefix, ("masked_spec_embed",), **options)
 
 
 def _model_class(transformers: Any, name: str) -> Any:
@@ -128,7 +113,7 @@ def _transformers(path: Path) -> Any:
 def _reader(path: Path, architecture: Architecture, config: Any) -> Reader:
     """By the processor files of the directory; where there are none, as the architecture has it by default (text needs them)."""
     if architecture.kind == "image":
-        return ImageReader({**architecture.preparation, **_preparation(path)}, config, path, architecture.any_size)
+        return ImageReader({**architecture.preparation, **read_preparation(path)}, config, path, architecture.any_size)
     if architecture.kind == "text":
         return _text_reader(path, config)
     return {"WhisperEncoder": _whisper_reader, "ASTModel": _ast_reader}.get(architecture.model, _wave_reader)(path, config)
@@ -164,17 +149,6 @@ def _extractor(path: Path, name: str, **default: Any) -> Any:
     if (path / PREPROCESSOR).exists() or (path / PROCESSOR).exists():
         return extractor_class.from_pretrained(path, local_files_only=True)
     return extractor_class(**default)
-
-
-def _preparation(path: Path) -> dict[str, Any]:
-    """What the directory says of pictures: in a file of its own, or in that of a processor of several modalities."""
-    if (path / PREPROCESSOR).exists():
-        said = json.loads((path / PREPROCESSOR).read_text())
-    elif (path / PROCESSOR).exists():
-        said = json.loads((path / PROCESSOR).read_text()).get("image_processor", {})
-    else:
-        said = {}
-    return {name: value for name, value in said.items() if value is not None}
 
 
 def _text_reader(path: Path, config: Any) -> TextReader:

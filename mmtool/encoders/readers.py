@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmtool.common.errors import DataError
+from mmtool.common.hugging_face import pixel_scale
 from mmtool.common.log import log
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.prepare import resample
@@ -53,11 +54,8 @@ class ImageReader:
         self.height, self.width = _sides(said or config.image_size)
         self.channels, self.settings, self.path = config.num_channels, settings, path
         self._size((self.width, self.height))  # which refuses what it does not understand
-        rescale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
-        normalize = settings.get("do_normalize", True)
-        mean, std = (settings.get("image_mean", 0.5), settings.get("image_std", 0.5)) if normalize else (0.0, 1.0)
-        per_channel = np.broadcast_to(mean, self.channels), np.broadcast_to(std, self.channels)
-        self.mean, self.std = (torch.tensor(value / rescale, dtype=torch.float32)[:, None, None] for value in per_channel)
+        scale = pixel_scale(settings, self.channels)
+        self.mean, self.std = (torch.tensor(value, dtype=torch.float32)[:, None, None] for value in scale)
 
     def __call__(self, values: Sequence[np.ndarray], least: int) -> Inputs:
         return {"values": torch.from_numpy(np.stack([self._resized(value) for value in values])).permute(0, 3, 1, 2).contiguous()}
