@@ -29,7 +29,8 @@ TINY = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "in
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "green", "thing"]
 CONVOLUTIONS = {"conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 8), "num_conv_pos_embeddings": 8}
 CONVOLUTIONS |= {"num_conv_pos_embedding_groups": 2}
-IMAGES, TEXTS = ("vit", "clip", "siglip", "dinov2"), ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
+IMAGES = ("vit", "clip", "siglip", "dinov2", "dinov2_with_registers")
+TEXTS = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
 MODELS = (*IMAGES, *TEXTS, "wav2vec2", "wav2vec2-stable", "ast", "whisper")
 NAMES = {"xlm-roberta": "XLMRoberta"} | {name: name.capitalize() for name in ("roberta", "camembert", "electra")}
 NAMES |= {"modernbert": "ModernBert", "distilbert": "DistilBert"}
@@ -41,6 +42,8 @@ PREPARATIONS = {
     "siglip": {**MEAN_STD, "size": {"height": 16, "width": 16}, "resample": 3},
     "dinov2": {**MEAN_STD, **CROP, "size": {"shortest_edge": 30}, "crop_size": {"height": 24, "width": 24}},  # trained at 16
 }
+PREPARATIONS["dinov2_with_registers"] = {**PREPARATIONS["dinov2"], "image_processor_type": "BitImageProcessor"}
+VISION = {"vit": "ViT", "clip": "CLIPVision", "siglip": "SiglipVision", "dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters"}
 
 
 def make_model(name: str, folder: Path) -> None:
@@ -90,10 +93,8 @@ def make_model(name: str, folder: Path) -> None:
 
 def image_model(name: str) -> Any:
     sizes = {**TINY, "image_size": 16, "patch_size": 8}
-    if name == "vit":
-        return transformers.ViTModel(transformers.ViTConfig(**sizes))
-    if name == "dinov2":
-        return transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
+    if name not in ("clip", "siglip"):
+        return getattr(transformers, f"{VISION[name]}Model")(getattr(transformers, f"{VISION[name]}Config")(**sizes))
     words = {**TINY, "vocab_size": 50, "max_position_embeddings": 10}
     family = {"clip": "CLIP", "siglip": "Siglip"}[name]
     return getattr(transformers, f"{family}Model")(getattr(transformers, f"{family}Config")(vision_config=sizes, text_config=words))
@@ -163,8 +164,7 @@ def library_output(source: Path, values: list[Any]) -> torch.Tensor:
 
 def library_image(source: Path, values: list[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """States after their norm, and what the library pools of them."""
-    family = {"vit": "ViTModel", "clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "dinov2": "Dinov2Model"}[source.name]
-    model = getattr(transformers, family).from_pretrained(source, attn_implementation="eager").eval()
+    model = getattr(transformers, f"{VISION[source.name]}Model").from_pretrained(source, attn_implementation="eager").eval()
     processor = transformers.AutoImageProcessor.from_pretrained(source)
     out = model(processor(values, return_tensors="pt")["pixel_values"])
     states = out.last_hidden_state
@@ -175,7 +175,7 @@ def test_the_embedding_is_what_the_library_gives(source: Path) -> None:
     values = values_for(source)
     encoder = open_encoder(source)
     embedding, states = encoder(encoder.prepare_raw(values)).embedding, library_output(source, values)
-    if source.name in ("clip", "siglip", "dinov2"):
+    if source.name in IMAGES and source.name != "vit":
         assert difference(embedding, library_image(source, values)[1]) < 1e-5
         assert difference(open_encoder(source, pool="mean")(encoder.prepare_raw(values)).embedding, states.mean(1)) < 1e-5
     elif encoder.architecture.class_tokens:

@@ -253,6 +253,7 @@ def test_from_a_directory_to_imputed_pictures(mmtool: Mmtool, vqs: Path, raw: Ra
     assert mmtool("shard", tmp_path / "image.tar", tmp_path / "text.tar", "-o", tmp_path / "shards").code == 0
     small = ("--preset", "tiny", "--steps", 2, "--set", "shape.depth=1", "--set", "shape.width=32", "--no-compile", "--batch-tokens", 512)
     assert mmtool("pretrain", tmp_path / "shards", "--method", "commutative", *small, "-o", tmp_path / "run").code == 0
+    assert mmtool("lint", tmp_path / "image.tar", tmp_path / "shards", tmp_path / "run").code == 0
     words = ("--split", "test", "--have", "text", "--want", "image", "-o", tmp_path / "imputed")
     done = mmtool("impute", tmp_path / "run", tmp_path / "shards", *words)
     assert done.code == 0, done.err
