@@ -1,14 +1,17 @@
 """The Python front door: `import mmtool` is light, a run imputes, scores and represents samples in memory, verbs are functions."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import mmtool
 from mmtool import DataError, UsageError
+from mmtool.cli.main import app
 
 
 def test_importing_is_light_and_every_name_is_there() -> None:
@@ -71,3 +74,25 @@ def test_verbs_are_functions(project: Path, tmp_path: Path) -> None:
     assert summary.imputed["lab"] > 0 and (tmp_path / "imputed/lab.csv").exists()
     report = mmtool.evaluate(tmp_path / "run", tmp_path / "shards/test", tmp_path / "report", tasks=("retrieval",), candidates=4)
     assert report.rows and (tmp_path / "report/report.md").exists()
+
+
+def test_shard_takes_what_the_command_line_takes(project: Path, tmp_path: Path) -> None:
+    rows = [f"p{i},{i % 7},{i % 5}\n" for i in range(60)]
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.csv").write_text("id,x,y\n" + "".join(rows))
+        mmtool.tokenize("table", tmp_path / f"{name}.csv", tmp_path / f"{name}.tar", name=name, n_bins=4)
+    inputs = [tmp_path / f"{name}.tar" for name in "abc"]
+    options = {"pairs": ["a,b", ("b", "c")], "fractions": (0.6, 0.2, 0.2), "seed": 3}
+    done = mmtool.shard(inputs, tmp_path / "python", **options)
+    flags = ["--pair", "a,b", "--pair", "b,c", "--fractions", "0.6", "0.2", "0.2", "--seed", "3"]
+    command = ["shard", *map(str, inputs), *flags, "-o", str(tmp_path / "command"), "--json"]
+    same = CliRunner().invoke(app, command)
+    assert done.fingerprint == json.loads(same.stdout)["fingerprint"] and set(done.combinations["train"]) == {"a+b", "b+c"}
+    assert mmtool.shard(inputs, tmp_path / "one", pairs="a,c").left_out == 0
+    lost = mmtool.shard(inputs, tmp_path / "rates", missing_rate={"a": 1.0}, apply_to="train")
+    assert set(lost.combinations["train"]) == {"b+c"} and set(lost.combinations["test"]) == {"a+b+c"}
+    with pytest.raises(UsageError, match=r"no setting 'pair'\. Did you mean 'pairs'"):
+        mmtool.shard(inputs, tmp_path / "never", pair="a,b")
+    with pytest.raises(UsageError, match="pairs_per_class is of use with align alone"):
+        mmtool.shard(inputs, tmp_path / "never", pairs_per_class=3)
+    assert not (tmp_path / "never").exists()

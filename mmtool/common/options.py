@@ -94,6 +94,15 @@ def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
     return cls(**grouped.get(None, {}), **nested)
 
 
+def divide(values: Mapping[str, Any], *owners: type) -> list[dict[str, Any]]:
+    """Values by the config dataclass whose field they name, for each of these. Raises UsageError for a name that none of them has."""
+    known = [{setting.name for setting in settings_of(owner)} for owner in owners]
+    for name in values:
+        if not any(name in names for names in known):
+            raise unknown_setting(name, [name for names in known for name in sorted(names)])
+    return [{name: value for name, value in values.items() if name in names} for names in known]
+
+
 def unknown_setting(name: str, known: Iterable[str], where: object = None) -> UsageError:
     """The error for a setting that there is not, with those that there are and the one that is spelled most alike."""
     known = list(known)

@@ -9,7 +9,7 @@ How corpora without common keys become samples at all is an `Alignment`, carried
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -23,10 +23,9 @@ ALIGNED_PER_CLASS = 384
 Pair = tuple[str, str]
 
 
-def read_pairs(values: Sequence[str]) -> tuple[Pair, ...]:
-    """`A,B` options as pairs."""
-    parts = (text.partition(",") for text in values)
-    return tuple((first.strip(), second.strip()) for first, _, second in parts)
+def read_pairs(values: Iterable[str | Sequence[str]]) -> tuple[Pair, ...]:
+    """Pairs of names, written `A,B` or given as two; what is no pair stays for `MissingnessProtocol` to refuse."""
+    return tuple(tuple(map(str.strip, pair.split(",", 1))) if isinstance(pair, str) else tuple(pair) for pair in values)  # type: ignore[misc]
 
 
 def read_rates(values: Sequence[str]) -> float | Mapping[str, float] | None:

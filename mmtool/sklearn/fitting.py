@@ -124,7 +124,7 @@ def fit_run(
             verbs.tokenize("table", table, tokens, name=name, source=source, fractions=split.fractions, seed=seed, force=True, **settings)
         token_sets.append(tokens)
     with in_words_of_the_estimator(frames):
-        verbs.shard(token_sets, home.path / SHARDS, split=split, force=True)
+        verbs.shard(token_sets, home.path / SHARDS, fractions=split.fractions, seed=split.seed, force=True)
         verbs.pretrain(home.path / SHARDS, home.path / RUN, seed=seed, force=True, **training)
 
 
