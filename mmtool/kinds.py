@@ -65,7 +65,11 @@ KINDS: dict[str, Kind] = {
         thumbnail="mmtool.evaluation.figures.thumbnails:PictureDrawer",
         player=None,
         is_text=False,
-        schemes={"codec": "mmtool.tokenizers.image:ImageCodecTokenizer", "patches": "mmtool.tokenizers.image:ImagePatchTokenizer"},
+        schemes={
+            "codec": "mmtool.tokenizers.image:ImageCodecTokenizer",
+            "patches": "mmtool.tokenizers.image:ImagePatchTokenizer",
+            PRETRAINED: "mmtool.tokenizers.hugging_face_image:HuggingFaceImageTokenizer",
+        },
         writes=("png",),
     ),
     "audio": Kind(
