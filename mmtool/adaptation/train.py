@@ -41,6 +41,7 @@ from mmtool.training.labelled_task import TASKS, LabelledTask, suited
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.loop import Loop, Window
 from mmtool.training.metrics import MetricsLog
+from mmtool.training.progress import announce
 
 CHECKPOINTS = "checkpoints"
 TYPICAL_SAMPLES = 2000  # training samples that moments of embeddings are taken from
@@ -84,11 +85,12 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
         log_finished(output, config.steps)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
     counted = count_parameters(model)
-    log(f"training {counted['trained']:,} parameters, {counted['share']:.2%} of the encoders' {counted['frozen']:,} ({_parts(counted)})")
+    log(f"training {counted['share']:.2%} of the encoders' {counted['frozen']:,} parameters ({_parts(counted)})")
     seen = train if config.recipe.complete else train.remove_modalities(missingness(config, config.missing_rate, config.missing))
     trainer = AdaptTrainer(model, task, seen, config, device)
     if not resume(trainer, output / CHECKPOINTS):
         trainer.fit_moments(first=True)
+    announce(trainer, len(train.samples), None, output)
     trainer.train(output / CHECKPOINTS, MetricsLog(output / METRICS, trainer.step), dict)
     trainer.fit_moments(first=False)
     model.eval()

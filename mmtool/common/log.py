@@ -1,8 +1,11 @@
 """Talk on standard error: messages, and progress that is a live bar on a terminal and plain lines elsewhere."""
 
+import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -10,8 +13,14 @@ PLAIN_EVERY_S = 10.0
 
 
 def log(message: str) -> None:
-    """One line for a person, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for a person, on standard error; on a terminal it is broken between words where it is too long."""
+    print(_broken(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
+
+
+def _broken(message: str) -> str:
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    fill = partial(textwrap.fill, width=columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) <= columns else fill(line) for line in message.split("\n"))
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -86,6 +86,11 @@ class TokenSet:
         start, size = self._records[i].tolist()
         return read_record(self._buffers[self._shard[i]], (start, size))
 
+    def num_tokens(self, members: Sequence[int] | np.ndarray | None = None) -> int:
+        """How many tokens samples hold together (None: all of them)."""
+        lengths = self.lengths if members is None else self.lengths[members]
+        return int(lengths[lengths != ABSENT].sum())
+
     def present(self, i: int) -> tuple[str, ...]:
         """Names of the modalities that a sample holds; reads no tokens."""
         lengths = self.lengths[i].tolist()

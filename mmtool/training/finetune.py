@@ -37,6 +37,7 @@ from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog
+from mmtool.training.progress import announce
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, make_method, open_run, same_tokenizers
 from mmtool.training.target import Target, predict
 
@@ -82,13 +83,16 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     be_deterministic(device)
     model = _model(run, weights, config.seed)
     model.to(device).compute_dtype = pick_precision(config.precision, device)
-    loader = SampleLoader(train, _members(train, target), config.batch_samples, config.seed)
+    members = _members(train, target)
+    loader = SampleLoader(train, members, config.batch_samples, config.seed)
     held_out = _held_out(data, target)
     trainer = Finetuner(model, representing(run.method()), target, loader, held_out, config)
     trainer.extension = Extension.of(run.record["finetune"])
     resume(trainer, run.checkpoints)
     if trainer.progress >= 1.0:
         log_finished(output, trainer.step)
+    else:
+        announce(trainer, len(members), train.num_tokens(members), output)
     trainer.train(run.checkpoints, MetricsLog(run.path / METRICS, trainer.step), trainer.validate)
     model.load_state_dict(run.checkpoint().model)
     results = target.measure(predict(model, trainer.method, target, held_out), held_out, config.seed) if held_out else {}

@@ -24,8 +24,9 @@ from mmtool.training.config import Budget
 from mmtool.training.early_stopping import EarlyStopping
 from mmtool.training.extension import Extension
 from mmtool.training.hardware import matmul_limit
-from mmtool.training.metrics import LiveLine, MetricsLog
+from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import lr_multiplier
+from mmtool.training.progress import LiveLine
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
 Validate = Callable[[], dict[str, float]]
@@ -88,10 +89,11 @@ class Loop(ABC):
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
         validation is left at once, and made up for when the training goes on."""
         live = LiveLine()
-        with stop_requests() as requests:
-            with suppress(Stopped):
+        with stop_requests() as requests, suppress(Stopped):
+            try:
                 self._train(folder, metrics_log, validate, requests, live)
-            live.end()
+            finally:
+                live.end()
         if self._stopping and not requests.signals:
             raise SystemExit(128 + signal.SIGTERM)  # as another process of the training was asked to
         if requests.signals:
@@ -102,21 +104,24 @@ class Loop(ABC):
         window = Window()
         self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have reached
         self._stopping = self._agree(requests)
+        record = None
         while self.progress < 1.0 and not self._stopping:
+            live.show(self.step, self.progress, self._left_s(), record)
             started = time.monotonic()
             self._one_step(window)
             self.elapsed_s += time.monotonic() - started
-            self._stopping = self._agree(requests)
+            self._stopping, record = self._agree(requests), None
             if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
                 self._checks.settle()
                 record = self._report(window)
                 metrics_log.append(record)
-                live.show(record, self._left_s())
                 window = Window()
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
+                live.hide()
                 self._checkpoint(folder)
                 self._validate(folder, metrics_log, validate, requests)
                 window.start = time.monotonic()
+        live.hide()
         if self._saved != self.step:
             self._checkpoint(folder)
         self._validate(folder, metrics_log, validate, requests)
@@ -168,8 +173,9 @@ class Loop(ABC):
         """Throughput, as reports have it."""
         return {"samples_per_s": window.samples / seconds}
 
-    def _left_s(self) -> float:
-        return self.elapsed_s * (1 - self.progress) / max(self.progress, 1e-9)
+    def _left_s(self) -> float | None:
+        """None as long as nothing is known of it."""
+        return self.elapsed_s * (1 - self.progress) / self.progress if self.progress else None
 
     def _checkpoint(self, folder: Path) -> None:
         self._checks.settle()

@@ -1,14 +1,12 @@
-"""What a training reports: one JSON line per report in `metrics.jsonl`, one live line for a person."""
+"""What a training reports: one JSON line per report in `metrics.jsonl`."""
 
 import json
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError
-from mmtool.common.log import PLAIN_EVERY_S, log
+from mmtool.common.log import log
 from mmtool.common.seal import DIGEST, check_seal, sealed
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.training.trackers import Tracking
@@ -79,36 +77,3 @@ def _record(line: bytes, unsealed: bool) -> dict[str, Any] | None:
         return record if isinstance(record["step"], int) else None
     except (DataError, ValueError, KeyError, AttributeError, RecursionError):
         return None
-
-
-class LiveLine:
-    """The state of a training on standard error: rewritten in place on a terminal, a line every ten seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._last = time.monotonic()
-
-    def show(self, record: dict[str, Any], left_s: float) -> None:
-        losses = " ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
-        line = f"step {record['step']} | {100 * record['progress']:.0f}% | {_clock(left_s)} left | {_speed(record)} | loss {losses}"
-        if self._terminal:
-            print(f"\r\033[2K{line}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._last > PLAIN_EVERY_S:
-            self._last = time.monotonic()
-            log(line)
-
-    def end(self) -> None:
-        if self._terminal:
-            print(file=sys.stderr)
-
-
-def _speed(record: dict[str, Any]) -> str:
-    if "samples_per_s" in record:
-        return f"{record['samples_per_s']:,.0f} samples/s"
-    return f"{record['tokens_per_s']:,.0f} tokens/s ({record['hardware_share']:.0%} of the limit)"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(max(0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -46,6 +46,7 @@ from mmtool.training.initial import InitialRun, load_initial, unseen
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
+from mmtool.training.progress import announce
 from mmtool.training.run import CONFIG, GALLERY, INIT_FROM, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
 from mmtool.training.sample_pictures import shown
 from mmtool.training.trackers import library_of, tracked
@@ -134,9 +135,12 @@ def _pretrain(
                 load_initial(model, run.record[INIT_FROM], init_from)
         if trainer.progress >= 1.0:
             log_finished(output, trainer.step)
-        elif pick_compile(config.compile, device):
-            trainer.compile()
-            trainer.warm_up()
+        else:
+            if here.first:
+                announce(trainer, len(train), train.num_tokens(), output)
+            if pick_compile(config.compile, device):
+                trainer.compile()
+                trainer.warm_up()
         metrics = MetricsLog(run.path / METRICS, trainer.step, tracking) if here.first else NoLog()
         samples = held_out if here.first else []
         trainer.train(run.checkpoints, metrics, partial(shown, partial(_validate, trainer, samples), trainer, tracking, run, samples))
