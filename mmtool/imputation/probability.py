@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from mmtool.imputation.imputer import Imputation
-
 MIN_SAMPLES = 30  # fewer say little of a share: it is known to 0.18 at best
 
 
