@@ -24,16 +24,6 @@ MEASURES = {ECE: expected_calibration_error, BRIER: brier_score}
 TITLES = {MEAN: "Mean probability (the accuracy is that by *chance* above)", ECE: "Expected calibration error", BRIER: "Brier score"}
 
 
-def curves_of(answers: Sequence[Imputation], right: np.ndarray) -> dict[str, ProbabilityCurve]:
-    """One for each score of the draws, as whoever imputes may measure no consistency; right: (N, draws). {} where samples are too few or
-    all alike."""
-    scores: dict[str, list[list[float]]] = {"log_likelihood": [answer.log_likelihood for answer in answers]}
-    if answers and answers[0].consistency is not None:
-        scores["consistency"] = [answer.consistency or [] for answer in answers]
-    fitted = {name: ProbabilityCurve.fit(np.array(values), right) for name, values in scores.items()}
-    return {name: curve for name, curve in fitted.items() if curve is not None}
-
-
 def judged(
     curves: Mapping[str, ProbabilityCurve], answers: Sequence[Imputation], right: np.ndarray, seed: int
 ) -> Iterator[tuple[str, Estimate, float | None]]:
@@ -74,8 +64,8 @@ def paragraphs(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> li
     parts = [
         "### Probability of being right",
         "A draw is right where the reference classifier finds the true class in it. *Uncalibrated*: e to the score by which draws are "
-        "ranked (consistency, or likelihood), in mean nats per token. *Calibrated*: a logistic curve of that score (Platt scaling), fitted to "
-        f"validation samples ({many} of a direction) and judged on test samples; `mmtool impute --calibration` writes it ({FILE}).",
+        "ranked (consistency, or likelihood), in mean nats per token. *Calibrated*: a logistic curve of that score (Platt scaling), fitted "
+        f"to validation samples ({many} of a direction) and judged on test samples; `mmtool impute --calibration` writes it ({FILE}).",
         "![probability](probability.png)",
     ]
     for metric, words in TITLES.items():

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from mmtool.imputation.imputer import Imputation
+
 MIN_SAMPLES = 30  # fewer say little of a share: it is known to 0.18 at best
 
 
@@ -44,3 +46,13 @@ class ProbabilityCurve:
         """Probabilities in the shape of the scores."""
         probability: np.ndarray = expit(self.slope * np.asarray(scores, np.float64) + self.intercept)
         return probability
+
+
+def curves_of(answers: Sequence[Imputation], right: np.ndarray) -> dict[str, ProbabilityCurve]:
+    """One for each score of the draws, as whoever imputes may measure no consistency; right: (N, draws). {} where samples are too few or
+    all alike."""
+    scores: dict[str, list[list[float]]] = {"log_likelihood": [answer.log_likelihood for answer in answers]}
+    if answers and answers[0].consistency is not None:
+        scores["consistency"] = [answer.consistency or [] for answer in answers]
+    fitted = {name: ProbabilityCurve.fit(np.array(values), right) for name, values in scores.items()}
+    return {name: curve for name, curve in fitted.items() if curve is not None}

@@ -22,13 +22,13 @@ from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import by_direction, direction_of, table
 from mmtool.evaluation.figures.plots import colours, draw_bars
-from mmtool.evaluation.probabilities import curves_of, judged, paragraphs, pooled
+from mmtool.evaluation.probabilities import judged, paragraphs, pooled
 from mmtool.evaluation.reference.decoded import DecodedSamples, decode_all
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
 from mmtool.imputation.calibration import key_of
 from mmtool.imputation.imputer import Imputation, Imputer
-from mmtool.imputation.probability import MIN_SAMPLES, ProbabilityCurve
+from mmtool.imputation.probability import MIN_SAMPLES, ProbabilityCurve, curves_of
 from mmtool.metrics.intervals import Estimate, bootstrap, share
 from mmtool.tokenizers.base import ValueCodes
 
