@@ -120,10 +120,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(folder / "notes.csv", "w", newline="") as file:
         csv.writer(file).writerows([["key", "text", "colour"], *rows])
     settings = {"patch": 2, "codebook": 16, "depth": 1, "width": 16, "steps": 10, "fractions": FRACTIONS}
-    tokenize = package.tokenize
-    tokenize("image", folder / "images", folder / "image.tar", name="image", **settings)
-    options = {"label_columns": ("colour",), "fractions": FRACTIONS, "vocabulary_size": 64}
-    tokenize("text", folder / "notes.csv", folder / "text.tar", name="text", **options)
+    package.tokenize("image", folder / "images", folder / "image.tar", name="image", **settings)
+    source = {"label_columns": ("colour",)}
+    package.tokenize("text", folder / "notes.csv", folder / "text.tar", source=source, fractions=FRACTIONS)
     package.shard([folder / "image.tar", folder / "text.tar"], folder / "shards", split=Split(FRACTIONS))
     package.pretrain(folder / "shards", folder / "run", steps=4, **SMALL)
     package.evaluate(folder / "run", folder / "shards", folder / "report", tasks=("confidence",), temperature=0.7)
