@@ -106,7 +106,7 @@ KINDS: dict[str, Kind] = {
         writes=("txt",),
     ),
     "table": Kind(
-        suffixes=("csv", "tsv", "tab", "xlsx", "parquet", "h5ad", "h5mu", "mtx"),
+        suffixes=("csv", "tsv", "tab", "xlsx", "parquet", "h5ad", "h5mu", "zarr", "mtx"),
         recognizer="mmtool.preprocessing.readers.delimited:looks_delimited",
         gatherer=None,
         reader="mmtool.preprocessing.readers.tables:read_tables",

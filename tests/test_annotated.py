@@ -282,3 +282,60 @@ def test_a_real_mosaic_of_cells(tmp_path: Path) -> None:
     for sample in (sample for split in ("train", "validation", "test") for sample in open_token_set(tmp_path / "shards", split)):
         held.setdefault(sample.labels["batch"][:2], set()).add("+".join(sorted(sample.tokens)))
     assert held == {"p1": {"rna"}, "p2": {"adt"}, "p3": {"adt+rna"}, "p4": {"adt+rna"}}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_zarr_stores_are_read_as_the_same_hdf5_files(kind: Callable[..., Any], version: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).poisson(1, (CELLS, GENES)).astype(np.float32)
+    data = cells(kind(values), obs={"kind": words(["T", "B"] * (CELLS // 2))}, layers={"half": kind(values / 2)})
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    with anndata.settings.override(zarr_write_format=version):
+        data.write_zarr(tmp_path / "cells.zarr")
+    for options in ({"label_columns": ("kind",)}, {"layer": "half"}):
+        store, file = read(tmp_path / "cells.zarr", **options), read(tmp_path / "cells.h5ad", **options)
+        np.testing.assert_array_equal(rows(store), rows(file))
+        assert [(item.key, item.labels) for item in store.values()] == [(item.key, item.labels) for item in file.values()]
+
+
+def test_a_mudata_store_lies_in_a_folder_among_files_as_one_of_them(tmp_path: Path) -> None:
+    mudata.read_h5mu(mosaic(tmp_path / "mosaic.h5mu")).write_zarr(tmp_path / "folder/mosaic.zarr")
+    (tmp_path / "folder/more.csv").write_text("key," + ",".join(f"p{i}" for i in range(PROTEINS)) + "\nextra,1,2,3,4\n")
+    proteins = read(tmp_path / "folder/mosaic.zarr", mod="adt")
+    np.testing.assert_array_equal(rows(proteins), rows(read(tmp_path / "mosaic.h5mu", mod="adt")))
+    assert next(iter(proteins)) == "cell020"
+    with pytest.raises(DataError, match=r"no image file here, but 2 files of other formats: 1 \.csv, 1 \.zarr"):
+        list(read_items("image", [tmp_path / "folder"], SourceOptions()))
+
+
+def test_what_is_no_table_in_zarr_is_refused(tmp_path: Path) -> None:
+    import zarr
+
+    values = sparse.csr_matrix(np.ones((CELLS, GENES), np.float32))
+    zarr.open_group(tmp_path / "outer.zarr", mode="w", zarr_format=2).create_group("tables")  # as SpatialData lays it
+    with anndata.settings.override(zarr_write_format=2):
+        cells(values).write_zarr(tmp_path / "outer.zarr/tables/table")
+    with pytest.raises(DataError, match=r"neither AnnData nor MuData.*Give one of those in it: .*outer\.zarr/tables/table"):
+        read(tmp_path / "outer.zarr")
+    assert len(read(tmp_path / "outer.zarr/tables/table")) == CELLS
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(DataError, match=r"empty\.zarr.*damaged"):
+        read(tmp_path / "empty.zarr")
+    (tmp_path / "file.zarr").write_bytes(b"x")
+    with pytest.raises(DataError, match="a Zarr store is read from its folder"):
+        read(tmp_path / "file.zarr")
+
+
+def test_chunks_of_zarr_that_are_not_there_are_no_zeros(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, values in (
+        ("sparse", sparse.csr_matrix(np.ones((CELLS, GENES), np.float32))),
+        ("dense", np.ones((CELLS, GENES), np.float32)),
+    ):
+        with anndata.settings.override(zarr_write_format=2):
+            cells(values).write_zarr(tmp_path / f"{name}.zarr")
+    for chunk in [*(tmp_path / "sparse.zarr/X/data").glob("[0-9]*"), *(tmp_path / "dense.zarr/X").glob("[0-9]*")]:
+        chunk.unlink()
+    with pytest.raises(DataError, match="1 of the 1 chunks of X are not there"):
+        read(tmp_path / "sparse.zarr")
+    assert not rows(read(tmp_path / "dense.zarr")).any()
+    assert "1 of the 1 chunks of X are not stored, and read as zeros" in capsys.readouterr().err

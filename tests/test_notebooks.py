@@ -30,3 +30,11 @@ def test_omics() -> None:
     assert names["imputer"].method_ == "loretta" and all(frame.notna().all().all() for frame in names["complete"].values())
     assert min(names["scores"].values()) > 0.5 and names["r2"] > 0.5, "of a pair that was never seen together"
     assert 0.5 < names["inside"] < 0.98
+
+
+@pytest.mark.thorough
+def test_images_sounds_and_texts() -> None:
+    names = run(NOTEBOOKS / "images_sounds_texts.ipynb")
+    assert names["trained"].method == "loretta" and set(names["shards"].combinations["train"]) == {"image+sound", "image+text"}
+    assert min(names["right_texts"], names["right_sounds"]) > 0.5, "of a pair that was never seen together, by chance 0.25"
+    assert names["rows"][0].shape == names["rows"][1].shape == (8, 64)

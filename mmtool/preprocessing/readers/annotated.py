@@ -1,4 +1,4 @@
-"""AnnData and MuData: observations by variables in HDF5 (`.h5ad`, `.h5mu`), a few rows at a time, also of sparse matrices.
+"""AnnData and MuData: observations by variables in HDF5 (`.h5ad`, `.h5mu`) or Zarr, a few rows at a time, also of sparse matrices.
 
 The names of observations are keys, those of variables features. A zero is a value, also where a sparse matrix leaves it out; NaN is a
 missing one. The format: https://anndata.readthedocs.io/en/stable/fileformat-prose.html
@@ -13,16 +13,14 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import numbers_rows
+from mmtool.preprocessing.readers.annotated_stores import check_chunks, item, open_annotated, plain
 from mmtool.preprocessing.readers.entries import Entry, Note, SourceOptions, UnreadArrays, key_of, name_of, require_column, row_entry
-from mmtool.preprocessing.readers.hdf5 import member, open_hdf5
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.tokenizers.table_rows import SINGLE_PRECISION_INTEGERS
 
-FORMATS = ("h5ad", "h5mu")
 CHUNK_VALUES = 1 << 22  # dense at once
 MODALITIES, RAW = "mod", "raw"
 ALIGNED = ("obs", "var", "layers", "obsm", "obsp", "varm", "varp")  # groups of arrays
-MAX_NESTING = 3
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ def read_annotated(file: RawFile, options: SourceOptions) -> Iterator[Entry | No
 
     Raises UsageError without anndata, and where the modality or layer is unclear or not there, DataError for damaged files.
     """
-    _require_anndata(file.where)
-    with open_hdf5(file) as root:
+    with open_annotated(file) as root:
         group, where = _modality(root, file.where, options)
         matrix = _matrix(group, where, options)
         features = tuple(_index(matrix.var, where))
@@ -60,21 +57,13 @@ def refuse_options(file: RawFile, options: SourceOptions) -> None:
         raise UsageError("only AnnData and MuData files have that.", where=f"{asked[0]}, {file.where}", fix="Leave it out.")
 
 
-def _require_anndata(where: str) -> None:
-    try:
-        import anndata.io  # noqa: F401
-    except ImportError as error:
-        fix = "Install it with `pip install 'mmtool[omics]'`, or write the values as csv.gz or Parquet."
-        raise UsageError("reading AnnData and MuData needs anndata 0.11 or newer.", where=where, fix=fix) from error
-
-
 def _modality(root: Any, where: str, options: SourceOptions) -> tuple[Any, str]:
     """The group that holds the modality, and what a person calls it."""
     if MODALITIES not in root:
         if options.mod is not None:
             raise UsageError("this is AnnData, which holds one modality.", where=where, fix="Leave --mod out.")
         return root, where
-    modalities = member(root, MODALITIES, where)
+    modalities = item(root, MODALITIES, where)
     names = list(modalities)
     implied = options.name if options.name in names else names[0] if len(names) == 1 else None
     name = options.mod or implied
@@ -83,34 +72,22 @@ def _modality(root: Any, where: str, options: SourceOptions) -> tuple[Any, str]:
         raise UsageError(
             what, where=where, fix="Tokenize one after another: --name NAME, and --mod NAME if that is another name in the file."
         )
-    return member(modalities, name, where), f"{where}, {name}"
+    return item(modalities, name, where), f"{where}, {name}"
 
 
 def _matrix(group: Any, where: str, options: SourceOptions) -> Matrix:
-    layers = member(group, "layers", where) if "layers" in group else {}
+    layers = item(group, "layers", where) if "layers" in group else {}
     if options.layer is None and "X" in group:
-        return Matrix("X", _plain(group, "X", where), _plain(group, "var", where))
+        return Matrix("X", plain(group, "X", where), plain(group, "var", where))
     if options.layer is not None and options.layer in layers:
-        return Matrix(f"layers/{options.layer}", _plain(layers, options.layer, where), _plain(group, "var", where))
-    if options.layer == RAW and RAW in group:
-        raw = member(group, RAW, where)
-        return Matrix("raw/X", _plain(raw, "X", where), _plain(raw, "var", where))
+        return Matrix(f"layers/{options.layer}", plain(layers, options.layer, where), plain(group, "var", where))
+    if options.layer == RAW and f"{RAW}/X" in group:
+        raw = item(group, RAW, where)
+        return Matrix("raw/X", plain(raw, "X", where), plain(raw, "var", where))
     what = "there is no X" if options.layer is None else f"there is no layer {options.layer!r}"
-    known = [*layers, *([RAW] if RAW in group else [])]
+    known = [*layers, *([RAW] if f"{RAW}/X" in group else [])]
     fix = f"Choose from {', '.join(known)} with --layer." if known else "Leave --layer out." if "X" in group else "Give a file with values."
     raise UsageError(f"{what}.", where=where, fix=fix)
-
-
-def _plain(group: Any, name: str, where: str, depth: int = 0) -> Any:
-    """What a group holds under a name. Raises DataError where some of it lies in other files."""
-    item = member(group, name, where)
-    if not hasattr(item, "keys"):
-        if item.external or item.is_virtual:
-            raise DataError(f"the data of {name!r} lies in another file.", where=where, fix="Store the data itself.")
-    elif depth < MAX_NESTING:
-        for inner in item:
-            _plain(item, inner, where, depth + 1)
-    return item
 
 
 def _index(frame: Any, where: str) -> list[str]:
@@ -135,10 +112,10 @@ def _column_names(frame: Any) -> list[str]:
 
 def _obs(root: Any, group: Any, where: str, options: SourceOptions) -> tuple[list[dict[str, Any]], str | None]:
     """For each observation its key and the columns that are needed, and what keys are called, None where rows are numbered."""
-    frame = _plain(group, "obs", where)
+    frame = plain(group, "obs", where)
     index = _index(frame, where)
     known = _column_names(frame)
-    whole = _plain(root, "obs", where) if "obs" in root and root != group else None  # of all modalities
+    whole = plain(root, "obs", where) if "obs" in root and root != group else None  # of all modalities
     key_column = None if numbers_rows(options, known) else options.key_column
     if key_column is not None:
         require_column(key_column, known, where, "--key-column")
@@ -185,6 +162,7 @@ def _chunks(matrix: Matrix, shape: tuple[int, int], where: str) -> Iterator[np.n
         raise DataError(what, where=where, fix="Get the file again.")
     if data.dtype.kind not in "buif":
         raise DataError(f"{matrix.name} holds {data.dtype}, no numbers.", where=where, fix="Store numbers.")
+    check_chunks(matrix.data, matrix.name, where)
     size = max(1, CHUNK_VALUES // max(1, shape[1]))
     yield from _sparse_chunks(matrix.data, shape, size) if sparse else (data[start : start + size] for start in range(0, shape[0], size))
 
@@ -227,7 +205,7 @@ def _unread(root: Any, group: Any, matrix: Matrix, where: str, options: SourceOp
     """What the file holds and nothing reads."""
     frames = {name: set(_column_names(group[name])) if name in ("obs", "var") else set(group[name]) for name in ALIGNED if name in group}
     contents = [f"{name}/{part}" for name, parts in frames.items() for part in sorted(parts)]
-    contents += [name for name in ("X", f"{RAW}/X") if name.partition("/")[0] in group]
+    contents += [name for name in ("X", f"{RAW}/X") if name in group]
     if root != group:
         contents += [f"{MODALITIES}/{name}" for name in root[MODALITIES] if root[MODALITIES][name] != group]
     read = {matrix.name, *(f"obs/{name}" for name in (options.key_column, options.group_column, *options.label_names.values()))}

@@ -18,6 +18,7 @@ from mmtool.kinds import KINDS, Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
 from mmtool.preprocessing.readers.entries import Broken
+from mmtool.preprocessing.readers.folders import ZARR, is_zarr, walk
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_hidden, is_system_folder
 from mmtool.preprocessing.readers.tar_members import tar_members
 
@@ -173,11 +174,11 @@ def split_name(name: str) -> tuple[str, str]:
 
 def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     form = split_name(path.name)[1]
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         for file in walk(path):
             if not is_document(file.name) and (skip is None or not _same(file, skip)):
                 yield from _open(file, file.relative_to(path).as_posix(), wanted, others)
-    elif form in (*wanted.formats, *ARCHIVES):
+    elif is_zarr(path) or form in (*wanted.formats, *ARCHIVES):
         if skip is None or not _same(path, skip):
             yield from _open(path, path.name, wanted, others)
     elif form not in CONVERSIONS and wanted.recognizes(path.name, partial(open_regular, path), path, named=True):
@@ -194,19 +195,11 @@ def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder in order of their paths, hidden ones left out. Links to folders are followed; no folder is read twice."""
-    seen: set[str] = set()
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(directory))
-        below = sorted(name for name in folders if not is_system_folder(name))
-        folders[:] = [name for name in below if os.path.realpath(Path(directory) / name) not in seen]
-        yield from (Path(directory) / name for name in sorted(files) if not is_hidden(name))
-
-
 def _open(path: Path, name: str, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
     stem, form = split_name(name)
-    if path.exists() and not path.is_file():  # a pipe or a socket, which would keep a reader waiting
+    if is_zarr(path) and ZARR in wanted.formats:
+        yield replace(raw_file(path, name), format=ZARR)
+    elif path.exists() and not path.is_file() and not is_zarr(path):  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")
@@ -321,7 +314,9 @@ def _member(
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or is_hidden(parts.name) or is_document(parts.name):
         return
-    if not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
+    if any(is_zarr(Path(part)) for part in parts.parts[:-1]):
+        others.add(f"{archive}/{name}", parts.name, form, " of a Zarr store, which is read unpacked")
+    elif not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)
     else:
         read = partial(_read_member, open_member, name, f"{archive}/{name}", stored_bytes)

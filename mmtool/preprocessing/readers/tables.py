@@ -11,7 +11,7 @@ from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_keys, nameless_columns, numbers_rows
-from mmtool.preprocessing.readers import annotated, cell_ranger, excel
+from mmtool.preprocessing.readers import annotated, annotated_stores, cell_ranger, excel
 from mmtool.preprocessing.readers.column_recognition import Rows, column_types, notes
 from mmtool.preprocessing.readers.delimited import is_gct
 from mmtool.preprocessing.readers.entries import (
@@ -50,7 +50,7 @@ NUM_CANDIDATES = 3  # columns among which the names of rows are sought
 def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | Keys | Note | UnreadArrays]:
     """Entries of one table; their values are ((F,) float32, feature names). Where samples lie in rows, every column but ids, labels and
     group is a feature."""
-    if file.format in annotated.FORMATS:
+    if file.format in annotated_stores.FORMATS:
         _refuse_types(options, file.where)
         yield from annotated.read_annotated(file, options)
         return

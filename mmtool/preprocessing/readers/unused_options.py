@@ -7,7 +7,7 @@ from mmtool.common.errors import UsageError
 from mmtool.preprocessing.readers.entries import AS_USUAL, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
-ANNOTATED = frozenset(("h5ad", "h5mu", "mtx"))  # tables of numbers and names, without cells that are written
+ANNOTATED = frozenset(("h5ad", "h5mu", "zarr", "mtx"))  # tables of numbers and names, without cells that are written
 WITHOUT_DELIMITER = {
     "table": ANNOTATED | {"parquet", "xlsx"},
     "text": frozenset(("txt", "token", "json", "jsonl", "npz", "parquet", "arrow")),

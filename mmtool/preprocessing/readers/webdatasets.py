@@ -19,9 +19,10 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.regular_files import open_regular
 from mmtool.kinds import KINDS, kind_named, load
 from mmtool.preprocessing.readers.entries import Broken, Note, SourceOptions, Tally, label_value
+from mmtool.preprocessing.readers.folders import walk
 from mmtool.preprocessing.readers.frame_folders import PICTURES, frame_folders
 from mmtool.preprocessing.readers.other_formats import OtherFormats, first_part, is_document
-from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, held, split_name, walk
+from mmtool.preprocessing.readers.raw_files import ARCHIVES, RawFile, find_files, held, split_name
 from mmtool.preprocessing.readers.rows import ROW_FORMATS
 
 FIELDS = {"{key}": r"(?P<key>(?:.*/)?[^./]+)", "{stem}": "(?P<key>.+)"}  # the key of a WebDataset, and any name with dots
