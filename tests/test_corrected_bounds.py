@@ -28,7 +28,6 @@ from mmtool.evaluation.uncertainty import correcting_samples
 from mmtool.evaluation.validation import calibrating_set
 from mmtool.imputation.calibration import FILE, read_calibrations
 from mmtool.preprocessing.raw_rows import raw_rows
-from mmtool.preprocessing.splits import Split
 
 Mmtool = Callable[..., Result]
 COUNT, SIZES = 600, {"genes": 4, "proteins": 8}
@@ -50,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             csv.writer(file).writerows([header, *([f"p{i:03d}", *row] for i, row in enumerate(cells))])
         scheme: dict[str, Any] = {"scheme": "codec", "components": size, "n_bins": 8, "fractions": FRACTIONS}
         package.tokenize("table", folder / f"{name}.csv", folder / f"{name}.tar", name=name, **scheme)
-    package.shard([folder / f"{name}.tar" for name in SIZES], folder / "shards", split=Split(FRACTIONS))
+    package.shard([folder / f"{name}.tar" for name in SIZES], folder / "shards", fractions=FRACTIONS)
     small = {"preset": "tiny", "shape": {"depth": 1, "width": 32}, "batch_tokens": 256, "compile": "off", "value_epochs": 0}
     package.pretrain(folder / "shards", folder / "run", method="commutative", steps=4, **small)
     options = EvaluationConfig.of(**DRAWN, contact_samples=0)

@@ -21,7 +21,6 @@ from mmtool.imputation.imputer import Imputation
 from mmtool.imputation.probability import MIN_SAMPLES, ProbabilityCurve, curves_of
 from mmtool.imputation.sampling_params import PLAIN
 from mmtool.metrics.calibration import brier_score, expected_calibration_error
-from mmtool.preprocessing.splits import Split
 
 Mmtool = Callable[..., Result]
 COUNT, COLOURS = 200, ("red", "green")
@@ -123,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.tokenize("image", folder / "images", folder / "image.tar", name="image", **settings)
     source = {"label_columns": ("colour",)}
     package.tokenize("text", folder / "notes.csv", folder / "text.tar", source=source, fractions=FRACTIONS)
-    package.shard([folder / "image.tar", folder / "text.tar"], folder / "shards", split=Split(FRACTIONS))
+    package.shard([folder / "image.tar", folder / "text.tar"], folder / "shards", fractions=FRACTIONS)
     package.pretrain(folder / "shards", folder / "run", steps=4, **SMALL)
     package.evaluate(folder / "run", folder / "shards", folder / "report", tasks=("confidence",), temperature=0.7)
     return folder
