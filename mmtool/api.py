@@ -149,11 +149,11 @@ class Run:
         if have is None or quantiles:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
-        chosen, given = self._holding(samples, have), _names(have)
+        chosen, names = self._holding(samples, have), _names(have)
         opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
         opened.check(params)
-        imputations = self.imputer.impute(chosen, given, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
-        tokenizer, curves = self.imputer.tokenizers[want], [opened.curve(given, want, imputation) for imputation in imputations]
+        imputations = self.imputer.impute(chosen, names, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
+        tokenizer, curves = self.imputer.tokenizers[want], [opened.curve(names, want, imputation) for imputation in imputations]
         drawn = zip(chosen, imputations, curves, strict=True)
         return [Imputed.of(sample.key, imputation, tokenizer, curve) for sample, imputation, curve in drawn]
 

@@ -1,6 +1,7 @@
 """Is a draw right as often as its probability says? The curves that tell it, fitted on validation samples, judged on test samples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -44,7 +45,8 @@ def _of_probability(probability: np.ndarray, right: np.ndarray, seed: int) -> It
     place, sample = bin_of(probability), np.indices(right.shape)[0]
     for number in np.unique(place):
         inside = place == number
-        yield BY_PROBABILITY, share(right[inside], sample[inside]), (float(number) + 0.5) / BINS
+        accuracy = replace(share(right[inside], sample[inside]), n=len(np.unique(sample[inside])))
+        yield BY_PROBABILITY, accuracy, (float(number) + 0.5) / BINS
 
 
 def _measured(measure: Callable[[np.ndarray, np.ndarray], float], probability: np.ndarray, right: np.ndarray, rows: np.ndarray) -> float:
