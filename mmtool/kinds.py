@@ -65,7 +65,11 @@ KINDS: dict[str, Kind] = {
         thumbnail="mmtool.evaluation.figures.thumbnails:PictureDrawer",
         player=None,
         is_text=False,
-        schemes={"codec": "mmtool.tokenizers.image:ImageCodecTokenizer", "patches": "mmtool.tokenizers.image:ImagePatchTokenizer"},
+        schemes={
+            "codec": "mmtool.tokenizers.image:ImageCodecTokenizer",
+            "patches": "mmtool.tokenizers.image:ImagePatchTokenizer",
+            PRETRAINED: "mmtool.tokenizers.hugging_face_image:HuggingFaceImageTokenizer",
+        },
         writes=("png",),
     ),
     "audio": Kind(
@@ -143,7 +147,7 @@ KINDS: dict[str, Kind] = {
         recognizer=None,
         gatherer=None,
         reader="mmtool.preprocessing.readers.signals:read_signals",
-        options=("--clip", "--split-within", "--source-rate-hz", "--max-duration-s"),
+        options=("--clip", "--split-within", "--source-rate-hz", "--max-duration-s", "--column-type"),
         preparer="mmtool.preprocessing.readers.signals:SignalPreparer",
         augmentation=None,
         features="mmtool.evaluation.reference.features:frame_features",
@@ -171,7 +175,7 @@ KINDS: dict[str, Kind] = {
     "volume": Kind(
         suffixes=("nii", "dcm", "dicom", "npz", "npy"),
         recognizer="mmtool.preprocessing.readers.dicom:looks_like_dicom",
-        gatherer="mmtool.preprocessing.readers.volumes:gather_series",
+        gatherer="mmtool.preprocessing.readers.dicom_series:gather_series",
         reader="mmtool.preprocessing.readers.volumes:read_volumes",
         options=("--value-range", "--max-pixels"),
         preparer="mmtool.preprocessing.readers.volumes:VolumePreparer",

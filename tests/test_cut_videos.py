@@ -132,7 +132,7 @@ def test_a_video_of_which_a_part_is_shown_is_whole(form: str, tmp_path: Path) ->
     assert num_frames(tmp_path, form, data[:place] + half.to_bytes(4, "big") + data[place + 4 :]) == FRAMES // 2
 
 
-@pytest.mark.parametrize("form", ["mkv", "mp4"])
+@pytest.mark.parametrize("form", CODECS)
 def test_a_video_may_begin_late(tmp_path: Path, form: str) -> None:
     (tmp_path / f"late.{form}").write_bytes(video(tmp_path, form, first=100))
     (item,) = read_items("video", [tmp_path / f"late.{form}"], SourceOptions())

@@ -94,8 +94,23 @@ def test_what_is_no_single_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be decoded"):
         read(tmp_path)
     path.write_bytes(b"no preamble" * 40)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="neither a preamble nor an SOP class"):
         read(tmp_path)
+
+
+def test_files_without_preamble_are_read(tmp_path: Path) -> None:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    path = save(tmp_path / "a.dcm", pixels)
+    (tmp_path / "IM0001").write_bytes(path.read_bytes()[132:])
+    bare = DicomBytesIO()
+    bare.is_little_endian, bare.is_implicit_VR = True, True
+    write_dataset(bare, pydicom.dcmread(path))
+    (tmp_path / "b.dcm").write_bytes(bare.getvalue())
+    found = read(tmp_path)
+    assert found.keys() == {"a", "b", "IM0001"} and all((value[..., 0] == pixels).all() for value in found.values())
 
 
 def test_what_holds_no_picture_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.readers.entries import label_value
 from mmtool.preprocessing.readers.table_options import TableOptions
+from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
@@ -229,3 +230,66 @@ def test_labels_of_both_sources_stay_where_their_names_differ(tmp_path: Path) ->
     (tmp_path / "z.csv").write_text("id,z\np1,5\np2,6\n")
     options = SourceOptions(label_columns=("y",), labels_path=tmp_path / "z.csv")
     assert [item.labels for item in read_items("table", [tmp_path / "t.csv"], options)] == [{"y": 0, "z": 5}, {"y": 1, "z": 6}]
+
+
+def stack(path: Path, **arrays: Any) -> list[dict[str, Any]]:
+    """The labels of 6 pictures in an npz file with these arrays."""
+    np.savez(path / "a.npz", images=np.zeros((6, 8, 9), np.uint8), **arrays)
+    return [item.labels for item in read_items("image", [path], SourceOptions())]
+
+
+def test_one_hot_labels_of_a_stack_are_classes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    classes = [0, 2, 1, 1, 0, 2]
+    assert [row["labels"] for row in stack(tmp_path, labels=np.eye(3)[classes])] == classes
+    assert "is one-hot" in capfd.readouterr().err
+    assert stack(tmp_path, labels=np.array([[1, 1]] * 6)) == [{"labels_0": 1, "labels_1": 1}] * 6
+    assert "the labels labels_0 to labels_1" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("array", [np.arange(5), np.arange(7)[:, None], np.eye(3)[[0, 1]], np.random.default_rng(0).random((6, 4))])
+def test_labels_of_a_stack_that_do_not_fit_are_refused_by_name(tmp_path: Path, array: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"the array `y` of shape .* one value for each of 6 samples"):
+        stack(tmp_path, y=array)
+
+
+def test_what_is_plainly_no_label_of_a_stack_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = stack(tmp_path, grade=np.arange(6), masks=np.zeros((6, 8, 9)), class_names=np.array(["a", "b", "c", "d"]), rows=np.arange(8))
+    assert found == [{"grade": number} for number in range(6)]
+    assert "as no labels: masks, class_names, rows" in capfd.readouterr().err
+
+
+def test_labels_of_medmnist(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images = {f"{split}_images": np.zeros((2, 8, 9), np.uint8) for split in ("train", "val")}
+
+    def labels(**arrays: Any) -> list[dict[str, Any]]:
+        np.savez(tmp_path / "a.npz", **images, **arrays)
+        return [item.labels for item in read_items("image", [tmp_path], SourceOptions())]
+
+    several = np.array([[0, 1, 1], [0, 0, 0]])  # as in ChestMNIST
+    found = labels(train_labels=several, val_labels=several)
+    assert found[0] == {"label_0": 0, "label_1": 1, "label_2": 1, "split": "train"} and len(found) == 4
+    assert "has 3 columns, the labels label_0 to label_2" in capfd.readouterr().err
+    assert [row["label"] for row in labels(train_labels=np.eye(3)[[2, 0]], val_labels=np.eye(3)[[1, 1]])] == [2, 0, 1, 1]
+    found = labels(val_labels=np.array([[4], [5]]))
+    assert found == [{"split": "train"}] * 2 + [{"label": 4, "split": "val"}, {"label": 5, "split": "val"}]
+    for wrong in (np.zeros((3, 1)), np.zeros((2, 8, 9)), np.zeros((2, 4))):
+        with pytest.raises(DataError, match="`val_labels` of shape"):
+            labels(train_labels=np.zeros((2, 1)), val_labels=wrong)
+
+
+def test_codes_are_text_in_all_samples_of_shards(tmp_path: Path) -> None:
+    def tokens(name: str, codes: list[Any], tokenizer: Path | None = None) -> Path:
+        rows = [json.dumps({"key": f"{name}{i:02d}", "text": f"word {i}", "zip": codes[i % 2]}) for i in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+        options = SourceOptions(label_columns=("zip",))
+        tokenize("text", [tmp_path / f"{name}.jsonl"], tmp_path / f"{name}.tar", name="text", options=options, tokenizer=tokenizer)
+        return tmp_path / f"{name}.tar"
+
+    first = tokens("a", ["02134", 10001])
+    second = tokens("b", [10001, 30001], first)
+    (tmp_path / "labels.csv").write_text("key,zip\n" + "".join(f"a{i:02d},{('02134', 10001)[i % 2]}\n" for i in range(20)))
+    shard([first, second], tmp_path / "shards.tar", labels=tmp_path / "labels.csv")
+    found = {sample.key: sample.labels["zip"] for sample in open_token_set(tmp_path / "shards.tar")}
+    assert found == {
+        f"{name}{i:02d}": codes[i % 2] for name, codes in (("a", ("02134", "10001")), ("b", ("10001", "30001"))) for i in range(20)
+    }

@@ -130,3 +130,13 @@ def test_raw_files_of_a_run_are_read_with_the_options_of_tokenize(mmtool: Mmtool
 def test_evaluate_and_compare_have_them_for_raw_tables_alone(mmtool: Mmtool, project: Path, tmp_path: Path, unused: list[str]) -> None:
     for command in (["evaluate", project / "run", project / "shards"], ["compare", project / "shards", "--methods", "causal"]):
         assert_refused(mmtool(*command, *unused, "-o", tmp_path / "out"), 2, f"{unused[0]} has no effect without --raw")
+
+
+def test_types_of_columns_say_what_channels_are_and_nothing_of_arrays(mmtool: Mmtool, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", signal=np.arange(99.0).reshape(-1, 3) % 7, sample_rate_hz=50)
+    (tmp_path / "b.csv").write_text("time_s,x,label\n" + "".join(f"{row / 50},{row % 7},{row % 3}\n" for row in range(40)))
+    command = ["--fit", "--scheme", "patches", "--column-type", "label=number", "-o", tmp_path / "t.tar"]
+    done = mmtool("tokenize", "signal", tmp_path / "a.npz", *command)
+    assert_refused(done, 2, f"{tmp_path / 'a.npz'}: --column-type has no effect on files of this format. Leave it out.")
+    done = mmtool("tokenize", "signal", tmp_path / "b.csv", *command)
+    assert done.code == 0 and "left out" not in done.err, done.err

@@ -1,4 +1,4 @@
-"""Tokenizers from elsewhere, taken as they are: neural codecs of sound, `tokenizer.json` and sentencepiece models, made tiny here."""
+"""Tokenizers from elsewhere, taken as they are: codecs of sound and pictures, `tokenizer.json`, sentencepiece, made tiny here."""
 
 import io
 import json
@@ -14,11 +14,14 @@ import sentencepiece
 import soundfile
 import torch
 from conftest import SAMPLE_RATE_HZ, Raw, Result
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.tokenizers.base import from_bytes, to_bytes
 from mmtool.tokenizers.hugging_face_audio import HuggingFaceAudioTokenizer
+from mmtool.tokenizers.hugging_face_image import HuggingFaceImageTokenizer
 from mmtool.tokenizers.hugging_face_text import HuggingFaceTextTokenizer
 
 Mmtool = Callable[..., Result]
@@ -150,8 +153,8 @@ def test_what_is_no_such_codec_is_refused(mmtool: Mmtool, codecs: Path, raw: Raw
     assert "mono" in said(stereo)
     (stereo / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
     assert "a model of the type 'llama' is no codec" in said(stereo)
-    done = mmtool("tokenize", "image", raw.images, "--scheme", f"hf:{codecs / 'dac'}", "-o", tmp_path / "out.tar")
-    assert done.code == 2 and "there are no pretrained tokenizers for image" in done.err
+    done = mmtool("tokenize", "table", raw.values, "--scheme", f"hf:{codecs / 'dac'}", "-o", tmp_path / "out.tar")
+    assert done.code == 2 and "there are no pretrained tokenizers for table" in done.err
 
 
 def test_without_the_extra_it_says_what_to_install(codecs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +163,130 @@ def test_without_the_extra_it_says_what_to_install(codecs: Path, monkeypatch: py
     for attempt in (lambda: HuggingFaceAudioTokenizer.open(codecs / "dac", {}), lambda: from_bytes(data)):
         with pytest.raises(UsageError, match=r"pip install 'mmtool\[hf\]'"):
             attempt()
+
+
+VQ = {"embed_dim": 4, "base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "latent_channels": 4}
+JANUS = {**VQ, "num_embeddings": SIZE, "num_patches": 8, "projection_dim": 8, "image_token_embed_dim": 8}
+EMU3 = {**VQ, "codebook_size": SIZE, "attn_resolutions": [1], "hidden_size": 32, "temporal_downsample_factor": 2}
+SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+WORDS = {**SMALL, "vocab_size": 16, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+WHOLE = {
+    "janus": ("Janus", {"vq_config": JANUS, "text_config": WORDS, "vision_config": {**SMALL, "image_size": 16, "patch_size": 2}}),
+    "emu3": ("Emu3", {"vq_config": EMU3, "text_config": WORDS, "vocabulary_map": {"<image>": 5}}),
+}
+PICTURES = {"janus_vqgan": ("JanusVQVAE", JANUS), "emu3_vqgan": ("Emu3VQVAE", EMU3)}
+SCALE = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}
+SIDE = 16  # of the pictures: 8 x 8 codes
+
+
+@pytest.fixture(scope="module")
+def vqs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of each codec of pictures, and of each whole model that holds one, with random weights."""
+    transformers = pytest.importorskip("transformers", reason="the extra `hf`")
+    folder = tmp_path_factory.mktemp("vqs")
+    for kind, (name, options) in PICTURES.items():
+        torch.manual_seed(0)
+        getattr(transformers, name)(getattr(transformers, f"{name}Config")(**options)).save_pretrained(folder / kind)
+    for kind, (name, options) in WHOLE.items():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{name}Config")(**options)
+        getattr(transformers, f"{name}ForConditionalGeneration")(config).save_pretrained(folder / kind)
+        (folder / kind / "preprocessor_config.json").write_text(json.dumps(SCALE))
+    return folder
+
+
+def scenes() -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", [*PICTURES, *WHOLE])
+def test_a_codec_of_pictures_gives_what_its_library_gives(vqs: Path, kind: str) -> None:
+    import transformers
+
+    tokenizer = HuggingFaceImageTokenizer.open(vqs / kind, {"size": SIDE})
+    assert (tokenizer.vocabulary_size, tokenizer.shape, tokenizer.positions) == (SIZE, (SIDE // 2, SIDE // 2), "grid")
+    if kind in WHOLE:
+        model = getattr(transformers, f"{WHOLE[kind][0]}ForConditionalGeneration").from_pretrained(vqs / kind).eval().model.vqmodel
+        mean, std = (torch.tensor(SCALE[name])[:, None, None] for name in ("image_mean", "image_std"))
+    else:
+        model = getattr(transformers, PICTURES[kind][0]).from_pretrained(vqs / kind).eval()
+        mean = std = torch.tensor(0.5)
+    signal = (torch.from_numpy(np.stack(scenes())).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.no_grad():
+        if "emu3" in kind:
+            expected = torch.stack(model.encode(signal, torch.tensor([[SIDE, SIDE]] * 3)).image_tokens)
+        else:  # by the angle between vectors, for `decode` takes no notice of their lengths
+            vectors, latents = model.quantize.embedding.weight, model.quant_conv(model.encoder(signal))
+            vectors.copy_(torch.nn.functional.normalize(vectors))
+            expected = model.quantize(torch.nn.functional.normalize(latents, dim=1))[2].view(3, -1)
+        decoded = model.decode(expected)
+    codes, expected = tokenizer.encode(scenes()), expected.reshape(3, -1)
+    assert np.array_equal(np.stack(codes), expected.numpy()) and len(np.unique(codes)) > 1
+    pixels = ((decoded * std + mean) * 255).round().clamp(0, 255)
+    given = np.stack(tokenizer.decode(codes))
+    assert given.shape == (3, SIDE, SIDE, 3) and given.dtype == np.uint8
+    assert np.abs(given - pixels.permute(0, 2, 3, 1).numpy()).max() <= 1
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_codec_of_pictures_is_complete_in_its_file(vqs: Path, tmp_path: Path, kind: str) -> None:
+    folder = Path(shutil.copytree(vqs / kind, tmp_path / "codec"))
+    tokenizer = HuggingFaceImageTokenizer.open(folder, {"size": SIDE})
+    data, codes = to_bytes(tokenizer), tokenizer.encode(scenes())
+    shutil.rmtree(folder)
+    again = from_bytes(data)
+    assert str(folder).encode() not in data and to_bytes(again) == data and again.shape == (SIDE // 2, SIDE // 2)
+    assert np.array_equal(again.encode(scenes()), codes) and np.array_equal(again.decode(codes), tokenizer.decode(codes))
+    assert np.array_equal(again.encode(scenes()[1:2])[0], codes[1]), "a picture's codes do not depend on its neighbours"
+
+
+@pytest.mark.parametrize("kind", ["janus", "emu3_vqgan"])
+def test_from_a_directory_to_imputed_pictures(mmtool: Mmtool, vqs: Path, raw: Raw, tmp_path: Path, kind: str) -> None:
+    size = () if kind == "janus" else ("--size", SIDE)
+    command = ("tokenize", "image", raw.images, "--scheme", f"hf:{vqs / kind}", *size)
+    done = mmtool(*command, "-o", tmp_path / "image.tar", "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out.splitlines()[-1])
+    assert said["scheme"] == "hf" and said["samples"] == 40 and said["reconstruction"]["tokens"] == 64
+    assert "8 x 8 tokens of 16 codes for 16 x 16 pixels" in done.err
+    assert mmtool("tokenize", "text", raw.notes, "--text-column", "text", "--fit", "-o", tmp_path / "text.tar").code == 0
+    assert mmtool("shard", tmp_path / "image.tar", tmp_path / "text.tar", "-o", tmp_path / "shards").code == 0
+    small = ("--preset", "tiny", "--steps", 2, "--set", "shape.depth=1", "--set", "shape.width=32", "--no-compile", "--batch-tokens", 512)
+    assert mmtool("pretrain", tmp_path / "shards", "--method", "commutative", *small, "-o", tmp_path / "run").code == 0
+    assert mmtool("lint", tmp_path / "image.tar", tmp_path / "shards", tmp_path / "run").code == 0
+    words = ("--split", "test", "--have", "text", "--want", "image", "-o", tmp_path / "imputed")
+    done = mmtool("impute", tmp_path / "run", tmp_path / "shards", *words)
+    assert done.code == 0, done.err
+    sizes = {Image.open(file).size for file in (tmp_path / "imputed").rglob("*.png")}
+    assert sizes == {(SIDE, SIDE)}
+    again = ("tokenize", "image", raw.images, "--tokenizer", tmp_path / "run", "-o", tmp_path / "again.tar")
+    assert mmtool(*again).code == 0 and (tmp_path / "again.tar").read_bytes() == (tmp_path / "image.tar").read_bytes()
+
+
+def test_what_is_no_codec_of_pictures_is_refused(mmtool: Mmtool, codecs: Path, vqs: Path, raw: Raw, tmp_path: Path) -> None:
+    def said(path: object, *words: object) -> str:
+        done = mmtool("tokenize", "image", raw.images, "--scheme", f"hf:{path}", *words, "-o", tmp_path / "out.tar")
+        assert done.code in (1, 2) and not (tmp_path / "out.tar").exists() and done.err.startswith("error: "), done.err
+        return done.err
+
+    assert "a model of the type 'dac' is no codec of pictures with a decoder" in said(codecs / "dac")
+    assert "takes pictures of any size" in said(vqs / "emu3_vqgan")
+    assert "a code stands for 2 x 2 pixels, which do not tile 15 x 15" in said(vqs / "emu3_vqgan", "--size", 15)
+    assert "takes pictures of 16 x 16 pixels, not 32 x 32" in said(vqs / "janus_vqgan", "--size", 32)
+    assert "unknown tokenizer setting 'codebook'" in said(vqs / "janus_vqgan", "--codebook", 64)
+    assert "there is no such file or directory" in said(tmp_path / "nowhere")
+    assert "cannot be opened" in said(raw.images)
+    partial = Path(shutil.copytree(vqs / "janus_vqgan", tmp_path / "partial"))
+    tensors = load_file(partial / "model.safetensors")
+    save_file(
+        {key: value for key, value in tensors.items() if not key.startswith("decoder.")}, partial / "model.safetensors", {"format": "pt"}
+    )
+    assert "weights are missing, the first is decoder." in said(partial)
+    (partial / "model.safetensors").unlink()
+    assert "there are no weights here" in said(partial)
+    config = json.loads((partial / "config.json").read_text())
+    (partial / "config.json").write_text(json.dumps({**config, "model_type": "chameleon_vqgan"}))
+    assert "'chameleon_vqgan' is no codec of pictures with a decoder" in said(partial)
 
 
 TEXTS = ["a red thing, seen on day 1", "a blue thing", "Grün wie Gras", ""]

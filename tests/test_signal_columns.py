@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtool.common.errors import DataError
-from mmtool.preprocessing.readers.signal_columns import Columns
+from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.readers.signals import Signal
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.sources import SourceOptions, read_items
@@ -43,7 +42,7 @@ def test_row_numbers_are_no_channel(name: str, tmp_path: Path, capfd: pytest.Cap
 
 def test_a_column_that_is_called_like_row_numbers_and_does_not_count_is_asked_about(tmp_path: Path) -> None:
     for times in ([0, 1, 3, 4], [5, 5, 5]):
-        with pytest.raises(DataError, match=r"'sample' is called like.*Name it otherwise"):
+        with pytest.raises(DataError, match=r"'sample' is called like.*'sample=number'.*'sample=skip'"):
             signal(tmp_path, series("sample", times), source_rate_hz=50)
 
 
@@ -70,7 +69,7 @@ def test_times_are_no_channel_and_give_the_rate(name: str, times: list[object], 
     assert declared.channels == ("a", "b") and declared.rate_hz == 100
 
 
-@pytest.mark.parametrize("name", ["ts", "mass", "min", "s", "temperature", "timeout", "heart rate"])
+@pytest.mark.parametrize("name", ["uS", "mass", "min", "s", "temperature", "timeout", "heart rate"])
 def test_channels_of_other_names_are_kept(name: str, tmp_path: Path) -> None:
     assert signal(tmp_path, series(name, [0, 1, 2]), source_rate_hz=10).channels == (name, "a", "b")
 
@@ -104,22 +103,218 @@ def test_decimal_commas_are_read(tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_decimal_commas_of_series(tmp_path: Path, mmtool) -> None:
-    (tmp_path / "a.csv").write_text("time;a\n" + "".join(f"{number}/4;{number},5\n".replace("/4", ",0") for number in range(64)))
+    (tmp_path / "a.csv").write_text("time_s;a\n" + "".join(f"{number}/4;{number},5\n".replace("/4", ",0") for number in range(64)))
     command = ["tokenize", "signal", tmp_path / "a.csv", "--delimiter", ";", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar"]
     assert mmtool(*command).code != 0
     assert mmtool(*command, "--decimal", ",").code == 0
 
 
 @pytest.mark.parametrize(
-    ("header", "channels"),
+    ("header", "units", "channels"),
     [
-        ("'sample #','MLII','V5'", ("MLII", "V5")),  # of PhysioNet
-        ("frame,x,y", ("x", "y")),
-        ("seconds_elapsed,x,y", ("x", "y")),  # of Sensor Logger
+        ("'Elapsed time','MLII','V5'", "'hh:mm:ss.mmm','mV','mV'", ("'MLII'", "'V5'")),  # of PhysioNet
+        ("'sample #','MLII','V5'", "'sample interval','mV','mV'", ("'MLII'", "'V5'")),
+        ("frame,x,y", "", ("x", "y")),
+        ("seconds_elapsed,x,y", "", ("x", "y")),  # of Sensor Logger
     ],
 )
-def test_counters_and_times_of_well_known_exports_are_no_channels(header: str, channels: tuple[str, ...]) -> None:
-    names = header.split(",")
-    columns = Columns.of(names)
-    assert tuple(names[place].strip("'") for place in columns.channels) == channels
-    assert not columns.times or columns.times == {0: 1.0}
+def test_counters_and_times_of_well_known_exports_are_no_channels(
+    header: str, units: str, channels: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    times = ["'0:00.000'", "'0:00.003'", "'0:00.006'", "'0:00.008'"] if "Elapsed" in header else range(4)
+    rows = "".join(f"{time},{number / 8},{-number % 3}\n" for number, time in enumerate(times))
+    read = signal(tmp_path, f"{header}\n{units}\n{rows}", source_rate_hz=360)
+    assert read.channels == channels and read.samples.shape == (4, 2)
+    assert (f"{tmp_path / 'a.csv'}: line 2, which holds units" in capfd.readouterr().err) == bool(units)
+
+
+@pytest.mark.parametrize("name", ["time", "t", "elapsed"])
+@pytest.mark.parametrize("times", [range(0, 40, 10), range(4), [0, 3.90625, 7.8125], ["0.0", "20.0", "40.0"]])
+def test_times_without_a_unit_are_seconds_only_where_they_are_fractions(name: str, times: list[object], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"in which unit its times are; its step is .*time_ms.*--source-rate-hz"):
+        signal(tmp_path, series(name, list(times)))
+    assert signal(tmp_path, series(name, list(times)), source_rate_hz=100).channels == ("a", "b")
+    assert signal(tmp_path, series(name, ["0.00", "0.01", "0.02"])).rate_hz == 100
+    assert signal(tmp_path, series(name, ["ms", *map(str, range(0, 40, 10))]).replace("ms,0.0,0\n", "ms,g,g\n")).rate_hz == 100
+
+
+def test_days_of_a_spreadsheet_are_not_taken_for_seconds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="in which unit"):
+        signal(tmp_path, series("time", [f"{45322.5 + number / 86400:.8f}" for number in range(4)]))
+    assert signal(tmp_path, series("time", [f"{45322.5 + number / 50:.2f}" for number in range(4)])).rate_hz == 50
+
+
+def test_a_guess_of_the_unit_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    signal(tmp_path, series("time", [0, 0.01, 0.02]))
+    signal(tmp_path, series("timestamp", [1_600_000_000_000, 1_600_000_000_010]))
+    signal(tmp_path, series("time_s", [0, 0.01, 0.02]))
+    taken = [line for line in capfd.readouterr().err.splitlines() if "taken as" in line]
+    assert [line.split("are taken as ")[1] for line in taken] == ["seconds", "milliseconds since 1970"]
+
+
+def test_nanoseconds_since_a_phone_was_started_are_not_taken_for_microseconds_since_1970(tmp_path: Path) -> None:
+    times = [1_052_207_666_810_782 + 50_000_000 * number for number in range(4)]
+    with pytest.raises(DataError, match="in which unit"):
+        signal(tmp_path, series("timestamp", times))
+    assert signal(tmp_path, series("timestamp_ns", times)).rate_hz == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("rate_hz", "count"), [(30, 4), (128, 200), (360, 400), (7.5, 41), (29.97, 2000)])
+@pytest.mark.parametrize("name", ["time", "Time (ms)", "datetime"])
+def test_times_that_were_rounded_give_the_rate(rate_hz: float, count: int, name: str, tmp_path: Path) -> None:
+    thousandths = [round(number / rate_hz * 1000) for number in range(count)]
+    write = {
+        "time": lambda time: f"{time / 1000:.3f}",
+        "Time (ms)": str,
+        "datetime": lambda time: f"2024-01-31 12:{time // 60000:02}:{time % 60000 / 1000:06.3f}",
+    }
+    assert signal(tmp_path, series(name, list(map(write[name], thousandths)))).rate_hz == pytest.approx(rate_hz, rel=1e-4)
+
+
+def test_what_rounding_leaves_open_is_a_whole_rate(tmp_path: Path) -> None:
+    assert signal(tmp_path, series("time", ["0.033", "0.067", "0.100"])).rate_hz == 30
+    assert signal(tmp_path, series("time", [f"{number / 30:.2f}" for number in range(40)])).rate_hz == 30
+
+
+@pytest.mark.parametrize("times", ["0.000 0.008 0.016 0.031 0.039", "0.000 0.033 0.067 0.133 0.167", "0 1 3 4", "0.001 0.002 0.003 0.005"])
+def test_a_missing_sample_is_not_taken_for_rounding(times: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not evenly spaced"):
+        signal(tmp_path, series("time_s", list(times.split())))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["label", "Labels", "activity", "class", "target", "subject", "subject_id", "id", "session", "trial", "fold", "split", "activityID"],
+)
+@pytest.mark.parametrize("value", ["3", "3.0", "walking"])
+def test_labels_and_names_of_the_series_are_no_channels(name: str, value: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = series(name, [value] * 4)
+    assert signal(tmp_path, text, source_rate_hz=9).channels == ("a", "b")
+    assert f"as labels, or names of the whole series: {name!r}" in capfd.readouterr().err
+    assert signal(tmp_path, text, source_rate_hz=9, table=TableOptions(column_types={name: "skip"})).channels == ("a", "b")
+    number = TableOptions(column_types={name: "number"})
+    if value == "walking":
+        with pytest.raises(DataError, match=rf"'{name}' holds no number, but 'walking'"):
+            signal(tmp_path, text, source_rate_hz=9, table=number)
+    else:
+        assert signal(tmp_path, text, source_rate_hz=9, table=number).channels == (name, "a", "b")
+
+
+def test_labels_may_change_and_fractions_are_none(tmp_path: Path) -> None:
+    assert signal(tmp_path, series("activity", [1, 1, 2, 2]), source_rate_hz=9).channels == ("a", "b")
+    assert signal(tmp_path, series("target", [0.5, 0.25, 1, 2]), source_rate_hz=9).channels == ("target", "a", "b")
+    with pytest.raises(DataError, match=r"'activity' is called like one of labels.*'activity=number'"):
+        signal(tmp_path, series("activity", [number**2 for number in range(60)]), source_rate_hz=9)
+
+
+@pytest.mark.parametrize("name", ["subject", "user_id", "session"])
+def test_several_series_in_one_file_are_refused(name: str, tmp_path: Path) -> None:
+    text = series(name, [1] * 1500 + [2] * 9)
+    with pytest.raises(DataError, match=rf"a.csv:1502: the column '{name}' holds '2' here and '1' before.*a file of its own"):
+        signal(tmp_path, text, source_rate_hz=100)
+    read = signal(tmp_path, text, source_rate_hz=100, table=TableOptions(column_types={name: "skip"}))
+    assert read.samples.shape == (1509, 2)
+
+
+def test_a_counter_of_any_name_is_no_channel(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = series("n", list(range(100, 300, 20)))
+    assert signal(tmp_path, text, source_rate_hz=9).channels == ("a", "b")
+    assert "as times or numbers of samples: 'n'" in capfd.readouterr().err
+    assert signal(tmp_path, text, source_rate_hz=9, table=TableOptions(column_types={"n": "number"})).channels == ("n", "a", "b")
+    assert signal(tmp_path, text, source_rate_hz=9, table=TableOptions(features=("n",))).channels == ("n", "a", "b")
+    with pytest.raises(DataError, match="'n' counts in the first rows, but not in all"):
+        signal(tmp_path, series("n", [*range(1500), 3]), source_rate_hz=9)
+    with pytest.raises(DataError, match="'n' counts in the first rows, but not in all"):
+        signal(tmp_path, series("n", [*range(20), *range(20)]), source_rate_hz=9)
+
+
+@pytest.mark.parametrize(("name", "is_constant"), [("date", True), ("Date", False)])
+def test_dates_beside_times_of_day_give_the_rate(name: str, is_constant: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    days = ["2024-01-31"] * 4 if is_constant else ["2024-01-31"] * 2 + ["2024-02-01"] * 2
+    clock = (
+        ["9:00:00.0", "9:00:00.5", "9:00:01.0", "9:00:01.5"] if is_constant else ["23:59:59.0", "23:59:59.5", "00:00:00.0", "00:00:00.5"]
+    )
+    times = [f"{day},{time}" for day, time in zip(days, clock, strict=True)]
+    read = signal(tmp_path, series(f"{name},time", times))
+    assert read.rate_hz == 2 and read.channels == ("a", "b")
+    read = signal(tmp_path, series(f"{name},time_s", [f"{day},{number / 2}" for number, day in enumerate(days[:1] * 4)]))
+    assert read.rate_hz == 2 and f"as times or numbers of samples: {name!r}" in capfd.readouterr().err
+
+
+def test_a_constant_date_alone_gives_no_rate(tmp_path: Path) -> None:
+    text = series("date", ["2024-01-31"] * 3)
+    with pytest.raises(DataError, match="does not state its sample rate"):
+        signal(tmp_path, text)
+    assert signal(tmp_path, text, source_rate_hz=9).channels == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["ns", "us", "ms", "t", "T", "accelerometerTimestamp_sinceReboot(s)", "reaction time"])
+def test_names_that_may_be_of_times_are_judged_by_their_values(name: str, tmp_path: Path) -> None:
+    assert signal(tmp_path, series(name, [0.5, 0.25, 0.75, 0.25]), source_rate_hz=9).channels == (name, "a", "b")
+    assert signal(tmp_path, series(name, [5.5, 6, 6.5, 7]), source_rate_hz=9).channels == ("a", "b")
+    with pytest.raises(DataError, match=r"may hold times or be a channel.*=number'.*=skip'"):
+        signal(tmp_path, series(name, [0, 1, 5, 7]), source_rate_hz=9)
+
+
+def test_a_column_of_words_is_named_with_a_way_on(tmp_path: Path) -> None:
+    text = series("posture", ["walking", "sitting", "walking"])
+    with pytest.raises(DataError, match=r"a.csv:2: .*'posture' holds no number, but 'walking'.*--column-type 'posture=skip'.*--labels"):
+        signal(tmp_path, text, source_rate_hz=9)
+    assert signal(tmp_path, text, source_rate_hz=9, table=TableOptions(column_types={"posture": "skip"})).channels == ("a", "b")
+
+
+def test_units_below_the_header_are_no_sample(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    read = signal(tmp_path, "time,x,y\ns,m/s^2,\n0,1.5,2\n10,2.5,2\n")
+    assert read.samples.tolist() == [[1.5, 2], [2.5, 2]] and read.rate_hz == 0.1
+    assert "line 2, which holds units: 's', 'm/s^2', ''" in capfd.readouterr().err
+    for first in ("1,bad", "NaN,NaN", "12:00:00,bad"):
+        with pytest.raises(DataError, match=r"no number|lacks a time|no time"):
+            signal(tmp_path, f"time_s,x\n{first}\n2,2\n3,1\n")
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_start_and_a_rate_above_the_samples_are_not_read_as_samples(columns: int, tmp_path: Path) -> None:
+    rows = [["1544022936.000000"], ["32.000000"], ["-5"], ["7"]]
+    text = "".join(", ".join(row * columns) + "\n" for row in rows)
+    names = tuple("xyz"[:columns])
+    with pytest.raises(DataError, match=r"time of start and a rate.*tail -n \+3.*--source-rate-hz 32"):
+        signal(tmp_path, text, columns=names, source_rate_hz=32)
+    with pytest.raises(DataError, match=r"time of start and a rate"):
+        signal(tmp_path, text)
+    read = signal(tmp_path, text.split("\n", 2)[2], columns=names, source_rate_hz=32)
+    assert read.samples[:, 0].tolist() == [-5, 7]
+
+
+def test_types_that_no_column_of_a_series_has_are_refused(tmp_path: Path) -> None:
+    for types, reason in (({"a": "category"}, "number and skip, not category"), ({"c": "skip"}, "no column 'c'.*'a'")):
+        with pytest.raises((DataError, UsageError), match=reason):
+            signal(tmp_path, series("time_s", [0, 1]), table=TableOptions(column_types=types))
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [("8.38 0 104\n8.39 0 104\n8.40 0 104\n", "--delimiter blanks"), ("%OpenBCI Raw EEG Data\n%Rate = 250 Hz, 8\n0,1\n", "grep -v")],
+)
+def test_other_layouts_are_refused_with_a_way_on(text: str, fix: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=fix):
+        signal(tmp_path, text, source_rate_hz=9)
+
+
+def test_the_first_times_whose_unit_is_known_give_the_rate(tmp_path: Path) -> None:
+    assert signal(tmp_path, series("timestamp,time_s", [f"{number * 20},{number / 50}" for number in range(5)])).rate_hz == 50
+
+
+def test_a_channel_that_never_changes_is_said(tmp_path: Path, mmtool) -> None:
+    (tmp_path / "a.csv").write_text("time_s,x,battery\n" + "".join(f"{number / 50},{number % 7},80\n" for number in range(64)))
+    done = mmtool("tokenize", "signal", tmp_path / "a.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar")
+    assert done.code == 0 and "the channel 'battery' holds 80 everywhere" in done.err and "'x' holds" not in done.err
+
+
+def test_a_tokenizer_knows_its_channels_whatever_a_file_holds(tmp_path: Path, mmtool) -> None:
+    (tmp_path / "a.csv").write_text("time_s,n\n" + "".join(f"{number / 50},{number % 7}\n" for number in range(64)))
+    (tmp_path / "b.csv").write_text("time_s,n\n" + "".join(f"{number / 50},{number}\n" for number in range(64)))
+    assert mmtool("tokenize", "signal", tmp_path / "a.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar").code == 0
+    done = mmtool("tokenize", "signal", tmp_path / "b.csv", "--tokenizer", tmp_path / "a.tar", "-o", tmp_path / "b.tar")
+    assert done.code == 0 and "left out" not in done.err, done.err
+    done = mmtool("tokenize", "signal", tmp_path / "b.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "c.tar")
+    assert done.code == 1 and "no channel" in done.err and "--column-type NAME=number" in done.err

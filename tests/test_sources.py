@@ -362,6 +362,27 @@ def test_links_in_archives_are_counted_and_left_out(tmp_path: Path, mode: str, c
     assert f"left out: 2 files of other formats: 2 .txt as links ({path}/x.txt)" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_hard_links_in_archives_are_files(tmp_path: Path, mode: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"a.tar{mode[1:].replace(':', '.')}"
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, target in (("./x/1.txt", ""), ("./x/2.txt", "./x/1.txt"), ("3.txt", "x/2.txt"), ("4.txt", "absent.txt"), ("5.txt", "")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = (tarfile.LNKTYPE, target, 0) if target else (tarfile.REGTYPE, "", 5)
+            tar.addfile(info, io.BytesIO(name[-5:].encode()))
+    found = {key: item.value for key, item in read("text", path, label_from_folder="folder").items()}
+    assert found == {"x/1": "1.txt", "x/2": "1.txt", "3": "1.txt", "5": "5.txt"}
+    assert f"left out: 1 file of another format: 1 .txt as links ({path}/4.txt)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.tar.zst", "a.tar"])
+def test_archives_of_zstandard_are_refused_by_that_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x28\xb5\x2f\xfd" + bytes(600))
+    for path in (tmp_path / name, tmp_path):
+        with pytest.raises(DataError, match=r"compressed with Zstandard.*`zstd -d"):
+            read("text", path)
+
+
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_a_tar_cut_at_any_block_is_refused(tmp_path: Path, kept: int) -> None:
     path = archive(tmp_path / "a.tar", {"1.txt": b"one", "2.txt": b"two"})

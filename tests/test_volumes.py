@@ -17,7 +17,8 @@ from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.thumbnails import Thumbnails
 from mmtool.imputation.files import ImputeOptions, impute_files
 from mmtool.preprocessing.protocol import MissingnessProtocol
-from mmtool.preprocessing.readers.volumes import Volume, VolumePreparer
+from mmtool.preprocessing.readers.scans import Volume
+from mmtool.preprocessing.readers.volumes import VolumePreparer
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
@@ -172,7 +173,7 @@ def test_missing_and_broken_slices_are_refused(tmp_path: Path) -> None:
     assert [item.key for item in items(tmp_path, on_error="skip")] == ["p2"]
     for number in (2, 3, 4):
         (tmp_path / "p2" / f"{number}.dcm").unlink()
-    with pytest.raises(DataError, match="one slice is no volume"):
+    with pytest.raises(DataError, match=r"one slice, which is no volume.*--skip-other"):
         items(tmp_path / "p2")
 
 
@@ -205,6 +206,125 @@ def test_frames_of_one_file_are_ordered_by_position(tmp_path: Path) -> None:
     save_dicom(tmp_path / "p3.dcm", np.zeros((3, 4, 4), np.uint8), NumberOfFrames=3)
     with pytest.raises(DataError, match=r"p3\.dcm, frame 1.*ImagePositionPatient"):
         items(tmp_path)
+
+
+def test_frames_that_state_their_units_twice_are_scaled_once(tmp_path: Path) -> None:
+    enhanced(tmp_path / "p1.dcm", scan(), [0, 1, 2, 3])
+    dataset = pydicom.dcmread(tmp_path / "p1.dcm")
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+    dataset.save_as(tmp_path / "p1.dcm")
+    assert np.array_equal(items(tmp_path)[0].value.voxels, scan())
+    del dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    dataset.save_as(tmp_path / "p1.dcm")
+    assert np.array_equal(items(tmp_path)[0].value.voxels, scan()), "what is stated of all holds where frames state nothing"
+
+
+def divided(folder: Path, numbers: dict[str, list[int]], num_slices: int = 8, **elements: Any) -> np.ndarray:
+    """Write the slices of one series to several folders, by their numbers."""
+    value = np.round(scan((num_slices, *SIZE[1:])) * 2)
+    for name, chosen in numbers.items():
+        for number in chosen:
+            position = [-7.0, -9.0, 100 + SPACING[0] * number]
+            save_series(folder / name, value[number : number + 1], [f"{number}.dcm"], ImagePositionPatient=position, **elements)
+    return value
+
+
+@pytest.mark.parametrize("numbers", [([0, 1, 2], [3, 4, 5, 6, 7]), ([0, 2, 4, 6], [1, 3, 5, 7]), ([7], list(range(7)))])
+def test_a_series_divided_over_folders_is_one_scan(numbers: tuple, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    value = divided(tmp_path / "p1", dict(zip("ab", numbers, strict=True)))
+    (item,) = items(tmp_path)
+    assert np.array_equal(item.value.voxels, value) and item.value.spacing_mm == SPACING
+    assert item.key == ("p1/b" if len(numbers[1]) > 4 else "p1/a") and "one series, which are read as one scan" in capfd.readouterr().err
+    shutil.make_archive(str(tmp_path / "scans"), "tar", tmp_path / "p1")
+    assert np.array_equal(items(tmp_path / "scans.tar")[0].value.voxels, value)
+
+
+def test_parts_of_a_series_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    divided(tmp_path, {"a": [0, 1, 2], "b": [4, 5, 6, 7]})
+    save_series(tmp_path / "c", scan(), ["1", "2", "3", "4"], SeriesInstanceUID=f"{SERIES}.2")
+    with pytest.raises(DataError, match=r"a and .*b hold slices of one series that make up neither.*some are missing"):
+        items(tmp_path)
+    assert [item.key for item in items(tmp_path, on_error="skip")] == ["c"]
+    for name in "ab":
+        shutil.make_archive(str(tmp_path / "packed" / name), "zip", tmp_path / name)
+    with pytest.raises(DataError, match=r"parts of one scan.*Unpack the archives"):
+        items(tmp_path / "packed", on_error="skip")
+
+
+def test_copies_of_slices_count_once_and_copied_folders_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_series(tmp_path / "a", 2 * scan(), ["1", "2", "3", "4"])
+    shutil.copy(tmp_path / "a" / "2", tmp_path / "a" / "2 (copy)")
+    (item,) = items(tmp_path)
+    assert np.array_equal(item.value.voxels, 2 * scan()) and "copies of slices (1)" in capfd.readouterr().err
+    (tmp_path / "a" / "2 (copy)").unlink()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert [item.key for item in items(tmp_path)] == ["a", "b"]
+    (tmp_path / "b" / "3").unlink()  # a copy in part, whose slices are all in the other folder
+    (item,) = items(tmp_path)
+    assert item.key == "a" and np.array_equal(item.value.voxels, 2 * scan())
+
+
+def test_one_identity_for_all_slices_makes_none_a_copy(tmp_path: Path) -> None:
+    save_series(tmp_path / "a", np.zeros(SIZE), ["1", "2", "3", "4"], SOPInstanceUID=f"{SERIES}.5")
+    assert items(tmp_path)[0].value.voxels.shape == SIZE
+
+
+def test_a_localizer_is_left_out_where_that_is_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_series(tmp_path / "p1", scan(), ["1", "2", "3", "4"])
+    for number, axes in enumerate((ACROSS, [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])):
+        save_series(tmp_path / "p1", scan()[:1], [f"l{number}"], SeriesInstanceUID=f"{SERIES}.2", ImageOrientationPatient=axes)
+    with pytest.raises(DataError, match=r"3 slices of the series of l0 are not parallel: a localizer.*--skip-other"):
+        items(tmp_path)
+    assert [item.key for item in items(tmp_path, skip_other=True)] == ["p1/1"]
+    assert "left out (--skip-other): 1 DICOM series" in capfd.readouterr().err
+
+
+def test_units_that_are_stated_in_part_count(tmp_path: Path) -> None:
+    stored = scan()[:, ::-1, ::-1].astype(np.int16)
+    for number, plane in enumerate(stored):
+        where = {"ImagePositionPatient": [0, 0, SPACING[0] * number], "ImageOrientationPatient": ACROSS, "PixelSpacing": list(SPACING[1:])}
+        save_dicom(tmp_path / f"{number}.dcm", plane, **where, RescaleSlope=2, RescaleIntercept=None)
+    assert np.array_equal(items(tmp_path)[0].value.voxels, 2 * scan())
+
+
+def test_slices_in_units_and_as_stored_are_not_mixed(tmp_path: Path) -> None:
+    save_series(tmp_path / "p1", scan()[:3], ["1", "2", "3"])
+    where = {"ImagePositionPatient": [-7.0, -9.0, 109], "ImageOrientationPatient": ACROSS, "PixelSpacing": [1.0, 0.5]}
+    save_dicom(tmp_path / "p1" / "4", np.ones((6, 8), np.uint8), SeriesInstanceUID=SERIES, **where)
+    with pytest.raises(DataError, match=r"16 bits with RescaleSlope in .*1, 8 bits without RescaleSlope in .*4\."):
+        items(tmp_path)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("micron", 1000), ("meter", 0.001), ("mm", 1), ("unknown", 1)])
+@pytest.mark.parametrize("affine", [np.diag([0.5, 1, 3, 1]), None])
+def test_lengths_are_in_mm_whatever_the_unit(affine: Any, unit: str, factor: float, tmp_path: Path, capfd: Any) -> None:
+    image = nibabel.Nifti1Image(scan().transpose(2, 1, 0), None if affine is None else np.diag([*[factor] * 3, 1]) @ affine)
+    image.header.set_zooms([size * factor for size in SPACING[::-1]])
+    image.header.set_xyzt_units(unit)
+    image.to_filename(tmp_path / "a.nii.gz")
+    (item,) = items(tmp_path)
+    assert item.value.spacing_mm == pytest.approx(SPACING) and ("converted to mm" in capfd.readouterr().err) == (factor != 1)
+
+
+def test_doubtful_affines_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image = nibabel.Nifti1Image(scan().transpose(2, 1, 0), np.diag([0.5, 1, 3, 1]))
+    image.set_qform(np.diag([-0.5, 1, 3, 1]), 1)
+    image.set_sform(np.diag([0.5, 1, 3, 1]), 2)
+    image.to_filename(tmp_path / "a.nii")
+    (item,) = items(tmp_path)
+    said = capfd.readouterr().err
+    assert np.array_equal(item.value.voxels, scan()) and "a.nii disagree (RAS, 0.5 x 1 x 3 mm; LAS" in said and "right angles" not in said
+    slanted = np.diag([0.5, 1, 3, 1.0])
+    slanted[0, 1] = 0.6
+    nibabel.Nifti1Image(scan().transpose(2, 1, 0), slanted).to_filename(tmp_path / "a.nii")
+    items(tmp_path)
+    assert "a.nii are not at right angles (59 degrees)" in capfd.readouterr().err
+
+
+def test_arrays_beside_a_scan_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "a.npz", volume=scan(), mask=np.zeros(SIZE), grade=np.array([2]))
+    (item,) = items(tmp_path, label_columns=("grade",))
+    assert item.labels == {"grade": 2} and "mask (known: volume" in capfd.readouterr().err
 
 
 def test_arrays_and_stacks_of_them(tmp_path: Path) -> None:

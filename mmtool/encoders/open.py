@@ -35,6 +35,10 @@ def open_encoder(source: Path, modality: str | None = None, tokenizer: bytes | N
         return open_run_encoder(source, modality, tokenizer, pool)
     if "model_type" in record:
         return open_hugging_face(source, modality, tokenizer, pool)
+    if "pretrained_cfg" in record:
+        raise DataError(
+            "models in the format of timm are not read.", where=source, fix="Give one in that of transformers, such as a DINOv2."
+        )
     raise DataError("this config.json is neither that of a run nor of a Hugging Face model.", where=source, fix=FIX)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmtool.common.errors import DataError
+from mmtool.common.hugging_face import pixel_scale
 from mmtool.common.log import log
 from mmtool.model.encoder import Inputs
 from mmtool.preprocessing.prepare import resample
@@ -43,19 +44,18 @@ class ImageReader:
     """(H, W, C) uint8 pictures -> uint8 (B, C, height, width), normalised where the model reads them (a quarter of the memory).
 
     settings: preprocessor_config.json: size, crop_size, resample, rescale_factor, image_mean, image_std and what of it is done.
+    any_size: whether the model takes pictures of the size that these say; else it is that of its config.
     """
 
     masks = False
 
-    def __init__(self, settings: Mapping[str, Any], config: Any, path: Path) -> None:
-        side = config.image_size
-        self.height, self.width = (int(side), int(side)) if isinstance(side, int) else map(int, side)
+    def __init__(self, settings: Mapping[str, Any], config: Any, path: Path, any_size: bool = False) -> None:
+        said = settings.get("crop_size" if settings.get("do_center_crop") else "size") if any_size else None
+        self.height, self.width = _sides(said or config.image_size)
         self.channels, self.settings, self.path = config.num_channels, settings, path
-        rescale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
-        normalize = settings.get("do_normalize", True)
-        mean, std = (settings.get("image_mean", 0.5), settings.get("image_std", 0.5)) if normalize else (0.0, 1.0)
-        per_channel = np.broadcast_to(mean, self.channels), np.broadcast_to(std, self.channels)
-        self.mean, self.std = (torch.tensor(value / rescale, dtype=torch.float32)[:, None, None] for value in per_channel)
+        self._size((self.width, self.height))  # which refuses what it does not understand
+        scale = pixel_scale(settings, self.channels)
+        self.mean, self.std = (torch.tensor(value, dtype=torch.float32)[:, None, None] for value in scale)
 
     def __call__(self, values: Sequence[np.ndarray], least: int) -> Inputs:
         return {"values": torch.from_numpy(np.stack([self._resized(value) for value in values])).permute(0, 3, 1, 2).contiguous()}
@@ -82,12 +82,24 @@ class ImageReader:
 
     def _size(self, original: tuple[int, int]) -> tuple[int, int]:
         """(width, height) to resize to."""
-        size = self.settings.get("size", {"height": self.height, "width": self.width})
-        size = {"height": size, "width": size} if isinstance(size, int) else size
-        if "shortest_edge" in size:
-            factor = size["shortest_edge"] / min(original)
-            return int(original[0] * factor), int(original[1] * factor)
-        return size["width"], size["height"]
+        size = self.settings.get("size", self.height if self.height == self.width else {"height": self.height, "width": self.width})
+        if isinstance(size, int) and not self.settings.get("default_to_square", True):
+            size = {"shortest_edge": size}
+        if isinstance(size, Mapping) and "shortest_edge" in size:
+            short, long = int(size["shortest_edge"]), int(size["shortest_edge"] * max(original) / min(original))
+            return (short, long) if original[0] <= original[1] else (long, short)
+        height, width = _sides(size)
+        return width, height
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """(height, width) as the files of a model say them: one number, two, or by name."""
+    if isinstance(size, Mapping):
+        if not {"height", "width"} <= size.keys():
+            fix = "Give `height` and `width`, or `shortest_edge`, in preprocessor_config.json."
+            raise DataError(f"the size {dict(size)} of pictures is not understood.", where="size", fix=fix)
+        return int(size["height"]), int(size["width"])
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 class TextReader:
@@ -152,27 +164,33 @@ class WaveReader:
 
 
 class SpectrumReader:
-    """(samples, rate in Hz) -> log-mel frames (B, frames, mels) of a fixed number, by the directory's feature extractor."""
+    """(samples, rate in Hz) -> log-mel frames (B, *shape) of a fixed number, by the directory's feature extractor.
+
+    longest: samples that it hears. state_samples: of a state of the model, where states behind a recording are to be left out; 0: all of
+    them count.
+    """
 
     masks = False
     window = 400  # samples that one frame is taken from
 
-    def __init__(self, extractor: Any, config: Any) -> None:
-        self.extractor, self._warned = extractor, False
-        self.frames, self.mels = config.max_length, config.num_mel_bins
+    def __init__(self, extractor: Any, shape: tuple[int, int], longest: int, state_samples: int = 0) -> None:
+        self.extractor, self.shape, self.longest, self.state_samples, self._warned = extractor, shape, longest, state_samples, False
 
     def __call__(self, values: Sequence[tuple[np.ndarray, int]], least: int) -> Inputs:
         rate_hz = self.extractor.sampling_rate
         waves = [resample(samples, recorded_hz, rate_hz) for samples, recorded_hz in values]
         waves = [np.pad(wave, (0, max(0, self.window - len(wave)))) for wave in waves]
-        longest = self.frames * rate_hz // 100
-        if not self._warned and any(len(wave) > longest for wave in waves):
-            log(f"recordings of more than {longest / rate_hz:.1f} s are cut: the encoder hears no more.")
+        if not self._warned and any(len(wave) > self.longest for wave in waves):
+            log(f"recordings of more than {self.longest / rate_hz:.1f} s are cut: the encoder hears no more.")
             self._warned = True
-        return {"values": torch.from_numpy(np.stack(self.extractor(waves, sampling_rate=rate_hz)["input_values"]))}
+        frames = self.extractor(waves, sampling_rate=rate_hz)[self.extractor.model_input_names[0]]
+        inputs = {"values": torch.from_numpy(np.stack(frames))}
+        if self.state_samples:
+            inputs["states"] = torch.tensor([-(-min(len(wave), self.longest) // self.state_samples) for wave in waves])
+        return inputs
 
     def model_values(self, values: Tensor) -> Tensor:
         return values
 
     def blank(self) -> Tensor:
-        return torch.zeros(1, self.frames, self.mels)
+        return torch.zeros(1, *self.shape)

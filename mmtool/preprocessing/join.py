@@ -134,9 +134,10 @@ def _merge(key: str, all_labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for labels in all_labels:
         for name, value in labels.items():
-            if merged.get(name) is None:
-                merged[name] = value
-            elif value is not None and merged[name] != value:
-                what = f"the label {name!r} is {merged[name]!r} in one input and {value!r} in another."
+            known = merged.get(name)
+            if known is None or (isinstance(value, str) and not isinstance(known, str) and str(known) == value):
+                merged[name] = value  # a code as text: an input without a zero in front has it as a number
+            elif value is not None and known != value and str(value) != known:
+                what = f"the label {name!r} is {known!r} in one input and {value!r} in another."
                 raise DataError(what, where=key, fix="Correct it, or give the labels another name.")
     return merged

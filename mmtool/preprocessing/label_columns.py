@@ -97,6 +97,11 @@ class LabelColumns:
         """Names of labels that hold codes, once all samples have been seen."""
         return {name for name, column in self._columns.items() if column.is_code}
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a label that holds codes has some of them as numbers, which `corrected` makes text."""
+        return any(self._columns[name].numbers for name in self._codes)
+
     def corrected(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         """The labels of a sample, codes in digits as text throughout."""
         codes = self._codes

@@ -17,6 +17,7 @@ from mmtool.data.shards import fingerprint_of, measured, write_split, write_stre
 from mmtool.data.spool import Spool
 from mmtool.preprocessing.alignment import Alignment, align
 from mmtool.preprocessing.join import Collection, Placement, add_labels, collect, join, original_of
+from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
 from mmtool.preprocessing.protocol import MissingnessProtocol
@@ -69,7 +70,8 @@ def shard(
     protocol: which modalities samples lose. split: of groups. alignment: deal items by a label instead of joining them on keys.
     labels: CSV or TSV of further labels by key (`key_column`). split_label: a label that names the split. unpaired: a modality
     may have no key in common with any other. by_row: row numbers of files may be joined, if these have equally many rows. The order of
-    the inputs does not matter: same input, same bytes. Raises DataError and UsageError before anything is written.
+    the inputs does not matter: same input, same bytes. Codes such as 02134 are text in all samples if they are in
+    some. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
     protocol, placement = protocol or MissingnessProtocol(), Placement(split or Split(), split_label)
@@ -83,11 +85,13 @@ def shard(
         check_overlap(collection.items, {name: read_features(data) for name, data in collection.tokenizers.items()})
     further = read_labels(labels, key_column) if labels else None
     record = _provenance(protocol, placement, alignment, collection)
-    with Spool() as kept:
+    with Spool() as kept, Spool() as mended:
+        columns = LabelColumns()
         tally = Tally(sorted(collection.modalities))
         leaks = Leaks(collection)
         for sample in _samples(collection, protocol, alignment, placement, further):
             leaks.see(sample)
+            columns.add(sample.key, "joined", sample.labels)
             names = protocol.kept(original_of(sample), sample.present, sample.split)
             tally.see(sample, names)
             if names:
@@ -96,8 +100,10 @@ def shard(
             fix = "Check --pair and the keys (`mmtool info` shows what an input holds), or raise the fraction of training samples."
             raise DataError("no training sample is left.", where=", ".join(str(path or "-") for path in inputs), fix=fix)
         leaks.warn()
+        columns.check()
+        samples = _of_one_kind(kept, columns, mended)
         unlabelled = further.unnamed(tally.keys) if further else 0
-        fingerprint = _write(place, collection, kept, record, samples_per_shard)
+        fingerprint = _write(place, collection, samples, record, samples_per_shard)
     summary = _summary(output, tally, {} if alignment else tally.unmatched, unlabelled, fingerprint)
     _report(summary)
     return replace(summary, seconds=round(time.monotonic() - started, 2))
@@ -143,6 +149,15 @@ def _samples(
         placed = replace(labelled, split=placement.of(labelled))
         if placed.split == TRAIN or original_of(placed) == placed.key:
             yield placed
+
+
+def _of_one_kind(samples: Spool, columns: LabelColumns, mended: Spool) -> Spool:
+    """The samples, codes text throughout: an input or labels file that has none with a zero in front gives them as numbers."""
+    if not columns.is_mixed:
+        return samples
+    for sample in samples:
+        mended.add(replace(sample, labels=columns.corrected(sample.labels)))
+    return mended
 
 
 def _provenance(protocol: MissingnessProtocol, placement: Placement, alignment: Alignment | None, collection: Collection) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def to_bytes(tokenizer: Tokenizer) -> bytes:
     record = {"format": getattr(tokenizer, "file_format", FORMAT), **json.loads(canonical_json(record))}
     if record["format"] != UNSEALED:
         record = sealed(record, tensors)
-    return save({name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}, {METADATA_KEY: canonical_json(record)})
+    return save({name: np.asarray(tensor, order="C") for name, tensor in sorted(tensors.items())}, {METADATA_KEY: canonical_json(record)})
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

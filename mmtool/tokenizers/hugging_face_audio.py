@@ -7,7 +7,6 @@ range of its own in the vocabulary.
 B recordings, T samples, S time steps, Q codebooks.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ from torch import Tensor
 
 from mmtool.common.bounds import Count
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.hugging_face import complaints, library, refuse_missing, refuse_pickles, silence
-from mmtool.common.log import log
 from mmtool.tokenizers.audio import AudioTokenizer, mel_frames
 from mmtool.tokenizers.base import check_settings
 from mmtool.tokenizers.codec import by_length
+from mmtool.tokenizers.pretrained import from_state, model_type, open_codec, state_of, tell_size
 
 CODEBOOKS = 2  # taken where nothing else is said: every further one makes sequences longer
 
@@ -100,8 +98,7 @@ class HuggingFaceAudioTokenizer(AudioTokenizer):
         codebooks = settings.get("codebooks", min(CODEBOOKS, available))
         if codebooks > available:
             raise UsageError(f"the codec has {available} codebooks, not {codebooks}.", where="--set codebooks", fix="Give fewer.")
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tokenizer.model.state_dict().values())
-        log(f"{path}: {codebooks} of {available} codebooks; every token set and run keeps the codec, {size / 1e6:,.1f} MB")
+        tell_size(tokenizer.model, path, f"{codebooks} of {available} codebooks")
         return cls(tokenizer.model, codebooks)
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -138,32 +135,18 @@ class HuggingFaceAudioTokenizer(AudioTokenizer):
         return torch.nn.functional.pad(sound, (0, max(0, length - sound.shape[1])))[:, :length]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        config = json.loads(self.model.config.to_json_string(use_diff=False))
-        known = {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
-        return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}, {"codebooks": self.codebooks, "config": known}
+        tensors, config = state_of(self.model)
+        return tensors, {"codebooks": self.codebooks, "config": config}
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
-        transformers = library("tokenizer")
-        model_class = getattr(transformers, ARCHITECTURES[settings["config"]["model_type"]].model)
-        model = model_class(model_class.config_class.from_dict(dict(settings["config"])))
-        model.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()})
-        return cls(model, settings["codebooks"])
+        config = settings["config"]
+        return cls(from_state(ARCHITECTURES[config["model_type"]].model, tensors, config), settings["codebooks"])
 
 
 def _load(path: Path) -> Any:
     """The model in a directory. Raises DataError where it is none that is supported, or not whole."""
-    transformers = library(path)
-    with complaints(path):
-        kind = json.loads((path / "config.json").read_text()).get("model_type")
-    if kind not in ARCHITECTURES:
-        raise DataError(f"a model of the type {kind!r} is no codec.", where=path, fix=f"Supported: {', '.join(ARCHITECTURES)}.")
-    refuse_pickles(path)
-    with complaints(path), silence(transformers):
-        model, loaded = getattr(transformers, ARCHITECTURES[kind].model).from_pretrained(
-            path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    refuse_missing(loaded["missing_keys"], path)
+    model = open_codec(path, ARCHITECTURES[model_type(path, ARCHITECTURES, "codec of sound")].model)
     config = model.config
     if getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False) or getattr(config, "chunk_length_s", None):
         what = "the codec takes several channels, or divides recordings into parts that it scales."

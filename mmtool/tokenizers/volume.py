@@ -301,9 +301,13 @@ def _default_patch(size: Sides) -> Sides:
 
 
 def _range(values: Sequence[np.ndarray], wanted: Any) -> tuple[float, float]:
-    """What is wanted, else from the lowest to the highest value."""
+    """What is wanted, else from the lowest to the highest value. Raises UsageError for one that single precision cannot hold."""
     if wanted is None:
         low, high = float(min(value.min() for value in values)), float(max(value.max() for value in values))
+        if high - low > np.finfo(np.float32).max:
+            raise UsageError(
+                f"the values reach from {low:g} to {high:g}.", where="--value-range", fix="Give LOW and HIGH of those to keep."
+            )
         return low, high if low < high else low + 1
     if len(wanted) != 2 or not all(isinstance(end, int | float) for end in wanted) or not wanted[0] < wanted[1]:
         raise UsageError(f"{wanted} is no range.", where="--set value_range", fix="Give LOW and HIGH, LOW the smaller one.")

@@ -12,7 +12,7 @@ from mmtool.data.sample import SPLITS
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN, Broken, Entry, LeftOut, Note, SourceOptions, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.stacks import stack_rows
+from mmtool.preprocessing.readers.stacks import StackRow, stack_rows
 
 GAPS = "steps between the splits of episodes are left out, so that no held-out clip follows a training clip at once."
 
@@ -97,10 +97,10 @@ def stacked_entries(
 ) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     """The entries of recordings that lie behind each other in one array; arrays of one value for each are keys and labels."""
     for row in stack_rows(file, stack, arrays, options):
-        if isinstance(row, Keys):
-            yield row
-        else:
+        if isinstance(row, StackRow):
             yield from clip_entries(row.key, row.where, partial(load, row.value, row.where), row.options, row.cells, row.rows)
+        else:
+            yield row
 
 
 def _whole(load: Callable[[], Recording], where: str, options: SourceOptions) -> Recording:

@@ -6,6 +6,7 @@ may cite it. The format: https://www.dicomstandard.org/current
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,23 +21,30 @@ from mmtool.preprocessing.readers.raw_files import RawFile
 
 FORMATS = ("dcm", "dicom")
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
+BARE = re.compile(rb"\x02\0\0\0UL\x04\0|\x02\0\x01\0OB\0\0|\x08\0[\x05\x08\x12\x16\x18]\0(CS|UI|DA|[\0-\x80]\0\0\0)")  # its first element
+ROOT = "1.2.840.10008."  # of all that the standard names
 DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of the file DICOMDIR, which lists others
 INVERTED = "MONOCHROME1"  # the lowest value is white
 PALETTE = "PALETTE COLOR"
 PALETTE_TAGS = [f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")]
 IMAGE_TAGS = [
-    *("SOPClassUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", *PALETTE_TAGS),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
 ]
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+GROUPS = dict(zip(GEOMETRY, ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"), strict=True))
+UNITS = ("RescaleSlope", "RescaleIntercept")
+GROUPS |= dict.fromkeys(UNITS, "PixelValueTransformationSequence")  # in which frames state what files of one slice state themselves
 PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
 
 
 def looks_like_dicom(head: bytes, named: bool = False) -> bool:
-    """Whether a file that begins so is DICOM, whatever its name."""
-    return head[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MAGIC)] == MAGIC
+    """Whether a file that begins so is DICOM, whatever its name, with its preamble or without."""
+    return head[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MAGIC)] == MAGIC or BARE.match(head) is not None
 
 
 def is_dicom(file: RawFile, kind: str) -> bool:
@@ -48,18 +56,45 @@ def read_dicom(file: RawFile, *, pixels: bool = True) -> Any:
     """The dataset of a file, without what is not needed here, and without pixels where these are not. Raises UsageError without pydicom,
     DataError where the file is damaged, OtherContent where it holds no pictures."""
     pydicom = _pydicom(file.where)
-    data = io.BytesIO(file.read())
+    data = file.read()
+    is_bare = data[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MAGIC)] != MAGIC
     with _private(file.where, "the DICOM file cannot be read"):
-        dataset = pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=IMAGE_TAGS + PIXEL_TAGS * pixels)
+        tags = IMAGE_TAGS + PIXEL_TAGS * pixels
+        dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not pixels, specific_tags=tags, force=is_bare)
+        if is_bare:
+            _check_bare(dataset, file.where)
         is_picture, is_directory = "Rows" in dataset, dataset.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY
     if not is_picture:
         raise (ReadBeside if is_directory else OtherContent)("the DICOM file holds no picture.", where=file.where, fix="Leave it out.")
     return dataset
 
 
+def _check_bare(dataset: Any, where: str) -> None:
+    """Complete a dataset that was read without a preamble, by which DICOM is known, and maybe without saying how it is stored. Raises
+    DataError where it is none."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if not str(dataset.get("SOPClassUID", "")).startswith(ROOT):
+        fix = "Export it again as a DICOM file (Part 10), or leave it out, with --on-error skip or by moving it."
+        raise DataError("this is no DICOM file: it has neither a preamble nor an SOP class.", where=where, fix=fix)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, is_little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else plain
+
+
 def num_frames(dataset: Any) -> int:
     """How many pictures of one size a dataset holds."""
     return int(dataset.get("NumberOfFrames") or 1)
+
+
+def frame_element(dataset: Any, number: int, name: str) -> Any:
+    """What a file says of one frame, or of all; None where it does not. name: one of GROUPS."""
+    per_frame, shared = (dataset.get(f"{groups}FunctionalGroupsSequence") or [] for groups in ("PerFrame", "Shared"))
+    for group in (*per_frame[number : number + 1], *shared[:1]):
+        if GROUPS[name] in group and group[GROUPS[name]].value:
+            return group[GROUPS[name]].value[0].get(name)
+    return None
 
 
 def pixel_values(dataset: Any, where: str) -> np.ndarray:
@@ -73,8 +108,37 @@ def pixel_values(dataset: Any, where: str) -> np.ndarray:
         values = pixel_array(dataset)
         if dataset.get("PhotometricInterpretation") == PALETTE:
             return _in_bytes(apply_color_lut(values, dataset))
-        is_plain = float(dataset.get("RescaleSlope", 1)) == 1 and float(dataset.get("RescaleIntercept", 0)) == 0
-        return np.asarray(values if is_plain and "ModalityLUTSequence" not in dataset else apply_modality_lut(values, dataset))
+        units = _units(dataset)
+        if "ModalityLUTSequence" in dataset and not _of_frames(dataset):
+            return np.asarray(apply_modality_lut(values, dataset))
+        if (units == [[1], [0]]).all():
+            return np.asarray(values)
+        slopes, intercepts = units if num_frames(dataset) > 1 else units[:, 0]
+        return np.asarray(values * _along(slopes, values) + _along(intercepts, values))
+
+
+def states_units(dataset: Any) -> bool:
+    """Whether a file says how stored values become values in units."""
+    is_stated = any(dataset.get(name) is not None for name in UNITS)
+    return is_stated or "ModalityLUTSequence" in dataset or _of_frames(dataset)
+
+
+def _of_frames(dataset: Any) -> bool:
+    """Whether frames say how their values become values in units."""
+    return any(frame_element(dataset, number, name) is not None for number in range(num_frames(dataset)) for name in UNITS)
+
+
+def _units(dataset: Any) -> np.ndarray:
+    """(2, frames): slope and intercept of each: its own where it states one of them, else those of the file, else 1 and 0."""
+    of_all = [dataset.get(name) for name in UNITS]
+    stated = ([frame_element(dataset, number, name) for name in UNITS] for number in range(num_frames(dataset)))
+    pairs = (of_all if pair == [None, None] else pair for pair in stated)
+    return np.array([[1 if slope is None else slope, intercept or 0] for slope, intercept in pairs], np.float64).T
+
+
+def _along(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """One number for each frame, or for the only one, as it is calculated with pixels."""
+    return numbers.reshape(numbers.shape + (1,) * (values.ndim - numbers.ndim))
 
 
 def read_picture(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, bool]:

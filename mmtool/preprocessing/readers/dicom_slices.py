@@ -1,6 +1,6 @@
 """DICOM slices in space: put in order by where they lie, not by their names, and refused where one of them is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.readers.dicom import num_frames, pixel_values, read_dicom
+from mmtool.preprocessing.readers.dicom import GEOMETRY, frame_element, num_frames, pixel_values, read_dicom, states_units
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 SAME_DIRECTION = 1e-3  # by which the cosines of slices may differ
@@ -16,10 +16,6 @@ SAME_PLACE_MM = 1e-3
 SAME_GAP = 0.1  # by which the distances of slices may differ, as a part of the usual one
 MAX_SHIFT = 0.5  # of slices against each other, in pixels
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-GROUPS = dict(zip(GEOMETRY, ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"), strict=True))
-UNITS = ("RescaleSlope", "RescaleIntercept")
-GROUPS |= dict.fromkeys(UNITS, "PixelValueTransformationSequence")  # in which frames state what files of one slice state themselves
 Affine = np.ndarray  # (4, 4): from places in an array to mm to the right, front and head
 InSpace = tuple[np.ndarray, Affine]
 
@@ -37,11 +33,13 @@ class Plane(NamedTuple):
 
 def slices_in_space(slices: Sequence[RawFile], where: str, max_voxels: int) -> InSpace:
     """The (slices, rows, columns) of a series of files, and where they lie. Raises DataError where that is not clear, or one is missing."""
-    planes = []
+    planes, stored = [], dict[tuple[int, bool], str]()  # bits of a pixel, and whether units are stated -> the first such file
     for file in slices:
         dataset = read_dicom(file)
+        stored.setdefault((int(dataset.get("BitsAllocated", 0)), states_units(dataset)), file.where)
         check_voxels((len(slices), int(dataset.Rows), int(dataset.Columns)), where, max_voxels)
-        planes.append(_plane(pixel_values(dataset, file.where), [dataset.get(name) for name in GEOMETRY], file.where))
+        planes.append(_plane(pixel_values(dataset, file.where), geometry_of(dataset), file.where))
+    _check_stored(stored, where)
     return _assembled(planes, where)
 
 
@@ -52,11 +50,22 @@ def frames_in_space(file: RawFile, max_voxels: int) -> InSpace:
     values = pixel_values(dataset, file.where)
     planes = []
     for number, pixels in enumerate(values if num_frames(dataset) > 1 else values[None]):
-        slope, intercept = (_of_frame(dataset, number, name) for name in UNITS)
-        units = pixels if slope is None or intercept is None else pixels * float(slope) + float(intercept)
-        geometry = [_of_frame(dataset, number, name) for name in GEOMETRY]
-        planes.append(_plane(units, geometry, f"{file.where}, frame {number + 1}"))
+        geometry = [frame_element(dataset, number, name) for name in GEOMETRY]
+        planes.append(_plane(pixels, geometry, f"{file.where}, frame {number + 1}"))
     return _assembled(planes, file.where)
+
+
+def _check_stored(stored: Mapping[tuple[int, bool], str], where: str) -> None:
+    """Raise DataError where values of slices cannot be compared: some in units and some as stored, or stored in 8 bits and in 16."""
+    if len(stored) > 1 and not all(in_units for _, in_units in stored):
+        forms = [f"{bits} bits {'with' if units else 'without'} RescaleSlope in {file}" for (bits, units), file in stored.items()]
+        what = f"the slices are stored in several ways, so that their values cannot be compared: {', '.join(forms)}."
+        raise DataError(what, where=where, fix="Export the series again, or make a folder of each scan.")
+
+
+def geometry_of(dataset: Any) -> list[Any]:
+    """What a file of one slice says of where it lies, itself or as one of a single frame."""
+    return [dataset.get(name) if name in dataset else frame_element(dataset, 0, name) for name in GEOMETRY]
 
 
 def check_voxels(shape: Sequence[int], where: str, max_voxels: int) -> None:
@@ -64,15 +73,6 @@ def check_voxels(shape: Sequence[int], where: str, max_voxels: int) -> None:
     if prod(shape) > max_voxels:
         what = f"the scan has {' x '.join(map(str, shape))} voxels, more than {max_voxels:,}."
         raise DataError(what, where=where, fix="Scale or crop it, or raise the limit with --max-pixels.")
-
-
-def _of_frame(dataset: Any, number: int, name: str) -> Any:
-    """What a file says of one frame, or of all; None where it does not."""
-    per_frame, shared = (dataset.get(f"{groups}FunctionalGroupsSequence") or [] for groups in ("PerFrame", "Shared"))
-    for group in (*per_frame[number : number + 1], *shared[:1]):
-        if GROUPS[name] in group and group[GROUPS[name]].value:
-            return group[GROUPS[name]].value[0].get(name)
-    return None
 
 
 def _plane(pixels: np.ndarray, geometry: Sequence[Any], where: str) -> Plane:

@@ -17,7 +17,7 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
 from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom, read_picture
-from mmtool.preprocessing.readers.entries import DeepImageError, Entry, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.entries import DeepImageError, Entry, Note, SourceOptions, key_of, require_column, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.rows import COLUMNAR
@@ -138,19 +138,19 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
     return read_idx(raw_file(path))
 
 
-def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys]:
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys | Note]:
     """The array `images`, (N, H, W) or (N, H, W, C), or those of MedMNIST; arrays of one value per image are its labels (or those named as
-    labels). Without such, arrays of (H, W, 3) and (3, H, W) are refused, which may be one image in colours."""
+    labels), so are one-hot ones. Without such, arrays of (H, W, 3) and (3, H, W) are refused, which may be one image in colours."""
     arrays = load_arrays(file)
     if has_splits(arrays):
-        rows: Iterator[Keys | StackRow] = split_rows(file, arrays, options)
+        rows: Iterator[Keys | Note | StackRow] = split_rows(file, arrays, options)
     else:
         images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
-        if images.ndim == 3 and not any(array.shape == images.shape[:1] for array in arrays.values()):
+        if images.ndim == 3 and not any(array.ndim in (1, 2) and len(array) == len(images) for array in arrays.values()):
             check_axes(images.shape, file.where, SAY_AXES)
         rows = stack_rows(file, images, arrays, options, "image ")
     for row in rows:
-        if isinstance(row, Keys):
+        if not isinstance(row, StackRow):
             yield row
             continue
         if row.value.ndim not in (2, 3) or row.value.shape[2:] not in ((), (1,), (3,)):

@@ -284,13 +284,13 @@ def _tar_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
         if isinstance(member, Broken):
             yield member
             continue
-        archive, info = member
-        if info.issym() or info.islnk():  # to a member that is read under its name, or to what must not be
+        archive, info, content = member
+        if content is None and (info.issym() or info.islnk()):  # to a member that is read under its name, or to what must not be
             others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
         elif info.isdev():
             yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
-        elif info.isfile():
-            yield from _member(path, info.name, wanted, partial(_tar_member, archive, info), info.size, others)
+        elif content is not None:
+            yield from _member(path, info.name, wanted, partial(_tar_member, archive, content), content.size, others)
 
 
 def _broken(what: str, where: Path, fix: str) -> Broken:

@@ -1,188 +1,200 @@
-"""Time series in CSV and TSV: a column for each channel, and columns of times or numbers of samples, which are no channels.
-
-Names say which column is which: `time_s`, `Time (ms)`, `timestamp`, `index`. The rate follows from the first column of times.
-"""
+"""Time series in CSV and TSV: a column for each channel, and others that give the rate or are left out (`signal_roles.py`)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from itertools import chain, islice
 
 import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.cell_values import shown
-from mmtool.preprocessing.readers.entries import MISSING, Broken, SourceOptions
+from mmtool.preprocessing.readers.csv_rows import Cells
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, SourceOptions
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
-from mmtool.preprocessing.readers.orientation import is_called_like_an_index
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
+from mmtool.preprocessing.readers.signal_names import counts
+from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of
+from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
 
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s", "usec", "micros", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nsec", "nanos", "nanoseconds"), 1e-9),
-    **dict.fromkeys(("min", "minutes"), 60.0),
-}
-OF_TIME = frozenset(
-    ["time", "times", "t", "timestamp", "timestamps", "stamp", "date", "datetime", "elapsed", "epoch", "unix", "utc", "clock"]
-)
-IN_SECONDS = frozenset(["time", "times", "t", "elapsed"])  # where nothing else is said
-ALONE = frozenset(SECONDS) - {"s", "sec", "secs", "second", "min"}  # units that a column of times may be called by; others may be channels
-COUNTING = frozenset(
-    ("", "sample", "samples", "sample number", "sample index", "sample no", "frame", "frame number", "unnamed 0")
-)  # pandas: its index
-BETWEEN = re.compile(r"[\s_\-./()\[\],:'\"#]+")  # 'sample #', as PhysioNet writes
-EPOCH = ((1e8, 1e10, 1.0), (1e11, 1e13, 1e-3), (1e14, 1e16, 1e-6), (1e17, 1e19, 1e-9))  # numbers of the years 1973 to 2286, by unit in s
-UNEVEN = 0.1  # of a step: how far the times of samples may lie off
-RATE_DIGITS = 6
+LOOKED_AT = 1000  # rows by which it is seen what columns hold
+COMMENTS = ("%", "#")
+HEAD_BYTES = 1000  # by which it is seen how a file begins
+SEPARATOR = re.compile(r"[,;\t]")
+LEFT_OUT = {
+    "times or numbers of samples": (Role.TIME, Role.COUNT),
+    "labels, or names of the whole series": (Role.LABEL, Role.SERIES),
+    "columns without name and values": (Role.EMPTY,),
+}  # as what columns are left out; those that the options skip need no word
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Places of the columns in a header. times: with their unit in seconds, None where the name does not say it."""
+class Series:
+    """A file that was opened. columns: with their first cells; roles: of each; rate_places: of those that give the rate; units: a line
+    below the header that holds them, None: there is none; rows: all others."""
 
-    channels: tuple[int, ...]
-    counts: tuple[int, ...]
-    times: dict[int, float | None]
+    columns: Sequence[Column]
+    roles: Sequence[Role]
+    rate_places: Sequence[int]
+    units: tuple[int, list[str]] | None
+    rows: Cells
 
     @classmethod
-    def of(cls, header: Sequence[str]) -> "Columns":
-        times = {place: _unit(name) for place, name in enumerate(header) if _is_time(name)}
-        counts = tuple(place for place, name in enumerate(header) if place not in times and _counts(name))
-        return cls(tuple(place for place in range(len(header)) if place not in times and place not in counts), counts, times)
+    def open(cls, file: RawFile, options: SourceOptions) -> "Series":
+        """Raises DataError where there are no rows, or it is unclear what a column holds."""
+        _check_start(file)
+        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
+        head = _sound(list(islice(rows, LOOKED_AT)), header, file.where)
+        if not options.columns:
+            _check_header(header, head[0][1], file.where)
+        numbers = Numbers.of(options.table)
+        units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
+        columns = [
+            Column(name, units[1][place] if units else "", [cells[place] for _, cells in head], numbers)
+            for place, name in enumerate(header)
+        ]
+        roles = roles_of(columns, options.table, file.where)
+        rate_places = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
+        return cls(columns, roles, rate_places, units, chain(head, rows))
 
-    def unused(self, header: Sequence[str], options: SourceOptions) -> list[str]:
-        """Names of those that are neither channels nor give the rate."""
-        rate = [] if options.source_rate_hz else list(self.times)[:1]
-        return [header[place] for place in sorted({*self.times, *self.counts} - set(rate))]
+    def places(self, *roles: Role) -> list[int]:
+        """Of the columns with one of these roles."""
+        return [place for place, role in enumerate(self.roles) if role in roles]
+
+    def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
+        """Of the cells of the columns that give the rate; None where none does. Dates and times of day are added."""
+        columns = [self.columns[place] for place in self.rate_places]
+        parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
+        if not parts:
+            return None
+        return Times(np.sum([part.seconds for part in parts], axis=0), parts[-1].tick_s, parts[0].guess)
 
 
-def columns_left_out(file: RawFile, options: SourceOptions) -> list[str]:
-    """Names of the columns of a file that are left out; none where it cannot be read, which is said when it is."""
+def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
+    """What is left out of a file, and how its times are taken where it does not say; nothing of one that cannot be read, which is said
+    when it is."""
     try:
-        header = read_cells(file, options.columns, delimiter=options.table.delimiter)[0]
+        series = Series.open(file, options)
+        times = series.times([series.columns[place].cells for place in series.rate_places], file.where)
     except DataError:
-        return []
-    return Columns.of(header).unused(header, options)
+        return
+    if series.units:
+        line, cells = series.units
+        yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
+    if times is not None and times.guess:
+        name = series.columns[series.rate_places[0]].name
+        yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
+    for why, roles in LEFT_OUT.items():
+        places = sorted(set(series.places(*roles)).difference(series.rate_places))
+        names = ", ".join(repr(series.columns[place].name) for place in places)
+        if names:
+            way_on = "" if Role.EMPTY in roles else " (--column-type NAME=number makes channels of them)"
+            yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names}{way_on}")
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:
     """(T, C) numbers, the rate in Hz that a column of times states (None: without one, or where the options do) and the names of the
-    channels. Raises DataError for a cell that is no number, and for columns of times and of numbers of samples that are not even."""
-    header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
-    columns, numbers = Columns.of(header), Numbers.of(options.table)
-    places = (*columns.channels, *columns.counts)
+    channels. Raises DataError for a cell that is no number, columns of times and of numbers of samples that are not even, and several
+    series in one file."""
+    series, numbers = Series.open(file, options), Numbers.of(options.table)
+    channels, counters, names = series.places(Role.CHANNEL), series.places(Role.COUNT), series.places(Role.SERIES)
+    numbered = [*channels, *counters]
+    columns = [series.columns[place] for place in numbered]
     values: list[Sequence[float]] = []
     stamps: list[list[str]] = []
-    for row in rows:
+    for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
-        if not values and not options.columns:
-            _check_header(header, cells, file.where)
-        values.append(_numbers([cells[place] for place in places], numbers, f"{file.where}:{line}"))
-        stamps.append([cells[place] for place in columns.times])
-    if not values or not columns.channels:
-        raise DataError("the file holds no samples.", where=file.where, fix="Give a column of numbers for each channel.")
+        values.append(_numbers([cells[place] for place in numbered], columns, numbers, f"{file.where}:{line}"))
+        stamps.append([cells[place] for place in series.rate_places])
+        for place in names:
+            _check_same_series(series.columns[place], cells[place], f"{file.where}:{line}")
+    if not channels:
+        what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
+        raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
     table = np.array(values, np.float64)
-    for number, place in enumerate(columns.counts, len(columns.channels)):
-        _check_count(table[:, number], header[place], file.where)
-    rate_hz = None
-    if columns.times and not options.source_rate_hz:
-        first, unit = next(iter(columns.times.items()))
-        rate_hz = _rate_of(_seconds([cells[0] for cells in stamps], unit, header[first], numbers, file.where), file.where)
-    return table[:, : len(columns.channels)], rate_hz, tuple(header[place] for place in columns.channels)
+    for number, column in enumerate(columns[len(channels) :], len(channels)):
+        _check_count(table[:, number], column.name, file.where)
+    times = series.times(list(zip(*stamps, strict=True)), file.where)
+    rate_hz = None if times is None else rate_of(times, file.where)
+    return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
 
 
-def _words(name: str) -> list[str]:
-    return [word for word in BETWEEN.split(name.strip().casefold()) if word]
+def _sound(rows: Sequence[tuple[int, list[str]] | Broken], header: Sequence[str], where: str) -> list[tuple[int, list[str]]]:
+    """Rows none of which is broken. Raises DataError where one is, or there is none."""
+    for row in rows:
+        if isinstance(row, Broken):
+            if len(header) == 1 and header[0].startswith(COMMENTS):
+                what = f"the file begins with a comment, {shown(header[0])}, and no header."
+                raise DataError(what, where=where, fix="Remove it: grep -v '^[%#]' in.csv > out.csv.")
+            raise row.error
+    if not rows:
+        raise DataError("the file holds no samples.", where=where, fix="Give a column of numbers for each channel.")
+    return [row for row in rows if not isinstance(row, Broken)]
 
 
-def _is_time(name: str) -> bool:
-    words = _words(name)
-    named = [word for word in words if word in OF_TIME]
-    if len(words) == 1 and not named:
-        return words[0] in ALONE
-    return named != [] and len(named) + sum(word in SECONDS for word in words) == len(words)
-
-
-def _unit(name: str) -> float | None:
-    words = _words(name)
-    return next((SECONDS[word] for word in words if word in SECONDS), 1.0 if IN_SECONDS.issuperset(words) else None)
-
-
-def _counts(name: str) -> bool:
-    return " ".join(_words(name)) in COUNTING or is_called_like_an_index(name)
+def _check_start(file: RawFile) -> None:
+    """Raise DataError where the first line holds the time of the start, as Empatica writes it, with the rate of the samples below it."""
+    with file.open() as content:
+        first, second = [*content.read(HEAD_BYTES).decode("latin-1").splitlines(), "", ""][:2]
+    starts = [is_since_1970(cell) for cell in SEPARATOR.split(first)]
+    if not starts[0] or any(map(is_since_1970, SEPARATOR.split(second))):
+        return
+    fix = "Write names of the columns in its place."
+    if all(starts):
+        rate = SEPARATOR.split(second)[0].strip()
+        fix = f"Remove both (tail -n +3), and add --columns with a name for each channel and --source-rate-hz {rate}."
+    what = "the first lines seem to hold a time of start and a rate" if all(starts) else "the first line seems to hold a time of start"
+    raise DataError(f"{what}, and no header.", where=file.where, fix=fix)
 
 
 def _check_header(header: Sequence[str], cells: Sequence[str], where: str) -> None:
     """Raise DataError where the first line holds nothing but numbers, unless it counts columns, as pandas does, over fractions."""
     names = [name.strip() for name in header if name.strip()]
-    counts = names == list(map(str, range(len(names)))) and any("." in cell for cell in cells)
-    if names and all(NUMBER.fullmatch(name) or COMMA_WITHIN.fullmatch(name) for name in names) and not counts:
+    counted = names == list(map(str, range(len(names)))) and any("." in cell for cell in cells)
+    if names and all(NUMBER.fullmatch(name) or COMMA_WITHIN.fullmatch(name) for name in names) and not counted:
         what = f"the first line seems to be a sample and no header: it holds {', '.join(names[:5])}."
         fix = "Name the channels with --columns, or write a header, whose names are no numbers."
         raise DataError(what, where=where, fix=fix)
 
 
-def _numbers(cells: Sequence[str], numbers: Numbers, where: str) -> Sequence[float]:
+def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:
+    """Whether the first of two rows holds words, or nothing, above all numbers of the second, and no dates."""
+    if len(rows) < 2:
+        return False
+    first, second = ([cell.strip().strip("'") for cell in row] for row in rows)
+    above = [cell for cell, below in zip(first, second, strict=True) if below not in MISSING and numbers.number(below) is not None]
+    filled = [cell for cell in above if cell not in MISSING]
+    return bool(filled) and not any(numbers.may_be(cell) for cell in filled) and not any(cell[:1].isdigit() for cell in first)
+
+
+def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, where: str) -> Sequence[float]:
     values = numbers.row(cells)
-    bad = next((cell for cell, value in zip(cells, values, strict=True) if value is None or value != value), None)
+    bad = next((place for place, value in enumerate(values) if value is None or value != value), None)
     if bad is None:
         return [value for value in values if value is not None]
-    fix = "Fill the cell, or leave the file out."
-    if numbers.decimal == "." and COMMA_WITHIN.fullmatch(bad.strip()):
+    cell, name = cells[bad], columns[bad].name
+    fix = f"Fill the cell, or leave the column out with --column-type '{name}=skip'; labels of files are read with --labels."
+    if numbers.decimal == "." and COMMA_WITHIN.fullmatch(cell.strip()):
         fix = "Add --decimal , where the comma is the decimal mark."
-    raise DataError(f"a channel holds no number, but {shown(bad)}.", where=where, fix=fix)
+    elif len(columns) == 1 and len(cell.split()) > 1 and None not in numbers.row(cell.split()):
+        fix = "Add --delimiter blanks where blanks are between columns."
+    raise DataError(f"the channel {name!r} holds no number, but {shown(cell)}.", where=where, fix=fix)
+
+
+def _check_same_series(column: Column, cell: str, where: str) -> None:
+    """Raise DataError for a row of another subject, session ... than the first one."""
+    here, before = cell.strip(), column.cells[0].strip()
+    if here != before:
+        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
+        raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")
 
 
 def _check_count(values: np.ndarray, name: str, where: str) -> None:
-    """Raise DataError where a column that is called like one of row numbers does not count."""
-    steps = np.diff(values)
-    if len(steps) and (steps[0] == 0 or (steps != steps[0]).any()):
-        what = f"the column {name!r} is called like one of row numbers, but does not count."
-        fix = "Name it otherwise if it is a channel, or remove it; where rows are missing, complete them."
-        raise DataError(what, where=where, fix=fix)
-
-
-def _seconds(cells: Sequence[str], unit: float | None, name: str, numbers: Numbers, where: str) -> np.ndarray:
-    """The times of a column: numbers in its unit, by their size where it has none, or dates."""
-    values = numbers.row(cells)
-    if any(value is None for value in values):
-        return _dates(cells, name, where)
-    times = np.array(values, np.float64)
-    if np.isnan(times).any():
-        raise DataError(f"the column {name!r} lacks a time.", where=where, fix="Complete it, or give the rate with --source-rate-hz.")
-    of_epoch = next((size for low, high, size in EPOCH if low < times[0] < high), None)
-    unit = of_epoch if of_epoch is not None and (unit is None or _words(name)[-1] not in SECONDS) else unit
-    if unit is None:
-        fix = "Call it time_s, time_ms or time_us, or give the rate with --source-rate-hz."
-        raise DataError(f"the name of the column {name!r} does not say in which unit its times are.", where=where, fix=fix)
-    return (times - times[0]) * unit
-
-
-def _dates(cells: Sequence[str], name: str, where: str) -> np.ndarray:
-    """Seconds between the first of some dates, or times of a day, and all."""
-    try:
-        dates = [datetime.fromisoformat(cell.strip() if "-" in cell else f"2000-01-01 {cell.strip()}") for cell in cells]
-    except ValueError:
-        bad = next((cell for cell in cells if cell.strip() in MISSING), cells[0])
-        fix = "Write seconds, or dates as 2024-01-31 12:00:00.004, or give the rate with --source-rate-hz."
-        raise DataError(f"the column {name!r} holds {shown(bad)}, which is no time.", where=where, fix=fix) from None
-    moments = [date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates]
-    return np.array([(moment - moments[0]).total_seconds() for moment in moments])
-
-
-def _rate_of(seconds: np.ndarray, where: str) -> float:
-    """The rate in Hz of samples at these times. Raises DataError where they are not evenly spaced."""
-    if len(seconds) == 1:
-        fix = "Leave it out, or give its rate with --source-rate-hz."
-        raise DataError("the file holds one sample, from which no rate follows.", where=where, fix=fix)
-    steps = np.diff(seconds)
-    step = float(np.median(steps))
-    if not step > 0 or float(np.abs(steps - step).max()) > UNEVEN * step:
-        fix = "Resample it to one rate, or give that with --source-rate-hz."
-        raise DataError("the times of its samples are not evenly spaced.", where=where, fix=fix)
-    return float(f"{(len(steps) / (seconds[-1] - seconds[0])):.{RATE_DIGITS}g}")
+    """Raise DataError where a column that is called like one of row numbers, or begins like one, does not count."""
+    if not is_counting(values):
+        alike = "is called like one of row numbers, but does not count" if counts(name) else "counts in the first rows, but not in all"
+        fix = f"Where rows are missing, complete them. {KEEP_OR_SKIP.format(name)}"
+        raise DataError(f"the column {name!r} {alike}.", where=where, fix=fix)

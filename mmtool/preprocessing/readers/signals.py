@@ -5,6 +5,7 @@ They are read whole, or cut into clips of one length; and brought to the channel
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from mmtool.common.errors import DataError
+from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
@@ -21,7 +23,7 @@ from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacke
 from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile, held
-from mmtool.preprocessing.readers.signal_columns import columns_left_out, read_columns
+from mmtool.preprocessing.readers.signal_columns import notes, read_columns
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
@@ -54,6 +56,10 @@ class SignalPreparer(Preparer):
     def __call__(self, value: Any, where: object = None) -> Any:
         return prepared(value, self.tokenizer.channels, self.tokenizer.sample_rate_hz, where)
 
+    def reading(self, options: SourceOptions) -> SourceOptions:
+        """The channels of the tokenizer are channels of any file, whatever their columns hold."""
+        return replace(options, table=replace(options.table, features=tuple(self.tokenizer.channels)))
+
     @classmethod
     def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """All with the channels of the settings, else of the first one; at the rate of the settings, else the commonest."""
@@ -62,6 +68,9 @@ class SignalPreparer(Preparer):
         channels = settings.get("channels", values[0].channels)
         channels = channels.split(",") if isinstance(channels, str) else [str(name) for name in channels]
         rows = [prepared(value, channels, rate_hz, "signal") for value in values]
+        for name, column in zip(channels, zip(*(row.T for row in rows), strict=True), strict=True):
+            if all((part == column[0][0]).all() for part in column):
+                log(f"warning: the channel {name!r} holds {column[0][0]:g} everywhere in the samples that are fitted to.")
         return rows, {**settings, "sample_rate_hz": rate_hz, "channels": channels}
 
 
@@ -70,7 +79,8 @@ def prepared(signal: Signal, channels: Sequence[str], rate_hz: float, where: obj
     missing = [name for name in channels if name not in signal.channels]
     if missing:
         what = f"there is no channel {missing[0]!r}; there are {', '.join(signal.channels[:20])}."
-        raise DataError(what, where=where, fix="Rename channels, or fit a tokenizer with --set channels=NAME,NAME.")
+        fix = "Rename channels, keep a column that was left out with --column-type NAME=number, or fit with --set channels=NAME,NAME."
+        raise DataError(what, where=where, fix=fix)
     samples = signal.samples[:, [signal.channels.index(name) for name in channels]]
     ratio = Fraction(rate_hz / signal.rate_hz).limit_denominator(MAX_RATIO)
     if ratio == 1:
@@ -96,8 +106,7 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
     else:
         table = held(file)
         assert isinstance(table, RawFile)
-        if names := columns_left_out(table, options):
-            yield Note("columns of times", f"left out of {file.where}, as times or numbers of samples: {', '.join(map(repr, names))}")
+        yield from notes(table, options)
         yield from clip_entries(file.stem, file.where, partial(_of_columns, table, options), options, {})
 
 

@@ -1,5 +1,9 @@
-"""Stacks: arrays in npz and npy files that hold a sample in each row of their first axis; arrays of one value for each are labels."""
+"""Stacks: arrays in npz and npy files that hold a sample in each row of their first axis; arrays of one value for each are labels.
 
+So are one-hot arrays (N, C), as classes. Arrays that are no labels are named, and labels of another length than the stack are refused.
+"""
+
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -8,12 +12,14 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
-from mmtool.preprocessing.readers.entries import SourceOptions, key_of
+from mmtool.preprocessing.readers.entries import Note, SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
 SPLITS = ("train", "val", "test")  # of MedMNIST
 COLOURS = (3, 4)  # sizes of an axis that may hold them, with transparency or without
+LABEL_NAMES = re.compile(r"(.*_)?(labels?|targets?|class|classes|y)", re.IGNORECASE)
+NO_LABELS = re.compile(r"(.*_)?(names?|mean|std)", re.IGNORECASE)
 LEAST_SIDE = 5  # of what may be a picture; one of 3 or 4 pixels may well be 3 or 4 pixels wide
 
 
@@ -31,10 +37,24 @@ class StackRow(NamedTuple):
 
 def stack_rows(
     file: RawFile, stack: np.ndarray, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = ""
-) -> Iterator[Keys | StackRow]:
-    """How keys were chosen, and the samples. arrays: the others of the file. called: what a person calls a sample."""
-    per_sample = (stack.shape[:1], (len(stack), 1))  # labels of CIFAR are a column
-    columns = {name: array.reshape(len(stack)) for name, array in arrays.items() if array.shape in per_sample}
+) -> Iterator[Keys | Note | StackRow]:
+    """How keys were chosen, what was made of other arrays, and the samples. arrays: the others of the file. called: what a person calls a
+    sample. Raises DataError for labels of another length than the stack."""
+    columns: dict[str, np.ndarray] = {}
+    unread = []
+    for name, array in arrays.items():
+        if array.ndim in (1, 2) and len(array) == len(stack) and (array.ndim == 1 or is_labels(name, array, options)):
+            held = labels_of(array, name)
+            columns |= held
+            if array.shape[1:] not in ((), (1,)):
+                yield _several(f"`{name}`", array, file, list(held))
+        elif _is_of_samples(name, array, stack, options):
+            what = f"the array `{name}` of shape {array.shape} does not hold one value for each of {len(stack):,} samples."
+            raise DataError(what, where=file.where, fix="Correct it, or remove it from the file.")
+        else:
+            unread.append(name)
+    if unread:
+        yield _left_out(unread, file)
 
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         return ([columns[name][number] for name in names] for number in range(len(stack)))
@@ -45,6 +65,56 @@ def stack_rows(
     for number, value in enumerate(stack):
         row = {name: column[number] for name, column in columns.items()}
         yield StackRow(keys.of(row, number), f"{file.where}, {called}{number}", value, row, options, keys.rows)
+
+
+def is_labels(name: str, array: np.ndarray, options: SourceOptions) -> bool:
+    """Whether an array (N, C) holds labels: a column of them, classes one-hot, or several that are 0 or 1 and called labels."""
+    return array.shape[1] == 1 or _is_one_hot(array) or (_is_called_labels(name, options) and _is_binary(array))
+
+
+def labels_of(array: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    """An array (N,) or (N, C) as labels (N,): classes where it is one-hot, else `NAME_0` ... of several columns."""
+    if array.ndim == 1 or array.shape[1] == 1:
+        return {name: array.reshape(len(array))}
+    if _is_one_hot(array):
+        return {name: array.argmax(1)}
+    return {f"{name}_{number}": array[:, number] for number in range(array.shape[1])}
+
+
+def _is_one_hot(array: np.ndarray) -> bool:
+    """Whether each row is 0 but for one 1."""
+    return array.ndim == 2 and array.shape[1] > 1 and _is_binary(array) and bool((array.sum(1) == 1).all())
+
+
+def _is_binary(array: np.ndarray) -> bool:
+    return array.dtype.kind in "buif" and bool(((array == 0) | (array == 1)).all())
+
+
+def _is_called_labels(name: str, options: SourceOptions) -> bool:
+    return name in options.label_names.values() or LABEL_NAMES.fullmatch(name) is not None
+
+
+def _is_of_samples(name: str, array: np.ndarray, stack: np.ndarray, options: SourceOptions) -> bool:
+    """Whether an array that does not fit the samples was meant for them: by its name, or as a row of about as many values, which are not
+    those of another axis."""
+    if name in (options.key_column, options.group_column) or _is_called_labels(name, options):
+        return True
+    is_long = array.ndim == 1 and len(array) > 1 and 2 * len(array) >= len(stack)
+    return is_long and len(array) not in stack.shape[1:] and NO_LABELS.fullmatch(name) is None
+
+
+def _left_out(names: Sequence[str], file: RawFile) -> Note:
+    listed = ", ".join(names)
+    return Note(f"left out {listed}", f"left out of {file.where}, as no labels: {listed}")
+
+
+def _several(called: str, array: np.ndarray, file: RawFile, names: Sequence[str]) -> Note:
+    """What the columns of labels are taken as."""
+    if len(names) == 1:
+        text = f"{called} of {file.where} is one-hot: the label is the number of the column that holds the 1, 0 to {array.shape[1] - 1}"
+    else:
+        text = f"{called} of {file.where} has {len(names)} columns, the labels {names[0]} to {names[-1]}"
+    return Note(f"columns of {called}", text)
 
 
 def check_axes(shape: tuple[int, ...], where: str, fix: str) -> None:
@@ -63,13 +133,29 @@ def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:
     return any(f"{split}_{IMAGES}" in arrays for split in SPLITS)
 
 
-def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[StackRow]:
-    """The samples of MedMNIST; labels `label` (`label_0` ... of several) and `split`. Keys are file, split and number."""
-    for split in (split for split in SPLITS if f"{split}_{IMAGES}" in arrays):
+def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[Note | StackRow]:
+    """The samples of MedMNIST; labels `label` (`label_0` ... of several, as in ChestMNIST) and `split`. Keys are file, split and number.
+
+    Raises DataError where a split has not as many labels as images, or of another kind than the others."""
+    splits = [split for split in SPLITS if f"{split}_{IMAGES}" in arrays]
+    unread = [name for name in arrays if name not in {f"{split}_{part}" for split in splits for part in (IMAGES, LABELS)}]
+    if unread:
+        yield _left_out(unread, file)
+    stated = {split: arrays[f"{split}_{LABELS}"] for split in splits if f"{split}_{LABELS}" in arrays}
+    for split, array in stated.items():
+        images, first = arrays[f"{split}_{IMAGES}"], next(iter(stated.values()))
+        if array.ndim not in (1, 2) or len(array) != len(images) or array.shape[1:] != first.shape[1:]:
+            what = f"`{split}_{LABELS}` of shape {array.shape} does not go with {len(images):,} images and the labels of other splits."
+            raise DataError(what, where=file.where, fix="Save one row of labels for each image, as many in each of them.")
+    columns = labels_of(np.concatenate([*stated.values()]), LABEL) if stated else {}
+    first = next(iter(stated.values()), np.zeros(0))
+    if first.shape[1:] not in ((), (1,)):
+        yield _several(LABELS, first, file, list(columns))
+    options = replace(options, label_columns=options.label_columns or (*columns, SPLIT))
+    rows = zip(*columns.values(), strict=True)
+    for split in splits:
         images = arrays[f"{split}_{IMAGES}"]
-        labels = arrays.get(f"{split}_{LABELS}", np.zeros((len(images), 0))).reshape(len(images), -1)
-        names = [LABEL] if labels.shape[1] == 1 else [f"{LABEL}_{i}" for i in range(labels.shape[1])]
-        options = replace(options, label_columns=options.label_columns or (*names, SPLIT))
         for number, image in enumerate(images):
-            where, row = f"{file.where}, {split} image {number}", dict(zip(names, labels[number], strict=True)) | {SPLIT: split}
+            labels = dict(zip(columns, next(rows), strict=True)) if split in stated else dict.fromkeys(columns)
+            where, row = f"{file.where}, {split} image {number}", labels | {SPLIT: split}
             yield StackRow(key_of(f"{file.stem}-{split}", number), where, image, row, options, len(images))

@@ -63,11 +63,11 @@ class TableOptions:
     ] = field(default_factory=dict)
     """number, category, boolean, date, date:%d/%m/%Y, skip, or levels: low<mid<high. Repeatable.
 
-    Of columns; of others their cells decide (`column_recognition.py`)."""
+    Of columns; of others their cells decide (`column_recognition.py`). Of time series: number (a channel) or skip."""
     unseen: Annotated[Literal["error", "missing"], Option(panel=TABLES)] = "error"
     """How categories that the tokenizer does not know are taken."""
     features: tuple[str, ...] = ()
-    """Names of those that are known; they show which way a table lies."""
+    """Names of those that are known; they show which way a table lies, and which columns of a time series are channels."""
     known: Types | None = None
     """Types of those that are no numbers, of a fitted tokenizer; None: to be recognised."""
 

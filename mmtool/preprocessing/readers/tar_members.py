@@ -1,15 +1,18 @@
 """The members of a tar archive, or of several behind one another; what is damaged between them and behind them is never passed over."""
 
 import lzma
+import posixpath
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from mmtool.common.errors import DataError
+from mmtool.preprocessing.readers.compressed import OPENERS
 from mmtool.preprocessing.readers.entries import Broken
 
+ZSTANDARD = OPENERS["zst"][0]
 BLOCK, END_BLOCKS = 512, 2
 PIECE_BYTES = 1 << 20
 USUAL_RECORD_BYTES = 20 * BLOCK  # to whose multiple archives are filled with zeros
@@ -17,17 +20,35 @@ RECORD_BYTES = [BLOCK << power for power in range(5, 12)]  # other sizes that ar
 ONE_BY_ONE = "Get it again, or unpack it and give the folder."
 
 
-def tar_members(path: Path, file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo] | Broken]:
-    """Archive and member, one after another, and what is broken: a member whose header is damaged, an archive that is cut, and what follows
-    the last one. A whole archive may follow another, as `cat` appends them."""
+class Member(NamedTuple):
+    """info: of a member of an archive; content: of that which holds its content, None where none does. A hard link has that of the member
+    before it whose other name it is, as `tar` writes the second one of a file that has several."""
+
+    archive: tarfile.TarFile
+    info: tarfile.TarInfo
+    content: tarfile.TarInfo | None
+
+
+def tar_members(path: Path, file: IO[bytes]) -> Iterator[Member | Broken]:
+    """Members, one after another, and what is broken: a member whose header is damaged, an archive that is cut, and what follows the last
+    one. A whole archive may follow another, as `cat` appends them."""
+    begin = file.read(len(ZSTANDARD))
+    file.seek(0)
+    if begin == ZSTANDARD:
+        fix = "Unpack it: `zstd -d x.tar.zst` makes x.tar of it. Read are .tar, and such archives with gzip, bzip2 or xz."
+        yield Broken(str(path), DataError("the archive is compressed with Zstandard, which is not read.", where=path, fix=fix))
+        return
     try:
         with tarfile.open(fileobj=file, ignore_zeros=True) as archive:  # so a damaged header does not end it: the next whole one is sought
-            end = 0
+            end, files = 0, dict[str, tarfile.TarInfo]()
             for info in archive:
                 if info.offset != end and not _ends_archive(archive, end, info.offset):
                     yield _broken(f"the archive is damaged: byte {end:,} should begin a member.", path)
                 end = archive.offset
-                yield archive, info
+                content = files.get(posixpath.normpath(info.linkname)) if info.islnk() else info if info.isfile() else None
+                if content is not None:
+                    files[posixpath.normpath(info.name)] = content
+                yield Member(archive, info, content)
             if (what := _wrong_behind(archive, end)) is not None:
                 yield _broken(what, path)
     except (tarfile.TarError, EOFError, zlib.error, OSError, lzma.LZMAError) as error:

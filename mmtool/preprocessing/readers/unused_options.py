@@ -49,6 +49,7 @@ OPTIONS = (
     Option("--value-column", lambda options: options.table.value_column is not None, WITHOUT_CELLS),
     Option("--sample-sheet", lambda options: options.table.sample_sheet is not None, WITHOUT_CELLS),
     Option("--duplicates", lambda options: options.table.duplicates != AS_USUAL.duplicates, WITHOUT_CELLS),
+    Option("--column-type", lambda options: bool(options.table.column_types), {"signal": WITHOUT_DELIMITER["signal"]}),
     Option("--censored", lambda options: options.table.censored is not None, WITHOUT_CELLS),
     Option("--na", lambda options: bool(options.table.na), WITHOUT_CELLS, of_labels=True),
     Option("--decimal", lambda options: options.table.decimal != AS_USUAL.decimal, WITHOUT_NUMBERS, of_labels=True),

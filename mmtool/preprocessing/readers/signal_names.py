@@ -1,0 +1,78 @@
+"""What the names of the columns of a time series say: `time_ms`, `Timestamp (ns)`, `index`, `subject_id`, `activity`."""
+
+import re
+
+from mmtool.preprocessing.readers.orientation import is_called_like_an_index
+
+MICRO = ("\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s")
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", *MICRO, "usec", "micros", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), 1e-9),
+    **dict.fromkeys(("min", "minutes"), 60.0),
+}
+OF_TIME = frozenset(
+    ["time", "times", "t", "timestamp", "timestamps", "stamp", "date", "datetime", "elapsed", "epoch", "unix", "utc", "clock"]
+)
+IN_SECONDS = frozenset(["time", "times", "t", "elapsed"])  # where nothing else is said
+ALONE = frozenset(SECONDS) - {"s", "min"}  # units that a column of times may be called by; others are channels
+WITHIN = frozenset(["time", "timestamp", "timestamps", "elapsed"])  # words of names that may be those of times, or of channels
+UNCLEAR = frozenset(["t", "ts", "ms", "us", *MICRO, "ns", "sec", "secs", "second"])  # names that may be those of times, or of channels
+COUNTING = frozenset(
+    (
+        *("", "sample", "samples", "sample number", "sample index", "sample no", "frame", "frame number", "unnamed 0"),  # pandas: its index
+        *("counter", "packet", "packet number", "packet counter", "seq", "sequence", "sequence number"),
+    )
+)
+OF_SERIES = frozenset(
+    (
+        *("id", "uid", "uuid", "key", "subject", "subjects", "user", "participant", "patient", "person", "volunteer"),
+        *("session", "trial", "recording", "episode", "fold", "split"),
+    )
+)  # of a whole series: one that changes within a file says that this holds several
+OF_LABELS = frozenset(["label", "labels", "class", "classes", "target", "targets", "activity", "activities"])
+ABOUT_NAMES = frozenset(["id", "ids", "no", "nr", "num", "number", "name", "code", "index"])  # `subject_id`, `class name`
+BETWEEN = re.compile(r"[\s_\-./()\[\],:'\"#]+|(?<=[a-z])(?=[A-Z])")  # 'sample #', as PhysioNet writes; activityID
+
+
+def words(name: str) -> list[str]:
+    """Those of a name, in small letters."""
+    return [word.casefold() for word in BETWEEN.split(name.strip()) if word]
+
+
+def unit_of(name: str) -> float | None:
+    """Of times, in seconds; None where the name does not say it."""
+    return next((SECONDS[word] for word in words(name) if word in SECONDS), None)
+
+
+def is_time(name: str) -> bool:
+    """Whether a column is called like one of times, and like nothing else."""
+    parts = words(name)
+    named = [word for word in parts if word in OF_TIME]
+    if len(parts) == 1 and not named:
+        return parts[0] in ALONE
+    return named != [] and len(named) + sum(word in SECONDS for word in parts) == len(parts)
+
+
+def may_be_time(name: str) -> bool:
+    """Whether a column may be called so for its times or otherwise: `ms`, `accelerometerTimestamp_sinceReboot(s)`, `reaction time`."""
+    parts = words(name)
+    return (len(parts) == 1 and parts[0] in UNCLEAR) or (not is_time(name) and not WITHIN.isdisjoint(parts))
+
+
+def counts(name: str) -> bool:
+    """Whether a column is called like one of row numbers."""
+    return " ".join(words(name)) in COUNTING or is_called_like_an_index(name)
+
+
+def is_of_series(name: str) -> bool:
+    """Whether a column is called like what a series has one of: its subject, its session, its split."""
+    parts = set(words(name))
+    return parts == {"id"} or (not parts.isdisjoint(OF_SERIES) and parts <= OF_SERIES | ABOUT_NAMES)
+
+
+def is_label(name: str) -> bool:
+    """Whether a column is called like one of labels."""
+    parts = set(words(name))
+    return not parts.isdisjoint(OF_LABELS) and parts <= OF_LABELS | ABOUT_NAMES
