@@ -10,8 +10,7 @@ in memory:
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,11 +20,12 @@ import torch
 from mmtool.common.errors import DataError, UsageError
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
-from mmtool.imputation.calibrate import calibrate, directions_to
+from mmtool.imputation.calibrate import calibrate, calibrate_draws, directions_to
 from mmtool.imputation.calibration import Calibration, calibration_of, key_of
 from mmtool.imputation.config import ImputeOptions
+from mmtool.imputation.decoded import Imputed
 from mmtool.imputation.frames import check_shares, impute_frames
-from mmtool.imputation.imputer import Imputation, Imputer
+from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.sampling_params import SamplingParams
 from mmtool.preprocessing.encode import Encoder
 from mmtool.preprocessing.frames import Frames, encode_frames, is_frame
@@ -39,22 +39,6 @@ if TYPE_CHECKING:
 
 Names = str | Sequence[str]
 PathLike = str | Path
-
-
-@dataclass(frozen=True)
-class Imputed:
-    """Draws of one missing modality of one sample, the best first.
-
-    values: decoded, one per draw: images (H, W, C) uint8, recordings (T,) float32 in [-1, 1], texts as str, table rows (F,) float32, in
-    which categories, levels and dates are numbers (`mmtool.tokenizers.column_types`; `mmtool.imputation.frames.as_frame` reads them),
-    trajectories as streams by name. log_likelihood: mean nats per token of each draw. consistency: mean nats per token of the given
-    modalities under each draw, None where it was not asked for or nothing given has a likelihood.
-    """
-
-    key: str
-    values: list[Any]
-    log_likelihood: list[float]
-    consistency: list[float] | None
 
 
 class Run:
@@ -109,6 +93,7 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
+        calibration: Calibration | PathLike | None = None,
     ) -> list[Imputed]: ...
 
     @overload
@@ -146,8 +131,10 @@ class Run:
         Of data frames, `{"mrna": frame}` with samples in rows, the table `want` is given as a data frame of expected values with the same
         index, from `have`, or from all frames that hold a sample (None); with `quantiles=(0.05, 0.95)` as (frame, {0.05: frame, ...}),
         what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
-        a sample holds nothing to impute it from. calibration: corrects these bounds so that they hold as often as they say; it is what
-        `calibrate` made, or the report of `mmtool evaluate` on this run, for as many draws.
+        a sample holds nothing to impute it from.
+
+        calibration: what `calibrate` made, or the report of `mmtool evaluate` on this run. Of data frames it corrects these bounds so that
+        they hold as often as they say, of as many draws; of samples it tells how probable it is that each draw is right.
 
         Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
         """
@@ -159,16 +146,20 @@ class Run:
             corrections = self._opened(calibration) if calibration is not None else None
             frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
             return (frame, bounds) if quantiles else frame
-        if have is None or quantiles or calibration is not None:
+        if have is None or quantiles:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
-        chosen = self._holding(samples, have)
-        imputations = self.imputer.impute(chosen, _names(have), want, seed=seed, params=params, draws=draws, consistency=draws > 1)
-        return [self._ranked(sample.key, imputation, want) for sample, imputation in zip(chosen, imputations, strict=True)]
+        chosen, names = self._holding(samples, have), _names(have)
+        opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
+        opened.check(params)
+        imputations = self.imputer.impute(chosen, names, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
+        tokenizer, curves = self.imputer.tokenizers[want], [opened.curve(names, want, imputation) for imputation in imputations]
+        drawn = zip(chosen, imputations, curves, strict=True)
+        return [Imputed.of(sample.key, imputation, tokenizer, curve) for sample, imputation, curve in drawn]
 
     def calibrate(
         self,
-        samples: Frames,
+        samples: Sequence[Sample] | TokenSet | Frames,
         have: Names | None = None,
         *,
         want: str,
@@ -178,29 +169,35 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        right: Callable[[Sample, Any], bool] | None = None,
     ) -> Calibration:
         """How `impute` is to correct bounds of the table `want`, by frames of held-out samples that hold it, for as many draws and the same
         quantiles: split conformal prediction (see `mmtool.imputation.conformal`). have: None is every subset of the other frames.
 
-        Samples that the run was trained on are left out. Raises UsageError where no others are left.
+        Of samples, how probable it is that a draw of `want` from `have` is right: Platt scaling (see `mmtool.imputation.probability`).
+        right: whether a draw, decoded, is right for a sample: `lambda sample, text: text == truth[sample.key]`.
+
+        Samples that the run was trained on are left out. Raises UsageError where no others are left, or they tell nothing.
         """
         self._known(want)
+        params = SamplingParams(temperature, top_k, guidance)
+        if not isinstance(samples, Mapping):
+            if have is None or right is None:
+                fix = "Name the modalities that are given, and give right=lambda sample, value: ...; bounds take data frames."
+                raise UsageError("samples tell how probable a draw is right, where it is known which are.", where="have/right", fix=fix)
+            options = ImputeOptions(draws=draws, params=params, consistency=draws > 1, seed=seed)
+            return calibrate_draws(self.imputer, self._holding(samples, have), _names(have), want, options, right)
         check_shares(quantiles)
         directions = directions_to(self.imputer, list(samples), want) if have is None else [key_of(_names(have), want)]
-        params = SamplingParams(temperature, top_k, guidance)
         options = ImputeOptions(draws=draws, params=params, consistency=False, seed=seed)
         return calibrate(self.imputer, samples, directions, options, quantiles)
 
     def _opened(self, calibration: Calibration | PathLike) -> Calibration:
-        return calibration if isinstance(calibration, Calibration) else calibration_of(Path(calibration), self.imputer.weights)
-
-    def _ranked(self, key: str, imputation: Imputation, want: str) -> Imputed:
-        """The draws of a sample, decoded, the best first."""
-        order = imputation.best_first()
-        values = self.imputer.tokenizers[want].decode([imputation.tokens[i] for i in order])
-        log_likelihood = [imputation.log_likelihood[i] for i in order]
-        consistency = None if imputation.consistency is None else [imputation.consistency[i] for i in order]
-        return Imputed(key, list(values), log_likelihood, consistency)
+        if not isinstance(calibration, Calibration):
+            return calibration_of(Path(calibration), self.imputer.weights)
+        if calibration.weights != self.imputer.weights:
+            raise UsageError("the calibration is of another run.", where="calibration", fix="Calibrate this run.")
+        return calibration
 
     def score(self, samples: Sequence[Sample] | TokenSet, have: Names, target: str) -> np.ndarray:
         """(N,) negative log-likelihood of `target` given `have`, in nats per token; the exponential of its mean over tokens is the

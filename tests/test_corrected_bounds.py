@@ -25,10 +25,9 @@ from mmtool.evaluation.leaks import Learner
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.uncertainty import correcting_samples
-from mmtool.evaluation.validation import correcting_set
+from mmtool.evaluation.validation import calibrating_set
 from mmtool.imputation.calibration import FILE, read_calibrations
 from mmtool.preprocessing.raw_rows import raw_rows
-from mmtool.preprocessing.splits import Split
 
 Mmtool = Callable[..., Result]
 COUNT, SIZES = 600, {"genes": 4, "proteins": 8}
@@ -50,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             csv.writer(file).writerows([header, *([f"p{i:03d}", *row] for i, row in enumerate(cells))])
         scheme: dict[str, Any] = {"scheme": "codec", "components": size, "n_bins": 8, "fractions": FRACTIONS}
         package.tokenize("table", folder / f"{name}.csv", folder / f"{name}.tar", name=name, **scheme)
-    package.shard([folder / f"{name}.tar" for name in SIZES], folder / "shards", split=Split(FRACTIONS))
+    package.shard([folder / f"{name}.tar" for name in SIZES], folder / "shards", fractions=FRACTIONS)
     small = {"preset": "tiny", "shape": {"depth": 1, "width": 32}, "batch_tokens": 256, "compile": "off", "value_epochs": 0}
     package.pretrain(folder / "shards", folder / "run", method="commutative", steps=4, **small)
     options = EvaluationConfig.of(**DRAWN, contact_samples=0)
@@ -98,7 +97,7 @@ def test_a_truth_that_codes_do_not_hold_corrects_nothing(world: Path) -> None:
 def correcting(data: Path, **config: Any) -> list[Sample]:
     """The validation samples of an evaluation of these held-out samples."""
     test_set = open_held_out(data)
-    return correcting_set(data, test_set, list(test_set), [], EvaluationConfig.of(**{"draws": 10, **config}))
+    return calibrating_set(data, test_set, list(test_set), [], EvaluationConfig.of(**{"draws": 10, **config}))
 
 
 def test_samples_that_correct_bounds_are_validation_samples_that_nothing_else_knows(
@@ -113,8 +112,8 @@ def test_samples_that_correct_bounds_are_validation_samples_that_nothing_else_kn
     assert correcting(tmp_path / "test") == [] and "no validation samples" in capsys.readouterr().err
     test_set = open_held_out(world / "shards")
     trained = Learner("a run", TrainingItems.of(list(package.open_shards(world / "shards", "validation"))[:7]), "")
-    kept = correcting_set(world / "shards", test_set, list(test_set), [trained], EvaluationConfig(draws=10))
-    assert len(kept) == len(validation) - 7 and f"7 of {len(validation)} validation samples correct no bounds" in capsys.readouterr().err
+    kept = calibrating_set(world / "shards", test_set, list(test_set), [trained], EvaluationConfig(draws=10))
+    assert len(kept) == len(validation) - 7 and f"7 of {len(validation)} validation samples calibrate nothing" in capsys.readouterr().err
 
 
 def test_a_direction_that_no_validation_sample_holds_is_said(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +172,7 @@ def test_a_report_on_another_run_or_without_corrections_is_refused(world: Path, 
     (world / "uncorrected").mkdir()
     call = ("impute", world / "run", world / "shards", *IMPUTE, "-o", world / "refused", "--calibration")
     without = mmtool(*call, world / "uncorrected")
-    assert without.code == 2 and "holds no corrections" in without.err
+    assert without.code == 2 and "holds no calibration" in without.err
     small = {"preset": "tiny", "shape": {"depth": 1, "width": 32}, "batch_tokens": 256, "compile": "off", "value_epochs": 0}
     package.pretrain(world / "shards", world / "other", method="commutative", steps=5, **small)
     with pytest.raises(UsageError, match="other runs"):

@@ -183,6 +183,7 @@ FIGURES = (
         "coverage_(?:50|80|95)",
         "intervals",
         "calibration",
+        "probability",
         r"ranking-\d+",
         "ood",
     ),

@@ -35,9 +35,10 @@ from mmtool.evaluation.reference.data import (
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.report import write_report
 from mmtool.evaluation.study import Row, Study
-from mmtool.evaluation.tasks import ALL, USUAL, check_tasks, open_task, possible_tasks
+from mmtool.evaluation.tasks import USUAL, check_tasks, open_task, possible_tasks
 from mmtool.evaluation.tasks.ood import ood_label, ood_shards, read_ood
-from mmtool.evaluation.validation import correcting_set
+from mmtool.evaluation.validation import calibrating_set
+from mmtool.imputation.calibration import write_calibrations
 from mmtool.imputation.chain import ChainedImputer, check_chained
 from mmtool.imputation.imputer import Imputer
 from mmtool.tokenizers.base import from_bytes
@@ -97,7 +98,7 @@ def evaluate(
     test = draw_test(test_set, config.limit, config.seed)
     learners = [*_learners(imputers), *tokenizers_of(test_set)]
     refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
-    validation = correcting_set(Path(data), test_set, test, learners, config) if {USUAL, ALL} & set(config.tasks) else []
+    validation = calibrating_set(Path(data), test_set, test, learners, config)
     reference = _reference(test, validation, test_set, train_set, config, raw)
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
     study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None)
@@ -109,6 +110,8 @@ def evaluate(
     with place.directory() as folder:
         for write_samples in filter(None, (open_task(name).write_samples for name in tasks)):
             write_samples(folder, study)
+        if calibrations := study.calibrations():
+            write_calibrations(folder, calibrations)
         write_report(folder, rows, meta)
     sheet = output / CONTACT_SHEET if (output / CONTACT_SHEET).exists() else None
     classifiers = {name: upper_bound["value"] for name, upper_bound in meta["upper_bounds"]["accuracy"].items()}
@@ -169,9 +172,9 @@ def _reference(
     tokenizers = {modality.name: from_bytes(test_set.tokenizers[modality.name]) for modality in test_set.modalities}
     log(f"imputing {len(test)} held-out samples; reference classifiers and baselines learn from {len(train)} training samples")
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
-    correcting = DecodedSamples(validation, tokenizers) if validation else None
+    calibrating = DecodedSamples(validation, tokenizers) if validation else None
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, config.label), config.seed, raw, config.survival, correcting)
+    return Reference(*sides, tokenizers, graph, choose_label(test, config.label), config.seed, raw, config.survival, calibrating)
 
 
 def _offers(config: EvaluationConfig, imputers: Mapping[str, Imputer], reference: Reference) -> list[str]:

@@ -8,7 +8,7 @@ contact_sheet.png    given, real and imputed side by side
 audio/DIRECTION/     given, real and imputed sounds of the contact sheet
 texts.tsv            its texts
 samples.json         the samples that came out worst and best (see figures/ranked_samples.py)
-calibration.safetensors  how bounds of tables are to be corrected (see imputation/calibration.py)
+calibration.safetensors  corrections of bounds, probabilities of being right (see imputation/calibration.py)
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,6 +12,8 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.outcomes import Outcome, all_outcomes
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import DecodedSamples
+from mmtool.imputation.calibration import Calibration, Curves, Key
+from mmtool.imputation.conformal import Correction
 from mmtool.imputation.imputer import Imputer
 from mmtool.metrics.intervals import Estimate
 
@@ -30,19 +32,33 @@ class Trained(Protocol):
 
 
 class Study:
-    """The reference data, the runs by name, and how they are evaluated. ood_samples: of other data, for the task `ood`."""
+    """The reference data, the runs by name, and how they are evaluated. ood_samples: of other data, for the task `ood`.
+
+    corrections, curves: what tasks fitted on validation samples while they measured, by run (see `Calibration`).
+    """
 
     def __init__(
         self, reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig, ood_samples: Sequence[Sample] | None = None
     ) -> None:
         self.reference, self.imputers, self.config, self.ood_samples = reference, imputers, config, ood_samples
         self.names: list[str] = list(reference.tokenizers)
+        self.corrections: dict[str, dict[Key, Correction]] = {name: {} for name in imputers}
+        self.curves: dict[str, dict[Key, Curves]] = {name: {} for name in imputers}
         self._features: dict[tuple[str, Side, tuple[str, ...], str | None], tuple[np.ndarray, np.ndarray]] = {}
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """Every run and baseline on every direction of imputation."""
         return list(all_outcomes(self.reference, self.imputers, self.config))
+
+    def calibrations(self) -> dict[str, Calibration]:
+        """What tasks fitted on validation samples, of the runs that they fitted anything for."""
+        drawn = self.config.draws, self.config.params
+        return {
+            name: Calibration(imputer.weights, *drawn, self.corrections[name], self.curves[name])
+            for name, imputer in self.imputers.items()
+            if self.corrections[name] or self.curves[name]
+        }
 
     def side(self, side: Side) -> DecodedSamples:
         return self.reference.train if side == "train" else self.reference.test

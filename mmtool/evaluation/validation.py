@@ -1,4 +1,5 @@
-"""The validation samples by which bounds of imputed tables are corrected: as unknown to all that was trained as the test samples are.
+"""The validation samples that calibrate runs: by which bounds of imputed tables are corrected, and which tell how probable draws are right.
+They are as unknown to all that was trained as the test samples are.
 
 A run that was stopped early was chosen by its loss on them. That is one choice among a few checkpoints, which moves errors of a value by
 far less than samples differ; but samples that anything learned from are left out.
@@ -15,34 +16,44 @@ from mmtool.data.shards import TokenSet
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.leaks import Learner, without_leaks
 from mmtool.evaluation.reference.data import draw_test
+from mmtool.evaluation.tasks import ALL, CONFIDENCE, USUAL
 from mmtool.evaluation.uncertainty import MIN_DRAWS
 
-UNCORRECTED = "bounds of imputed tables stay as drawn"
+BOUNDS, PROBABILITIES = "bounds of imputed tables stay as drawn", "no probabilities of being right are fitted"
 
 
-def correcting_set(
+def calibrating_set(
     data: Path, test_set: TokenSet, test: Sequence[Sample], learners: Sequence[Learner], config: EvaluationConfig
 ) -> list[Sample]:
     """At most `config.limit` samples of the split `validation` beside or inside the held-out data, without those that any of the learners
-    was trained on and those that are among the test samples. [] where nothing asks for bounds, or where it is said why there are none."""
-    if config.draws < MIN_DRAWS or not any(modality.kind == "table" for modality in test_set.modalities):
+    was trained on and those that are among the test samples. [] where no task asks for them, or where it is said why there are none."""
+    lost = " and ".join(_asked(test_set, config))
+    if not lost:
         return []
     validation = _validation_beside(data)
     if validation is None or not len(validation):
-        log(f"{UNCORRECTED}: there are no validation samples beside the held-out ones to correct them by")
+        log(f"{lost}: there are no validation samples beside the held-out ones to calibrate by")
         return []
     if validation.fingerprint == test_set.fingerprint:
-        log(f"{UNCORRECTED}: they would be judged by the validation samples that they were corrected by")
+        log(f"{lost}: they would be judged by the validation samples that they were calibrated by")
         return []
     if _tokenizers(validation) != _tokenizers(test_set):
-        log(f"{UNCORRECTED}: other tokenizers made the validation samples beside the held-out ones")
+        log(f"{lost}: other tokenizers made the validation samples beside the held-out ones")
         return []
     drawn = draw_test(validation, config.limit, config.seed)
     kept = without_leaks(drawn, [*learners, Learner("the test samples", TrainingItems.of(test), "")])
     if len(kept) < len(drawn):
         left_out = len(drawn) - len(kept)
-        log(f"{left_out:,} of {len(drawn):,} validation samples correct no bounds: they were trained on, or are test samples as well")
+        log(f"{left_out:,} of {len(drawn):,} validation samples calibrate nothing: they were trained on, or are test samples as well")
     return kept
+
+
+def _asked(test_set: TokenSet, config: EvaluationConfig) -> list[str]:
+    """What is lost without validation samples: see `uncertainty.py` and `probabilities.py`."""
+    tasks, kinds = set(config.tasks or [USUAL]), {modality.kind for modality in test_set.modalities}
+    bounds = bool(tasks & {USUAL, ALL}) and config.draws >= MIN_DRAWS and "table" in kinds
+    probabilities = bool(tasks & {CONFIDENCE, ALL}) and kinds != {"table"}
+    return [BOUNDS] * bounds + [PROBABILITIES] * probabilities
 
 
 def _validation_beside(data: Path) -> TokenSet | None:

@@ -1,7 +1,8 @@
-"""Corrections of bounds from data frames of samples that are not those of the training."""
+"""Calibration in Python, by samples that are not those of the training: bounds of data frames, and the probability that draws are right."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.conformal import Correction
 from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.jobs import run_job
+from mmtool.imputation.probability import MIN_SAMPLES, curves_of
 from mmtool.preprocessing.frames import Frames, encode_frames, table_rows
+from mmtool.tokenizers.base import ValueCodes
+
+Right = Callable[[Sample, Any], bool]  # whether a draw, decoded, is right for a sample
 
 
 def calibrate(
@@ -25,7 +30,7 @@ def calibrate(
     Samples that the run was trained on are left out, which is said: its errors on them are smaller than on others. Raises UsageError where
     no others are left.
     """
-    samples = _not_trained_on(imputer, encode_frames(frames, imputer.tokenizers))
+    samples = _not_trained_on(imputer, encode_frames(frames, imputer.tokenizers), "bounds are corrected")
     rows = {want: table_rows(frames[want], imputer.tokenizers[want], want) for _, want in directions if want in frames}
     corrections = {}
     for given, want in sorted(directions):
@@ -38,6 +43,35 @@ def calibrate(
     return Calibration(imputer.weights, options.draws, options.params, corrections)
 
 
+def calibrate_draws(
+    imputer: Imputer,
+    samples: Sequence[Sample],
+    given: Sequence[str],
+    want: str,
+    options: ImputeOptions,
+    right: Callable[[Sample, Any], bool],
+) -> Calibration:
+    """The curves of one direction that tell how probable a draw is right, drawn as `options` say.
+
+    Samples that the run was trained on are left out, which is said. Raises UsageError for tables, where no others are left, and where
+    these tell nothing.
+    """
+    tokenizer = imputer.tokenizers[want]
+    if isinstance(tokenizer, ValueCodes):
+        raise UsageError(f"{want} is a table, whose draws are averaged.", where="right", fix="Give data frames: its bounds are corrected.")
+    held_out = _not_trained_on(imputer, samples, "the probability of being right is fitted")
+    answers = run_job(imputer, held_out, given, want, options)
+    drawn = [tokenizer.decode(answer.tokens) for answer in answers]
+    judged = [[bool(right(sample, value)) for value in values] for sample, values in zip(held_out, drawn, strict=True)]
+    curves = curves_of(answers, np.array(judged))
+    if not curves:
+        what = f"{len(held_out):,} samples tell no probability, of whose draws {np.mean(judged):.0%} are right."
+        raise UsageError(
+            what, where="calibration", fix=f"Give {MIN_SAMPLES} samples or more, of which some draws are right and some wrong."
+        )
+    return Calibration(imputer.weights, options.draws, options.params, curves={key_of(given, want): curves})
+
+
 def directions_to(imputer: Imputer, names: Sequence[str], want: str) -> list[Key]:
     """Every subset of the other modalities that is linked with the imputed one."""
     others = [name for name in names if name != want]
@@ -45,12 +79,12 @@ def directions_to(imputer: Imputer, names: Sequence[str], want: str) -> list[Key
     return [key_of(given, want) for given in subsets if imputer.graph.path(set(given), want) is not None]
 
 
-def _not_trained_on(imputer: Imputer, samples: Sequence[Sample]) -> list[Sample]:
+def _not_trained_on(imputer: Imputer, samples: Sequence[Sample], what: str) -> list[Sample]:
     known = imputer.training_items
     kept = [sample for sample in samples if not known.holds(sample)]
     if not kept:
         fix = "Give samples that were held out from it."
         raise UsageError(f"all of the {len(samples):,} samples are those of the training.", where="calibration", fix=fix)
     if len(kept) < len(samples):
-        log(f"bounds are corrected by {len(kept):,} of {len(samples):,} samples: the others are those of the training")
+        log(f"{what} by {len(kept):,} of {len(samples):,} samples: the others are those of the training")
     return kept

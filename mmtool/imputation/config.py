@@ -30,7 +30,8 @@ class ImputeOptions:
     consistency: Annotated[bool, Option("--confidence", panel=SAMPLING)] = True
     """Rank draws by how well they predict the given modalities."""
     calibration: Annotated[str | None, Option(metavar="REPORT", default="as drawn", panel=SAMPLING)] = None
-    """Report of the run (`mmtool evaluate`): bounds of tables are corrected as they were there, on validation samples."""
+    """Report of the run (`mmtool evaluate`): by its validation samples, bounds of tables are corrected, and everything else gets a
+    probability of being right (--task confidence)."""
     donors: Sequence[Any] | None = None
     """Real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data."""
     max_donors: Annotated[int, Bounds(2), Option(panel=REAL)] = 1000

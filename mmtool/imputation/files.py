@@ -19,10 +19,11 @@ from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
-from mmtool.imputation.calibration import OPTION, Calibration, calibration_of
+from mmtool.imputation.calibration import OPTION, Calibration, calibration_of, key_of
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
-from mmtool.imputation.jobs import jobs_of, run_job
+from mmtool.imputation.jobs import Jobs, jobs_of, run_job
+from mmtool.imputation.probability import ProbabilityCurve
 from mmtool.imputation.sampling_params import PLAIN
 from mmtool.imputation.tables import QUANTILES, mean_values, quantile_rows, table_layers
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
@@ -57,8 +58,9 @@ def impute_files(
     each class.
 
     Each line of imputed.jsonl names key, modality, what it was imputed from, file, and per draw the log-likelihood and consistency (mean
-    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them; of tables with
-    corrected bounds, how many validation samples correct them (0: none, they stay as drawn).
+    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them. With
+    `options.calibration`, of tables how many validation samples correct their bounds (0: none, they stay as drawn); of everything else how
+    probable it is that each draw is right (None where too few validation samples tell), and by how many of them that is told.
     inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
     """
     place = OutputPath(output, force, [run, *inputs, Path(options.calibration) if options.calibration else None])
@@ -79,10 +81,8 @@ def impute_files(
         if options.donors is not None:
             raise UsageError("a label is predicted, not taken from donors.", where="--donors", fix="Leave it out, or want a modality.")
         return _predict_label(imputer, imputer.target, chosen, place, options)
-    calibration = _opened_calibration(imputer, options)
     jobs = jobs_of(imputer, chosen, options)
-    if calibration and jobs and not any(isinstance(imputer.tokenizers[want], ValueCodes) for _, want in jobs):
-        raise UsageError("nothing that is imputed is a table.", where=OPTION, fix="Leave it out.")
+    calibration = _opened_calibration(imputer, jobs, options)
     if options.format != "csv" and jobs and not any(isinstance(imputer.tokenizers[want], RowWriter) for _, want in jobs):
         raise UsageError("nothing that is imputed is a table.", where="--format", fix="Leave it out.")
     if not jobs:
@@ -104,12 +104,19 @@ def impute_files(
     return ImputeSummary(str(output), len(used), len(chosen) - len(used), counts, _num_complete(imputer, chosen, options))
 
 
-def _opened_calibration(imputer: Imputer, options: ImputeOptions) -> Calibration | None:
-    """The corrections of bounds that are asked for. Raises UsageError where they are of another run, or of other draws."""
+def _opened_calibration(imputer: Imputer, jobs: Jobs, options: ImputeOptions) -> Calibration | None:
+    """The calibration that is asked for. Raises UsageError where it is of another run, of other draws, or of nothing that is imputed."""
     if options.calibration is None:
         return None
     calibration = calibration_of(Path(options.calibration), imputer.weights)
-    calibration.check(options.draws, options.params, QUANTILES)
+    calibration.check(options.params)
+    tables = any(isinstance(imputer.tokenizers[want], ValueCodes) for _, want in jobs)
+    if tables:
+        calibration.check_bounds(options.draws, QUANTILES)
+    if jobs and not tables and not any(key_of(*job) in calibration.curves for job in jobs):
+        what = f"the report tells no probability of {' or '.join(sorted({want for _, want in jobs}))} from what is given."
+        fix = "Evaluate with --task confidence, beside labelled validation samples, or leave it out."
+        raise UsageError(what, where=OPTION, fix=fix)
     return calibration
 
 
@@ -160,6 +167,14 @@ class Imputed:
             **({"donors": [donors[draw] for draw in order]} if (donors := self.imputation.donors) else {}),
         }
 
+    def probabilities(self, curve: ProbabilityCurve | None) -> dict[str, Any]:
+        """How probable it is that each draw is right, the most trusted first, and to how many samples that was fitted."""
+        if curve is None:
+            return {"probability": None, "probability_fitted_on": 0}
+        _, scores = self.imputation.score()
+        told = curve([scores[draw] for draw in self.imputation.best_first()])
+        return {"probability": told.tolist(), "probability_fitted_on": curve.samples}
+
 
 def _write(
     imputer: Imputer, imputed: Mapping[str, Sequence[Imputed]], folder: Path, options: ImputeOptions, calibration: Calibration | None
@@ -173,19 +188,25 @@ def _write(
             written: Iterator[list[str]] = iter([[file_of(want, options.format)]] * len(values))
         else:
             written = track(_write_values(tokenizer, folder, want, values, calibration), want, len(values))
-        corrected = _corrected_on(tokenizer, want, values, calibration)
-        described = [{"modality": want, **value.to_json(), **of_bounds} for value, of_bounds in zip(values, corrected, strict=True)]
+        known = _calibrated(tokenizer, want, values, calibration)
+        described = [{"modality": want, **value.to_json(), **of_value} for value, of_value in zip(values, known, strict=True)]
         records += [{**record, "files": files} for record, files in zip(described, written, strict=True)]
     if tables and options.format != "csv":
         write_annotated(tables, folder, options.format)
     write_listing(folder, records)
 
 
-def _corrected_on(tokenizer: Tokenizer, want: str, imputed: Sequence[Imputed], calibration: Calibration | None) -> list[dict[str, int]]:
-    """Of each imputed row, how many validation samples correct its bounds; nothing of what has no bounds, or where none are asked for."""
-    if calibration is None or not isinstance(tokenizer, ValueCodes):
+def _calibrated(tokenizer: Tokenizer, want: str, imputed: Sequence[Imputed], calibration: Calibration | None) -> list[dict[str, Any]]:
+    """Of each imputed table row, how many validation samples correct its bounds; of anything else, how probable it is that each draw is
+    right, the best first; nothing where no calibration is asked for."""
+    if calibration is None:
         return [{}] * len(imputed)
-    return [{"bounds_corrected_on": calibration.samples(value.given, want)} for value in imputed]
+    if isinstance(tokenizer, ValueCodes):
+        return [{"bounds_corrected_on": calibration.samples(value.given, want)} for value in imputed]
+    curves = [calibration.curve(value.given, want, value.imputation) for value in imputed]
+    for given in dict.fromkeys(value.given for value, curve in zip(imputed, curves, strict=True) if curve is None):
+        log(f"{want} from {' and '.join(given)} has no probability of being right: no validation samples told it for such draws")
+    return [value.probabilities(curve) for value, curve in zip(imputed, curves, strict=True)]
 
 
 def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options: ImputeOptions, calibration: Calibration | None) -> Any:
@@ -196,12 +217,12 @@ def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options:
         what = f"{options.format} holds numbers only, and columns of {want} are something else: {', '.join(map(repr, others))}."
         raise UsageError(what, where="--format", fix="Leave it out for CSV.")
     layers = {name if not name.isdigit() else f"draw_{name}": rows for name, rows in _layers(tokenizer, want, imputed, calibration).items()}
-    known, corrected = [value.to_json() for value in imputed], _corrected_on(tokenizer, want, imputed, calibration)
+    known, calibrated = [value.to_json() for value in imputed], _calibrated(tokenizer, want, imputed, calibration)
     columns = {
         "imputed_from": ["+".join(value.given) for value in imputed],
         **{name: [record[name] and record[name][0] for record in known] for name in ("log_likelihood", "consistency")},
         **({"donor": [record["donors"][0] for record in known]} if "donors" in known[0] else {}),
-        **{name: [record[name] for record in corrected] for name in corrected[0]},
+        **{name: [_of_best(record[name]) for record in calibrated] for name in calibrated[0]},
     }
     run = {"run": str(imputer.run.path), "method": imputer.method, "trained_on": imputer.trained_on, "version": __version__}
     record = {**run, "modality": want, "draws": options.draws, "seed": options.seed}
@@ -250,6 +271,11 @@ def _write_tables(tokenizer: Any, folder: Path, want: str, imputed: Sequence[Imp
         means = mean_values(tokenizer, draws, expected)
         paths.append(tokenizer.write_probabilities(keys, means, folder / f"{want}.probabilities.csv"))
     return paths
+
+
+def _of_best(value: Any) -> Any:
+    """What is known of the best draw, where the value is known of each."""
+    return value[0] if isinstance(value, list) else value
 
 
 def _named(stem: str, rank: int) -> str:

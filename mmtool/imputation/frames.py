@@ -96,7 +96,8 @@ def impute_frames(
     """
     check_shares(shares)
     if calibration is not None:
-        calibration.check(options.draws, options.params, shares)
+        calibration.check(options.params)
+        calibration.check_bounds(options.draws, shares)
     (want,), labels = options.want, labels_of(frames)
     table = impute_tables(imputer, encode_frames(frames, imputer.tokenizers), options).get(want)
     index = index_of(frames, labels)

@@ -54,9 +54,14 @@ class Imputation:
     donors: list[str] | None = None
 
     def best_first(self) -> list[int]:
-        """Draws by consistency where it was measured, else by likelihood (methods that learned both directions give both)."""
-        scores = self.consistency if self.consistency is not None else self.log_likelihood
+        """Draws by their score."""
+        _, scores = self.score()
         return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+    def score(self) -> tuple[str, list[float]]:
+        """What draws are ranked by, and that of each: the consistency where it was measured, else the likelihood (methods that learned both
+        directions give both)."""
+        return ("log_likelihood", self.log_likelihood) if self.consistency is None else ("consistency", self.consistency)
 
 
 class Imputer:

@@ -1,5 +1,5 @@
 """Calibration: do the intervals of imputed values hold the true values as often as their level, how wide are they, and how near to the
-truth is the distribution as a whole?
+truth is the distribution as a whole? And is what was said to be right with a probability right as often as that?
 
 Widths and CRPS are in standard deviations of the true values of their column, so that columns of other units may be averaged; columns
 that do not vary are left out.
@@ -12,6 +12,7 @@ import numpy as np
 from mmtool.metrics.intervals import Estimate, bootstrap
 
 LEVELS = (0.5, 0.8, 0.95)
+BINS = 10  # of probabilities, equally wide
 
 
 def interval_shares(levels: Sequence[float] = LEVELS) -> list[float]:
@@ -65,6 +66,25 @@ def crps(true: np.ndarray, values: np.ndarray) -> np.ndarray:
         apart = np.nansum(weights * errors, axis=0) / np.maximum(known, 1) ** 2
         scores[place] = np.where(known > 0, np.nansum(np.abs(errors), axis=0) / np.maximum(known, 1) - apart, np.nan)
     return scores
+
+
+def expected_calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Mean gap between probability and accuracy over bins of equal width, weighted by what lies in them (Guo et al. 2017, arXiv
+    1706.04599). probability (n,) in [0, 1]; right (n,), 1 where what it was said of is right, else 0."""
+    place = bin_of(probability, bins)
+    gaps = np.bincount(place, right - probability, bins)
+    return float(np.abs(gaps).sum() / len(probability))
+
+
+def brier_score(probability: np.ndarray, right: np.ndarray) -> float:
+    """Mean squared distance of probabilities from 1 where right and 0 where wrong; arguments as of `expected_calibration_error`. 0 is
+    best, and the accuracy a, said of everything, gives a (1 - a)."""
+    return float(np.square(probability - right).mean())
+
+
+def bin_of(probability: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The number of the bin, of equal width, that each probability lies in; 1 lies in the last one."""
+    return np.minimum((np.asarray(probability) * bins).astype(np.int64), bins - 1)
 
 
 def _mean_in_deviations(true: np.ndarray, values: np.ndarray, seed: int) -> Estimate | None:

@@ -1,6 +1,6 @@
 """What unit a metric of a report has, by its name."""
 
-SHARES = ("accuracy", "recall", "robustness", "calibration error", "coverage", "macro f1", "auroc", "share of the gap")
+SHARES = ("accuracy", "recall", "robustness", "calibration error", "probability", "coverage", "macro f1", "auroc", "share of the gap")
 
 
 def is_share(metric: str) -> bool:

@@ -38,7 +38,7 @@ class Reference:
     classes; cox_models: of survival, where labels hold it.
     survival: labels that hold a time and its event.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
-    validation: samples by which bounds of tables are corrected, held out like the test samples and none of these.
+    validation: samples that calibrate runs (see validation.py), held out like the test samples and none of these.
     """
 
     def __init__(

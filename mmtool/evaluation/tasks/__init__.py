@@ -16,13 +16,13 @@ from mmtool.common.log import log
 if TYPE_CHECKING:
     from mmtool.evaluation.study import Row, Study
 
-ALL, USUAL = "all", "impute"
+ALL, USUAL, CONFIDENCE = "all", "impute", "confidence"
 TASKS = {
     "impute": "imputation",
     "retrieval": "retrieval",
     "probe": "probe",
     "robustness": "robustness",
-    "confidence": "confidence",
+    CONFIDENCE: "confidence",
     "donors": "donors",
     "ood": "ood",
     "reconstruct": "reconstruction",

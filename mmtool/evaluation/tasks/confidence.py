@@ -5,25 +5,32 @@ any draw (chance), and the share of samples for which at least one draw is right
 
 Calibration: the class that most draws are classified as is the answer, the share of draws that agree with it the confidence. A calibrated
 run is right as often as its draws agree; the expected calibration error is the mean gap between the two, weighted by samples.
+
+Probability: how often a draw of its score is right, fitted on validation samples (see probabilities.py). Tables have none, as their draws
+are averaged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmtool.common.log import track
+from mmtool.common.log import log, track
+from mmtool.data.sample import Sample
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import by_direction, direction_of, table
 from mmtool.evaluation.figures.plots import colours, draw_bars
-from mmtool.evaluation.reference.decoded import decode_all
+from mmtool.evaluation.probabilities import judged, paragraphs, pooled
+from mmtool.evaluation.reference.decoded import DecodedSamples, decode_all
 from mmtool.evaluation.study import Row, Study, make_row
 from mmtool.evaluation.tasks import Task
+from mmtool.imputation.calibration import key_of
 from mmtool.imputation.imputer import Imputation, Imputer
+from mmtool.imputation.probability import MIN_SAMPLES, ProbabilityCurve, curves_of
 from mmtool.metrics.intervals import Estimate, bootstrap, share
+from mmtool.tokenizers.base import ValueCodes
 
 DRAWS, MAX_SAMPLES = 8, 200
 BEST = f"accuracy, best of {DRAWS} by "
@@ -34,24 +41,18 @@ BY_RANK, BY_AGREEMENT, ERROR = "accuracy by consistency rank", "accuracy by agre
 
 
 def measure(study: Study) -> Iterator[Row]:
-    """Rows of every run and direction; the two curves have the rank or the agreement as their place `at`."""
+    """Rows of every run and direction; curves have the rank, the agreement or the probability as their place `at`."""
     classified = [direction for direction in directions(study.names) if direction.target in study.reference.classifiers]
     for direction in track(classified, "drawing"):
-        indices = _indices(study, direction)
+        test = _labelled(study, study.reference.test, direction)
         for name, imputer in study.imputers.items():
-            if len(indices) and imputer.graph.path(direction.given, direction.target):
-                yield from _of_run(study, name, imputer, direction, indices)
+            if test and imputer.graph.path(direction.given, direction.target):
+                yield from _of_run(study, name, imputer, direction, test)
 
 
-def _of_run(study: Study, name: str, imputer: Imputer, direction: Direction, indices: np.ndarray) -> Iterator[Row]:
+def _of_run(study: Study, name: str, imputer: Imputer, direction: Direction, test: Sequence[Sample]) -> Iterator[Row]:
     seed, where = study.config.seed, (direction.given, direction.target, direction.seen(imputer.graph))
-    answers = imputer.impute(
-        study.samples("test", indices), direction.given, direction.target,
-        seed=seed, params=study.config.params, draws=DRAWS, consistency=True,
-    )  # fmt: skip
-    flat = decode_all(study.reference.tokenizers[direction.target], [tokens for answer in answers for tokens in answer.tokens])
-    predicted = study.reference.classifiers[direction.target].predict(flat).reshape(-1, DRAWS).astype(str)
-    truth = study.targets("test", indices)
+    answers, predicted, truth = _drawn(study, imputer, direction, test)
     for metric, estimate in ranking(answers, predicted == truth[:, None]).items():
         yield make_row(name, imputer, *where, metric, estimate)
     if answers[0].consistency is not None:
@@ -63,6 +64,43 @@ def _of_run(study: Study, name: str, imputer: Imputer, direction: Direction, ind
         yield make_row(name, imputer, *where, BY_AGREEMENT, share(right[agreement == level]), at=float(level))
     estimate = bootstrap(lambda rows: calibration_error(agreement[rows], right[rows]), len(right), seed)
     yield make_row(name, imputer, *where, ERROR, estimate)
+    curves = _curves(study, imputer, direction)
+    if curves:
+        study.curves[name][key_of(direction.given, direction.target)] = curves
+        fitted = {"validation_samples": max(curve.samples for curve in curves.values())}
+        for metric, estimate, at in judged(curves, answers, predicted == truth[:, None], seed):
+            yield {**make_row(name, imputer, *where, metric, estimate, at), **fitted}
+
+
+def _drawn(
+    study: Study, imputer: Imputer, direction: Direction, samples: Sequence[Sample]
+) -> tuple[list[Imputation], np.ndarray, np.ndarray]:
+    """Draws of labelled samples, (N, DRAWS) their classes by the reference classifier, and (N,) the true ones."""
+    reference = study.reference
+    answers = imputer.impute(
+        samples, direction.given, direction.target,
+        seed=study.config.seed, params=study.config.params, draws=DRAWS, consistency=True,
+    )  # fmt: skip
+    flat = decode_all(reference.tokenizers[direction.target], [tokens for answer in answers for tokens in answer.tokens])
+    predicted = reference.classifiers[direction.target].predict(flat).reshape(-1, DRAWS).astype(str)
+    return answers, predicted, np.array([str(sample.labels[str(reference.label)]) for sample in samples])
+
+
+def _curves(study: Study, imputer: Imputer, direction: Direction) -> dict[str, ProbabilityCurve]:
+    """How probable draws are right by their scores, told by validation samples; where these do not tell it, that is said."""
+    validation = study.reference.validation
+    if validation is None or isinstance(study.reference.tokenizers[direction.target], ValueCodes):
+        return {}
+    samples = _labelled(study, validation, direction)
+    if len(samples) < MIN_SAMPLES:
+        few = f"{len(samples)} labelled validation samples hold what is given, of {MIN_SAMPLES} or more that it takes"
+        log(f"no probability of being right is fitted to {direction}: {few}")
+        return {}
+    answers, predicted, truth = _drawn(study, imputer, direction, samples)
+    curves = curves_of(answers, predicted == truth[:, None])
+    if not curves:
+        log(f"no probability of being right is fitted to {direction}: all draws for validation samples are right, or all are wrong")
+    return curves
 
 
 def ranking(answers: Sequence[Imputation], right: np.ndarray) -> dict[str, Estimate]:
@@ -114,6 +152,7 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
         "The confidence is the share of draws that are classified as the same class; the error its mean distance from the accuracy.",
         "![calibration](calibration.png)",
         by_direction(ERROR, rows, meta),
+        *paragraphs(folder, rows, meta),
     ]
 
 
@@ -136,29 +175,17 @@ def _panels(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[tuple[str, dic
     panels = []
     for seen, title in ((False, "never seen together"), (True, "seen together")):
         of_panel = [row for row in rows if row["metric"] == BY_AGREEMENT and row["seen"] is seen]
-        lines = {run["name"]: Line.of(_pooled([row for row in of_panel if row["run"] == run["name"]])) for run in meta["runs"]}
+        lines = {run["name"]: Line.of(pooled([row for row in of_panel if row["run"] == run["name"]])) for run in meta["runs"]}
         if of_panel:
             panels.append((title, {name: line for name, line in lines.items() if line.x}))
     return panels
 
 
-def _pooled(rows: Sequence[Row]) -> list[Row]:
-    """One row per place: the mean over directions, weighted by samples, with the interval of a share of that many."""
-    pooled = []
-    for at, group in groupby(sorted(rows, key=lambda row: row["at"]), key=lambda row: row["at"]):
-        part = list(group)
-        weights = np.array([row["n"] for row in part], float)
-        mean = float(np.average([row["value"] for row in part], weights=weights))
-        estimate = share(np.full(int(weights.sum()), mean))
-        pooled.append({"at": at, "value": mean, "low": estimate.low, "high": estimate.high})
-    return pooled
-
-
-def _indices(study: Study, direction: Direction) -> np.ndarray:
-    """At most `MAX_SAMPLES` random labelled held-out samples that hold what is given."""
+def _labelled(study: Study, side: DecodedSamples, direction: Direction) -> list[Sample]:
+    """At most `MAX_SAMPLES` random labelled samples of a side that hold what is given."""
     assert study.reference.label is not None
-    rows = study.reference.test.labelled(study.reference.label, study.reference.test.having(*direction.given))
-    return np.sort(np.random.default_rng(study.config.seed).permutation(rows)[:MAX_SAMPLES])
+    rows = side.labelled(study.reference.label, side.having(*direction.given))
+    return [side.samples[i] for i in np.sort(np.random.default_rng(study.config.seed).permutation(rows)[:MAX_SAMPLES])]
 
 
 def _in_order(right: np.ndarray, scores: Sequence[Sequence[float]]) -> np.ndarray:

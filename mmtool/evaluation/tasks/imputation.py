@@ -12,15 +12,15 @@ from mmtool.evaluation.figures.ranked_samples import write_ranked_samples
 from mmtool.evaluation.study import Row, Study
 from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.uncertainty import CORRECTED
-from mmtool.imputation.calibration import FILE, Calibration, Key, key_of, write_calibrations
-from mmtool.imputation.conformal import Correction
-from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.calibration import FILE, key_of
 from mmtool.metrics.calibration import LEVELS
 
 
 def measure(study: Study) -> Iterator[Row]:
     """One row per method, direction and metric."""
     for outcome in study.outcomes:
+        if outcome.correction is not None and outcome.name in study.imputers:
+            study.corrections[outcome.name][key_of(outcome.direction.given, outcome.direction.target)] = outcome.correction
         yield from outcome.rows()
 
 
@@ -92,24 +92,9 @@ def _lines(rows: Sequence[Row], meta: Mapping[str, Any]) -> dict[str, Line]:
 
 
 def write_samples(folder: Path, study: Study) -> None:
-    """The contact sheet, recordings and texts of imputed samples, those that came out worst and best, and the corrections of bounds."""
+    """The contact sheet, recordings and texts of imputed samples, and those that came out worst and best."""
     samples.write_samples(folder, study.outcomes, study.reference)
     write_ranked_samples(folder, study.outcomes, study.reference)
-    corrections = {name: _corrections_of(imputer, study) for name, imputer in study.imputers.items()}
-    if any(corrections.values()):
-        drawn = study.config.draws, study.config.params
-        write_calibrations(
-            folder, {name: Calibration(study.imputers[name].weights, *drawn, known) for name, known in corrections.items() if known}
-        )
-
-
-def _corrections_of(imputer: Imputer, study: Study) -> dict[Key, Correction]:
-    """Those of a run in all directions that have one."""
-    return {
-        key_of(outcome.direction.given, outcome.direction.target): outcome.correction
-        for outcome in study.outcomes
-        if outcome.run is imputer and outcome.correction is not None
-    }
 
 
 TASK = Task(measure, section, upper_bounds=("accuracy", "c_index"), write_samples=write_samples)
