@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmtool.exports.export import export
     from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = [
     "Adapter",
     "DataError",

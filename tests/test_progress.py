@@ -9,10 +9,10 @@ import sys
 import termios
 
 import pytest
+from test_training import make_shards, settings
 
 from mmtool.training.pretrain import pretrain
 from mmtool.training.progress import LiveLine
-from tests.test_training import make_shards, settings
 
 SHOWN = """
 from mmtool.common.log import log
@@ -78,4 +78,6 @@ def test_losses_are_those_of_the_last_report(capsys, monkeypatch) -> None:
     line.show(21, 0.21, 59.0)
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == "step 1 | 10% | -:-- left | the first step prepares what the others use"
-    assert second == "step 20 | 20% | 1:01:40 left | 5 samples/s | loss task 0.500" and third.endswith("0:59 left | 5 samples/s | loss task 0.500")
+    assert second == "step 20 | 20% | 1:01:40 left | 5 samples/s | loss task 0.500" and third.endswith(
+        "0:59 left | 5 samples/s | loss task 0.500"
+    )
