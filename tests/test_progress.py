@@ -81,3 +81,10 @@ def test_losses_are_those_of_the_last_report(capsys, monkeypatch) -> None:
     assert second == "step 20 | 20% | 1:01:40 left | 5 samples/s | loss task 0.500" and third.endswith(
         "0:59 left | 5 samples/s | loss task 0.500"
     )
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_work_goes_on_where_nothing_can_be_said(closed: str) -> None:
+    code = "from mmtool.common.log import log, track; log('unheard'); print(sum(track(range(3), 'counting')))"
+    done = subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "3\n")

@@ -76,7 +76,7 @@ def test_what_a_file_does_not_state_is_declared(tmp_path: Path) -> None:
         ({"signal": np.zeros((4, 4))}, "unclear which axis"),
         ({"signal": np.zeros((9, 4)), "channels": np.array(["a", "b"])}, "unclear which axis"),
         ({"signal": np.array(["a"])}, "no series"),
-        ({"signal": np.array([[0.0, 1, np.nan, 3]])}, "'ch0' is NaN or infinite at sample 2"),
+        ({"signal": np.array([[0.0, 1, np.nan, 3]])}, "'ch0' is NaN or infinite in single precision at sample 2"),
         ({"other": np.zeros((9, 2))}, "the arrays are: .*other"),
         ({"signal": np.zeros((9, 2)), "sample_rate_hz": -1}, "no sample rate"),
     ],
@@ -166,6 +166,27 @@ def test_rates_and_channels_meet() -> None:
     assert np.abs(prepared(tone, ("slope",), 62.5, None) - 9.8).max() < 0.01, "no ripples at the ends"
     with pytest.raises(DataError, match="no channel 'emg'"):
         prepared(tone, ("emg",), 50.0, None)
+
+
+def test_a_channel_that_the_first_series_lacks_is_asked_about_in_any_order() -> None:
+    one, both = Signal(series(1)[:, :1], 50.0, ("ecg",)), Signal(series(2), 50.0, ("ecg", "slope"))
+    with pytest.raises(DataError, match="some have a channel 'slope', the first one has ecg"):
+        SignalPreparer.for_fitting([one, both], {})
+    with pytest.raises(DataError, match="no channel 'slope'"):
+        SignalPreparer.for_fitting([both, one], {})
+    assert SignalPreparer.for_fitting([one, both], {"channels": "ecg"})[0][1].shape == (STEPS, 1)
+
+
+def test_a_number_beyond_single_precision_is_refused_by_its_channel(tmp_path: Path) -> None:
+    (tmp_path / "huge.csv").write_text("time_s,x\n" + "".join(f"{i / 10},{'1e300' if i == 7 else i * 0.3}\n" for i in range(20)))
+    with pytest.raises(DataError, match="'x' is NaN or infinite in single precision at sample 7"):
+        items(tmp_path / "huge.csv")
+
+
+def test_a_narrow_codec_is_fitted() -> None:
+    settings = {**CODEC, "sample_rate_hz": RATE_HZ, "channels": ["ecg", "slope"], "width": 8, "steps": 2}
+    narrow = SignalCodecTokenizer.fit([series(number) for number in range(8)], settings, 0)
+    assert len(narrow.encode([series(1)])[0])
 
 
 @pytest.fixture(scope="module")

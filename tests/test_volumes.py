@@ -340,8 +340,14 @@ def test_arrays_and_stacks_of_them(tmp_path: Path) -> None:
     np.savez(stack, volumes=np.stack([scan(), scan() + 1]), id=np.array(["x", "y"]), grade=np.array([1, 2]))
     assert [(item.key, item.labels) for item in items(stack)] == [("x", {"grade": 1}), ("y", {"grade": 2})]
     medmnist = tmp_path / "organ.npz"
-    np.savez(medmnist, train_images=np.zeros((2, 4, 4, 4), np.uint8), train_labels=np.array([[3], [5]]))
-    assert [item.labels for item in items(medmnist)] == [{"label": 3, "split": "train"}, {"label": 5, "split": "train"}]
+    np.savez(
+        medmnist,
+        train_images=np.zeros((2, 4, 4, 4), np.uint8),
+        train_labels=np.array([[3], [5]]),
+        valid_images=np.zeros((1, 4, 4, 4), np.uint8),
+    )
+    assert [item.labels["split"] for item in items(medmnist)] == ["train", "train", "valid"]
+    assert [item.labels.get("label") for item in items(medmnist)] == [3, 5, None]
 
 
 @pytest.mark.parametrize(

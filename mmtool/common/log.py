@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -13,8 +14,16 @@ PLAIN_EVERY_S = 10.0
 
 
 def log(message: str) -> None:
-    """One line for a person, on standard error; on a terminal it is broken between words where it is too long."""
-    print(_broken(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
+    """One line for a person, on standard error; on a terminal it is broken between words where it is too long. Where nothing can be
+    written there, work goes on in silence."""
+    if sys.stderr is not None:  # which it is where it was closed before the start
+        with suppress(OSError, ValueError):
+            print(_broken(message) if on_terminal() else message, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 def _broken(message: str) -> str:
@@ -27,7 +36,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """Yield `items` and show how far along they are (`total` is taken from `len(items)` when left out)."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if sys.stderr.isatty():
+    if on_terminal():
         from rich.console import Console
         from rich.progress import track as rich_track
 

@@ -201,7 +201,7 @@ def _optimizers(codec: Codec, learning_rate: float) -> list[torch.optim.Optimize
     matrices = [parameter for parameter in codec.parameters() if is_matrix(parameter)]
     rest = [parameter for parameter in codec.parameters() if not is_matrix(parameter)]
     adam = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    return [Muon(matrices, lr=MATRIX_RATE * learning_rate), adam]
+    return [*([Muon(matrices, lr=MATRIX_RATE * learning_rate)] if matrices else []), adam]
 
 
 def hold_out(num_values: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,12 @@
 """What a training says to a person on standard error: what it sets out to do, and then how far it is."""
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmtool.common.log import PLAIN_EVERY_S, log
+from mmtool.common.log import PLAIN_EVERY_S, log, on_terminal
 
 if TYPE_CHECKING:
     from mmtool.training.loop import Loop
@@ -43,7 +42,7 @@ class LiveLine:
 
     def __init__(self) -> None:
         self._last, self._details, self._bar = time.monotonic(), NOT_YET, None
-        if sys.stderr.isatty():
+        if on_terminal():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
             from rich.table import Column

@@ -74,11 +74,11 @@ def plain(group: Any, name: str, where: str, depth: int = 0) -> Any:
 
 
 def check_chunks(matrix: Any, name: str, where: str) -> None:
-    """Zarr reads a chunk whose file is not there as zeros. Raises DataError where that cannot be meant: in sparse matrices, which store no
-    zeros; of a dense one, whose chunks of zeros need not be stored, it is said."""
+    """Zarr reads a chunk whose file is not there as zeros. Raises DataError where that cannot be meant: where there is none at all, and in
+    sparse matrices, which store no zeros; of a dense one, whose chunks of zeros need not be stored, it is said."""
     sparse = hasattr(matrix, "keys")
     for array in [matrix[part] for part in ("data", "indices", "indptr")] if sparse else [matrix]:
-        if (lacking := getattr(array, "nchunks", 0) - getattr(array, "nchunks_initialized", 0)) and sparse:
+        if (lacking := getattr(array, "nchunks", 0) - getattr(array, "nchunks_initialized", 0)) and (sparse or lacking == array.nchunks):
             raise DataError(f"{lacking} of the {array.nchunks} chunks of {name} are not there.", where=where, fix="Get it again.")
         if lacking:
             log(f"{where}: {lacking} of the {array.nchunks} chunks of {name} are not stored, and read as zeros")

@@ -27,4 +27,4 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr store, or a group in one, which to a person is one file."""
-    return path.suffix.lower() == f".{ZARR}" or any((path / name).is_file() for name in ZARR_RECORDS)
+    return any((path / name).is_file() for name in ZARR_RECORDS)

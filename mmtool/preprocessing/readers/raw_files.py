@@ -314,7 +314,7 @@ def _member(
     stem, form = split_name(parts.as_posix())
     if any(is_system_folder(part) for part in parts.parts[:-1]) or is_hidden(parts.name) or is_document(parts.name):
         return
-    if any(is_zarr(Path(part)) for part in parts.parts[:-1]):
+    if any(split_name(part)[1] == ZARR for part in parts.parts[:-1]):
         others.add(f"{archive}/{name}", parts.name, form, " of a Zarr store, which is read unpacked")
     elif not wanted.holds(parts.name, open_member, f"{archive}/{name}"):
         others.add(f"{archive}/{name}", parts.name, form, " inside archives" if form in ARCHIVES else "", stem)

@@ -67,11 +67,23 @@ class SignalPreparer(Preparer):
         check_settings({"sample_rate_hz": rate_hz}, {"sample_rate_hz": PositiveNumber}, "signal")
         channels = settings.get("channels", values[0].channels)
         channels = channels.split(",") if isinstance(channels, str) else [str(name) for name in channels]
+        if "channels" not in settings:
+            _check_same_channels(values)
         rows = [prepared(value, channels, rate_hz, "signal") for value in values]
         for name, column in zip(channels, zip(*(row.T for row in rows), strict=True), strict=True):
             if all((part == column[0][0]).all() for part in column):
                 log(f"warning: the channel {name!r} holds {column[0][0]:g} everywhere in the samples that are fitted to.")
         return rows, {**settings, "sample_rate_hz": rate_hz, "channels": channels}
+
+
+def _check_same_channels(values: Sequence[Signal]) -> None:
+    """Raise DataError where a series has a channel that the first one, by which a tokenizer is fitted, does not have."""
+    known = set(values[0].channels)
+    for value in values:
+        if further := [name for name in value.channels if name not in known]:
+            what = f"the series differ: some have a channel {further[0]!r}, the first one has {', '.join(values[0].channels[:20])}."
+            fix = "Say which to take with --set channels=NAME,NAME; --column-type NAME=number keeps a column that was left out of one."
+            raise DataError(what, where="signal", fix=fix)
 
 
 def prepared(signal: Signal, channels: Sequence[str], rate_hz: float, where: object) -> np.ndarray:
@@ -145,11 +157,13 @@ def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None,
 def _checked(samples: np.ndarray, rate_hz: float, channels: tuple[str, ...], where: str) -> Signal:
     if samples.shape[1] > MAX_CHANNELS:
         raise DataError(f"the series has {samples.shape[1]} channels.", where=where, fix=f"Choose {MAX_CHANNELS} of them at most.")
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32)
     if not np.isfinite(samples).all():
         step, channel = np.argwhere(~np.isfinite(samples))[0].tolist()
-        what = f"the channel {channels[channel]!r} is NaN or infinite at sample {step}."
+        what = f"the channel {channels[channel]!r} is NaN or infinite in single precision at sample {step}."
         raise DataError(what, where=where, fix="Mend the file, or leave such samples out with --on-error skip.")
-    return Signal(samples.astype(np.float32), rate_hz, channels)
+    return Signal(samples, rate_hz, channels)
 
 
 def _of_wav(file: RawFile, options: SourceOptions) -> Signal:

@@ -16,7 +16,7 @@ from mmtool.preprocessing.readers.entries import Note, SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
-SPLITS = ("train", "val", "test")  # of MedMNIST
+SPLITS = ("train", "val", "valid", "validation", "test")  # of MedMNIST and the like
 COLOURS = (3, 4)  # sizes of an axis that may hold them, with transparency or without
 LABEL_NAMES = re.compile(r"(.*_)?(labels?|targets?|class|classes|y)", re.IGNORECASE)
 NO_LABELS = re.compile(r"(.*_)?(names?|mean|std)", re.IGNORECASE)
@@ -141,6 +141,7 @@ def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceO
     unread = [name for name in arrays if name not in {f"{split}_{part}" for split in splits for part in (IMAGES, LABELS)}]
     if unread:
         yield _left_out(unread, file)
+    yield Note("splits", f"{file.where} states splits, here the label {SPLIT!r}: --split-label {SPLIT} keeps them")
     stated = {split: arrays[f"{split}_{LABELS}"] for split in splits if f"{split}_{LABELS}" in arrays}
     for split, array in stated.items():
         images, first = arrays[f"{split}_{IMAGES}"], next(iter(stated.values()))
