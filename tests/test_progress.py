@@ -74,10 +74,12 @@ def test_losses_are_those_of_the_last_report(capsys, monkeypatch) -> None:
     monkeypatch.setattr("mmtool.training.progress.PLAIN_EVERY_S", -1.0)
     line = LiveLine()
     line.show(1, 0.1, None)
+    line.show(2, 0.1, 9.0)
     line.show(20, 0.2, 3700.0, {"samples_per_s": 5.0, "loss": {"task": 0.5}})
     line.show(21, 0.21, 59.0)
-    first, second, third = capsys.readouterr().err.splitlines()
+    first, between, second, third = capsys.readouterr().err.splitlines()
     assert first == "step 1 | 10% | -:-- left | the first step prepares what the others use"
+    assert between == "step 2 | 10% | 0:09 left | no loss reported yet"
     assert second == "step 20 | 20% | 1:01:40 left | 5 samples/s | loss task 0.500" and third.endswith(
         "0:59 left | 5 samples/s | loss task 0.500"
     )

@@ -11,7 +11,7 @@ from mmtool.common.log import PLAIN_EVERY_S, log, on_terminal
 if TYPE_CHECKING:
     from mmtool.training.loop import Loop
 
-NOT_YET, UNKNOWN = "the first step prepares what the others use", "-:--"
+NOT_YET, UNREPORTED, UNKNOWN = "the first step prepares what the others use", "no loss reported yet", "-:--"
 
 
 def announce(loop: "Loop", samples: int, tokens: int | None, output: Path) -> None:
@@ -41,7 +41,7 @@ class LiveLine:
     """
 
     def __init__(self) -> None:
-        self._last, self._details, self._bar = time.monotonic(), NOT_YET, None
+        self._last, self._details, self._bar = time.monotonic(), "", None
         if on_terminal():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -63,6 +63,8 @@ class LiveLine:
         if record is not None:
             losses = " ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
             self._details = f"{_speed(record)} | loss {losses}"
+        else:
+            self._details = {"": NOT_YET, NOT_YET: UNREPORTED}.get(self._details, self._details)
         if self._bar is not None:
             self._bar.start()
             self._bar.update(self._task, description=f"step {step:,}", completed=progress, left=_clock(left_s), details=self._details)
@@ -78,7 +80,7 @@ class LiveLine:
     def end(self) -> None:
         """Leave the last report on the terminal."""
         self.hide()
-        if self._bar is not None and self._details != NOT_YET:
+        if self._bar is not None and self._details not in ("", NOT_YET, UNREPORTED):
             log(self._details)
 
 
