@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmtool.common.errors import DataError, MmtoolError, UsageError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.preprocessing.readers.folders import ZARR
-from mmtool.preprocessing.readers.hdf5 import member, open_hdf5
+from mmtool.preprocessing.readers.hdf5 import damage_named, member, open_hdf5
 from mmtool.preprocessing.readers.raw_files import RawFile
 
 FORMATS = ("h5ad", "h5mu", ZARR)
@@ -37,16 +37,12 @@ def _open_zarr(file: RawFile) -> Iterator[Any]:
 
     if file.path is None or not file.path.is_dir():
         raise DataError("a Zarr store is read from its folder.", where=file.where, fix="Unpack it and give the folder.")
-    try:
+    with damage_named(file.where, "Zarr store"):
         root = zarr.open_group(file.path, mode="r")
         if root.attrs.get("encoding-type") not in ENCODINGS:
             fix = f"{_meant(root, file.path)}Only tables are read from Zarr."
             raise DataError("the Zarr store is neither AnnData nor MuData.", where=file.where, fix=fix)
         yield root
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what zarr raises for stores that are damaged or none
-        if isinstance(error, MmtoolError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        raise DataError(f"the Zarr store is damaged ({error}).", where=file.where, fix="Get it again.") from error
 
 
 def _meant(root: Any, path: Path) -> str:

@@ -32,14 +32,14 @@ def open_hdf5(file: RawFile) -> Iterator[Any]:
 
 
 @contextmanager
-def damage_named(where: str) -> Iterator[None]:
-    """Whatever h5py raises for damaged parts of a file becomes a DataError; a failing disk stays an OSError."""
+def damage_named(where: str, what: str = "HDF5 file") -> Iterator[None]:
+    """Whatever h5py or zarr raises for damaged parts of a file becomes a DataError; a failing disk stays an OSError."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, MmtoolError) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        raise DataError(f"the HDF5 file is damaged ({error}).", where=where, fix="Get it again.") from error
+        raise DataError(f"the {what} is damaged ({error}).", where=where, fix="Get it again.") from error
 
 
 def read_array(group: Any, name: str, where: str, left_out: list[str]) -> np.ndarray:
