@@ -153,7 +153,7 @@ class AdaptTrainer(Loop):
         terms = self.joint.joint_loss(encodings, masks, predicted)
         return task_loss + self.joint.weigh(terms), {"task": task_loss, **terms}
 
-    def _one_step(self, window: Window) -> None:
+    def _gradients(self, window: Window) -> tuple[Tensor, Sequence[str]]:
         if self.step and self.step % REFIT_EVERY == 0:
             self.fit_moments(first=False)
         self.joint.train()
@@ -162,9 +162,9 @@ class AdaptTrainer(Loop):
         loss, parts = self.losses_of(indices, seeds)
         loss.backward()
         values = torch.stack([parts[name].detach() if name in parts else loss.new_zeros(()) for name in self.losses])
-        self._update(values, [self.data.samples[int(i)].key for i in indices])
         window.loss, window.targets = window.loss + values, window.targets + np.array([name in parts for name in self.losses])
         window.samples += len(indices)
+        return values, [self.data.samples[int(i)].key for i in indices]
 
     def fit_moments(self, first: bool) -> None:
         """Moments of the embeddings as they are now: at the start for every method, later for those that impute by them."""

@@ -44,17 +44,17 @@ class Finetuner(TransformerLoop):
         self.method, self.target, self.held_out, self._dropout = method, target, held_out, config.dropout
         self.task = target.task.weighted(class_weights(config, loader, target))
 
-    def _one_step(self, window: Window) -> None:
+    def _gradients(self, window: Window) -> tuple[Tensor, Sequence[str]]:
         samples = self.loader.next()
         targets = torch.from_numpy(self.target.encode(samples)).to(self.device)
         outputs = head_outputs(self.model, self.method, self.target, samples, self._dropped(len(samples)))
         loss = self.task.loss(outputs, targets)
         loss.backward()
-        self._update(loss.detach()[None], [sample.key for sample in samples])
         window.loss, window.targets = window.loss + loss.detach()[None], window.targets + np.ones(1)
         sizes = [sum(len(sample.tokens[name]) for name in self.target.have if name in sample.tokens) for sample in samples]
         window.tokens += sum(sizes)
         window.flops += sum(sizes) * self.model.flops_per_token(max(sizes))
+        return loss.detach()[None], [sample.key for sample in samples]
 
     def _dropped(self, count: int) -> Tensor | None:
         """(N, D) factors that hide a share of the features and keep their mean: a function of the seed and the step."""

@@ -3,12 +3,11 @@
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -27,8 +26,10 @@ from mmtool.training.hardware import matmul_limit
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import lr_multiplier
 from mmtool.training.progress import LiveLine
+from mmtool.training.stopping import Stopped, StopRequests, heard_in_backward, stop_requests
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
+GRACE_S = 8.0  # that a step still has after a request to stop
 Validate = Callable[[], dict[str, float]]
 
 
@@ -74,7 +75,7 @@ class Loop(ABC):
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
-        self._checks, self._stopping = Checks(device), False
+        self._checks, self._stopping, self._requests = Checks(device), False, StopRequests()
         self.early_stopping = EarlyStopping(getattr(config, "patience", 0), config.checkpoint_every)
         self.extension: Extension | None = None
         self.last_losses: dict[str, float] = {}
@@ -87,11 +88,12 @@ class Loop(ABC):
 
     def train(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
-        validation is left at once, and made up for when the training goes on."""
+        step that is not done after `GRACE_S` is abandoned, a validation is left at once: both are made up for when the training goes on."""
         live = LiveLine()
-        with stop_requests() as requests, suppress(Stopped):
+        with heard_in_backward(self.model.parameters()), stop_requests() as requests, suppress(Stopped):
+            self._requests = requests
             try:
-                self._train(folder, metrics_log, validate, requests, live)
+                self._train(folder, metrics_log, validate, live)
             finally:
                 live.end()
         if self._stopping and not requests.signals:
@@ -100,17 +102,21 @@ class Loop(ABC):
             log(f"stopped at step {self.step}; the checkpoint is saved, the same command continues.")
             raise KeyboardInterrupt if requests.signals[0] == signal.SIGINT else SystemExit(128 + requests.signals[0])
 
-    def _train(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests", live: LiveLine) -> None:
+    def _train(self, folder: Path, metrics_log: MetricsLog, validate: Validate, live: LiveLine) -> None:
         window = Window()
-        self._validate(folder, metrics_log, validate, requests)  # which the process that saved the checkpoint may not have reached
-        self._stopping = self._agree(requests)
+        self._validate(folder, metrics_log, validate)  # which the process that saved the checkpoint may not have reached
+        self._stopping = self._agree()
         record = None
         while self.progress < 1.0 and not self._stopping:
             live.show(self.step, self.progress, self._left_s(), record)
             started = time.monotonic()
-            self._one_step(window)
+            try:
+                self._one_step(window)
+            except Stopped:
+                self._stopping = True
+                break
             self.elapsed_s += time.monotonic() - started
-            self._stopping, record = self._agree(requests), None
+            self._stopping, record = self._agree(), None
             if self.step % REPORT_EVERY == 0 or self.progress >= 1.0:
                 self._checks.settle()
                 record = self._report(window)
@@ -119,20 +125,42 @@ class Loop(ABC):
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
                 live.hide()
                 self._checkpoint(folder)
-                self._validate(folder, metrics_log, validate, requests)
+                self._validate(folder, metrics_log, validate)
                 window.start = time.monotonic()
         live.hide()
         if self._saved != self.step:
             self._checkpoint(folder)
-        self._validate(folder, metrics_log, validate, requests)
+        self._validate(folder, metrics_log, validate)
+
+    def _one_step(self, window: Window) -> None:
+        """Train on one batch. Raises Stopped where the step is abandoned: what it had changed is as before, but for the window.
+
+        That can happen until the weights begin to change. Python handles a signal between two of its own instructions: one long operation
+        of PyTorch is finished first.
+        """
+        consumed = self.loader.consumed
+        try:
+            work = partial(self._gradients, window)
+            sums, keys = self._requests.interrupting(work, GRACE_S) if self._can_abandon else work()
+        except Stopped:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loader.consumed = consumed
+            raise
+        self._update(sums, keys)
 
     @abstractmethod
-    def _one_step(self, window: Window) -> None:
-        """Train on one batch, add what was done to the window, and step along the gradients."""
+    def _gradients(self, window: Window) -> tuple[Tensor, Sequence[str]]:
+        """Compute the gradients of one batch and add what was done to the window; gives the losses, as `losses` names them, and the keys of
+        the samples. It changes nothing else but the loader's `consumed`."""
 
-    def _agree(self, requests: "StopRequests") -> bool:
+    @property
+    def _can_abandon(self) -> bool:
+        """Whether a step may be left before it is done."""
+        return True
+
+    def _agree(self) -> bool:
         """Between two steps: whether to stop."""
-        return bool(requests.signals)
+        return bool(self._requests.signals)
 
     def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
         """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
@@ -185,7 +213,7 @@ class Loop(ABC):
     def _save(self, folder: Path) -> None:
         save_checkpoint(folder, self.model, self.optimizer, self.state(), self.config.keep)
 
-    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: "StopRequests") -> None:
+    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
         """Measure a checkpoint that has just been saved, where it is time, and note what follows from it in the checkpoint.
 
         Saved first, since validation may take minutes in which the process can be killed. The log shows then what is missing: the record
@@ -195,9 +223,9 @@ class Loop(ABC):
         if self.step in (0, self._validated) or not (on_time or self.progress >= 1.0):
             return
         measured = metrics_log.validation(self.step)
-        if measured is None and requests.signals:
+        if measured is None and self._requests.signals:
             return
-        if measured is None and (measured := requests.interrupting(validate)):
+        if measured is None and (measured := self._requests.interrupting(validate)):
             metrics_log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
         self._validated, self.measured = self.step, measured or {}
         if measured:
@@ -240,52 +268,3 @@ class TransformerLoop(Loop):
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
         limit = matmul_limit(self.device, self.model.compute_dtype)
         return {"tokens_per_s": window.tokens / seconds, "hardware_share": window.flops / seconds / limit}
-
-
-class Stopped(BaseException):
-    """A request to stop came where nothing has to be finished."""
-
-
-class StopRequests:
-    """SIGINT and SIGTERM that came, in their order."""
-
-    def __init__(self) -> None:
-        self.signals: list[int] = []
-        self._interrupting = False
-
-    def interrupting(self, work: Validate) -> dict[str, float]:
-        """What `work` gives; a request raises Stopped in the midst of it."""
-        self._interrupting = True
-        try:
-            if self.signals:
-                raise Stopped
-            return work()
-        finally:
-            self._interrupting = False
-
-    def note(self, number: int) -> None:
-        self.signals.append(number)
-        if self._interrupting:
-            log("leaving the validation; the checkpoint is saved")
-            raise Stopped
-        log("finishing the step and saving a checkpoint; once more to stop at once")
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequests]:
-    """Collects SIGINT and SIGTERM instead of dying of them; the second one acts as usual."""
-    requests = StopRequests()
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        for old_number, handler in old.items():
-            signal.signal(old_number, handler)
-        requests.note(number)
-
-    try:
-        for number in old:
-            signal.signal(number, note)
-        yield requests
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

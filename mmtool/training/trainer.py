@@ -19,7 +19,7 @@ from mmtool.model.masks import MakeMask, attention_mask, gpu_mask
 from mmtool.model.transformer import Transformer
 from mmtool.training.config import PretrainConfig
 from mmtool.training.distributed import Processes
-from mmtool.training.loop import StopRequests, TransformerLoop, Validate, Window
+from mmtool.training.loop import TransformerLoop, Validate, Window
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.optimizer import max_lr
 
@@ -116,7 +116,7 @@ class Trainer(TransformerLoop):
             batch = drop_values(batch, self.model.layout, self._value_dropout, context.seed)
         return batch, keys
 
-    def _one_step(self, window: Window) -> None:
+    def _gradients(self, window: Window) -> tuple[Tensor, Sequence[str]]:
         parts = [self.next_batch(number) for number in range(len(self.loader.loaders))]
         batches = [batch for batch, _ in parts]
         counted = [np.array([*batch.num_targets, batch.num_tokens, self.model.batch_flops(batch)]) for batch in batches]
@@ -124,9 +124,14 @@ class Trainer(TransformerLoop):
         counts = np.array(targets)
         sums = torch.stack([self.backward(batch, counts) for batch in batches]).sum(0)
         sums = self.processes.sum_gradients(self.model, sums)
-        self._update(sums, [key for _, keys in parts for key in keys])
         window.loss, window.targets = window.loss + sums, window.targets + counts
         window.tokens, window.flops = window.tokens + int(tokens), window.flops + int(flops)
+        return sums, [key for _, keys in parts for key in keys]
+
+    @property
+    def _can_abandon(self) -> bool:
+        """Not one of several processes, for the others would wait for its gradients."""
+        return self.processes.size == 1
 
     def backward(self, batch: AnyBatch, counts: np.ndarray) -> Tensor:
         """Gradients of the mean loss over all targets of the step, of whose numbers `counts` the batch has a part; gives the sums per
@@ -138,18 +143,19 @@ class Trainer(TransformerLoop):
     def _forward_loss(self, *inputs: Any) -> Tensor:
         return self.method.forward(self.model, *inputs)
 
-    def _agree(self, requests: StopRequests) -> bool:
+    def _agree(self) -> bool:
         """The first process keeps the time, any of them may be asked to stop: all take the same steps."""
         if self.processes.size == 1:
-            return super()._agree(requests)
+            return super()._agree()
         elapsed_s = self.elapsed_s if self.processes.first else 0.0
-        elapsed_s, stopping, *consumed = self.processes.sum(np.array([elapsed_s, bool(requests.signals), *self.loader.here()])).tolist()
+        mine = np.array([elapsed_s, bool(self._requests.signals), *self.loader.here()])
+        elapsed_s, stopping, *consumed = self.processes.sum(mine).tolist()
         self.elapsed_s, self.loader.consumed = elapsed_s, [int(count) for count in consumed]
         return stopping > 0
 
-    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate, requests: StopRequests) -> None:
+    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
         """The first process validates; that it is time to stop early all learn."""
-        super()._validate(folder, metrics_log, validate, requests)
+        super()._validate(folder, metrics_log, validate)
         if self.processes.size > 1 and self.config.patience:
             self.early_stopping.elsewhere = bool(self.processes.sum(np.array([self.early_stopping.exhausted]))[0])
 
