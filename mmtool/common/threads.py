@@ -15,10 +15,11 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmtool.common.cgroups import CGROUPS, MEMBERSHIP, group_folders
+
 SPIN_COUNT = 3000
 NUM_THREADS = "OMP_NUM_THREADS"
 POLICIES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # any of them says how threads are to wait
-CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def set_thread_defaults(environ: MutableMapping[str, str], num_cpus: int, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> None:
@@ -51,26 +52,8 @@ def affinity_cpus() -> int:
 
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
     """The least number of cores that a control group of this process, or one above it, grants; None where none is limited."""
-    try:
-        lines = membership.read_text().splitlines()
-    except (OSError, ValueError):
-        return None
-    return min((quota for line in lines for folder in _folders(line, cgroups) if (quota := _quota(folder)) is not None), default=None)
-
-
-def _folders(line: str, cgroups: Path) -> Iterator[Path]:
-    """The folders of the group that a line `ID:CONTROLLERS:PATH` names, and of those above it (of no controllers: version 2).
-
-    Inside a container the path may be that of the host, which is not mounted there: what is mounted then is the container's group.
-    """
-    _, controllers, path = [*line.split(":", 2), "", ""][:3]
-    if controllers and "cpu" not in controllers.split(","):
-        return
-    parts = Path(path.lstrip("/")).parts
-    if ".." in parts:  # of a group outside of the container's
-        parts = ()
-    for mount in {cgroups / controllers, cgroups / "cpu"} if controllers else {cgroups}:
-        yield from (mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1))
+    folders = group_folders("cpu", cgroups, membership)
+    return min((quota for folder in folders if (quota := _quota(folder)) is not None), default=None)
 
 
 def _quota(folder: Path) -> float | None:

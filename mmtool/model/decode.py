@@ -153,8 +153,8 @@ def _mean(hidden_NLD: Tensor, lengths_N: Tensor) -> Tensor:
 
 def pooled_states(model: Transformer, documents: Sequence[Document], view: View, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """(N, D) what `pool` makes of the hidden states (R, L, D) and lengths (R,) of the documents of each pass, with gradients."""
-    lengths = torch.tensor([len(document) for document in documents], device=model.head.device)
-    parts = passes(model, lengths.tolist())
+    sizes = [len(document) for document in documents]
+    lengths, parts = torch.tensor(sizes, device=model.head.device), passes(model, sizes)
     pooled = [pool(hidden_states(model, [documents[i] for i in rows], view)[0], lengths[torch.from_numpy(rows)]) for rows in parts]
     if len(parts) == 1:
         return pooled[0]
