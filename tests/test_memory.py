@@ -48,7 +48,8 @@ def test_a_training_that_does_not_fit_is_refused_and_leaves_nothing(shards: Path
     run = begun(shards, tmp_path / "run", "cm3")
     needed = memory.OVERHEAD * rehearsed(run, shards).training_bytes(1)
     monkeypatch.setattr(memory, "available_bytes", lambda device: int(needed / 1.3))
-    said = r"a, up to 5 tokens in a sample: a step needs about .* GiB .*[\d,]+ parameters, which reads 4 x 128 tokens.*--batch-tokens.*recompute"
+    sizes = r"[\d,]+ parameters, which reads 4 x 128 tokens"
+    said = rf"a, up to 5 tokens in a sample: a step needs about .* GiB .*{sizes}.*--batch-tokens.*recompute"
     with pytest.raises(UsageError, match=said):
         pretrain(settings(), shards, tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -100,7 +100,7 @@ def rehearse(make_model: Callable[[], Transformer], loss: Callable[[Transformer]
     """What a step of training would hold; nothing is allocated, and nothing computed."""
     with FakeTensorMode(allow_non_fake_inputs=True), _Peak() as held:
         model = make_model()
-        loss(model).backward()  # type: ignore[no-untyped-call]
+        loss(model).backward()
         sizes = [(parameter.nbytes, parameter.grad is not None) for parameter in model.parameters()]
     return Rehearsal(held.peak_bytes, sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained))
 
