@@ -1,16 +1,19 @@
 """Promise: a training that cannot fit into memory is refused before its first step, and one that fits is not."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-from test_training import make_shards, settings
+from test_training import CLASSES, make_shards, settings
 
 from mmtool.common.cgroups import memory_left
 from mmtool.common.errors import UsageError
 from mmtool.data.shards import open_token_set
 from mmtool.training import memory
-from mmtool.training.memory import Rehearsal, available_bytes, bound_bytes, rehearse_pretraining
+from mmtool.training.config import FinetuneConfig, check_as
+from mmtool.training.finetune import finetune
+from mmtool.training.memory import Rehearsal, available_bytes, bound_bytes, rehearse_finetuning, rehearse_pretraining
 from mmtool.training.pretrain import pretrain
 from mmtool.training.run import Run, open_run
 
@@ -30,7 +33,7 @@ def begun(shards: Path, output: Path, method: str) -> Run:
 
 def rehearsed(run: Run, shards: Path) -> Rehearsal:
     train = open_token_set(shards, split="train")
-    return rehearse_pretraining(run, [train[i] for i in range(8)], CPU, torch.float32)
+    return rehearse_pretraining(run, [train[i] for i in range(8)], CPU)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -39,9 +42,29 @@ def test_what_is_rehearsed_is_what_a_step_holds(shards: Path, tmp_path: Path, mo
     found = rehearsed(run, shards)
     monkeypatch.setattr(memory, "FakeTensorMode", lambda allow_non_fake_inputs: torch.enable_grad())
     assert found == rehearsed(run, shards), "with real tensors"
-    assert found.num_parameters == run.model(CPU).num_parameters()
-    assert found.training_bytes(1) < bound_bytes(run, CPU), "so that a run is not taken to be smaller than it is"
+    assert found.weights_bytes == 4 * run.model(CPU).num_parameters()
+    assert found.training_bytes(1) < bound_bytes(run, run.record["batch"], CPU), "so that a run is not taken to be smaller than it is"
     assert found.training_bytes(2) > found.training_bytes(1), "gradients of earlier batches are kept"
+
+
+@pytest.mark.parametrize("method", ["cm3", "contrastive", "m3ae"])
+def test_so_it_is_in_finetuning(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    begun(shards, tmp_path / "run", method)
+    config = check_as(FinetuneConfig, {"label": "class", "steps": 1, "batch_samples": 8})
+    finetune(config, tmp_path / "run", shards, tmp_path / "tuned")
+    run, train = open_run(tmp_path / "tuned"), open_token_set(shards, split="train")
+    samples = [train[i] for i in range(8)]
+    found = rehearse_finetuning(run, config, samples, CPU)
+    frozen = rehearse_finetuning(run, dataclasses.replace(config, layer_decay=0.0), samples, CPU)
+    assert frozen.trained_bytes == 4 * CLASSES * (32 + 1) < found.trained_bytes and frozen.peak_bytes < found.peak_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "FakeTensorMode", lambda allow_non_fake_inputs: torch.enable_grad())
+        assert found == rehearse_finetuning(run, config, samples, CPU), "with real tensors"
+    assert found.training_bytes(1) < bound_bytes(run, {"rows": 8, "length": 12, "capacity": [0] * 3}, CPU)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: found.training_bytes(1) // 2)
+    with pytest.raises(UsageError, match=r"which reads 8 x 12 tokens at once.*Give fewer --batch-samples"):
+        finetune(config, tmp_path / "run", shards, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_training_that_does_not_fit_is_refused_and_leaves_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

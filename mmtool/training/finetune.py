@@ -36,6 +36,7 @@ from mmtool.training.extension import Extension, extend
 from mmtool.training.finetuner import Finetuner
 from mmtool.training.hardware import be_deterministic, pick_device, pick_precision
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
+from mmtool.training.memory import check_finetuning
 from mmtool.training.metrics import MetricsLog
 from mmtool.training.progress import announce
 from mmtool.training.run import CONFIG, GALLERY, METRICS, TOKENIZERS, TRAINED_ON, Run, make_method, open_run, same_tokenizers
@@ -74,11 +75,13 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, *, fo
     begin_or_check(
         place, begun, "finetuned run", partial(_begin, config, pretrained, inputs, train), partial(_changes, config, inputs, output)
     )
-    if begun:
-        _extend(config, output)
     run = open_run(output)
     target = run.target
     assert target is not None
+    if begun:
+        check_finetuning(run, config, _first(train, target, config.batch_samples))
+        _extend(config, output)
+        run = open_run(output)
     device = pick_device()
     be_deterministic(device)
     model = _model(run, weights, config.seed)
@@ -119,7 +122,9 @@ def _begin(config: FinetuneConfig, base: Run, inputs: Mapping[str, Any], train: 
     write_bytes(folder / TRAINED_ON, items)
     finetuned = {"config": config.to_json(), **inputs, "target": target.to_json()}
     begun = {"format": RUN_FORMAT, "version": __version__, "trained_on": sha256_bytes(items), "finetune": finetuned}
-    write_sealed(folder / CONFIG, {**base.record, **begun})
+    run = Run(folder, {**base.record, **begun})
+    check_finetuning(run, config, _first(train, target, config.batch_samples))
+    write_sealed(folder / CONFIG, run.record)
 
 
 def _changes(config: FinetuneConfig, inputs: Mapping[str, Any], output: Path) -> list[str]:
@@ -169,6 +174,11 @@ def _labelled(train: TokenSet, label: str, have: Sequence[str]) -> list[int]:
 
 def _members(train: TokenSet, target: Target) -> np.ndarray:
     return np.array(_labelled(train, target.label, target.have))
+
+
+def _first(train: TokenSet, target: Target, count: int) -> list[Sample]:
+    """As many samples as a step has."""
+    return [train[int(i)] for i in _members(train, target)[:count]]
 
 
 def _held_out(data: Path, target: Target) -> list[Sample]:

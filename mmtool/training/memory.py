@@ -21,16 +21,17 @@ from torch.utils._pytree import tree_leaves
 from mmtool.common.cgroups import memory_left
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
-from mmtool.data.layout import VocabularyLayout
 from mmtool.data.sample import Sample
+from mmtool.methods.protocols import representing
 from mmtool.model.attention import EXPLICIT_MAX_LENGTH
 from mmtool.model.bridge import position_starts
 from mmtool.model.losses import CHUNK_LOGITS, GPU_CHUNK_LOGITS
 from mmtool.model.transformer import Transformer, num_slots
-from mmtool.training.config import PretrainConfig
+from mmtool.training.config import FinetuneConfig
 from mmtool.training.distributed import local_processes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, make_method
+from mmtool.training.target import head_outputs
 
 TOLERANCE = 1.2  # by which what is needed may exceed what is available before a training is refused
 PLENTY = 2.0  # of what is needed at the most: beyond, nothing is rehearsed
@@ -41,39 +42,55 @@ GIB = 1 << 30
 PARTS = ("visible", "whole")  # of a batch that is masked: what the encoder reads, and the decoder
 
 
-def check_memory(run: Run, samples: Sequence[Sample]) -> None:
+def check_pretraining(run: Run, samples: Sequence[Sample]) -> None:
     """Raise UsageError where the steps of a pretraining cannot fit into the memory that is available here, and warn where they might not.
 
     samples: some of the training.
     """
+    config, batch = run.config, run.record["batch"]
     device = pick_device()
+    options = ["give fewer --batch-tokens, or split them (--set accumulate=4)"] if _whole(batch)["rows"] > 1 else []
+    options += ["pass --set recompute=true"] if not config.recompute else []
+    options += ["take a smaller --preset or --set shape.width"]
+    accumulate = batch.get("parts", config.accumulate)
+    _check(run, batch, device, options, lambda: rehearse_pretraining(run, samples[:TYPICAL], device).training_bytes(accumulate))
+
+
+def check_finetuning(run: Run, config: FinetuneConfig, samples: Sequence[Sample]) -> None:
+    """The same of a finetuning; samples: as many as a step has."""
+    target, device = run.target, pick_device()
+    assert target is not None
+    length = max(sum(len(sample.tokens[name]) + 1 for name in target.have if name in sample.tokens) for sample in samples)
+    batch = {"rows": len(samples), "length": length, "capacity": [0] * len(run.layout.modalities)}
+    options = ["give fewer --batch-samples"] if len(samples) > 1 else []
+    _check(run, batch, device, options, lambda: rehearse_finetuning(run, config, samples, device).training_bytes(1))
+
+
+def _check(run: Run, batch: Mapping[str, Any], device: torch.device, options: Sequence[str], needs: Callable[[], int]) -> None:
+    """Hold what tensors need, which is asked where it might matter, against what is available. options: what would take less memory."""
     available = available_bytes(device)
-    if available is None or PLENTY * bound_bytes(run, device) < available:
+    if available is None or PLENTY * bound_bytes(run, batch, device) < available:
         return
-    rehearsal = rehearse_pretraining(run, samples[:TYPICAL], device, pick_precision(run.config.precision, device))
-    needed = OVERHEAD * rehearsal.training_bytes(run.record["batch"].get("parts", run.config.accumulate))
+    needed = OVERHEAD * needs()
     if needed <= available:
         return
-    batch = run.record["batch"].get(PARTS[1], run.record["batch"])
-    sizes = f"a model of {rehearsal.num_parameters:,} parameters, which reads {batch['rows']} x {batch['length']:,} tokens at once"
-    what = f"a step needs about {needed / GIB:.3g} GiB of memory, of which {available / GIB:.3g} GiB are available ({sizes})."
+    reads = f"a model of {run.model(torch.device('meta')).num_parameters():,} parameters, which reads "
+    reads += f"{_whole(batch)['rows']} x {_whole(batch)['length']:,} tokens at once"
+    what = f"a step needs about {needed / GIB:.3g} GiB of memory, of which {available / GIB:.3g} GiB are available ({reads})."
     longest = max(run.layout.modalities, key=lambda modality: modality.max_length)
     where = f"{longest.name}, up to {longest.max_length:,} tokens in a sample"
-    if needed <= TOLERANCE * available:
-        log(f"warning: {where}: {what} {_advice(run.config, run.layout, batch['rows'])}")
-        return
-    raise UsageError(what, where=where, fix=_advice(run.config, run.layout, batch["rows"]))
+    wide = any(modality.kind == "table" and modality.max_length > MANY_COLUMNS for modality in run.layout.modalities)
+    codec = ["tokenize wide tables with `mmtool tokenize table --scheme codec`"] if wide else []
+    advice = ", or ".join([*codec, *options, "use another machine"])
+    advice = f"{advice[0].upper()}{advice[1:]}."
+    if needed > TOLERANCE * available:
+        raise UsageError(what, where=where, fix=advice)
+    log(f"warning: {where}: {what} {advice}")
 
 
-def _advice(config: PretrainConfig, layout: VocabularyLayout, rows: int) -> str:
-    """What takes less memory, the most first."""
-    wide = any(modality.kind == "table" and modality.max_length > MANY_COLUMNS for modality in layout.modalities)
-    options = ["tokenize wide tables with `mmtool tokenize table --scheme codec`"] if wide else []
-    options += ["give fewer --batch-tokens, or split them (--set accumulate=4)"] if rows > 1 else []
-    options += ["pass --set recompute=true"] if not config.recompute else []
-    options += ["take a smaller --preset or --set shape.width", "train on another machine"]
-    text = ", or ".join(options)
-    return f"{text[0].upper()}{text[1:]}."
+def _whole(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The rows of a batch that hold all tokens."""
+    return batch.get(PARTS[1], batch)
 
 
 @dataclass(frozen=True)
@@ -84,10 +101,6 @@ class Rehearsal:
     peak_bytes: int
     weights_bytes: int
     trained_bytes: int
-
-    @property
-    def num_parameters(self) -> int:
-        return self.weights_bytes // 4
 
     def training_bytes(self, accumulate: int) -> int:
         """The most that a training holds with AdamW, in a step of so many batches or while it writes a checkpoint."""
@@ -132,16 +145,16 @@ class _Peak(TorchDispatchMode):
         self._held_bytes -= num_bytes
 
 
-def rehearse_pretraining(run: Run, samples: Sequence[Sample], device: torch.device, dtype: torch.dtype) -> Rehearsal:
-    """Of a run that is begun, on a batch of some training samples, whose shape is that of all batches."""
-    method = make_method(run.config, run.layout, run.graph)
+def rehearse_pretraining(run: Run, samples: Sequence[Sample], device: torch.device) -> Rehearsal:
+    """Of a run, on a batch of some training samples, whose shape is that of all batches."""
+    method, config = make_method(run.config, run.layout, run.graph), run.config
     batch = method.packer(run.record["batch"])(method.typical_documents(samples)[0])
 
     def model() -> Transformer:
         model = run.model(device)
-        model.compute_dtype, model.recompute = dtype, run.config.recompute
+        model.compute_dtype, model.recompute = pick_precision(config.precision, device), config.recompute
         if model.ordinal is not None:
-            model.ordinal.smoothing = run.config.smoothing
+            model.ordinal.smoothing = config.smoothing
         return model
 
     def loss(model: Transformer) -> Tensor:
@@ -150,9 +163,26 @@ def rehearse_pretraining(run: Run, samples: Sequence[Sample], device: torch.devi
     return rehearse(model, loss)
 
 
-def bound_bytes(run: Run, device: torch.device) -> int:
-    """Bytes that a step of a run does not exceed by any method: coarse, mostly two to three times what it takes."""
-    shape, layout, batch = run.shape, run.layout, run.record["batch"]
+def rehearse_finetuning(run: Run, config: FinetuneConfig, samples: Sequence[Sample], device: torch.device) -> Rehearsal:
+    """Of a finetuned run, on the samples of a step."""
+    method, target = representing(make_method(run.config, run.layout, run.graph)), run.target
+    assert target is not None
+
+    def model() -> Transformer:
+        model = run.model(device)
+        model.compute_dtype = pick_precision(config.precision, device)
+        if not config.layer_decay:
+            model.requires_grad_(False)
+            assert model.task_head is not None
+            model.task_head.requires_grad_(True)
+        return model
+
+    return rehearse(model, lambda model: head_outputs(model, method, target, samples).square().mean())
+
+
+def bound_bytes(run: Run, batch: Mapping[str, Any], device: torch.device) -> int:
+    """Bytes that a step on batches of this shape does not exceed by any method: coarse, mostly two to three times what it takes."""
+    shape, layout = run.shape, run.layout
     positions = 1 + max(position_starts(layout).values(), default=0) + max(modality.max_length for modality in layout.modalities)
     weights = 2 * shape.parameters + (2 * layout.size + 4 * num_slots(layout)) * shape.width
     weights += positions**2 if position_starts(layout) else 0

@@ -44,7 +44,7 @@ from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision, pick_workers
 from mmtool.training.initial import InitialRun, load_initial, unseen
 from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
-from mmtool.training.memory import check_memory
+from mmtool.training.memory import check_pretraining
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.progress import announce
@@ -222,14 +222,14 @@ def _begin_or_go_on(
     begun, begin = place.continues(CONFIG), partial(_begin, config, train, parts, initial)
     begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
     if begun:
-        check_memory(open_run(place.path), _typical(config, train))
+        check_pretraining(open_run(place.path), _typical(config, train))
         _extend(config, place.path)
 
 
 def _begin(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, folder: Path) -> None:
     """Fill a new run directory. parts: of a step."""
     record, items = _record(config, train, parts, initial), TrainingItems.of(train)
-    check_memory(Run(folder, record), _typical(config, train))
+    check_pretraining(Run(folder, record), _typical(config, train))
     if initial is not None:
         initial.check(shape_of(config), config.preset, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
