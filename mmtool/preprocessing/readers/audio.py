@@ -11,6 +11,7 @@ import soundfile
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.audio_containers import decode_container, is_container
+from mmtool.preprocessing.readers.durations import check_duration
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
@@ -78,9 +79,7 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
             _check_channels(sound.channels, max_channels, file.where)
-            if frames > options.max_duration_s * rate:
-                fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
-                raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
+            check_duration(frames, rate, options, file.where)
             if frames * sound.channels * SAMPLE_BYTES > MAX_DECODED_BYTES:
                 what = f"the recording would take more than {MAX_DECODED_BYTES >> 20} MiB, {sound.channels} channels of {frames:,} samples."
                 raise DataError(what, where=file.where, fix="Mix it down, cut it, or lower its sample rate.")
