@@ -127,20 +127,20 @@ def _table_within(text: str) -> tuple[int, int | None]:
 def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str, marks: tuple[str, ...] = ("#",)) -> int:
     """Where the header starts: behind lines that begin with a mark of comments, or behind the mark of the last one where that names the
     columns."""
-    last, place = start, start
-    while text.startswith(marks, place):
-        end = text.find("\n", place)
+    last, offset = start, start
+    while text.startswith(marks, offset):
+        end = text.find("\n", offset)
         if end < 0:
             return start
-        last, place = place, end + 1
-    if place == start:
+        last, offset = offset, end + 1
+    if offset == start:
         return start
-    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]
+    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", offset) + 1 or len(text)]), "", ""]
     if ASSIGNMENT.search(header):
-        return place
+        return offset
     mark = delimiter or choose_delimiter([header, row], file_format, decimal)
     widths = row_widths([header, row], mark)
-    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else place
+    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else offset
 
 
 def _has_number(line: str, delimiter: str) -> bool:
@@ -152,11 +152,11 @@ def _has_number(line: str, delimiter: str) -> bool:
 def _first_lines(text: str) -> list[str]:
     """The first lines that hold something."""
     lines: list[str] = []
-    place = 0
-    while len(lines) < LOOKED_AT and place < len(text):
-        end = text.find("\n", place)
+    offset = 0
+    while len(lines) < LOOKED_AT and offset < len(text):
+        end = text.find("\n", offset)
         end = len(text) if end < 0 else end
-        line = text[place:end].removesuffix("\r")
+        line = text[offset:end].removesuffix("\r")
         lines += [line] if line.strip() else []
-        place = end + 1
+        offset = end + 1
     return lines

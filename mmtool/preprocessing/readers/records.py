@@ -101,8 +101,8 @@ def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...
         return layout
     with open_text(file) as text:
         start = text.read(HEAD)
-    place = behind_comments(start, 0, file.format, layout.delimiter, ".", comments)
-    return replace(layout, start=place, lines=start.count("\n", 0, place))
+    start_of_table = behind_comments(start, 0, file.format, layout.delimiter, ".", comments)
+    return replace(layout, start=start_of_table, lines=start.count("\n", 0, start_of_table))
 
 
 def _layout(file: RawFile, table: TableOptions) -> Layout:
@@ -135,9 +135,9 @@ def filled(rows: Cells) -> Cells:
 
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
     """The cells of some columns, row by row, None for a broken row."""
-    places = [header.index(name) for name in names]
+    indices = [header.index(name) for name in names]
     for row in rows:
-        yield None if isinstance(row, Broken) else [row[1][place] for place in places]
+        yield None if isinstance(row, Broken) else [row[1][start_of_table] for start_of_table in indices]
 
 
 def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]] | Broken]:

@@ -32,12 +32,12 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Series:
-    """A file that was opened. columns: with their first cells; roles: of each; rate_places: of those that give the rate; units: a line
+    """A file that was opened. columns: with their first cells; roles: of each; rate_indices: of those that give the rate; units: a line
     below the header that holds them, None: there is none; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
-    rate_places: Sequence[int]
+    rate_indices: Sequence[int]
     units: tuple[int, list[str]] | None
     rows: Cells
 
@@ -52,21 +52,21 @@ class Series:
         numbers = Numbers.of(options.table)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
         columns = [
-            Column(name, units[1][place] if units else "", [cells[place] for _, cells in head], numbers)
-            for place, name in enumerate(header)
+            Column(name, units[1][index] if units else "", [cells[index] for _, cells in head], numbers)
+            for index, name in enumerate(header)
         ]
         roles = roles_of(columns, options, file.where)
         check_direction([column for column, role in zip(columns, roles, strict=True) if role is Role.CHANNEL], options.table, file.where)
-        rate_places = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
-        return cls(columns, roles, rate_places, units, chain(head, rows))
+        rate_indices = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
+        return cls(columns, roles, rate_indices, units, chain(head, rows))
 
-    def places(self, *roles: Role) -> list[int]:
+    def indices(self, *roles: Role) -> list[int]:
         """Of the columns with one of these roles."""
-        return [place for place, role in enumerate(self.roles) if role in roles]
+        return [index for index, role in enumerate(self.roles) if role in roles]
 
     def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
         """Of the cells of the columns that give the rate; None where none does. Dates and times of day are added."""
-        columns = [self.columns[place] for place in self.rate_places]
+        columns = [self.columns[index] for index in self.rate_indices]
         parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
         if not parts:
             return None
@@ -78,18 +78,18 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
     when it is."""
     try:
         series = Series.open(file, options)
-        times = series.times([series.columns[place].cells for place in series.rate_places], file.where)
+        times = series.times([series.columns[index].cells for index in series.rate_indices], file.where)
     except DataError:
         return
     if series.units:
         line, cells = series.units
         yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
     if times is not None and times.guess:
-        name = series.columns[series.rate_places[0]].name
+        name = series.columns[series.rate_indices[0]].name
         yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
     for why, roles in LEFT_OUT.items():
-        places = sorted(set(series.places(*roles)).difference(series.rate_places))
-        columns = [series.columns[place].name for place in places]
+        indices = sorted(set(series.indices(*roles)).difference(series.rate_indices))
+        columns = [series.columns[index].name for index in indices]
         names = ", ".join(repr(name) for name in columns if name not in wanted_of_series(options))
         if names:
             way_on = " (--column-type NAME=number makes channels of them{})".format(", --label NAME a label" if Role.LABEL in roles else "")
@@ -115,19 +115,19 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     channels. Raises DataError for a cell that is no number, columns of times and of numbers of samples that are not even, and several
     series in one file."""
     series, numbers = Series.open(file, options), Numbers.of(options.table)
-    channels, counters, names = series.places(Role.CHANNEL), series.places(Role.COUNT), series.places(Role.SERIES)
+    channels, counters, names = series.indices(Role.CHANNEL), series.indices(Role.COUNT), series.indices(Role.SERIES)
     numbered, wanted = [*channels, *counters], wanted_of_series(options)
-    columns = [series.columns[place] for place in numbered]
+    columns = [series.columns[index] for index in numbered]
     values: list[Sequence[float]] = []
     stamps: list[list[str]] = []
     for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
-        values.append(_numbers([cells[place] for place in numbered], columns, numbers, f"{file.where}:{line}"))
-        stamps.append([cells[place] for place in series.rate_places])
-        for place in names:
-            _check_same_series(series.columns[place], cells[place], wanted, f"{file.where}:{line}")
+        values.append(_numbers([cells[index] for index in numbered], columns, numbers, f"{file.where}:{line}"))
+        stamps.append([cells[index] for index in series.rate_indices])
+        for index in names:
+            _check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
     if not channels:
         what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
         raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
@@ -186,7 +186,7 @@ def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:
 
 def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, where: str) -> Sequence[float]:
     values = numbers.row(cells)
-    bad = next((place for place, value in enumerate(values) if value is None or value != value), None)
+    bad = next((index for index, value in enumerate(values) if value is None or value != value), None)
     if bad is None:
         return [value for value in values if value is not None]
     cell, name = cells[bad], columns[bad].name

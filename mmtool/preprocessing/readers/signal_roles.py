@@ -71,14 +71,14 @@ def wanted_of_series(options: SourceOptions) -> set[str]:
 def rate_columns(columns: Sequence[Column], roles: Sequence[Role], where: str) -> list[int]:
     """Places of the column of times that gives the rate: the first that is not constant, and says in which unit its times are, if any
     does. Two where one holds the date and another the time of day."""
-    times = [place for place, role in enumerate(roles) if role is Role.TIME]
-    moving = [place for place in times if not columns[place].is_constant]
-    first = next((place for place in moving if _is_readable(columns[place], where)), next(iter(moving), None))
+    times = [index for index, role in enumerate(roles) if role is Role.TIME]
+    moving = [index for index in times if not columns[index].is_constant]
+    first = next((index for index in moving if _is_readable(columns[index], where)), next(iter(moving), None))
     if first is None:
         return []
     kinds: list[Callable[[str], bool]] = [is_day, is_time_of_day]
-    parts = [next((place for place in times if is_kind(columns[place].cells[0])), None) for is_kind in kinds]
-    return [place for place in parts if place is not None] if first in parts else [first]
+    parts = [next((index for index in times if is_kind(columns[index].cells[0])), None) for is_kind in kinds]
+    return [index for index in parts if index is not None] if first in parts else [first]
 
 
 def _declared(name: str, options: SourceOptions) -> Role | None:

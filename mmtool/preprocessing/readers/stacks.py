@@ -143,8 +143,8 @@ def load_stacks(file: RawFile) -> dict[str, np.ndarray]:
 
 def name_of_samples(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> str | None:
     """The name of the array that holds the samples, by the first of these names that one has, in small letters or capitals."""
-    found = {name.casefold(): name for name in arrays}
-    return next((found[name] for name in names if name in found), None)
+    by_name = {name.casefold(): name for name in arrays}
+    return next((by_name[name] for name in names if name in by_name), None)
 
 
 def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:
