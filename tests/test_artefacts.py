@@ -34,6 +34,13 @@ def test_shards(mmtool: Mmtool, project: Path) -> None:
     assert train["samples"] == described["splits"]["train"]
 
 
+def test_pairs_are_shown_as_pairs(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
+    text, lab = project / "text.tar", project / "lab.tar"
+    done = mmtool("shard", text, lab, "--pair", "text,lab", "-o", tmp_path / "shards")
+    assert not done.code, done.err
+    assert "pairs: (text, lab)" in mmtool("info", tmp_path / "shards").out
+
+
 def test_run_and_checkpoint(mmtool: Mmtool, project: Path) -> None:
     described = json.loads(mmtool("info", project / "run", "--json").out)
     assert described["artefact"] == "run" and described["method"] == "cm3" and described["checkpoints"] == [2]

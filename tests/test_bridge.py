@@ -100,7 +100,7 @@ def test_every_method_gives_expected_values(name: str) -> None:
     if isinstance(made, Retrieving):
         made.use_gallery(samples(4))
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
-    request = ImputationRequest(["a"], "b", Sampling(code_values=CodeValues.of_places(values)), 3)
+    request = ImputationRequest(["a"], "b", Sampling(code_values=CodeValues.of_indices(values)), 3)
     found = made.impute(model, samples(), request, torch.Generator().manual_seed(0))
     assert found.expected is not None and found.expected.shape == (18, LENGTH)
     assert np.abs(found.expected).max() < values.max()

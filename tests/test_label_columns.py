@@ -293,3 +293,20 @@ def test_codes_are_text_in_all_samples_of_shards(tmp_path: Path) -> None:
     assert found == {
         f"{name}{i:02d}": codes[i % 2] for name, codes in (("a", ("02134", "10001")), ("b", ("10001", "30001"))) for i in range(20)
     }
+
+
+def test_names_of_the_classes_are_no_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((6, 8, 8)), labels=np.arange(6) % 2, classes=np.array(["cat", "dog"]))
+    found = list(read_items("image", [tmp_path / "a.npz"], SourceOptions(value_range=(0, 1))))
+    assert [item.labels for item in found] == [{"labels": number % 2} for number in range(6)]
+    assert "as no labels: classes" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_with_channels_first_are_turned_and_that_is_said(channels: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 6, channels)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", X_train=images.transpose(0, 3, 1, 2), Y_train=np.arange(4))
+    found = list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))
+    np.testing.assert_array_equal(np.stack([item.value for item in found]), images)
+    assert [item.labels for item in found] == [{"label": number, "split": "train"} for number in range(4)]
+    assert "taken as (channels, height, width)" in capfd.readouterr().err

@@ -79,7 +79,7 @@ def test_expectations_are_means_of_draws() -> None:
     values = np.tile(np.array(level_values(LEVELS), np.float32), (LENGTH, 1))
     values[0, -1] = np.nan
     prompts = [conditional_document(model.layout, linked_samples(1, 3)[0], [], "a")]
-    sampling = Sampling(code_values=CodeValues.of_places(values))
+    sampling = Sampling(code_values=CodeValues.of_indices(values))
     made = generate(model, prompts, 1, sampling=sampling, generator=torch.Generator().manual_seed(0), draws=4000)
     assert made.expected is not None and made.expected.shape == (4000, LENGTH)
     drawn = np.array([values[np.arange(LENGTH), codes] for codes in made.codes])

@@ -293,7 +293,7 @@ def test_types_that_no_column_of_a_series_has_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("text", "fix"),
-    [("8.38 0 104\n8.39 0 104\n8.40 0 104\n", "--delimiter blanks"), ("%OpenBCI Raw EEG Data\n%Rate = 250 Hz, 8\n0,1\n", "grep -v")],
+    [("8.38 0 104\n8.39 0 104\n8.40 0 104\n", "--delimiter blanks"), ("%OpenBCI Raw EEG Data\n%Rate = 250 Hz, 8\n0,1\n1,3\n", "--columns")],
 )
 def test_other_layouts_are_refused_with_a_way_on(text: str, fix: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=fix):
@@ -318,3 +318,53 @@ def test_a_tokenizer_knows_its_channels_whatever_a_file_holds(tmp_path: Path, mm
     assert done.code == 0 and "left out" not in done.err, done.err
     done = mmtool("tokenize", "signal", tmp_path / "b.csv", "--fit", "--scheme", "patches", "-o", tmp_path / "c.tar")
     assert done.code == 1 and "no channel" in done.err and "--column-type NAME=number" in done.err
+
+
+@pytest.mark.parametrize("comments", ["# device: A, B\n", "% fs = 4\n%\n", "#sep\r\n"])
+@pytest.mark.parametrize("mark", ["", "#"])
+def test_comments_above_the_header_are_passed_over(comments: str, mark: str, tmp_path: Path) -> None:
+    read = signal(tmp_path, f"{comments}{mark}time_s,a\n0,1\n0.25,3\n0.5,4\n")
+    assert read.channels == ("a",) and read.rate_hz == 4 and read.samples[:, 0].tolist() == [1, 3, 4]
+
+
+def rows_of(table: np.ndarray, names: list[str]) -> str:
+    return "\n".join([",".join(names), *(",".join(f"{value:.4f}" for value in row) for row in table)]) + "\n"
+
+
+def test_a_table_with_a_recording_in_each_row_is_refused_and_one_of_many_channels_is_not(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    beats = np.sin(np.arange(40) / 5 + random.uniform(0, 6, (30, 1))) + 0.05 * random.normal(size=(30, 40))
+    for names in (
+        [f"X{number}" for number in range(40)],
+        list(map(str, range(40))),
+        [f"t{number}" for number in range(40)],
+    ):
+        with pytest.raises(DataError, match=r"a whole recording.*numpy.savez.*=number"):
+            signal(tmp_path, rows_of(beats, names), source_rate_hz=50)
+    declared = TableOptions(column_types={"X0": "number"})
+    assert signal(tmp_path, rows_of(beats, [f"X{n}" for n in range(40)]), source_rate_hz=50, table=declared).samples.shape == (30, 40)
+    assert signal(tmp_path, rows_of(beats.T, [f"ch{n}" for n in range(30)]), source_rate_hz=50).samples.shape == (40, 30)
+
+
+def test_a_column_that_holds_one_value_is_a_label_or_a_group(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time_s,x,activity,subject\n0,1,walk,7\n0.5,2,walk,7\n1,4,walk,7\n")
+    options = SourceOptions(label_columns=("activity",), group_column="subject")
+    (item,) = read_items("signal", [tmp_path / "a.csv"], options)
+    assert item.value.channels == ("x",) and item.labels == {"activity": "walk"} and item.group == "7"
+    (tmp_path / "a.csv").write_text("time_s,x,activity\n0,1,walk\n0.5,2,walk\n1,4,run\n")
+    with pytest.raises(DataError, match=r"a.csv:4: .*'run' here and 'walk' before.*--labels"):
+        list(read_items("signal", [tmp_path / "a.csv"], SourceOptions(label_columns=("activity",))))
+
+
+def test_times_without_seconds_are_hours_and_minutes_and_that_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert signal(tmp_path, series("time", ["00:00", "00:01", "00:02"])).rate_hz == pytest.approx(1 / 60, rel=1e-5)
+    assert "'time' of" in (said := capfd.readouterr().err) and "as hours and minutes" in said
+    assert signal(tmp_path, series("time", ["00:00:00", "00:00:01", "00:00:02"])).rate_hz == 1
+    assert "hours" not in capfd.readouterr().err
+
+
+def test_a_value_each_day_for_years_is_no_long_recording(tmp_path: Path) -> None:
+    days = [str(day) for day in np.arange("2020-01-01", "2022-01-01", dtype="datetime64[D]")]
+    assert len(signal(tmp_path, series("date", days)).samples) == 731
+    with pytest.raises(DataError, match=r"longer than 600 s.*--max-duration-s"):
+        signal(tmp_path, series("time_s", [number / 16 for number in range(10_001)]))

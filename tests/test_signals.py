@@ -145,6 +145,25 @@ def test_a_stack_of_series_has_keys_and_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[3].value.samples, values[3])
 
 
+def test_the_splits_of_keras_and_arrays_in_capitals_are_read(tmp_path: Path) -> None:
+    stack = np.stack([series(number) for number in range(5)])
+    np.savez(tmp_path / "k.npz", X_train=stack[:3], y_train=np.arange(3), X_test=stack[3:], y_test=np.arange(2), fs=50)
+    found = items(tmp_path / "k.npz")
+    assert [(item.key, item.labels) for item in found][2:4] == [
+        ("k-train-000002", {"label": 2, "split": "train"}),
+        ("k-test-000000", {"label": 0, "split": "test"}),
+    ]
+    np.testing.assert_array_equal(found[3].value.samples, stack[3])
+    np.savez(tmp_path / "x.npz", X=stack, y=np.arange(5), fs=50)
+    assert [item.labels["y"] for item in items(tmp_path / "x.npz")] == [0, 1, 2, 3, 4]
+
+
+def test_rows_beside_labels_may_be_series_or_times_and_are_asked_about(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", X=np.zeros((30, 9)), y=np.arange(30), fs=50)
+    with pytest.raises(DataError, match=r"30 series, or one.*\(30, 9, 1\)"):
+        items(tmp_path / "x.npz")
+
+
 def test_clips_are_cut_and_stay_together(tmp_path: Path) -> None:
     np.savez(tmp_path / "long.npz", signal=series(2, 100), sample_rate_hz=RATE_HZ)
     found = items(tmp_path, clip=32)

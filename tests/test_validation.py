@@ -148,7 +148,7 @@ stage.pretrain(settings(), Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("name", ["validate", "_judge", "amend"])
+@pytest.mark.parametrize("name", ["validate", "_update_early_stopping", "amend"])
 def test_finetuning_that_was_killed_around_a_validation_keeps_the_same_best_step(
     base: Path,  # noqa: F811
     tmp_path: Path,
@@ -160,7 +160,7 @@ def test_finetuning_that_was_killed_around_a_validation_keeps_the_same_best_step
     def scripted(target, outputs, samples):
         return {"loss": 1.0, "accuracy": accuracies.get(steps[-1], 0.1)}
 
-    real_validate, real_judge, real_amend, deaths = Finetuner.validate, Finetuner._judge, loop.amend_checkpoint, []
+    real_validate, real_judge, real_amend, deaths = Finetuner.validate, Finetuner._update_early_stopping, loop.amend_checkpoint, []
 
     def die(step: int) -> None:
         if alive and step not in deaths:
@@ -174,7 +174,7 @@ def test_finetuning_that_was_killed_around_a_validation_keeps_the_same_best_step
         return real_validate(self)
 
     def judge(self, measured):
-        if name == "_judge":
+        if name == "_update_early_stopping":
             die(self.step)
         real_judge(self, measured)
 
@@ -185,7 +185,7 @@ def test_finetuning_that_was_killed_around_a_validation_keeps_the_same_best_step
 
     monkeypatch.setattr(finetuner, "scores", scripted)
     monkeypatch.setattr(Finetuner, "validate", validate)
-    monkeypatch.setattr(Finetuner, "_judge", judge)
+    monkeypatch.setattr(Finetuner, "_update_early_stopping", judge)
     monkeypatch.setattr(loop, "amend_checkpoint", amend)
     config = tuning(checkpoint_every=5, patience=3, steps=100, keep=1)
     alive = False

@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named() -> None:
 
 def test_a_missing_value_counts_as_the_mean_of_its_place() -> None:
     table = np.array([[1.0, 3.0, np.nan], [5.0, 7.0, np.nan]])
-    found = ValueDecoder({"a": CodeValues.of_places(table)}).values("a", [np.array([2, 1], np.uint16)])
+    found = ValueDecoder({"a": CodeValues.of_indices(table)}).values("a", [np.array([2, 1], np.uint16)])
     np.testing.assert_allclose(found, [[2.0, 7.0]])
 
 
@@ -148,7 +148,7 @@ class Told:
 def matched(rows_a: np.ndarray, rows_c: np.ndarray, said: np.ndarray, told: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """Scores of donors c for samples a, where only a is told from c; codes count in hundredths, the last one is missing."""
     table = np.append(np.arange(0, 1000) / 100, np.nan)[None].repeat(rows_a.shape[1], 0)
-    decoder = ValueDecoder(dict.fromkeys("ac", CodeValues.of_places(table)))
+    decoder = ValueDecoder(dict.fromkeys("ac", CodeValues.of_indices(table)))
     decoder.directions[("c",), "a"] = Told(said, told)  # type: ignore[assignment]
     decoder.moments = {"a": moments}
     samples = [Sample(str(i), {"a": codes}) for i, codes in enumerate(rows_a)]
@@ -183,6 +183,6 @@ def test_a_constant_column_with_predicted_noise_changes_no_choice() -> None:
 
 
 def test_moments_are_of_the_data_not_of_the_code_book() -> None:
-    decoder = ValueDecoder({"a": CodeValues.of_places(np.array([[0.0, 1.0, 100.0, np.nan]]))})
+    decoder = ValueDecoder({"a": CodeValues.of_indices(np.array([[0.0, 1.0, 100.0, np.nan]]))})
     decoder.note_moments("a", [np.array([code]) for code in (0, 1, 1, 0, 3)])
     np.testing.assert_allclose(decoder.moments["a"], [[0.5], [0.25]])

@@ -53,11 +53,11 @@ def bench(config: BenchConfig, folder: Path) -> dict[str, Any]:
     limits = _limits(config, device, folder)
     stages = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix="mmtool-bench-") as working:
-        place = _Place(device, pick_precision("auto", device), limits, Path(working))
+        context = _Context(device, pick_precision("auto", device), limits, Path(working))
         for name, measure in STAGES.items():
             log(f"measuring: {name}")
             with contextlib.redirect_stderr(io.StringIO()):  # what the stages themselves say
-                stages[name] = measure(config, place)
+                stages[name] = measure(config, context)
     return {"machine": _machine(device), "preset": config.preset, "compiled": config.compiled, "limits": limits, "stages": stages}
 
 
@@ -89,7 +89,7 @@ def _limits(config: BenchConfig, device: torch.device, folder: Path) -> dict[str
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Context:
     """What a stage is measured with: the device, the type of activations, the limits, and a folder to work in."""
 
     device: torch.device
@@ -103,29 +103,29 @@ class _Place:
         return "products_bf16" if self.dtype == torch.bfloat16 else "products_fp32"
 
 
-def _load(config: BenchConfig, place: _Place) -> dict[str, Any]:
-    data = make_token_set(place.folder / "shards", config.samples)
+def _load(config: BenchConfig, context: _Context) -> dict[str, Any]:
+    data = make_token_set(context.folder / "shards", config.samples)
     rate = load_rate(data, config.batch_tokens, config.seconds)
-    return {**rate, "share": rate["bytes_per_s"] / place.limits["memory"], "limit": "memory"}
+    return {**rate, "share": rate["bytes_per_s"] / context.limits["memory"], "limit": "memory"}
 
 
-def _train(config: BenchConfig, place: _Place) -> dict[str, Any]:
-    if not (place.folder / "shards").exists():
-        make_token_set(place.folder / "shards", config.samples)
-    rate = train_rate(place.folder / "shards", place.folder / "run", config.preset, config.batch_tokens, config.steps, config.compiled)
-    return {**rate, "share": rate.pop("flops_per_s") / place.limits[place.products], "limit": place.products}
+def _train(config: BenchConfig, context: _Context) -> dict[str, Any]:
+    if not (context.folder / "shards").exists():
+        make_token_set(context.folder / "shards", config.samples)
+    rate = train_rate(context.folder / "shards", context.folder / "run", config.preset, config.batch_tokens, config.steps, config.compiled)
+    return {**rate, "share": rate.pop("flops_per_s") / context.limits[context.products], "limit": context.products}
 
 
-def _decode(config: BenchConfig, place: _Place) -> dict[str, Any]:
-    allowed = place.limits[place.products], place.limits["memory"]
+def _decode(config: BenchConfig, context: _Context) -> dict[str, Any]:
+    allowed = context.limits[context.products], context.limits["memory"]
     sizes = config.rows, config.prompt, config.drawn
-    rate = decode_rate(config.preset, *sizes, place.device, place.dtype, allowed, config.seconds)
-    return {**rate, "limit": f"{place.products} and memory"}
+    rate = decode_rate(config.preset, *sizes, context.device, context.dtype, allowed, config.seconds)
+    return {**rate, "limit": f"{context.products} and memory"}
 
 
-def _tokenize(config: BenchConfig, place: _Place) -> dict[str, Any]:
-    rate = tokenize_rate(place.folder, config.samples)
-    return {**rate, "share": rate["bytes_per_s"] / place.limits["disk_read"], "limit": "disk_read"}
+def _tokenize(config: BenchConfig, context: _Context) -> dict[str, Any]:
+    rate = tokenize_rate(context.folder, config.samples)
+    return {**rate, "share": rate["bytes_per_s"] / context.limits["disk_read"], "limit": "disk_read"}
 
 
 STAGES = {"load": _load, "train": _train, "decode": _decode, "tokenize": _tokenize}

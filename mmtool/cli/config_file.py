@@ -161,8 +161,8 @@ def _assignments(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def merged(of_file: Sequence[str], given: Sequence[str]) -> list[str]:
     """Assignments of a file and of the command line, which wins."""
-    said = {text.partition("=")[0] for text in given}
-    return [*(text for text in of_file if text.partition("=")[0] not in said), *given]
+    stated = {text.partition("=")[0] for text in given}
+    return [*(text for text in of_file if text.partition("=")[0] not in stated), *given]
 
 
 def _assigned(values: Sequence[str] | None) -> dict[str, Any]:

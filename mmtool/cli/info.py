@@ -77,6 +77,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        shown = ", ".join(map(_plain, value[:FEW])) or "none"
+        parts = (f"({_plain(part)})" if isinstance(part, list | tuple) else _plain(part) for part in value[:FEW])
+        shown = ", ".join(parts) or "none"
         return shown if len(value) <= FEW else f"{shown}, ... ({len(value)} in all)"
     return "-" if value is None else str(value)

@@ -29,10 +29,10 @@ EXAMPLES = examples(
 
 @dataclass(frozen=True)
 class Described:
-    """A setting. key: in a file, or behind `--set`; said: how it is said on the command line. hints: the types that it may have."""
+    """A setting. key: in a file, or behind `--set`; flag: how it is said on the command line. hints: the types that it may have."""
 
     key: str
-    said: str
+    flag: str
     default: Any
     hints: Sequence[Any]
     meaning: str
@@ -102,12 +102,12 @@ def _types(parameter: inspect.Parameter) -> list[Any]:
     return [tuple[str, ...], dict, str] if any(get_origin(member) is list for member in members) else members
 
 
-def _described(setting: Setting, said: str, default: Any = None, key: str = "") -> Described:
+def _described(setting: Setting, flag: str, default: Any = None, key: str = "") -> Described:
     hints = [setting.option.type] if get_origin(setting.option.type) is Literal else list(setting.types)
     if setting.name in CHOICES and hints == list(setting.types):
         hints = [Literal[CHOICES[setting.name]]]
     usual = setting.default if default is None else default
-    return Described(key or setting.name, said, None if usual is MISSING else usual, hints, explained(setting))
+    return Described(key or setting.name, flag, None if usual is MISSING else usual, hints, explained(setting))
 
 
 def schema_of(name: str, described: Sequence[Described]) -> dict[str, Any]:
@@ -134,5 +134,5 @@ def _show(described: Sequence[Described]) -> None:
     console = Console(file=sys.stdout)
     for each in described:
         shown = "" if each.default in (None, "", (), {}) else f" = {json_line(_plain(each.default))}"
-        console.print(Text(each.said, "bold cyan") + Text(f"{shown} ({' or '.join(map(words, each.hints))})"))
+        console.print(Text(each.flag, "bold cyan") + Text(f"{shown} ({' or '.join(map(words, each.hints))})"))
         console.print(Padding(Text(each.meaning), (0, 0, 0, 4)))

@@ -50,12 +50,12 @@ def read_preparation(path: Path) -> dict[str, Any]:
     """What a directory says of pictures, in a file of its own or in that of a processor of several modalities; empty where it says
     nothing."""
     if (path / PREPROCESSOR).exists():
-        said = json.loads((path / PREPROCESSOR).read_text())
+        settings = json.loads((path / PREPROCESSOR).read_text())
     elif (path / PROCESSOR).exists():
-        said = json.loads((path / PROCESSOR).read_text()).get("image_processor", {})
+        settings = json.loads((path / PROCESSOR).read_text()).get("image_processor", {})
     else:
-        said = {}
-    return {name: value for name, value in said.items() if value is not None}
+        settings = {}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def pixel_scale(preparation: Mapping[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -208,8 +208,8 @@ class TrainingItems:
 def _among(ordered: np.ndarray, items: Collection[int]) -> bool:
     """Whether any of the items is in the sorted array."""
     wanted = _sorted(items)
-    places = np.searchsorted(ordered, wanted)
-    return bool((ordered[places[places < len(ordered)]] == wanted[places < len(ordered)]).any())
+    indices = np.searchsorted(ordered, wanted)
+    return bool((ordered[indices[indices < len(ordered)]] == wanted[indices < len(ordered)]).any())
 
 
 def _most(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -218,8 +218,8 @@ def _most(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     union = np.union1d(values, others)
     most = np.zeros(len(union), np.int64)
     for known, number in ((values, counts), (others, theirs)):
-        places = np.searchsorted(union, known)
-        most[places] = np.maximum(most[places], number)
+        indices = np.searchsorted(union, known)
+        most[indices] = np.maximum(most[indices], number)
     return np.repeat(union, most)
 
 

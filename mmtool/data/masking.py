@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.data.documents import Documents
-from mmtool.data.packing import Batch, BatchShape, assemble, place, places
+from mmtool.data.packing import Batch, BatchShape, assemble, flat_indices, place
 from mmtool.data.sequence import NO_TARGET, Document
 
 LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
@@ -83,7 +83,10 @@ def pack_masked(documents: Sequence[Document] | Documents, shape: MaskedShape) -
     joined, seen = joined.part(0, count), seen.part(0, count)
     visible = assemble(seen, placed[0].head(count), shape.visible)
     whole = assemble(joined, placed[1].head(count), shape.whole)
-    encoder_ids, decoder_ids = places(seen, placed[0].head(count)), places(joined, placed[1].head(count))[joined.targets == NO_TARGET]
+    encoder_ids, decoder_ids = (
+        flat_indices(seen, placed[0].head(count)),
+        flat_indices(joined, placed[1].head(count))[joined.targets == NO_TARGET],
+    )
     ids_restore, ids_keep = np.full(whole.tokens.size, -1, np.int64), np.full(visible.tokens.size, -1, np.int64)
     ids_restore[decoder_ids], ids_keep[encoder_ids] = encoder_ids, decoder_ids
     cls, lengths = np.zeros(shape.documents, np.int64), np.full((shape.documents, len(shape.varying)), NO_TARGET, np.int64)

@@ -99,14 +99,14 @@ def place(documents: Documents, shape: BatchShape) -> Placed:
     return Placed(np.array(starts, np.int64), np.array(numbers, np.int64))
 
 
-def places(documents: Documents, placed: Placed) -> np.ndarray:
+def flat_indices(documents: Documents, placed: Placed) -> np.ndarray:
     """(T,) flat index of each token of the documents."""
     return np.repeat(placed.starts - (documents.ends - documents.sizes), documents.sizes) + np.arange(documents.table.shape[1])
 
 
 def assemble(documents: Documents, placed: Placed, shape: BatchShape) -> Batch:
     """The batch of these documents, each at its place."""
-    size, indices = shape.rows * shape.length, places(documents, placed)
+    size, indices = shape.rows * shape.length, flat_indices(documents, placed)
     table = np.zeros((len(documents.table), size), np.int64)
     table[TARGETS] = NO_TARGET
     for row, properties in zip(table, documents.table, strict=True):

@@ -15,24 +15,24 @@ def read_presence(folder: Path) -> tuple[dict[str, int], list[str]]:
 
     Raises DataError for a record of another format, one that was changed, and one that holds anything else.
     """
-    place = folder / PRESENCE
-    record = read_json(place, AGAIN)
-    _check_format(record.get("format"), place)
-    check_seal(record, place, AGAIN, unsealed=True)
+    path = folder / PRESENCE
+    record = read_json(path, AGAIN)
+    _check_format(record.get("format"), path)
+    check_seal(record, path, AGAIN, unsealed=True)
     presence, files = record.get("presence"), record.get("files")
     if not isinstance(presence, dict) or not all(map(_is_count, presence.values())):
-        raise DataError("`presence` is no table of numbers of samples.", where=place, fix=AGAIN)
+        raise DataError("`presence` is no table of numbers of samples.", where=path, fix=AGAIN)
     if not isinstance(files, list) or not all(map(_is_file_name, files)):
-        raise DataError("`files` is no list of names of files in this folder.", where=place, fix=AGAIN)
+        raise DataError("`files` is no list of names of files in this folder.", where=path, fix=AGAIN)
     return presence, files
 
 
-def _check_format(name: Any, place: Path) -> None:
+def _check_format(name: Any, path: Path) -> None:
     if not isinstance(name, str) or not name.startswith("mmtool-presence/"):
-        raise DataError("this is no artefact of mmtool.", where=place, fix=AGAIN)
+        raise DataError("this is no artefact of mmtool.", where=path, fix=AGAIN)
     if name != PRESENCE_FORMAT:
         what = f"the format {name!r} is unknown; this version reads {PRESENCE_FORMAT}."
-        raise DataError(what, where=place, fix=f"Use the version of mmtool that wrote it, or: {AGAIN}")
+        raise DataError(what, where=path, fix=f"Use the version of mmtool that wrote it, or: {AGAIN}")
 
 
 def _is_count(value: Any) -> bool:

@@ -59,7 +59,7 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
     for learner in learners:
         rows = _rows(learner.items, known)
         renamed = _renamed(learner, test, rows)
-        _say_same_keys(learner, test, np.union1d(rows, renamed))
+        _log_same_keys(learner, test, np.union1d(rows, renamed))
         leaks += [(learner, how, part) for how, part in (("", rows), (" under other keys", renamed)) if len(part)]
     if leaks:
         count = len(np.unique(np.concatenate([rows for _, _, rows in leaks])))
@@ -102,7 +102,7 @@ def _share_of_repeats(contents: np.ndarray) -> float:
     return float((counts[counts > 1].sum() + 1) / (len(contents) + 1))
 
 
-def _say_same_keys(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> None:
+def _log_same_keys(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> None:
     pairs = [(row, key_id(original_key(sample, name))) for row, sample in enumerate(test) for name in sample.tokens]
     rows, keys = np.array([row for row, _ in pairs], np.int64), np.array([key for _, key in pairs], np.uint64)
     same = np.setdiff1d(rows[np.isin(keys, learner.items.keys)], leaked)

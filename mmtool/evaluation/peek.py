@@ -125,9 +125,9 @@ def _draw_sheet(path: Path, samples: Sequence[Sample], values: Sequence[dict[str
 
 def _draw_name(draw: ImageDraw.ImageDraw, top: int, number: int, sample: Sample) -> None:
     """Number, key, split and labels of a sample, as far as they fit."""
-    width, room = NAMES - 16, CELL[1] // LINE
+    width, max_lines = NAMES - 16, CELL[1] // LINE
     lines = [(line, font(13, bold=True), INK) for line in wrap(f"{number:02d}  {sample.key}", font(13, bold=True), width)[:3]]
     notes = [sample.split or "", *(f"{name}: {label}" for name, label in sample.labels.items())]
     lines += [(line, font(12), SOFT) for note in notes if note for line in wrap(note, font(12), width)[:2]]
-    for place, (line, face, colour) in enumerate(lines[:room]):
+    for place, (line, face, colour) in enumerate(lines[:max_lines]):
         draw.text((MARGIN, top + place * LINE), line, font=face, fill=colour)

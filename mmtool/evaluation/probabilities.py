@@ -42,9 +42,9 @@ def _of_probability(probability: np.ndarray, right: np.ndarray, seed: int) -> It
     yield MEAN, share(probability.mean(1)), None
     for metric, measure in MEASURES.items():
         yield metric, bootstrap(partial(_measured, measure, probability, right), len(right), seed), None
-    place, sample = bin_of(probability), np.indices(right.shape)[0]
-    for number in np.unique(place):
-        inside = place == number
+    index, sample = bin_of(probability), np.indices(right.shape)[0]
+    for number in np.unique(index):
+        inside = index == number
         accuracy = replace(share(right[inside], sample[inside]), n=len(np.unique(sample[inside])))
         yield BY_PROBABILITY, accuracy, (float(number) + 0.5) / BINS
 
@@ -79,7 +79,7 @@ def paragraphs(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> li
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """One row per place: the mean over directions, weighted by samples, with the interval of a share of that many."""
+    """One row per index: the mean over directions, weighted by samples, with the interval of a share of that many."""
     means = []
     for at, group in groupby(sorted(rows, key=lambda row: row["at"]), key=lambda row: row["at"]):
         part = list(group)

@@ -52,11 +52,11 @@ class Correction:
 
     def quantile_rows(self, tokenizer: Any, draws: Draws, shares: Sequence[float]) -> np.ndarray:
         """(len(shares), N, F) corrected bounds that draws give. Raises KeyError for a share that it was not fitted to."""
-        return self(tokenizer, quantile_rows(tokenizer, draws, self.shares))[self.places(shares)]
+        return self(tokenizer, quantile_rows(tokenizer, draws, self.shares))[self.indices(shares)]
 
-    def places(self, shares: Sequence[float]) -> list[int]:
+    def indices(self, shares: Sequence[float]) -> list[int]:
         """Where they are among those that it was fitted to. Raises KeyError for one that is not."""
-        known = {round(share, EXACT): place for place, share in enumerate(self.shares)}
+        known = {round(share, EXACT): index for index, share in enumerate(self.shares)}
         return [known[round(share, EXACT)] for share in shares]
 
     def lacks(self, shares: Sequence[float]) -> list[float]:
@@ -83,8 +83,8 @@ def offsets(true: np.ndarray, bounds: np.ndarray, shares: Sequence[float]) -> np
         known = (~np.isnan(errors)).sum(0)
         rank = np.ceil(np.round((known + 1) * max(share, 1 - share), EXACT)).astype(int)
         enough = np.flatnonzero(rank <= known)
-        place = rank - 1 if share >= 0.5 else known - rank
-        moves[row, enough] = errors[place[enough], enough]
+        index = rank - 1 if share >= 0.5 else known - rank
+        moves[row, enough] = errors[index[enough], enough]
     return moves
 
 
@@ -92,8 +92,8 @@ def shifted(bounds: np.ndarray, moves: np.ndarray, shares: Sequence[float]) -> n
     """(S, N, F) bounds moved by (S, F), where that is a number. Bounds that then cross are moved outwards, from the middle on, so that none
     promises more than it did."""
     moved = bounds + np.nan_to_num(moves)[:, None]
-    upper = [place for place in np.argsort(shares) if shares[place] >= 0.5]
-    lower = [place for place in np.argsort(shares)[::-1] if shares[place] < 0.5]
+    upper = [index for index in np.argsort(shares) if shares[index] >= 0.5]
+    lower = [index for index in np.argsort(shares)[::-1] if shares[index] < 0.5]
     moved[upper] = np.maximum.accumulate(moved[upper], axis=0)
     inner = [*upper[:1], *lower]
     moved[inner] = np.minimum.accumulate(moved[inner], axis=0)

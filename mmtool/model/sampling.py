@@ -50,7 +50,7 @@ def guided(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tenso
 
 def flattened(expected_NTK: Tensor, code_values: CodeValues) -> Tensor:
     """(N, W) expected code values, of (N, T, K) by place."""
-    return expected_NTK[:, torch.from_numpy(code_values.places), torch.from_numpy(code_values.ranks)]
+    return expected_NTK[:, torch.from_numpy(code_values.indices), torch.from_numpy(code_values.ranks)]
 
 
 def expectation(scores: Tensor, values: Tensor) -> Tensor:

@@ -21,19 +21,19 @@ class Items(Mapping[str, Sample]):
         self.originals: dict[str, str] = {}
         self.numbered: dict[str, int] = {}
         self._parts: list[tuple[TokenSet, int]] = []
-        self._places: dict[str, tuple[int, int]] = {}  # key -> number of the part, and of the sample in it
+        self._indices: dict[str, tuple[int, int]] = {}  # key -> number of the part, and of the sample in it
 
     def add(self, token_set: TokenSet, number: int, where: object) -> None:
         """Take in the items of a token set, which is the input `number`. Raises DataError for a key that is here already."""
         if not token_set.counts().get(self.name):
             return
         part = token_set.only([self.name])
-        for place, key in enumerate(part.keys):
-            if key in self._places:
+        for index, key in enumerate(part.keys):
+            if key in self._indices:
                 fix = "A key may stand once in each modality: leave one out, or rename."
                 raise DataError(f"the key {key!r} is given twice for {self.name}.", where=where, fix=fix)
-            self._places[key] = len(self._parts), place
-            metadata = part.record(place)["metadata"]
+            self._indices[key] = len(self._parts), index
+            metadata = part.record(index)["metadata"]
             if VARIANT_OF in metadata:
                 self.originals[key] = str(metadata[VARIANT_OF] or key)
             if self.name in metadata.get(NUMBERED_ROWS, {}):
@@ -41,21 +41,21 @@ class Items(Mapping[str, Sample]):
         self._parts.append((part, number))
 
     def __getitem__(self, key: str) -> Sample:
-        part, place = self._places[key]
-        return self._parts[part][0][place]
+        part, index = self._indices[key]
+        return self._parts[part][0][index]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._indices)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return key in self._indices
 
     def input_of(self, key: str) -> int:
         """The number of the input that a key comes from."""
-        return self._parts[self._places[key][0]][1]
+        return self._parts[self._indices[key][0]][1]
 
     def original_of(self, key: str) -> str:
         """The key of the sample that this one is a variant of; its own where it is none."""

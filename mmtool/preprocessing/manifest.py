@@ -147,11 +147,11 @@ def _check_files(table: RawFile, columns: Sequence[Column], keys: Keys, options:
             if isinstance(read, Broken) or is_missing(cell, options.table.na):
                 continue
             if seen.setdefault(_content(cell), keys.of(read[1], number)) != keys.of(read[1], number):
-                _say_repeated(column.column, read[0], keys, is_wanted=keys.column is not None or numbers_rows(options, header))
+                _log_repeated(column.column, read[0], keys, is_wanted=keys.column is not None or numbers_rows(options, header))
                 break
 
 
-def _say_repeated(column: str, where: str, keys: Keys, *, is_wanted: bool) -> None:
+def _log_repeated(column: str, where: str, keys: Keys, *, is_wanted: bool) -> None:
     what = f"a file of the column {column!r} stands in several rows, so that it could be in training and in test"
     name = shlex.quote(column)
     if is_wanted:

@@ -133,8 +133,8 @@ class MissingnessProtocol:
         if len(names) < 2 or uniform(self.seed, "holes", key) >= share:
             return names
         kept = list(names)
-        for turn in range(min(self.num_missing, len(names) - 1, len(losable))):
-            words = ("lost", key, str(turn)) if turn else ("lost", key)
+        for draw in range(min(self.num_missing, len(names) - 1, len(losable))):
+            words = ("lost", key, str(draw)) if draw else ("lost", key)
             kept.remove(losable.pop(int(uniform(self.seed, *words) * len(losable))))
         return tuple(kept)
 

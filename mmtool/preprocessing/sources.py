@@ -166,7 +166,7 @@ class _Gate:
             self._report_unread(message)
         elif message.kind not in self.notes:
             self.notes.add(message.kind)
-            self._say(str(message), isinstance(message, Note) and message.always)
+            self._log(str(message), isinstance(message, Note) and message.always)
 
     def reject(self, where: str, key: str | None, error: DataError) -> None:
         """Set a sample aside, or raise the error where none may be, or too many are."""
@@ -185,7 +185,7 @@ class _Gate:
             fix = f"{advised(unread, others.formats)} Or leave them out with --skip-other.".strip()
             raise DataError(f"{listed(unread)} would be left out.", fix=fix)
         if others.total:
-            self._say(f"left out: {others}")
+            self._log(f"left out: {others}")
 
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""
@@ -199,29 +199,29 @@ class _Gate:
             fix = f"Give a smaller --clip than {self.options.clip}: the longest has {self.longest_left_out} steps."
             raise DataError("no episode is as long as a clip.", where=where, fix=fix)
         for why, steps in self.left_out.items():
-            self._say(f"{steps:,} {why}")
+            self._log(f"{steps:,} {why}")
         for text, counts in self.tallies.items():
             often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-            self._say(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
+            self._log(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
         if not good:
             raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
         if len(self.absent) == good:
             what = f"all {good} samples are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
         if self.absent:
-            self._say(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
+            self._log(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
         unnamed = self.labels.unnamed(self.seen)
         if unnamed:
-            self._say(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
+            self._log(f"{unnamed} of {good} samples have no row in {self.options.labels_path}.")
 
     def _report_unread(self, unread: UnreadArrays) -> None:
         """Name each array once, not for each of many files that hold it."""
         new = [name for name in unread.names if name not in self.unread]
         self.unread.update(new)
         if new:
-            self._say(f"left out of {unread.where}: {', '.join(new)} (known: {', '.join(unread.known)}; others as labels, with --label)")
+            self._log(f"left out of {unread.where}: {', '.join(new)} (known: {', '.join(unread.known)}; others as labels, with --label)")
 
-    def _say(self, message: str, always: bool = False) -> None:
+    def _log(self, message: str, always: bool = False) -> None:
         if always or not self.quiet:
             log(message)
 

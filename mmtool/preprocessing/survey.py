@@ -58,7 +58,7 @@ class Survey:
             survey.fitted_on = TrainingItems.of(fitted_to).identities.get(name)
         return survey
 
-    def say_undivided(self, options: SourceOptions) -> None:
+    def log_undivided(self, options: SourceOptions) -> None:
         """Say so where all clips are of one episode and hence lie in one split: nothing is held out."""
         if options.clip is not None and len(self.episodes) == 1 and self.samples > 1 and options.split_within is None:
             what = f"all {self.samples:,} clips are of one episode, so all lie in the {next(iter(self.splits))} split"

@@ -14,20 +14,20 @@ def in_common_types(rows: Sequence[tuple[np.ndarray, Types]], features: Sequence
     Raises DataError where a column holds numbers in one table and something else in another.
     """
     names = {name for _, types in rows for name in types}
-    columns = [(place, name) for place, name in enumerate(features) if name in names]
+    columns = [(index, name) for index, name in enumerate(features) if name in names]
     common, moved = dict[str, ColumnType](), [row.copy() if columns else row for row, _ in rows]
-    for place, name in columns:
+    for index, name in columns:
         held = [types.get(name, NUMBER) for _, types in rows]
-        common[name] = column = _type_of_all(name, held, [bool(np.isnan(row[place])) for row, _ in rows])
+        common[name] = column = _type_of_all(name, held, [bool(np.isnan(row[index])) for row, _ in rows])
         if not isinstance(column, Category) or isinstance(column, Boolean):
             continue
         words = [
-            column.categories[int(row[place])] if row[place] == row[place] and isinstance(column, Category) else None
+            column.categories[int(row[index])] if row[index] == row[index] and isinstance(column, Category) else None
             for (row, _), column in zip(rows, held, strict=True)
         ]
         common[name] = column = Category(tuple(sorted({word for word in words if word is not None})))
         for row, word in zip(moved, words, strict=True):
-            row[place] = np.nan if word is None else column.read(word)
+            row[index] = np.nan if word is None else column.read(word)
     return moved, common
 
 

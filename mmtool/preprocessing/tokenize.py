@@ -126,7 +126,7 @@ def tokenize(
             fitted.fitted_on = survey.fitted_on
         modality = _write(outputs, fitted, name, survey.max_length, samples)
     list_rejects(rejects, outputs.rejects, finally_at)
-    survey.say_undivided(options)
+    survey.log_undivided(options)
     encoder.report()
     counts = {"rejected": len(rejects), "absent": len(absent) + len(encoder.absent), "left_out": others.total}
     return _summary(modality, encoder, survey, counts, time.monotonic() - started)

@@ -92,7 +92,7 @@ class _Readers:
         elif lost.activity is Activity.READING:
             self._losses.files[lost.index] = lost.reason
             for each in self._workers:
-                each.forget(lost.index)
+                each.discard(lost.index)
                 each.start()
         elif lost.activity is Activity.NOTHING and worker.num_starts < MAX_STARTS:  # by chance, or for want of memory
             worker.start()
@@ -144,7 +144,7 @@ class _Worker:
         self.received.extend(batch)
         self.next_index = batch[-1][0] + 1
 
-    def forget(self, index: int) -> None:
+    def discard(self, index: int) -> None:
         """Forget the messages from `index` on: the sequence is another one there."""
         self.received = deque(received for received in self.received if received[0] < index)
         self.next_index = min(self.next_index, index)

@@ -54,31 +54,31 @@ def by_modality(tables: Any, trained: Mapping[str, pd.Index]) -> Given:
 def in_blocks(table: Any, names: Sequence[str], blocks: Mapping[str, Block] | None) -> Given:
     """Of one array, data frame or AnnData with columns of these names, whose rows are the samples, in the order of the columns."""
     frame = _frame(WHOLE, table).set_axis(list(names), axis=1).reset_index(drop=True)
-    places = places_of(blocks, names)
-    frames = {name: frame.iloc[:, columns] for name, columns in places.items()}
-    order = np.argsort(np.concatenate(list(places.values())), kind="stable")
+    indices = indices_of(blocks, names)
+    frames = {name: frame.iloc[:, columns] for name, columns in indices.items()}
+    order = np.argsort(np.concatenate(list(indices.values())), kind="stable")
 
     def restore(complete: Frames) -> Any:
-        joined = pd.concat([complete[name] for name in places], axis=1).iloc[:, order]
+        joined = pd.concat([complete[name] for name in indices], axis=1).iloc[:, order]
         labels = table.columns if isinstance(table, pd.DataFrame) and column_names(table) == list(names) else None
         return _like(joined.set_index(_labels(table, len(joined))), table, labels)
 
     return Given(frames, restore)
 
 
-def places_of(blocks: Mapping[str, Block] | None, names: Sequence[str]) -> dict[str, np.ndarray]:
+def indices_of(blocks: Mapping[str, Block] | None, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Modality -> numbers of its columns: of a slice, of numbers, or of names. Raises UsageError unless every column is in one block."""
     if blocks is None:
         return {WHOLE: np.arange(len(names))}
     number = {name: place for place, name in enumerate(names)}
-    places = {name: _places(name, block, number) for name, block in blocks.items()}
-    counts = np.bincount(np.concatenate([*places.values(), np.zeros(0, np.int64)]), minlength=len(names))
+    indices = {name: _indices(name, block, number) for name, block in blocks.items()}
+    counts = np.bincount(np.concatenate([*indices.values(), np.zeros(0, np.int64)]), minlength=len(names))
     odd = np.flatnonzero(counts != 1)
     if len(odd):
         column = names[odd[0]]
         what = f"the column {column!r} is in {'several blocks' if counts[odd[0]] else 'no block'}."
         raise UsageError(what, where="blocks", fix="Name every column once; select those that matter before.")
-    return places
+    return indices
 
 
 def joined(complete: Frames, names: Sequence[str]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def joined(complete: Frames, names: Sequence[str]) -> pd.DataFrame:
     return pd.concat(list(complete.values()), axis=1).set_axis(list(names), axis=1)
 
 
-def _places(name: str, block: Block, number: Mapping[str, int]) -> np.ndarray:
+def _indices(name: str, block: Block, number: Mapping[str, int]) -> np.ndarray:
     if isinstance(block, slice):
         return np.arange(len(number))[block]
     unknown = [item for item in block if (item not in number if isinstance(item, str) else not 0 <= item < len(number))]
@@ -136,8 +136,8 @@ def labelled(frame: pd.DataFrame, labels: pd.Index) -> pd.DataFrame:
     names = names_of(labels)
     if names == list(frame.columns):
         return frame.set_axis(labels, axis=1)
-    places = {name: place for place, name in enumerate(names)}
-    return frame.set_axis(labels[[places[name] for name in frame.columns]], axis=1)
+    indices = {name: place for place, name in enumerate(names)}
+    return frame.set_axis(labels[[indices[name] for name in frame.columns]], axis=1)
 
 
 def _labels(table: Any, count: int) -> Any:

@@ -134,12 +134,12 @@ def quietly(verbose: bool) -> Iterator[None]:
     if verbose:
         yield
         return
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(output):
             yield
     finally:
-        for line in said.getvalue().splitlines():
+        for line in output.getvalue().splitlines():
             if line.startswith("warning: "):
                 warnings.warn(line.removeprefix("warning: "), UserWarning, stacklevel=4)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.seal import check_seal, read_json
-from mmtool.sklearn.containers import places_of
+from mmtool.sklearn.containers import indices_of
 from mmtool.tokenizers.column_types import Date
 
 FILE, FORMAT = "imputer.json", "mmtool-imputer/1"
@@ -60,7 +60,7 @@ def is_date(dtype: Any) -> bool:
 
 def params_to_json(params: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """Parameters as JSON, blocks as numbers of columns. Raises UsageError for one that JSON does not hold."""
-    blocks = params["blocks"] and {name: places.tolist() for name, places in places_of(params["blocks"], names).items()}
+    blocks = params["blocks"] and {name: indices.tolist() for name, indices in indices_of(params["blocks"], names).items()}
     plain = {**params, "blocks": blocks, "work_dir": None}
     for name, value in plain.items():
         try:

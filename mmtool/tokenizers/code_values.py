@@ -19,12 +19,12 @@ class CodeValues:
     exist (L, codes) bool: which codes there are at each place; None: all."""
 
     values: np.ndarray
-    places: np.ndarray
+    indices: np.ndarray
     units: np.ndarray
     exist: np.ndarray | None = None
 
     @classmethod
-    def of_places(cls, values: np.ndarray, units: np.ndarray | None = None) -> "CodeValues":
+    def of_indices(cls, values: np.ndarray, units: np.ndarray | None = None) -> "CodeValues":
         """One number for each place; without units all weigh alike."""
         return cls(values, np.arange(len(values)), np.ones(len(values)) if units is None else units)
 
@@ -33,11 +33,11 @@ class CodeValues:
 
     def of(self, codes: np.ndarray) -> np.ndarray:
         """(N, L) codes -> (N, W) numbers."""
-        return self.values[np.arange(len(self)), codes.astype(np.int64)[:, self.places]]
+        return self.values[np.arange(len(self)), codes.astype(np.int64)[:, self.indices]]
 
     def by_place(self) -> np.ndarray:
         """(L, K, codes) the numbers of each place, of which K has most; where one has fewer, its first stands for the rest."""
-        counts = np.bincount(self.places)
+        counts = np.bincount(self.indices)
         first = np.cumsum(counts) - counts
         ranks = np.arange(counts.max())
         return self.values[first[:, None] + np.where(ranks < counts[:, None], ranks, 0)]
@@ -45,7 +45,7 @@ class CodeValues:
     @property
     def ranks(self) -> np.ndarray:
         """(W,) where each number stands among those of its place in `by_place`."""
-        return np.arange(len(self)) - np.searchsorted(self.places, self.places)
+        return np.arange(len(self)) - np.searchsorted(self.indices, self.indices)
 
 
 class OneHot:
@@ -55,16 +55,16 @@ class OneHot:
     def __init__(self, types: Sequence[ColumnType]) -> None:
         self.counts = np.array([len(column.categories) for column in types], np.int64)
         self.categorical = self.counts > 0
-        self.places = np.repeat(np.arange(len(types)), np.maximum(self.counts, 1))
-        self._first = np.searchsorted(self.places, np.arange(len(types)))
+        self.indices = np.repeat(np.arange(len(types)), np.maximum(self.counts, 1))
+        self._first = np.searchsorted(self.indices, np.arange(len(types)))
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Rows -> numbers, NaN where a value is missing."""
         if not self.categorical.any():
             return rows
-        numbers = rows[:, self.places]
-        of_category = self.categorical[self.places]
-        chosen = numbers == np.arange(len(self.places)) - self._first[self.places]
+        numbers = rows[:, self.indices]
+        of_category = self.categorical[self.indices]
+        chosen = numbers == np.arange(len(self.indices)) - self._first[self.indices]
         return np.where(of_category & ~np.isnan(numbers), chosen, numbers).astype(rows.dtype)
 
     def decode(self, numbers: np.ndarray) -> np.ndarray:

@@ -231,10 +231,10 @@ def crops(signals: Sequence[Tensor], patch: int, batch: int) -> Callable[[torch.
     def draw(generator: torch.Generator) -> Batch:
         crop, mask = torch.zeros(batch, signals[0].shape[0], wide), torch.zeros(batch, 1, tokens)
         chosen = torch.randint(len(signals), (batch,), generator=generator).tolist()
-        places = torch.rand(batch, generator=generator).tolist()
-        for row, (i, place) in enumerate(zip(chosen, places, strict=True)):
+        indices = torch.rand(batch, generator=generator).tolist()
+        for row, (i, index) in enumerate(zip(chosen, indices, strict=True)):
             signal = signals[i]
-            start = min(int(place * (max(0, signal.shape[1] - wide) + patch)), signal.shape[1] - patch)
+            start = min(int(index * (max(0, signal.shape[1] - wide) + patch)), signal.shape[1] - patch)
             size = min(wide, (signal.shape[1] - start) // patch * patch)
             crop[row, :, :size] = signal[:, start : start + size]
             mask[row, :, : size // patch] = 1
@@ -247,9 +247,9 @@ def by_length(run: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> list[T
     """`run` on rows of equal length (the last dimension) together, so that nothing is padded; empty rows give nothing."""
     results = [torch.zeros(0)] * len(rows)
     for length in sorted({row.shape[-1] for row in rows} - {0}):
-        places = [i for i, row in enumerate(rows) if row.shape[-1] == length]
-        outputs = in_batches(run, torch.stack([rows[i] for i in places]), CODE_BATCH)
-        for i, result in zip(places, outputs, strict=True):
+        indices = [i for i, row in enumerate(rows) if row.shape[-1] == length]
+        outputs = in_batches(run, torch.stack([rows[i] for i in indices]), CODE_BATCH)
+        for i, result in zip(indices, outputs, strict=True):
             results[i] = result
     return results
 

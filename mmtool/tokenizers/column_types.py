@@ -61,11 +61,11 @@ class Category(ColumnType):
     categories: tuple[str, ...] = ()
 
     @cached_property
-    def _places(self) -> dict[str, float]:
-        return {category: float(place) for place, category in enumerate(self.categories)}
+    def _indices(self) -> dict[str, float]:
+        return {category: float(index) for index, category in enumerate(self.categories)}
 
     def read(self, cell: str) -> float | None:
-        return self._places.get(cell)
+        return self._indices.get(cell)
 
     def write(self, number: float) -> str:
         return self.categories[int(number)]

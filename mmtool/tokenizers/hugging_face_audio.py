@@ -21,7 +21,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.audio import AudioTokenizer, mel_frames
 from mmtool.tokenizers.base import check_settings
 from mmtool.tokenizers.codec import by_length
-from mmtool.tokenizers.pretrained import from_state, model_type, open_codec, state_of, tell_size
+from mmtool.tokenizers.pretrained import from_state, log_size, model_type, open_codec, state_of
 
 CODEBOOKS = 2  # taken where nothing else is said: every further one makes sequences longer
 
@@ -98,7 +98,7 @@ class HuggingFaceAudioTokenizer(AudioTokenizer):
         codebooks = settings.get("codebooks", min(CODEBOOKS, available))
         if codebooks > available:
             raise UsageError(f"the codec has {available} codebooks, not {codebooks}.", where="--set codebooks", fix="Give fewer.")
-        tell_size(tokenizer.model, path, f"{codebooks} of {available} codebooks")
+        log_size(tokenizer.model, path, f"{codebooks} of {available} codebooks")
         return cls(tokenizer.model, codebooks)
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:

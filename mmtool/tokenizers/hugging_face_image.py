@@ -22,7 +22,7 @@ from mmtool.common.hugging_face import complaints, pixel_scale, read_preparation
 from mmtool.tokenizers.base import check_settings
 from mmtool.tokenizers.codec import in_batches
 from mmtool.tokenizers.image import BATCH_PIXELS, CHANNELS, CODE_BATCH, ImageFormat, ImageTokenizer
-from mmtool.tokenizers.pretrained import from_state, model_type, open_codec, state_of, tell_size
+from mmtool.tokenizers.pretrained import from_state, log_size, model_type, open_codec, state_of
 
 PREFIX = r"^(model\.)?vqmodel\."  # of the codec's weights in a whole model
 MODE = "RGB"
@@ -99,7 +99,7 @@ class HuggingFaceImageTokenizer(ImageTokenizer):
             mean, std = pixel_scale(read_preparation(path), CHANNELS[MODE])
         tokenizer = cls(model, _format(model.config, architecture, settings), mean.tolist(), std.tolist())
         (rows, columns), codes = tokenizer.format.grid, tokenizer.vocabulary_size
-        tell_size(model, path, f"{rows} x {columns} tokens of {codes:,} codes for {' x '.join(map(str, tokenizer.format.size))} pixels")
+        log_size(model, path, f"{rows} x {columns} tokens of {codes:,} codes for {' x '.join(map(str, tokenizer.format.size))} pixels")
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:

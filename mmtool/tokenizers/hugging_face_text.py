@@ -82,7 +82,7 @@ class HuggingFaceTextTokenizer:
 
     def __init__(self, data: bytes, suffix: str) -> None:
         """data: the file. suffix: of its name, which tells the library."""
-        self.data, self.suffix, self._library, self._told = data, suffix, LIBRARIES[suffix](data), False
+        self.data, self.suffix, self._library, self._warned = data, suffix, LIBRARIES[suffix](data), False
         self.vocabulary_size = self._library.size
         self.fitted_on = np.zeros(0, np.uint64)  # on nothing of the data that it is used for, as far as can be known
         self.report: dict[str, Any] = {}
@@ -104,8 +104,8 @@ class HuggingFaceTextTokenizer:
     def encode(self, values: Sequence[str]) -> list[np.ndarray]:
         """Texts -> (L,) ids each."""
         rows = self._library.encode(values)
-        if not self._told:
-            self._tell_what_is_lost(values, rows)
+        if not self._warned:
+            self._warn_of_loss(values, rows)
         dtype = np.uint16 if self.vocabulary_size <= 1 << 16 else np.uint32
         return [np.array(row, dtype) for row in rows]
 
@@ -126,9 +126,9 @@ class HuggingFaceTextTokenizer:
     def from_state(cls, tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
         return cls(tensors["file"].tobytes(), settings["suffix"])
 
-    def _tell_what_is_lost(self, values: Sequence[str], rows: Sequence[list[int]]) -> None:
+    def _warn_of_loss(self, values: Sequence[str], rows: Sequence[list[int]]) -> None:
         for value, row in zip(values, rows, strict=True):
             if (back := self._library.decode(row)) != value:
                 log(f"warning: texts lose something in this tokenizer: {value[:SHOWN]!r} comes back as {back[:SHOWN]!r}")
-                self._told = True
+                self._warned = True
                 return

@@ -46,7 +46,7 @@ def from_state(name: str, tensors: Mapping[str, np.ndarray], config: Mapping[str
     return model
 
 
-def tell_size(model: Any, path: Path, what: str) -> None:
+def log_size(model: Any, path: Path, what: str) -> None:
     """Say what of a codec is used, and how large it makes all that holds it."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     log(f"{path}: {what}; every token set and run keeps the codec, {size / 1e6:,.1f} MB")

@@ -27,7 +27,7 @@ class Scaling:
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Self:
         return cls()
 
-    def of_columns(self, places: np.ndarray) -> Self:
+    def of_columns(self, indices: np.ndarray) -> Self:
         """The scaling of some of the columns."""
         return self
 
@@ -79,8 +79,8 @@ class Rank(Scaling):
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Self:
         return cls(np.array(tensors["scaling.knots"]))
 
-    def of_columns(self, places: np.ndarray) -> Self:
-        return type(self)(self.knots[:, places])
+    def of_columns(self, indices: np.ndarray) -> Self:
+        return type(self)(self.knots[:, indices])
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {"scaling.knots": self.knots}
@@ -104,24 +104,24 @@ def scaling_named(name: str) -> type[Scaling]:
     return SCALINGS[name]
 
 
-def in_columns(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(N, F) rows with the columns at `places` as the function of them."""
-    if len(places) == rows.shape[1]:
+def in_columns(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """(N, F) rows with the columns at `indices` as the function of them."""
+    if len(indices) == rows.shape[1]:
         return function(rows)
     changed = rows.copy()
-    if len(places):
-        changed[:, places] = function(rows[:, places])
+    if len(indices):
+        changed[:, indices] = function(rows[:, indices])
     return changed
 
 
-def scaled(scaling: Scaling, rows: np.ndarray, places: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """(N, F) rows with the columns at `places` on the scale. names (F,): of all. Raises DataError for a value that has no place there."""
-    low = places[(np.fmin.reduce(rows)[places] < scaling.least)]
+def scaled(scaling: Scaling, rows: np.ndarray, indices: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """(N, F) rows with the columns at `indices` on the scale. names (F,): of all. Raises DataError for a value that has no place there."""
+    low = indices[(np.fmin.reduce(rows)[indices] < scaling.least)]
     if len(low):
         value = np.nanmin(rows[:, low[0]])
         what = f"the column {names[low[0]]!r} holds {value:g}, and the scale {scaling.name} is for {scaling.least:g} and more."
         raise DataError(what, fix="Correct it, or fit a tokenizer with --scale rank or --scale linear.")
-    return in_columns(scaling.apply, rows, places)
+    return in_columns(scaling.apply, rows, indices)
 
 
 def look_like_counts(rows: np.ndarray) -> bool:
@@ -134,5 +134,5 @@ def look_like_counts(rows: np.ndarray) -> bool:
 
 def _steps(knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct knots, and the mean share of each."""
-    values, places, counts = np.unique(knots, return_inverse=True, return_counts=True)
-    return values, np.bincount(places, np.linspace(0, 1, KNOTS)) / counts
+    values, indices, counts = np.unique(knots, return_inverse=True, return_counts=True)
+    return values, np.bincount(indices, np.linspace(0, 1, KNOTS)) / counts

@@ -98,30 +98,30 @@ class TableTokenizer(TableRows):
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Codes -> rows (F,) float32, NaN where missing, and where a code does not exist."""
-        places = np.arange(len(self.features))
-        return list(self.unscaled(np.stack([self._values[places, np.asarray(row, np.int64)] for row in tokens]))) if len(tokens) else []
+        indices = np.arange(len(self.features))
+        return list(self.unscaled(np.stack([self._values[indices, np.asarray(row, np.int64)] for row in tokens]))) if len(tokens) else []
 
     @cached_property
     def _values(self) -> np.ndarray:
         """(F, vocabulary_size) float32: the value of each code on the scale, NaN for missing and for what does not exist."""
         values = np.full((len(self.features), self.vocabulary_size), np.nan, np.float32)
         values[:, : self.n_bins] = self.centres
-        places = np.arange(self.vocabulary_size - self.n_bins - 1)
-        values[:, self.n_bins + 1 :] = np.where(places < self.one_hot.counts[:, None], places, np.nan)
+        indices = np.arange(self.vocabulary_size - self.n_bins - 1)
+        values[:, self.n_bins + 1 :] = np.where(indices < self.one_hot.counts[:, None], indices, np.nan)
         return values
 
     def code_values(self) -> CodeValues:
-        """What each code stands for at each place: the value of a bin; for each category whether it is the one."""
+        """What each code stands for at each index: the value of a bin; for each category whether it is the one."""
         if not self.one_hot.categorical.any():
-            return CodeValues.of_places(self._values, centre_and_scale(self.centres.T)[1])
-        places, categorical = self.one_hot.places, self.one_hot.categorical[self.one_hot.places]
-        ranks = np.arange(len(places)) - np.searchsorted(places, places)
-        values = self._values[places]
+            return CodeValues.of_indices(self._values, centre_and_scale(self.centres.T)[1])
+        indices, categorical = self.one_hot.indices, self.one_hot.categorical[self.one_hot.indices]
+        ranks = np.arange(len(indices)) - np.searchsorted(indices, indices)
+        values = self._values[indices]
         values = np.where(categorical[:, None] & ~np.isnan(values), values == ranks[:, None], values).astype(np.float32)
-        units = np.where(categorical, 1.0, centre_and_scale(self.centres.T)[1][places])
+        units = np.where(categorical, 1.0, centre_and_scale(self.centres.T)[1][indices])
         exist = ~np.isnan(self._values)
         exist[:, self.n_bins] = True
-        return CodeValues(values, places, units, exist)
+        return CodeValues(values, indices, units, exist)
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
         """(N, W) means of code values -> (N, F) rows: values of the features, and the most probable categories."""

@@ -103,15 +103,15 @@ class TableCodecTokenizer(TableRows):
         check_settings(settings, SETTINGS, "table codec")
         chosen = choose_columns(values, settings)
         _refuse_categories(chosen.types, chosen.features)
-        rows, made_of = chosen.scaled, partial(cls, chosen.features, chosen.dropped, types=chosen.types, scaling=chosen.scaling)
+        rows, build = chosen.scaled, partial(cls, chosen.features, chosen.dropped, types=chosen.types, scaling=chosen.scaling)
         sizes = int(settings.get("components", 32)), int(settings.get("n_bins", 32)), float(settings.get("clip", 0.001))
         guides = [np.asarray(guide, np.float64) for guide in settings.get("guides", ())]
         held = np.arange(len(rows)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        trial = made_of(**_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
+        trial = build(**_learn(rows[~held], *sizes, [guide[~held] for guide in guides])) if held.any() else None
         learned = _learn(rows, *sizes, guides)
         if trial is not None:
             learned["noise"] = trial._noise(rows[held])
-        tokenizer = made_of(**learned, extent=extent_of(chosen.rows))
+        tokenizer = build(**learned, extent=extent_of(chosen.rows))
         tokenizer._check_encodable(chosen.exact)
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
         tokenizer.hints = chosen.hints
@@ -131,7 +131,7 @@ class TableCodecTokenizer(TableRows):
 
     def code_values(self) -> CodeValues:
         """What each code stands for at each place. Decoding is linear in it, so means may be taken here."""
-        return CodeValues.of_places(self.centres)
+        return CodeValues.of_indices(self.centres)
 
     def from_code_values(self, values: np.ndarray) -> np.ndarray:
         """(N, K) code values, or means of them -> (N, F) float32 rows."""

@@ -79,15 +79,15 @@ class TableRows:
 
         Raises DataError where a feature is missing from the header, or a column is neither a feature nor left out in fitting.
         """
-        place = {name: i for i, name in enumerate(header)}
-        missing = [name for name in self.features if name not in place]
+        index = {name: i for i, name in enumerate(header)}
+        missing = [name for name in self.features if name not in index]
         unknown = sorted(set(header) - set(self.features) - set(self.dropped))
         if missing or unknown:
             what = [f"{label} {_some(names)}" for label, names in (("it lacks", missing), ("it has the unknown", unknown)) if names]
             apart = "name labels with --label, and what is to be left out with --column-type NAME=skip"
             fix = f"Use a table with the columns the tokenizer was fitted on ({apart}), or fit a new one."
             raise DataError(f"the columns differ from those of the tokenizer: {'; '.join(what)}.", where=where, fix=fix)
-        return np.array([place[name] for name in self.features], np.int64)
+        return np.array([index[name] for name in self.features], np.int64)
 
     def write(self, value: np.ndarray, stem: Path) -> Path:
         """Write one row as `stem`.csv with a header; its key is the last part of `stem`."""
@@ -204,9 +204,9 @@ def choose_columns(values: Sequence[np.ndarray], settings: Mapping[str, Any]) ->
     )
 
 
-def _columns_of(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _columns_of(rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The columns at these places, which ascend; not copied where these are all."""
-    return rows if len(places) == rows.shape[1] else rows[:, places]
+    return rows if len(indices) == rows.shape[1] else rows[:, indices]
 
 
 def types_in(settings: Mapping[str, Any]) -> Types:
@@ -284,8 +284,8 @@ def quantiles(rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """(len(shares), F) values of each column (NaN where it has none) that a `share` of its present values does not exceed."""
     ordered = np.sort(rows, axis=0)  # NaN goes last
     counts = (~np.isnan(rows)).sum(0)
-    places = np.clip(np.ceil(shares[:, None] * counts).astype(np.int64) - 1, 0, len(rows) - 1)
-    return np.take_along_axis(ordered, places, axis=0)
+    indices = np.clip(np.ceil(shares[:, None] * counts).astype(np.int64) - 1, 0, len(rows) - 1)
+    return np.take_along_axis(ordered, indices, axis=0)
 
 
 def fit_quality(rows: np.ndarray, decoded: np.ndarray, amounts: np.ndarray | None = None) -> dict[str, float | int | None]:

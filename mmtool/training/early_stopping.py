@@ -27,7 +27,7 @@ class EarlyStopping:
         waited = self.patience * self.every
         return self.elsewhere or bool(self.best and waited and self.judged - self.best[1] >= waited)
 
-    def judge(self, score: float, step: int) -> None:
+    def update(self, score: float, step: int) -> None:
         """Remember the step where it is the best so far."""
         self.judged = step
         if self.best is None or score > self.best[0]:

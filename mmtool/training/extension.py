@@ -51,7 +51,7 @@ def extend(record: Mapping[str, Any], config: Budget, checkpoints: Path) -> dict
     _check(config, state, checkpoints.parent)
     earlier, step = Extension.of(record), state["step"]
     progress = earlier.progress if earlier and earlier.step == step else state["progress"]
-    _say(record["config"], config, state, checkpoints.parent)
+    _log(record["config"], config, state, checkpoints.parent)
     change = {"step": step, "progress": progress, "from": old, "to": new}
     changes = [*record.get(EXTENDED, []), change] if step else []
     return {**record, "config": config.to_json(), **({EXTENDED: changes} if changes else {})}
@@ -75,7 +75,7 @@ def _check(config: Budget, state: Mapping[str, Any], where: Path) -> None:
         raise UsageError(what, where=where, fix=f"Let it go on with --patience above {config.patience}.")  # type: ignore[attr-defined]
 
 
-def _say(begun: Mapping[str, Any], config: Budget, state: Mapping[str, Any], where: Path) -> None:
+def _log(begun: Mapping[str, Any], config: Budget, state: Mapping[str, Any], where: Path) -> None:
     rate = {
         "constant": "the learning rate stays as it is",
         "cosine": f"the learning rate goes over to the cosine of the new budget within {config.warmup_steps} steps",

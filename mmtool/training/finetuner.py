@@ -71,8 +71,8 @@ class Finetuner(TransformerLoop):
             return {}
         return scores(self.target, predict(self.model, self.method, self.target, self.held_out), self.held_out)
 
-    def _judge(self, measured: Mapping[str, float]) -> None:
-        self.early_stopping.judge(measured[self.task.metric], self.step)
+    def _update_early_stopping(self, measured: Mapping[str, float]) -> None:
+        self.early_stopping.update(measured[self.task.metric], self.step)
 
 
 def scores(target: Target, outputs: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:

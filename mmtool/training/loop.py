@@ -229,10 +229,10 @@ class Loop(ABC):
             metrics_log.append({"step": self.step, "elapsed_s": self.elapsed_s, "validation": measured})
         self._validated, self.measured = self.step, measured or {}
         if measured:
-            self._judge(measured)
+            self._update_early_stopping(measured)
             amend_checkpoint(folder, self.state())
 
-    def _judge(self, measured: Mapping[str, float]) -> None:
+    def _update_early_stopping(self, measured: Mapping[str, float]) -> None:
         """Learn from a validation; the state may change, but need not."""
         return
 

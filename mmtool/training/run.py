@@ -153,12 +153,12 @@ class Run:
     @property
     def data_fingerprints(self) -> list[str]:
         """Of all that it was trained on: its data, what it was finetuned on, and the data of the run that it began with."""
-        own, origin = [self.record["data"]], self.record.get(INIT_FROM)
-        own += [self.record["finetune"]["data"]] if "finetune" in self.record else []
+        sources, origin = [self.record["data"]], self.record.get(INIT_FROM)
+        sources += [self.record["finetune"]["data"]] if "finetune" in self.record else []
         while origin is not None:
-            own.append(origin["data"])
+            sources.append(origin["data"])
             origin = origin.get(INIT_FROM)
-        return own
+        return sources
 
     def training_items(self) -> TrainingItems:
         """What it was trained on; incomplete where an earlier version began it. Raises DataError where the file is missing or damaged."""

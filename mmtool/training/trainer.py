@@ -159,10 +159,10 @@ class Trainer(TransformerLoop):
         if self.processes.size > 1 and self.config.patience:
             self.early_stopping.elsewhere = bool(self.processes.sum(np.array([self.early_stopping.exhausted]))[0])
 
-    def _judge(self, measured: Mapping[str, float]) -> None:
+    def _update_early_stopping(self, measured: Mapping[str, float]) -> None:
         if self.config.patience:
             score = -float(np.mean(np.log(np.maximum(list(measured.values()), TINY))))
-            self.early_stopping.judge(score, self.step)
+            self.early_stopping.update(score, self.step)
 
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
         speed = super()._speed(window, seconds)

@@ -62,12 +62,12 @@ def draw_curves(
             axis.set_title(name, fontsize=10, color=INK)
         if diagonal:
             handles.setdefault("calibrated", axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=SPARE)[0])
-    for place, axis in enumerate(axes.flat):
-        axis.set_visible(place < len(panels))
-        if place + columns >= len(panels):  # nothing below it
+    for index, axis in enumerate(axes.flat):
+        axis.set_visible(index < len(panels))
+        if index + columns >= len(panels):  # nothing below it
             axis.tick_params(labelbottom=True)
             axis.set_xlabel(x_label, fontsize=9.5, color=INK)
-        if place % columns == 0:
+        if index % columns == 0:
             axis.set_ylabel(y_label, fontsize=9.5, color=INK)
     _scales(axes[0, 0], panels, logarithmic, percent_x)
     if aside:
@@ -97,10 +97,10 @@ def _scales(axis: Axes, panels: Sequence[tuple[str, Mapping[str, Line]]], logari
     axis.set_ylim(min(0.0, 1.1 * lowest), 1.02)
     if lowest >= 0:
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    places = sorted({x for _, lines in panels for line in lines.values() for x in line.x})
+    indices = sorted({x for _, lines in panels for line in lines.values() for x in line.x})
     if logarithmic:
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(FixedLocator(places))
+        axis.xaxis.set_major_locator(FixedLocator(indices))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if percent_x:
@@ -109,7 +109,7 @@ def _scales(axis: Axes, panels: Sequence[tuple[str, Mapping[str, Line]]], logari
 
 def _zoom(axis: Axes, lines: Sequence[Line]) -> None:
     lowest, highest = min(min(line.low) for line in lines), max(max(line.high) for line in lines)
-    room = 0.06 * max(highest - lowest, 0.02)
-    axis.set_ylim(lowest - room, highest + room)
+    margin = 0.06 * max(highest - lowest, 0.02)
+    axis.set_ylim(lowest - margin, highest + margin)
     if lowest >= 0:
         axis.yaxis.set_major_formatter(PercentFormatter(1))

@@ -50,10 +50,10 @@ def draw_plots(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[st
 
 def colours(meta: Mapping[str, Any]) -> dict[str, str]:
     """The same colour for the same method in every figure, paler for its chain."""
-    runs = {run["name"]: RUN_COLOURS[place % len(RUN_COLOURS)] for place, run in enumerate(meta["runs"])}
+    runs = {run["name"]: RUN_COLOURS[index % len(RUN_COLOURS)] for index, run in enumerate(meta["runs"])}
     chains = {chained(name): paler(colour) for name, colour in runs.items()}
     runs = {name: (runs | chains)[name] for name in run_names(meta)}
-    return runs | {name: BASELINE_COLOURS[place % len(BASELINE_COLOURS)] for place, name in enumerate(meta["baselines"])}
+    return runs | {name: BASELINE_COLOURS[index % len(BASELINE_COLOURS)] for index, name in enumerate(meta["baselines"])}
 
 
 def paler(colour: str) -> str:
@@ -99,10 +99,10 @@ def _panel(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], palette: 
     """Directions from top to bottom, methods beside each other in each."""
     names = list(dict.fromkeys(_direction(row) for row in rows))
     height = 0.8 / len(palette)
-    for place, (method, colour) in enumerate(palette.items()):
+    for index, (method, colour) in enumerate(palette.items()):
         of_method = [row for row in rows if row["run"] == method]
         if of_method:
-            at = [names.index(_direction(row)) + (place - (len(palette) - 1) / 2) * height for row in of_method]
+            at = [names.index(_direction(row)) + (index - (len(palette) - 1) / 2) * height for row in of_method]
             _marks(axis, metric, of_method, at, height, colour, method)
     if metric == "accuracy":
         _references(axis, rows, names, meta)
@@ -112,8 +112,8 @@ def _panel(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], palette: 
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.grid(axis="x", color=FAINT)
     axis.set_axisbelow(True)
-    for place in range(0, len(names), 2):
-        axis.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
+    for index in range(0, len(names), 2):
+        axis.axhspan(index - 0.5, index + 0.5, color=BAND, zorder=0)
 
 
 def _marks(axis: Axes, metric: str, rows: Sequence[Mapping[str, Any]], at: list[float], height: float, colour: str, method: str) -> None:
@@ -136,9 +136,9 @@ def _references(axis: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[s
     axis.axvline(1 / max(1, len(meta["classes"])), color=CHANCE, linestyle="--", linewidth=1.3, label="chance")
     of_target = meta["upper_bounds"]["accuracy"]
     upper_bounds = {_direction(row): of_target[row["target"]]["value"] for row in rows if row["target"] in of_target}
-    places = [names.index(name) for name in upper_bounds]
-    if places:
-        low, high = [place - 0.42 for place in places], [place + 0.42 for place in places]
+    indices = [names.index(name) for name in upper_bounds]
+    if indices:
+        low, high = [index - 0.42 for index in indices], [index + 0.42 for index in indices]
         axis.vlines(list(upper_bounds.values()), low, high, color=INK, linewidth=2, linestyle=":", label="upper bound (real data)")
 
 

@@ -50,8 +50,8 @@ class PictureDrawer:
     def __call__(self, value: np.ndarray) -> Image.Image:
         """Enlarged by a whole factor where it is small, so that pixels stay sharp."""
         image = Image.fromarray(value[:, :, 0] if value.shape[2] == 1 else value).convert("RGB")
-        room = min(self.size[0] / image.width, self.size[1] / image.height)
-        scale = np.floor(room) if room >= 1 else room
+        ratio = min(self.size[0] / image.width, self.size[1] / image.height)
+        scale = np.floor(ratio) if ratio >= 1 else ratio
         how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
         image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))), how)
         sheet = Image.new("RGB", self.size, FAINT)

@@ -16,7 +16,7 @@ def data_uri(data: bytes, suffix: str) -> str:
     return f"data:{TYPES[suffix]};base64,{b64encode(data).decode()}"
 
 
-class Room:
+class ByteBudget:
     """So many characters of data URIs."""
 
     def __init__(self, characters: int) -> None:
@@ -33,7 +33,7 @@ class Figures:
     """The figures of a report's folder: plots as SVG, where that is too large as PNG, sheets of samples as PNG or JPEG."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._plots, self._sheets = folder, Room(FIGURE_BYTES), Room(SHEET_BYTES)
+        self.folder, self._plots, self._sheets = folder, ByteBudget(FIGURE_BYTES), ByteBudget(SHEET_BYTES)
         self.left_out: list[str] = []
 
     @property
@@ -45,8 +45,8 @@ class Figures:
         """The figure with a text that stands for it; a sentence where the page has no room for it."""
         path = self.folder / file
         drawn = path.with_suffix(".svg").exists()
-        room, kind = (self._plots, "plot") if drawn else (self._sheets, "sheet")
-        uri = next(filter(room.take, _plot(path) if drawn else _sheet(path)), None)
+        budget, kind = (self._plots, "plot") if drawn else (self._sheets, "sheet")
+        uri = next(filter(budget.take, _plot(path) if drawn else _sheet(path)), None)
         if uri is None:
             self.left_out.append(file)
             return Markup('<p class="note">The figure <code>{}</code> is too large for this page; it lies beside it.</p>').format(file)

@@ -28,7 +28,7 @@ from mmtool.evaluation.report_file import AGAIN
 PAGE = "report.html"
 MAX_TEXT_BYTES = 2_000_000  # of all but figures and samples
 MAX_LINES = (400, 100, 25, 5)  # of a table, and directions: as many as fit
-ROOM = "mmtool.evaluation.page"
+PACKAGE = "mmtool.evaluation.page"
 
 
 def write_page(folder: Path, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], parts: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def _first_seed(meta: Mapping[str, Any]) -> int | None:
 @cache
 def _template() -> Any:
     environment = Environment(
-        loader=PackageLoader(ROOM, "template"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(PACKAGE, "template"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("report.html")
 

@@ -47,13 +47,13 @@ def measure(study: Study) -> Iterator[Row]:
     """Rows with given=subset and target=label; of every run, and of always predicting the most frequent class."""
     assert study.reference.label is not None
     probes = [
-        (names, run, place, pooling)
+        (names, run, index, pooling)
         for names in subsets(study.names)
         for run, imputer in study.imputers.items()
-        for place, pooling in enumerate(imputer.poolings)
+        for index, pooling in enumerate(imputer.poolings)
     ]
-    for names, run, place, pooling in track(probes, "probing"):
-        imputer, way = study.imputers[run], f" ({pooling} pooling)" if place else ""
+    for names, run, index, pooling in track(probes, "probing"):
+        imputer, way = study.imputers[run], f" ({pooling} pooling)" if index else ""
         features, targets = training_part(study, run, names, pooling)
         rows, queries = study.features(run, "test", names, pooling)
         if not len(rows) or len(set(targets)) < 2:
@@ -64,7 +64,7 @@ def measure(study: Study) -> Iterator[Row]:
             predicted = fit_ridge(features, targets).predict(queries)
             yield make_row(run, imputer, *where, R2 + way, r_squared(truth, predicted, study.config.seed))
             continue
-        if run == next(iter(study.imputers)) and not place:
+        if run == next(iter(study.imputers)) and not index:
             yield make_row(MAJORITY, None, *where, ACCURACY, share(truth == most_frequent(targets)))
         probe = fit_classifier(features, targets, study.config.seed)
         yield make_row(run, imputer, *where, ACCURACY + way, share(probe.predict(queries) == truth))
@@ -120,12 +120,12 @@ def few_shots(
     features: np.ndarray, classes: np.ndarray, queries: np.ndarray, truth: np.ndarray, seed: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(k, (draws, N) whether each query was right) for every k of which each class has enough training samples."""
-    places = [np.flatnonzero(classes == name) for name in np.unique(classes)]
+    indices = [np.flatnonzero(classes == name) for name in np.unique(classes)]
     for shots in SHOTS:
-        if min(len(place) for place in places) < shots:
+        if min(len(index) for index in indices) < shots:
             return
         random = np.random.default_rng((seed, shots))
-        drawn = [np.concatenate([random.permutation(place)[:shots] for place in places]) for _ in range(SHOT_DRAWS)]
+        drawn = [np.concatenate([random.permutation(index)[:shots] for index in indices]) for _ in range(SHOT_DRAWS)]
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         yield shots, np.stack([_fit(model, features[rows], classes[rows]).predict(queries) == truth for rows in drawn]).astype(float)
 

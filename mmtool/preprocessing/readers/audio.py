@@ -11,6 +11,7 @@ import soundfile
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.audio_containers import decode_container, is_container
+from mmtool.preprocessing.readers.durations import check_duration
 from mmtool.preprocessing.readers.entries import Entry, SourceOptions
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.mpeg_frames import count_samples, is_mpeg
@@ -78,9 +79,7 @@ def decode_recording(file: RawFile, options: SourceOptions, max_channels: int = 
                 raise DataError(f"the file holds {sound.format}.", where=file.where, fix="Convert it to wav, flac or ogg.")
             frames, rate = sound.frames, sound.samplerate
             _check_channels(sound.channels, max_channels, file.where)
-            if frames > options.max_duration_s * rate:
-                fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
-                raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
+            check_duration(frames, rate, options, file.where)
             if frames * sound.channels * SAMPLE_BYTES > MAX_DECODED_BYTES:
                 what = f"the recording would take more than {MAX_DECODED_BYTES >> 20} MiB, {sound.channels} channels of {frames:,} samples."
                 raise DataError(what, where=file.where, fix="Mix it down, cut it, or lower its sample rate.")
@@ -120,31 +119,31 @@ def _check_whole(data: bytes, file: RawFile) -> int | None:
 def _check_riff(data: bytes, where: str) -> None:
     """The `data` chunk must lie inside the file as long as its header says."""
     order = ">" if data[:4] == b"RIFX" else "<"
-    place, size_in_ds64 = 12, None
-    while place + 8 <= len(data):
-        name, size = struct.unpack_from(f"{order}4sI", data, place)
-        if name == b"ds64" and place + 24 <= len(data):
-            size_in_ds64 = struct.unpack_from("<Q", data, place + 16)[0]
+    offset, size_in_ds64 = 12, None
+    while offset + 8 <= len(data):
+        name, size = struct.unpack_from(f"{order}4sI", data, offset)
+        if name == b"ds64" and offset + 24 <= len(data):
+            size_in_ds64 = struct.unpack_from("<Q", data, offset + 16)[0]
         if name == b"data":
             size = size_in_ds64 if size == SIZE_IN_DS64 and size_in_ds64 is not None else size
-            held = len(data) - place - 8
+            held = len(data) - offset - 8
             if size > held:
                 fix = "Get it again; a file written by a stream needs its header rewritten (`sox in.wav out.wav`)."
                 raise DataError(f"the recording is cut: {size} bytes promised, {held} there.", where=where, fix=fix)
             return
-        place += 8 + size + size % 2
+        offset += 8 + size + size % 2
     raise DataError("the recording is cut: it has no sound data.", where=where, fix="Get it again.")
 
 
 def _check_ogg(data: bytes, where: str) -> None:
     """The pages must fill the file, and the last one be marked as the last."""
-    place, flags = 0, 0
-    while place < len(data):
-        table = data[place + OGG_HEADER_BYTES - 1 : place + OGG_HEADER_BYTES]
-        if data[place : place + 4] != b"OggS" or not table:
+    offset, flags = 0, 0
+    while offset < len(data):
+        table = data[offset + OGG_HEADER_BYTES - 1 : offset + OGG_HEADER_BYTES]
+        if data[offset : offset + 4] != b"OggS" or not table:
             break
-        flags = data[place + 5]
-        segments = data[place + OGG_HEADER_BYTES : place + OGG_HEADER_BYTES + table[0]]
-        place += OGG_HEADER_BYTES + table[0] + sum(segments)
-    if place != len(data) or not flags & OGG_LAST_PAGE:
+        flags = data[offset + 5]
+        segments = data[offset + OGG_HEADER_BYTES : offset + OGG_HEADER_BYTES + table[0]]
+        offset += OGG_HEADER_BYTES + table[0] + sum(segments)
+    if offset != len(data) or not flags & OGG_LAST_PAGE:
         raise DataError("the recording is cut or damaged: its last page is missing.", where=where, fix="Get it again.")

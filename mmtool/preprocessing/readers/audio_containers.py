@@ -6,6 +6,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.readers.containers import check_whole
+from mmtool.preprocessing.readers.durations import check_duration
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
 
@@ -41,9 +42,7 @@ def decode_container(data: bytes, file: RawFile, options: SourceOptions) -> tupl
                 for frame in resampler.resample(decoded):
                     parts.append(frame.to_ndarray().T)
                     length += len(parts[-1])
-                if length > options.max_duration_s * rate_hz:
-                    fix = "Cut it into shorter ones, or raise the limit with --max-duration-s."
-                    raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=file.where, fix=fix)
+                check_duration(length, rate_hz, options, file.where)
     except av.FFmpegError as error:
         raise DataError(f"the recording cannot be decoded ({error}).", where=file.where, fix="Get it again.") from error
     if not length:

@@ -42,7 +42,7 @@ def read_cell_ranger(file: RawFile, options: SourceOptions) -> Iterator[Entry | 
     features = [line.split("\t") for line in _lines(file, "features", "genes")]
     matrix = _matrix(file, (len(features), len(barcodes)))
     kept = _of_type(features, file.where, options)
-    names = tuple(features[place][0] for place in kept)
+    names = tuple(features[index][0] for index in kept)
     _check_ids(names, file.where)
     yield Note("cells", f"samples: {len(barcodes):,} barcodes of {file.where}; features: the {len(names):,} ids beside it")
     folder, slash, _ = file.stem.rpartition("/")
@@ -105,4 +105,4 @@ def _of_type(features: list[list[str]], where: str, options: SourceOptions) -> l
     if options.mod not in known:
         fix = "Tokenize one after another, each with --mod TYPE and a --name of its own."
         raise UsageError(f"the features are of the types {', '.join(map(repr, known))}.", where=where, fix=fix)
-    return [place for place, name in enumerate(types) if name == options.mod]
+    return [index for index, name in enumerate(types) if name == options.mod]

@@ -10,9 +10,10 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.data.sample import SPLITS
 from mmtool.preprocessing.keys import Keys
+from mmtool.preprocessing.readers.durations import check_duration
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN, Broken, Entry, LeftOut, Note, SourceOptions, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.stacks import StackRow, stack_rows
+from mmtool.preprocessing.readers.stacks import StackRow, split_rows, stack_rows
 
 GAPS = "steps between the splits of episodes are left out, so that no held-out clip follows a training clip at once."
 
@@ -90,13 +91,14 @@ def clip_entries(
 
 def stacked_entries(
     file: RawFile,
-    stack: np.ndarray,
+    stack: np.ndarray | None,
     arrays: Mapping[str, np.ndarray],
     load: Callable[[np.ndarray, str], Recording],
     options: SourceOptions,
 ) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
-    """The entries of recordings that lie behind each other in one array; arrays of one value for each are keys and labels."""
-    for row in stack_rows(file, stack, arrays, options):
+    """The entries of recordings that lie behind each other in one array, None: in one for each split; arrays of one value for each are
+    keys and labels."""
+    for row in split_rows(file, arrays, options, called="") if stack is None else stack_rows(file, stack, arrays, options):
         if isinstance(row, StackRow):
             yield from clip_entries(row.key, row.where, partial(load, row.value, row.where), row.options, row.cells, row.rows)
         else:
@@ -105,9 +107,7 @@ def stacked_entries(
 
 def _whole(load: Callable[[], Recording], where: str, options: SourceOptions) -> Recording:
     recording = load()
-    if recording.steps > options.max_duration_s * recording.rate_hz:
-        fix = "Cut it into clips with --clip, or raise the limit with --max-duration-s."
-        raise DataError(f"the recording is longer than {options.max_duration_s:g} s.", where=where, fix=fix)
+    check_duration(recording.steps, recording.rate_hz, options, where, "Cut it into clips with --clip")
     return recording
 
 

@@ -78,31 +78,31 @@ class _Cells:
         return NUMBER if len(self.words) == self.words.total() < LEAST_NAMES else Category()
 
 
-def column_types(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[str, ColumnType]:
-    """Name -> type of the columns at `places` that are no numbers: of a fitted tokenizer its types. Raises KeyColumnError where options
+def column_types(header: Sequence[str], indices: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[str, ColumnType]:
+    """Name -> type of the columns at `indices` that are no numbers: of a fitted tokenizer its types. Raises KeyColumnError where options
     name a column that there is not, and where a column is neither numbers nor anything that can be imputed."""
     _check_declared(header, options, where)
     if options.known is not None:
         declared_anew = {name: column for name, column in options.declared.items() if isinstance(column, Skip | Date)}
         fitted = {**options.known, **{name: _as_fitted(column, options.known.get(name)) for name, column in declared_anew.items()}}
-        return {header[place]: fitted[header[place]] for place in places if header[place] in fitted}
-    declared = {place: _as_cells_are(options.declared[header[place]]) for place in places if header[place] in options.declared}
-    guessed = _guessed(header, [place for place in places if place not in declared], rows, options, where)
+        return {header[index]: fitted[header[index]] for index in indices if header[index] in fitted}
+    declared = {index: _as_cells_are(options.declared[header[index]]) for index in indices if header[index] in options.declared}
+    guessed = _guessed(header, [index for index in indices if index not in declared], rows, options, where)
     types = {**guessed, **declared}
-    open_places = sorted(place for place, column in types.items() if _is_open(column))
-    words = words_of(open_places, rows, options)
-    for place in open_places:
-        name, texts = header[place], words[place]
-        column = types[place]
+    open_indices = sorted(index for index, column in types.items() if _is_open(column))
+    words = words_of(open_indices, rows, options)
+    for index in open_indices:
+        name, texts = header[index], words[index]
+        column = types[index]
         if isinstance(column, Boolean):
-            types[place] = Boolean(_spelled(texts))
+            types[index] = Boolean(_spelled(texts))
             continue
         if isinstance(column, Date):
-            types[place] = replace(column, timed=any((column.read(word) or 0) % 1 for word in texts))
+            types[index] = replace(column, timed=any((column.read(word) or 0) % 1 for word in texts))
             continue
-        _check_categories(name, texts, place in declared, where)
-        types[place] = Category(tuple(sorted(texts)))
-    return {header[place]: types[place] for place in sorted(types) if not isinstance(types[place], Number)}
+        _check_categories(name, texts, index in declared, where)
+        types[index] = Category(tuple(sorted(texts)))
+    return {header[index]: types[index] for index in sorted(types) if not isinstance(types[index], Number)}
 
 
 def _is_open(column: ColumnType) -> bool:
@@ -152,52 +152,52 @@ def notes(types: Mapping[str, ColumnType], where: str) -> Iterator[Note]:
             yield Note(f"{kind}: {listed}", f"{where}: {read}")
 
 
-def _guessed(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[int, ColumnType]:
+def _guessed(header: Sequence[str], indices: Sequence[int], rows: Rows, options: TableOptions, where: str) -> dict[int, ColumnType]:
     """Place -> type of the columns that are no numbers, by the first rows."""
     numbers, padded = Numbers.of(options), set[int]()
-    columns = {place: _Cells() for place in places}
+    columns = {index: _Cells() for index in indices}
     for cells in islice(_cells(rows), max(LEAST_ROWS, LOOKED_AT_CELLS // max(1, len(header)))):
-        chosen = [cells[place] for place in places]
-        padded.update(place for place, cell in zip(places, chosen, strict=True) if isinstance(cell, str) and is_padded(cell.strip()))
+        chosen = [cells[index] for index in indices]
+        padded.update(index for index, cell in zip(indices, chosen, strict=True) if isinstance(cell, str) and is_padded(cell.strip()))
         if numbers.are_plain(chosen):
-            for place in places:
-                columns[place].numbers += 1
+            for index in indices:
+                columns[index].numbers += 1
             continue
-        for place, cell in zip(places, chosen, strict=True):
-            columns[place].add(cell, numbers)
+        for index, cell in zip(indices, chosen, strict=True):
+            columns[index].add(cell, numbers)
     codes = _codes(header, sorted(padded), rows, options, where)
-    guessed = {place: Category() if place in codes else column.guessed for place, column in columns.items()}
-    for place in [place for place, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
-        if place not in codes and all(LIKE_A_DATE.fullmatch(word) for word in columns[place].words):
-            example = next(iter(columns[place].words))
-            what = f"the column {header[place]!r} seems to hold dates such as {example!r}, which may be read in several ways."
-            fix = f"Say how they are written, e.g. --column-type '{header[place]}=date:%d/%m/%Y', or write them as 2021-03-31."
+    guessed = {index: Category() if index in codes else column.guessed for index, column in columns.items()}
+    for index in [index for index, column in guessed.items() if isinstance(column, Category) and not isinstance(column, Boolean)]:
+        if index not in codes and all(LIKE_A_DATE.fullmatch(word) for word in columns[index].words):
+            example = next(iter(columns[index].words))
+            what = f"the column {header[index]!r} seems to hold dates such as {example!r}, which may be read in several ways."
+            fix = f"Say how they are written, e.g. --column-type '{header[index]}=date:%d/%m/%Y', or write them as 2021-03-31."
             raise KeyColumnError(what, where=where, fix=fix)
-    return {place: column for place, column in guessed.items() if not isinstance(column, Number)}
+    return {index: column for index, column in guessed.items() if not isinstance(column, Number)}
 
 
-def _codes(header: Sequence[str], places: Sequence[int], rows: Rows, options: TableOptions, where: str) -> set[int]:
+def _codes(header: Sequence[str], indices: Sequence[int], rows: Rows, options: TableOptions, where: str) -> set[int]:
     """Which of the columns with digits behind a zero hold codes. Raises KeyColumnError where it is unclear."""
-    spellings = _spellings(places, rows, options)
-    for place in [place for place in places if spellings[place].verdict == "unclear"]:
-        name, column = header[place], spellings[place]
+    spellings = _spellings(indices, rows, options)
+    for index in [index for index in indices if spellings[index].verdict == "unclear"]:
+        name, column = header[index], spellings[index]
         what = f"the column {name!r} holds {next(iter(column.padded))!r}, as codes do, and {next(iter(column.contrary))!r}, as amounts do."
         fix = f"Say --column-type '{name}=category' or --column-type '{name}=number'"
         fix += f", or {column.options} where that stands for a missing value." if column.options else "."
         raise KeyColumnError(what, where=where, fix=fix)
-    return {place for place in places if spellings[place].verdict == "codes"}
+    return {index for index in indices if spellings[index].verdict == "codes"}
 
 
-def _spellings(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Spellings]:
+def _spellings(indices: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Spellings]:
     """Place -> how the numbers of a column are written, and what is meant to be one."""
     numbers = replace(Numbers.of(options), censored=None)
-    spellings = {place: Spellings() for place in places}
-    for cells in _cells(rows) if places else ():
-        for place in places:
-            cell = cells[place]
+    spellings = {index: Spellings() for index in indices}
+    for cells in _cells(rows) if indices else ():
+        for index in indices:
+            cell = cells[index]
             value = numbers.number(cell)
             if numbers.may_be(cell) and not (value is not None and isnan(value)):
-                spellings[place].add(cell.strip() if isinstance(cell, str) else name_of(cell))
+                spellings[index].add(cell.strip() if isinstance(cell, str) else name_of(cell))
     return spellings
 
 
@@ -208,14 +208,14 @@ def _is_plain(cell: str) -> bool:
         return False
 
 
-def words_of(places: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Counter[str]]:
+def words_of(indices: Sequence[int], rows: Rows, options: TableOptions) -> dict[int, Counter[str]]:
     """Place -> how often each filled cell occurs in all rows, errors of spreadsheets apart. A lone `-` is missing, unless the column
     holds `+` as well."""
-    words: dict[int, Counter[str]] = {place: Counter() for place in places}
-    for cells in _cells(rows) if places else ():
-        for place in places:
-            if not isinstance(decoded(cells[place]), NOT_ONE_VALUE):
-                words[place][name_of(cells[place])] += 1
+    words: dict[int, Counter[str]] = {index: Counter() for index in indices}
+    for cells in _cells(rows) if indices else ():
+        for index in indices:
+            if not isinstance(decoded(cells[index]), NOT_ONE_VALUE):
+                words[index][name_of(cells[index])] += 1
     for texts in words.values():
         for word in [word for word in texts if word in ERRORS or is_missing(word, options, texts)]:
             del texts[word]

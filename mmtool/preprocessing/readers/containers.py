@@ -57,72 +57,72 @@ class _CutError(Exception):
 
 def _check_boxes(data: bytes) -> None:
     """The boxes at the top of MPEG-4 and QuickTime files fill the file."""
-    place = 0
-    while place + 8 <= len(data):
-        size = struct.unpack_from(">I", data, place)[0]
-        if not any(data[place : place + 8]):
-            if any(data[place:]) or len(data) - place > PADDING_BYTES:
-                raise _CutError(f"at byte {place:,} there are zeros where a part should begin")
+    offset = 0
+    while offset + 8 <= len(data):
+        size = struct.unpack_from(">I", data, offset)[0]
+        if not any(data[offset : offset + 8]):
+            if any(data[offset:]) or len(data) - offset > PADDING_BYTES:
+                raise _CutError(f"at byte {offset:,} there are zeros where a part should begin")
             return
         if size == TO_THE_END:
             return
-        if size == LARGE and place + 16 <= len(data):
-            size = struct.unpack_from(">Q", data, place + 8)[0]
+        if size == LARGE and offset + 16 <= len(data):
+            size = struct.unpack_from(">Q", data, offset + 8)[0]
         if size < 8:
-            raise _CutError(f"no part begins at byte {place:,}")
-        _require(place + size, len(data))
-        place += size
+            raise _CutError(f"no part begins at byte {offset:,}")
+        _require(offset + size, len(data))
+        offset += size
 
 
 def _check_avi(data: bytes) -> None:
     """The RIFF lists of an AVI file, of which large ones have several, lie within the file, and the chunks of pictures and sound fill
     theirs."""
-    place = 0
-    while data[place : place + 4] == b"RIFF" and place + 12 <= len(data):
-        size = struct.unpack_from("<I", data, place + 4)[0]
+    offset = 0
+    while data[offset : offset + 4] == b"RIFF" and offset + 12 <= len(data):
+        size = struct.unpack_from("<I", data, offset + 4)[0]
         if size in UNKNOWN_RIFF_SIZES:
             return
-        _require(place + size, len(data))
-        stop = min(place + 8 + size, len(data))
-        for name, start, end in _chunks(data, place + 12, stop):
+        _require(offset + size, len(data))
+        stop = min(offset + 8 + size, len(data))
+        for name, start, end in _chunks(data, offset + 12, stop):
             if name == b"LIST" and data[start : start + 4] == b"movi":
                 for _ in _chunks(data, start + 4, end):
                     pass
-        place = stop + stop % 2
+        offset = stop + stop % 2
 
 
-def _chunks(data: bytes, place: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: bytes, offset: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of the chunks in a list."""
-    while place + 8 <= stop:
-        name, size = struct.unpack_from("<4sI", data, place)
+    while offset + 8 <= stop:
+        name, size = struct.unpack_from("<4sI", data, offset)
         if not CHUNK_NAME.fullmatch(name):
-            raise _CutError(f"no part begins at byte {place:,}")
-        end = place + 8 + size
+            raise _CutError(f"no part begins at byte {offset:,}")
+        end = offset + 8 + size
         _require(end, stop + RIFF_SLACK)
-        yield name, place + 8, min(end, stop)
+        yield name, offset + 8, min(end, stop)
         is_padded = size % 2 and not (CHUNK_NAME.fullmatch(data[end : end + 4]) and data[end : end + 1] != b"\0")
-        place = end + bool(is_padded)
+        offset = end + bool(is_padded)
 
 
 def _check_gif(data: bytes) -> None:
     """The blocks of a GIF follow one another up to its trailer."""
-    place = GIF_HEADER_BYTES + _colours_bytes(data, GIF_HEADER_BYTES - 3)
-    while place < len(data) and data[place] != TRAILER:
-        if data[place] == IMAGE:
-            place += IMAGE_BYTES + _colours_bytes(data, place + IMAGE_BYTES - 1) + 1
-        elif data[place] == EXTENSION:
-            place += EXTENSION_BYTES
+    offset = GIF_HEADER_BYTES + _colours_bytes(data, GIF_HEADER_BYTES - 3)
+    while offset < len(data) and data[offset] != TRAILER:
+        if data[offset] == IMAGE:
+            offset += IMAGE_BYTES + _colours_bytes(data, offset + IMAGE_BYTES - 1) + 1
+        elif data[offset] == EXTENSION:
+            offset += EXTENSION_BYTES
         else:
-            raise _CutError(f"no part begins at byte {place:,}")
-        while place < len(data) and data[place]:
-            place += 1 + data[place]
-        place += 1
-    _require(place + 1, len(data))
+            raise _CutError(f"no part begins at byte {offset:,}")
+        while offset < len(data) and data[offset]:
+            offset += 1 + data[offset]
+        offset += 1
+    _require(offset + 1, len(data))
 
 
-def _colours_bytes(data: bytes, place: int) -> int:
+def _colours_bytes(data: bytes, offset: int) -> int:
     """The size of the table of colours that the flags at a place announce."""
-    flags = data[place] if place < len(data) else 0
+    flags = data[offset] if offset < len(data) else 0
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
@@ -132,42 +132,42 @@ def _check_matroska(data: bytes) -> None:
     segment = _element(data, head.stop or 0, len(data))
     if segment.name != SEGMENT:
         raise _CutError("there is no segment")
-    place, stop = segment.start, len(data) if segment.stop is None else segment.stop
-    while place < stop:
-        element = _element(data, place, stop)
+    offset, stop = segment.start, len(data) if segment.stop is None else segment.stop
+    while offset < stop:
+        element = _element(data, offset, stop)
         end = element.stop
         if end is not None:
             _check_crc(data, element.start, end)
         if element.name == CLUSTER:
             end = _end_of_cluster(data, element.start, stop if end is None else end, open_end=end is None)
-        place = stop if end is None else end
+        offset = stop if end is None else end
 
 
-def _end_of_cluster(data: bytes, place: int, stop: int, *, open_end: bool) -> int:
+def _end_of_cluster(data: bytes, offset: int, stop: int, *, open_end: bool) -> int:
     """Where the blocks of a cluster end; open_end: at the next element of the segment."""
-    while place < stop:
-        element = _element(data, place, stop)
+    while offset < stop:
+        element = _element(data, offset, stop)
         if open_end and element.name in TOP_LEVEL:
             break
-        place = stop if element.stop is None else element.stop
-    return place
+        offset = stop if element.stop is None else element.stop
+    return offset
 
 
-def _element(data: bytes, place: int, stop: int) -> _Element:
+def _element(data: bytes, offset: int, stop: int) -> _Element:
     """The element at a place. Raises _CutError where there is none, or it ends behind `stop`."""
-    id_bytes = 9 - data[place].bit_length() if place < stop else 0
-    size_place = place + id_bytes
+    id_bytes = 9 - data[offset].bit_length() if offset < stop else 0
+    size_place = offset + id_bytes
     size_bytes = 9 - data[size_place].bit_length() if size_place < stop else 0
     start = size_place + size_bytes
     if not (1 <= id_bytes <= MAX_ID_BYTES and 1 <= size_bytes <= MAX_SIZE_BYTES):
-        raise _CutError(f"no part begins at byte {place:,}")
+        raise _CutError(f"no part begins at byte {offset:,}")
     _require(start, stop)
     largest = (1 << 7 * size_bytes) - 1
     size = int.from_bytes(data[size_place:start], "big") & largest
     if size == largest:
-        return _Element(int.from_bytes(data[place:size_place], "big"), start, None)
+        return _Element(int.from_bytes(data[offset:size_place], "big"), start, None)
     _require(start + size, stop)
-    return _Element(int.from_bytes(data[place:size_place], "big"), start, start + size)
+    return _Element(int.from_bytes(data[offset:size_place], "big"), start, start + size)
 
 
 def _check_crc(data: bytes, start: int, stop: int) -> None:

@@ -118,8 +118,8 @@ class CsvRows:
         inside = self._lines.row[1:-1]
         separators = len(inside) * (len(self._header) - 1)
         rows = separators >= SEPARATORS_OF_CHANCE and all(map(self._is_row, inside))
-        broken = [place for place, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
-        return rows or any(place in broken for place in self._one_line) or self._looks_like_rows(cells, broken)
+        broken = [index for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
+        return rows or any(index in broken for index in self._one_line) or self._looks_like_rows(cells, broken)
 
     def _looks_like_rows(self, cells: list[str], broken: Collection[int]) -> bool:
         """Whether all further lines have the cells of a row, and most of them look like it in the columns where no line breaks."""
@@ -132,7 +132,7 @@ class CsvRows:
                 further += [row] if len(further) < NUM_JUDGED else []
         if not further:
             return False
-        whole = [place for place in range(len(cells)) if place not in broken]
+        whole = [index for index in range(len(cells)) if index not in broken]
         return looks_like_rows(further, [cells, *self._last], whole)
 
     def _holds_rows(self) -> bool:

@@ -19,6 +19,7 @@ BYTE_ORDER_MARKS = {  # that of UTF-32 begins with one of UTF-16
     **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
 }
+ASSIGNMENT = re.compile(r"=|: ")  # of a comment such as `Rate = 250 Hz, 8 bits`, which is no header
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
@@ -57,7 +58,7 @@ def layout_of(text: str, file_format: str, delimiter: str | None = None, *, deci
     if declared is not None:
         return replace(declared, delimiter=delimiter or declared.delimiter)
     start, stop = _table_within(text)
-    start = _behind_comments(text, start, file_format, delimiter, decimal)
+    start = behind_comments(text, start, file_format, delimiter, decimal)
     lines = _first_lines(text[start : stop if stop is not None else len(text)] if start or stop else text)
     chosen = delimiter or choose_delimiter(lines, file_format, decimal)
     return Layout(chosen, start, stop, text.count("\n", 0, start))
@@ -123,20 +124,23 @@ def _table_within(text: str) -> tuple[int, int | None]:
     return gct.end() if gct else 0, None
 
 
-def _behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str) -> int:
-    """Where the header starts: behind lines that begin with `#`, or behind the `#` of the last one where that names the columns."""
-    last, place = start, start
-    while text.startswith("#", place):
-        end = text.find("\n", place)
+def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str, marks: tuple[str, ...] = ("#",)) -> int:
+    """Where the header starts: behind lines that begin with a mark of comments, or behind the mark of the last one where that names the
+    columns."""
+    last, offset = start, start
+    while text.startswith(marks, offset):
+        end = text.find("\n", offset)
         if end < 0:
             return start
-        last, place = place, end + 1
-    if place == start:
+        last, offset = offset, end + 1
+    if offset == start:
         return start
-    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]
+    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", offset) + 1 or len(text)]), "", ""]
+    if ASSIGNMENT.search(header):
+        return offset
     mark = delimiter or choose_delimiter([header, row], file_format, decimal)
     widths = row_widths([header, row], mark)
-    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else place
+    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else offset
 
 
 def _has_number(line: str, delimiter: str) -> bool:
@@ -148,11 +152,11 @@ def _has_number(line: str, delimiter: str) -> bool:
 def _first_lines(text: str) -> list[str]:
     """The first lines that hold something."""
     lines: list[str] = []
-    place = 0
-    while len(lines) < LOOKED_AT and place < len(text):
-        end = text.find("\n", place)
+    offset = 0
+    while len(lines) < LOOKED_AT and offset < len(text):
+        end = text.find("\n", offset)
         end = len(text) if end < 0 else end
-        line = text[place:end].removesuffix("\r")
+        line = text[offset:end].removesuffix("\r")
         lines += [line] if line.strip() else []
-        place = end + 1
+        offset = end + 1
     return lines

@@ -61,9 +61,9 @@ def read_edf(data: bytes, where: str) -> list[EdfChannel]:
 
 def _fields(data: bytes, num_channels: int) -> dict[str, list[str]]:
     """Name of a field -> its text for each channel; the header holds field by field."""
-    fields, place = {}, HEADER_BYTES
+    fields, index = {}, HEADER_BYTES
     for name, width in FIELDS.items():
-        parts = (data[place + width * i : place + width * (i + 1)] for i in range(num_channels))
+        parts = (data[index + width * i : index + width * (i + 1)] for i in range(num_channels))
         fields[name] = [part.decode("latin-1").strip() for part in parts]
-        place += width * num_channels
+        index += width * num_channels
     return fields

@@ -125,7 +125,7 @@ class SourceOptions:
     """Larger images are refused.
 
     Before they are decoded."""
-    max_duration_s: Annotated[float, Option(panel=READING)] = 600.0
+    max_duration_s: Annotated[float | None, Option(default="600, or 10,000 steps of slow series", panel=READING)] = None
     """Longer recordings are refused.
 
     Before they are decoded."""

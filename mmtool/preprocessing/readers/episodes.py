@@ -93,16 +93,16 @@ def split_steps(
         if isinstance(part, Note):
             yield part
             continue
-        name, places, count = part
+        name, indices, count = part
         try:
-            if faults and (wrong := sorted(faults.keys() & set(places.tolist()))):
+            if faults and (wrong := sorted(faults.keys() & set(indices.tolist()))):
                 raise faults[wrong[0]]
-            places = places if step_column is None else _in_order(places, columns[step_column], f"{file.where}, {name}")
+            indices = indices if step_column is None else _in_order(indices, columns[step_column], f"{file.where}, {name}")
         except DataError as error:
             yield Broken(f"{file.where}, {name}", error, name)
             continue
-        first = {column: array[places[0]] for column, array in columns.items()}
-        of_episode = {stream: array[places] for stream, array in streams.items()}
+        first = {column: array[indices[0]] for column, array in columns.items()}
+        of_episode = {stream: array[indices] for stream, array in streams.items()}
         yield Episode(name, f"{file.where}, {name}", with_returns(of_episode), {**single, **first}, count)
 
 
@@ -114,14 +114,14 @@ def _parts(
     if id_column:
         of_steps = _known(columns[id_column], id_column, file.where, faults)
         ids, firsts, counts = np.unique(of_steps, return_index=True, return_counts=True)
-        places = np.split(np.argsort(of_steps, kind="stable"), np.cumsum(counts)[:-1])
+        indices = np.split(np.argsort(of_steps, kind="stable"), np.cumsum(counts)[:-1])
         whole = named or ids.dtype.kind not in "buif"
         if np.count_nonzero(of_steps[1:] != of_steps[:-1]) >= len(ids):
             apart = f"{file.where}: steps of one {id_column} lie apart and are one episode; if it is counted anew, number it through."
             yield Note("episodes apart", apart)
         for number in np.argsort(firsts):
             text = name_of(ids[number]) if whole else key_of(file.stem, int(ids[number]))
-            yield text if whole or len(ids) > 1 else file.stem, places[number], None
+            yield text if whole or len(ids) > 1 else file.stem, indices[number], None
         return
     cuts = _cuts(arrays, steps, file.where, options)
     yield from _runs_of_ends(arrays, steps, file.where, options)
@@ -191,9 +191,9 @@ def _known(ids: np.ndarray, name: str, where: str, faults: Faults) -> np.ndarray
     return np.array(filled_ids(ids.tolist(), missing, faults)) if missing.any() else ids
 
 
-def _in_order(places: np.ndarray, steps: np.ndarray, where: str) -> np.ndarray:
+def _in_order(indices: np.ndarray, steps: np.ndarray, where: str) -> np.ndarray:
     """The episode's rows in order of their step numbers."""
-    ordered = places[np.argsort(steps[places], kind="stable")]
+    ordered = indices[np.argsort(steps[indices], kind="stable")]
     if (steps[ordered][1:] == steps[ordered][:-1]).any():
         raise DataError("a step stands twice in the episode.", where=where, fix="Keep one row per step.")
     return ordered

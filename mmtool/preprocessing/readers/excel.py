@@ -60,8 +60,8 @@ def excel_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
         raise DataError(f"rows do not have the {len(header)} cells of the header.", where=file.where, fix="Name all columns.")
 
     def picked(names: Sequence[str]) -> Iterator[list[Any]]:
-        places = [header.index(name) for name in names]
-        return ([cells[place] for place in places] for _, cells in table)
+        indices = [header.index(name) for name in names]
+        return ([cells[index] for index in indices] for _, cells in table)
 
     return RowSource(file.where, file.stem, header, picked, nameless_columns(header)), lambda: iter(table)
 
@@ -78,8 +78,8 @@ def _shown(value: Any, number_format: str) -> Any:
         return value
     digits = f"{int(value):0{len(zeros)}d}"
     size = len(digits) - len(zeros) + 1  # of what stands for the first zero
-    filling = iter([digits[:size], *digits[size:]])
-    return PARTS.sub(lambda part: next(filling) if part[3] else part[1] or part[2] or part[4] or "", section)
+    remaining = iter([digits[:size], *digits[size:]])
+    return PARTS.sub(lambda part: next(remaining) if part[3] else part[1] or part[2] or part[4] or "", section)
 
 
 def _unknown(cell: Any, written: Any, is_empty_text: bool) -> bool:

@@ -15,22 +15,22 @@ SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class Features:
-    """names: each once, in order of their first places. places: which of them each value of a row belongs to; None where all differ."""
+    """names: each once, in order of their first places. indices: which of them each value of a row belongs to; None where all differ."""
 
     names: tuple[str, ...]
-    places: np.ndarray | None
+    indices: np.ndarray | None
     duplicates: Literal["error", "first", "mean"]
 
     def merged(self, values: np.ndarray) -> np.ndarray:
         """(all features, ...) float64 values -> (len(names), ...): of features of one name the first, or the mean of those present."""
-        if self.places is None:
+        if self.indices is None:
             return values
         if self.duplicates == "first":
-            return values[np.unique(self.places, return_index=True)[1]]
+            return values[np.unique(self.indices, return_index=True)[1]]
         sums, counts = (np.zeros((len(self.names), *values.shape[1:])) for _ in range(2))
         present = ~np.isnan(values)
-        np.add.at(sums, self.places, np.where(present, values, 0))
-        np.add.at(counts, self.places, present)
+        np.add.at(sums, self.indices, np.where(present, values, 0))
+        np.add.at(counts, self.indices, present)
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -44,7 +44,7 @@ def features_of(names: Sequence[str], duplicates: Literal["error", "first", "mea
         listed = ", ".join(f"{name!r} ({counts[name]} times)" for name in twice[:SHOWN]) + (", ..." if len(twice) > SHOWN else "")
         what = f"{len(twice):,} of {len(counts):,} features have a name that others have as well: {listed}."
         raise DataError(what, where=where, fix="Add --duplicates mean or --duplicates first, or rename them.")
-    order = {name: place for place, name in enumerate(counts)}
+    order = {name: index for index, name in enumerate(counts)}
     return Features(_shared(tuple(counts)), np.array([order[name] for name in names]), duplicates)
 
 

@@ -15,19 +15,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
-from mmtool.preprocessing.readers.arrays import load_arrays, read_idx
+from mmtool.preprocessing.readers.arrays import read_idx
 from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom, read_picture
-from mmtool.preprocessing.readers.entries import DeepImageError, Entry, Note, SourceOptions, key_of, require_column, row_entry
+from mmtool.preprocessing.readers.entries import DeepImageError, Entry, Note, SourceOptions, key_of, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
 from mmtool.preprocessing.readers.rows import COLUMNAR
-from mmtool.preprocessing.readers.stacks import IMAGES, LABEL, StackRow, check_axes, has_splits, split_rows, stack_rows
+from mmtool.preprocessing.readers.stacks import (
+    IMAGES,
+    LABEL,
+    LEAST_SIDE,
+    StackRow,
+    check_axes,
+    has_splits,
+    load_stacks,
+    name_of_samples,
+    split_rows,
+    stack_rows,
+)
 
 AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # from Pillow 11.3 on
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *AVIF)  # alone: an EPS under the name of a PNG would reach Ghostscript
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError)
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
+ARRAYS = (IMAGES, "image", "x", "data", "arr_0")  # names of the array of images
 SAY_AXES = "Save N grey pictures as (N, height, width, 1), and those in colours as (N, height, width, 3), one of them too."
 
 
@@ -138,14 +150,23 @@ def _idx_labels(file: RawFile, options: SourceOptions) -> np.ndarray | None:
     return read_idx(raw_file(path))
 
 
+def is_channels_first(image: np.ndarray) -> bool:
+    """Whether the shape of an image can only be (1 or 3, height, width), as PyTorch has it."""
+    return image.ndim == 3 and image.shape[0] in (1, 3) and min(image.shape[1:]) >= LEAST_SIDE
+
+
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Keys | Note]:
     """The array `images`, (N, H, W) or (N, H, W, C), or those of MedMNIST; arrays of one value per image are its labels (or those named as
     labels), so are one-hot ones. Without such, arrays of (H, W, 3) and (3, H, W) are refused, which may be one image in colours."""
-    arrays = load_arrays(file)
+    arrays = load_stacks(file)
     if has_splits(arrays):
         rows: Iterator[Keys | Note | StackRow] = split_rows(file, arrays, options)
     else:
-        images = arrays.pop(require_column(IMAGES, arrays, file.where, "the array name `images` in the file"))
+        name = name_of_samples(arrays, ARRAYS)
+        if name is None:
+            what = f"there is no array of images; the arrays are: {', '.join(arrays)}."
+            raise DataError(what, where=file.where, fix="Call it `images`.")
+        images = arrays.pop(name)
         if images.ndim == 3 and not any(array.ndim in (1, 2) and len(array) == len(images) for array in arrays.values()):
             check_axes(images.shape, file.where, SAY_AXES)
         rows = stack_rows(file, images, arrays, options, "image ")
@@ -153,6 +174,10 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Ke
         if not isinstance(row, StackRow):
             yield row
             continue
+        if is_channels_first(row.value):
+            kind = "channels first"
+            yield Note(kind, f"images of shape {row.value.shape} in {file.where} are taken as (channels, height, width)")
+            row = row._replace(value=np.moveaxis(row.value, 0, -1))
         if row.value.ndim not in (2, 3) or row.value.shape[2:] not in ((), (1,), (3,)):
             what, fix = f"an image of it has shape {row.value.shape}.", "Save them as (N, height, width) or (N, height, width, 3)."
             raise DataError(what, where=file.where, fix=fix)

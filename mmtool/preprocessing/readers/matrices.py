@@ -14,7 +14,7 @@ from mmtool.preprocessing.readers.cell_values import shown
 from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, name_of
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.numbers import Numbers
-from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, FILLING, is_called_like_an_index
+from mmtool.preprocessing.readers.orientation import FEATURE_HEADERS, SEPARATORS, is_called_like_an_index
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.sample_sheets import key_of_file
 from mmtool.preprocessing.readers.table_values import Row, in_single_precision
@@ -30,8 +30,8 @@ ANNOTATIONS = FEATURE_HEADERS | frozenset(DESCRIPTIONS.split())  # columns that 
 LISTED = 5
 
 
-def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int, options: SourceOptions) -> Iterator[Entry | Note]:
-    """One entry for each column of a table that holds features in rows; `place` is that of the column that names them.
+def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, index: int, options: SourceOptions) -> Iterator[Entry | Note]:
+    """One entry for each column of a table that holds features in rows; `index` is that of the column that names them.
 
     Columns that describe the features are left out, and rows of summaries. Raises DataError for a row that cannot be read: it is a feature.
     """
@@ -39,10 +39,10 @@ def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int,
     first = next((row[1] for row in rows() if not isinstance(row, Broken)), None)
     if first is None:
         raise DataError("the table has no rows.", where=file.where, fix="Give a table with a header and rows.")
-    samples, annotations = _columns(header, place, first, numbers, _counting_columns(header, place, rows))
+    samples, annotations = _columns(header, index, first, numbers, _counting_columns(header, index, rows))
     if not samples:
         raise KeyColumnError("no column holds a sample.", where=file.where, fix="Leave --transpose out where each row is one.")
-    matrix = _Matrix(numbers, samples, place)
+    matrix = _Matrix(numbers, samples, index)
     for read in rows():
         matrix.add(read)
     features = features_of(matrix.names, options.table.duplicates, file.where)
@@ -58,19 +58,19 @@ def matrix_entries(file: RawFile, header: Sequence[str], rows: Rows, place: int,
         yield Entry(keys[number], where, load)
 
 
-def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, place: int, options: SourceOptions) -> Iterator[Entry | Note]:
+def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, index: int, options: SourceOptions) -> Iterator[Entry | Note]:
     """The entry of a file that holds one sample, a row for each feature; its key is the name of the file, or that in the sample sheet."""
     column = options.table.value_column
     if column not in header:
         what = f"there is no column {column!r}; the columns are: {', '.join(map(repr, header))}."
         raise KeyColumnError(what, where=file.where, fix="Name that of the values with --value-column.")
-    matrix = _Matrix(Numbers.of(options.table), [header.index(column)], place)
+    matrix = _Matrix(Numbers.of(options.table), [header.index(column)], index)
     for read in rows():
         matrix.add(read)
     if not matrix.names:
         raise DataError("the table has no rows.", where=file.where, fix="Get the file again, or leave it out.")
     features = features_of(matrix.names, options.table.duplicates, file.where)
-    text = f"samples: files, with the column {column!r} of each; features: the rows, by {header[place]!r}"
+    text = f"samples: files, with the column {column!r} of each; features: the rows, by {header[index]!r}"
     yield _remark(text, matrix.left_out())
     values = features.merged(np.array(matrix.values, np.float64))[:, 0]
     sheet = options.table.sample_sheet
@@ -81,8 +81,8 @@ def sample_entry(file: RawFile, header: Sequence[str], rows: Rows, place: int, o
 class _Matrix:
     """Gathers rows: their names and values, and for each sample the first cell that is no number."""
 
-    def __init__(self, numbers: Numbers, samples: Sequence[int], place: int) -> None:
-        self._numbers, self._samples, self._place = numbers, samples, place
+    def __init__(self, numbers: Numbers, samples: Sequence[int], index: int) -> None:
+        self._numbers, self._samples, self._index = numbers, samples, index
         self.names: list[str] = []
         self.values: list[np.ndarray] = []
         self.bad: dict[int, DataError] = {}  # number of a sample -> what is wrong with it
@@ -93,14 +93,14 @@ class _Matrix:
         if isinstance(read, Broken):
             raise read.error
         line, cells = read
-        name = name_of(cells[self._place])
+        name = name_of(cells[self._index])
         if SUMMARY.fullmatch(name):
             self._summaries += 1
         elif name in MISSING:
             self._nameless += 1
         else:
             self.names.append(name)
-            self.values.append(self._numbers_of([cells[place] for place in self._samples], name, line))
+            self.values.append(self._numbers_of([cells[index] for index in self._samples], name, line))
 
     def left_out(self) -> list[str]:
         """The rows that are no features, in words."""
@@ -123,11 +123,11 @@ def _loaded(values: np.ndarray, features: Features, where: str, error: DataError
 
 
 def _columns(
-    header: Sequence[str], place: int, first: Sequence[Any], numbers: Numbers, counting: Collection[int]
+    header: Sequence[str], index: int, first: Sequence[Any], numbers: Numbers, counting: Collection[int]
 ) -> tuple[list[int], list[int]]:
     """The places of samples, and of columns that describe the features: by their names, because they hold text before the samples, or
     because they count the rows (`counting`)."""
-    others = [column for column in range(len(header)) if column != place]
+    others = [column for column in range(len(header)) if column != index]
     known = [column for column in others if _describes(header[column]) or column in counting]
     unknown = [column for column in others if column not in set(known)]
     samples = next((number for number, column in enumerate(unknown) if _may_be_value(first[column], numbers)), 0)
@@ -135,15 +135,15 @@ def _columns(
 
 
 def _describes(name: str) -> bool:
-    return FILLING.sub("", name).casefold() in ANNOTATIONS or not name.strip()
+    return SEPARATORS.sub("", name).casefold() in ANNOTATIONS or not name.strip()
 
 
-def _counting_columns(header: Sequence[str], place: int, rows: Rows) -> set[int]:
+def _counting_columns(header: Sequence[str], index: int, rows: Rows) -> set[int]:
     """The places of columns called like an index that hold a different integer in each row, and of those that count the rows before the
     column that names them."""
-    counting = {column: {0, 1} for column in range(place)}
+    counting = {column: {0, 1} for column in range(index)}
     indices: dict[int, set[str]] = {
-        column: set() for column, name in enumerate(header) if column != place and is_called_like_an_index(name)
+        column: set() for column, name in enumerate(header) if column != index and is_called_like_an_index(name)
     }
     for number, read in enumerate(rows() if counting or indices else ()):
         cells = [] if isinstance(read, Broken) else read[1]

@@ -34,14 +34,14 @@ def count_samples(data: bytes, where: str) -> int | None:
 
     Raises DataError where frames are cut, missing or damaged, or something other than tags follows them.
     """
-    place = first = _first_frame(data)
+    offset = first = _first_frame(data)
     frames = samples = 0
-    while (frame := _frame(data, place)) is not None:
-        if place + frame.bytes > len(data):
+    while (frame := _frame(data, offset)) is not None:
+        if offset + frame.bytes > len(data):
             raise DataError("the recording is cut: its last frame is not whole.", where=where, fix="Get it again.")
-        frames, samples, place = frames + 1, samples + frame.samples, place + frame.bytes
-    if not frames or not (data.startswith(TAGS_AT_END, place) or not data[place:].strip(b"\0")):
-        what = f"the recording is damaged: byte {place:,} should begin a frame of MPEG audio."
+        frames, samples, offset = frames + 1, samples + frame.samples, offset + frame.bytes
+    if not frames or not (data.startswith(TAGS_AT_END, offset) or not data[offset:].strip(b"\0")):
+        what = f"the recording is damaged: byte {offset:,} should begin a frame of MPEG audio."
         raise DataError(what, where=where, fix="Get it again, or convert it to wav.")
     counted = _counted(data, first)
     if counted is not None and counted not in (frames - 1, frames):  # that frame itself holds no sound, and few count it
@@ -51,18 +51,18 @@ def count_samples(data: bytes, where: str) -> int | None:
 
 def _first_frame(data: bytes) -> int:
     """The place behind ID3 tags and their padding."""
-    place = 0
-    while data.startswith(b"ID3", place) and place + ID3_HEADER_BYTES <= len(data):
+    offset = 0
+    while data.startswith(b"ID3", offset) and offset + ID3_HEADER_BYTES <= len(data):
         size = 0
-        for byte in data[place + 6 : place + ID3_HEADER_BYTES]:
+        for byte in data[offset + 6 : offset + ID3_HEADER_BYTES]:
             size = size << 7 | byte & 0x7F
-        place += ID3_HEADER_BYTES + size
-    return len(data) - len(data[place:].lstrip(b"\0")) if place else 0
+        offset += ID3_HEADER_BYTES + size
+    return len(data) - len(data[offset:].lstrip(b"\0")) if offset else 0
 
 
-def _frame(data: bytes, place: int) -> _Frame | None:
+def _frame(data: bytes, offset: int) -> _Frame | None:
     """What the four bytes at a place say, None where they begin no frame (or one of free bit rate)."""
-    header = int.from_bytes(data[place : place + 4], "big") if place + 4 <= len(data) else 0
+    header = int.from_bytes(data[offset : offset + 4], "big") if offset + 4 <= len(data) else 0
     version, layer, kbps, rate = header >> 19 & 3, header >> 17 & 3, header >> 12 & 15, header >> 10 & 3
     if header >> 21 != SYNC or layer != LAYER_III or version not in RATES_HZ or kbps in (0, 15) or rate == 3:
         return None
@@ -73,12 +73,12 @@ def _frame(data: bytes, place: int) -> _Frame | None:
     return _Frame(size, 1152 if first else 576, 4 + 2 * protected + side_bytes)
 
 
-def _counted(data: bytes, place: int) -> int | None:
+def _counted(data: bytes, offset: int) -> int | None:
     """The count of frames in the first one."""
-    frame = _frame(data, place)
+    frame = _frame(data, offset)
     assert frame is not None
     # Encoders disagree whether the checksum moves the count.
-    for info in (place + frame.info, place + frame.info - 2):
+    for info in (offset + frame.info, offset + frame.info - 2):
         if data[info : info + 4] in COUNT_TAGS and data[info + 7] & HAS_COUNT:
             return int.from_bytes(data[info + 8 : info + 12], "big")
     return None

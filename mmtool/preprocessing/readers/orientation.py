@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmtool.preprocessing.keys import KeyColumnError
 from mmtool.preprocessing.readers.table_options import TableOptions
 
-FILLING = re.compile(r"[_\-. ]")
+SEPARATORS = re.compile(r"[_\-. ]")
 COLUMNS_OF_FEATURES = (
     "hugosymbol entrezgeneid gene genes geneid genename genesymbol genesymbols symbol ensembl ensemblid ensemblgene ensemblgeneid ensg "
     "transcript transcriptid targetid idref probe probeid probeset probesetid compositeelementref compositeelement entitystableid "
@@ -39,8 +39,8 @@ VALUES = (
 MEASUREMENTS = frozenset(VALUES.split())  # columns of files that programs write for one sample: STAR, RSEM, salmon, kallisto, miRNA, RPPA
 
 
-def features_in_rows(header: Sequence[str], place: int, rows: Sequence[str], options: TableOptions, where: str) -> bool:
-    """Whether a table holds features in rows. place: of the column with the names of its rows, of which `rows` are the first.
+def features_in_rows(header: Sequence[str], index: int, rows: Sequence[str], options: TableOptions, where: str) -> bool:
+    """Whether a table holds features in rows. index: of the column with the names of its rows, of which `rows` are the first.
 
     Options decide, then the features that are known. Raises KeyColumnError where it looks so but nobody has said it.
     """
@@ -49,7 +49,7 @@ def features_in_rows(header: Sequence[str], place: int, rows: Sequence[str], opt
     if options.features:
         known = set(options.features)
         return sum(name in known for name in rows) > sum(name in known for name in header)
-    sign = _sign(header[place], [name for number, name in enumerate(header) if number != place], rows)
+    sign = _sign(header[index], [name for number, name in enumerate(header) if number != index], rows)
     if sign is not None:
         what = f"the rows seem to be features and the columns samples: {sign}."
         fix = "Add --transpose if so, or --no-transpose where each row is a sample."
@@ -68,10 +68,10 @@ def check_header_row(header: Sequence[str], names: Sequence[str], where: str) ->
         raise KeyColumnError(what, where=where, fix="Name the columns with --columns, or write a header.")
 
 
-def check_one_sample(header: Sequence[str], place: int, options: TableOptions, where: str) -> None:
+def check_one_sample(header: Sequence[str], index: int, options: TableOptions, where: str) -> None:
     """Raise KeyColumnError where a table seems to hold one sample, with a row for each feature and several columns of values."""
     measured = [name for name in header if _plain(name) in MEASUREMENTS]
-    if options.transpose is not False and options.value_column is None and measured and _plain(header[place]) in {*FEATURE_HEADERS, "name"}:
+    if options.transpose is not False and options.value_column is None and measured and _plain(header[index]) in {*FEATURE_HEADERS, "name"}:
         what = f"the file seems to hold one sample, in a row for each feature; its columns are: {', '.join(map(repr, header))}."
         to_say = f"Name that of the values to `mmtool tokenize` (--value-column {measured[0]})"
         fix = f"{to_say}, or add --no-transpose where each row is a sample."
@@ -105,7 +105,7 @@ def is_called_like_an_index(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return FILLING.sub("", name).casefold()
+    return SEPARATORS.sub("", name).casefold()
 
 
 def _mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names, numbers_rows
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage
-from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, declared_layout, layout_of
+from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, behind_comments, declared_layout, layout_of
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.line_rows import LineRows
 from mmtool.preprocessing.readers.raw_files import RawFile
@@ -42,16 +42,18 @@ def read_cells(
     may_break: Collection[str] | None = None,
     *,
     delimiter: str | None = None,
+    comments: tuple[str, ...] = (),
     table: TableOptions | None = None,
 ) -> tuple[list[str], Cells]:
     """Header and rows of a text in columns; `columns` is the header of a file that has none.
 
-    may_break: columns whose cells may hold line breaks, None: all. delimiter: of the columns; default: that of the format. table: the file
-    is a table, whose layout is recognised (`delimited.py`), whose columns may share names, and whose first column may lack one, as R
-    writes row names. Rows with broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises
-    DataError for an empty file, a broken header, and a name that stands twice in it.
+    may_break: columns whose cells may hold line breaks, None: all. delimiter: of the columns; default: that of the format. comments: marks
+    of lines above the header that are passed over. table: the file is a table, whose layout is recognised (`delimited.py`), whose columns
+    may share names, and whose first column may lack one, as R writes row names. Rows with broken quotes, too many or too few cells and
+    bytes that are not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in
+    it.
     """
-    layout = _plain_layout(file, delimiter) if table is None else _layout(file, table)
+    layout = _plain_layout(file, delimiter, comments) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
@@ -89,12 +91,18 @@ def _check_separator(header: Sequence[str], file: RawFile, layout: Layout) -> No
         raise DataError(what, where=file.where, fix=fix)
 
 
-def _plain_layout(file: RawFile, delimiter: str | None) -> Layout:
-    """The layout by the name of a file, or by what its first line declares."""
+def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...]) -> Layout:
+    """The layout by the name of a file, or by what its first line declares; behind comments."""
     with file.open() as content:
         head = content.read(LOOKED_AT_BYTES)
     layout = declared_layout(decoded(head)) or Layout(USUAL.get(file.format, COMMA))
-    return replace(layout, delimiter=delimiter or layout.delimiter)
+    layout = replace(layout, delimiter=delimiter or layout.delimiter)
+    if not comments or not decoded(head).startswith(comments):
+        return layout
+    with open_text(file) as text:
+        start = text.read(HEAD)
+    start_of_table = behind_comments(start, 0, file.format, layout.delimiter, ".", comments)
+    return replace(layout, start=start_of_table, lines=start.count("\n", 0, start_of_table))
 
 
 def _layout(file: RawFile, table: TableOptions) -> Layout:
@@ -127,9 +135,9 @@ def filled(rows: Cells) -> Cells:
 
 def picked(header: Sequence[str], rows: Cells, names: Sequence[str]) -> Iterator[list[str] | None]:
     """The cells of some columns, row by row, None for a broken row."""
-    places = [header.index(name) for name in names]
+    indices = [header.index(name) for name in names]
     for row in rows:
-        yield None if isinstance(row, Broken) else [row[1][place] for place in places]
+        yield None if isinstance(row, Broken) else [row[1][start_of_table] for start_of_table in indices]
 
 
 def read_rows(file: RawFile, options: SourceOptions) -> Iterator[tuple[str, dict[str, Any]] | Broken]:

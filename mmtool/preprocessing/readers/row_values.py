@@ -21,25 +21,25 @@ from mmtool.tokenizers.column_types import Boolean, Category, ColumnType, Date, 
 
 @dataclass(frozen=True)
 class RowValues:
-    """Reads the cells at `places` of rows with this header; types: of the columns that are no numbers."""
+    """Reads the cells at `indices` of rows with this header; types: of the columns that are no numbers."""
 
     header: Sequence[str]
-    places: Sequence[int]
+    indices: Sequence[int]
     features: Features
     types: Mapping[str, ColumnType]
     options: TableOptions
 
     def __call__(self, cells: Sequence[Any], where: str) -> Row:
         """One row. Raises DataError for a cell that is not of its column's type."""
-        numbers, chosen = Numbers.of(self.options), [cells[place] for place in self.places]
+        numbers, chosen = Numbers.of(self.options), [cells[index] for index in self.indices]
         typed = self._typed
-        values = numbers.row([nan if place in typed else cell for place, cell in enumerate(chosen)] if typed else chosen)
+        values = numbers.row([nan if index in typed else cell for index, cell in enumerate(chosen)] if typed else chosen)
         if typed:
-            values = [self._read(cell, typed[place]) if place in typed else values[place] for place, cell in enumerate(chosen)]
+            values = [self._read(cell, typed[index]) if index in typed else values[index] for index, cell in enumerate(chosen)]
         if None in values:
-            place = values.index(None)
-            what, fix = self._problem(chosen[place], typed.get(place), numbers)
-            raise DataError(f"the column {self.header[self.places[place]]!r} holds {shown(chosen[place])}, {what}", where=where, fix=fix)
+            index = values.index(None)
+            what, fix = self._problem(chosen[index], typed.get(index), numbers)
+            raise DataError(f"the column {self.header[self.indices[index]]!r} holds {shown(chosen[index])}, {what}", where=where, fix=fix)
         return in_single_precision(self.features.merged(np.array(values, np.float64)), self._names, where)
 
     @cached_property
@@ -50,7 +50,7 @@ class RowValues:
     @cached_property
     def _typed(self) -> dict[int, ColumnType]:
         """Number of a cell among those chosen -> its type, where it is no number."""
-        names = enumerate(self.header[place] for place in self.places)
+        names = enumerate(self.header[index] for index in self.indices)
         return {number: self.types[name] for number, name in names if name in self.types} if self.types else {}
 
     @cached_property
@@ -101,9 +101,9 @@ def unseen_notes(header: Sequence[str], types: Mapping[str, ColumnType], rows: R
     if options.known is None or options.unseen != "missing":
         return
     columns = {header.index(name): column for name, column in types.items() if takes_unseen(column)}
-    for place, words in words_of(list(columns), rows, options).items():
-        unseen = {word: count for word, count in words.items() if columns[place].read(word) is None}
+    for index, words in words_of(list(columns), rows, options).items():
+        unseen = {word: count for word, count in words.items() if columns[index].read(word) is None}
         if unseen:
             listed = ", ".join(f"{word!r} ({count:,})" for word, count in sorted(unseen.items())[:10])
-            text = f"{where}: categories of the column {header[place]!r} that the tokenizer does not know count as missing: {listed}"
+            text = f"{where}: categories of the column {header[index]!r} that the tokenizer does not know count as missing: {listed}"
             yield Note(text, text, always=True)

@@ -1,7 +1,7 @@
 """Time series in CSV and TSV: a column for each channel, and others that give the rate or are left out (`signal_roles.py`)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -14,8 +14,9 @@ from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, SourceOp
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
+from mmtool.preprocessing.readers.signal_direction import check_direction
 from mmtool.preprocessing.readers.signal_names import counts
-from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of
+from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of, wanted_of_series
 from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
@@ -31,12 +32,12 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Series:
-    """A file that was opened. columns: with their first cells; roles: of each; rate_places: of those that give the rate; units: a line
+    """A file that was opened. columns: with their first cells; roles: of each; rate_indices: of those that give the rate; units: a line
     below the header that holds them, None: there is none; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
-    rate_places: Sequence[int]
+    rate_indices: Sequence[int]
     units: tuple[int, list[str]] | None
     rows: Cells
 
@@ -44,27 +45,28 @@ class Series:
     def open(cls, file: RawFile, options: SourceOptions) -> "Series":
         """Raises DataError where there are no rows, or it is unclear what a column holds."""
         _check_start(file)
-        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter)
-        head = _sound(list(islice(rows, LOOKED_AT)), header, file.where)
+        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter, comments=COMMENTS)
+        head = _sound(list(islice(rows, LOOKED_AT)), file.where)
         if not options.columns:
             _check_header(header, head[0][1], file.where)
         numbers = Numbers.of(options.table)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
         columns = [
-            Column(name, units[1][place] if units else "", [cells[place] for _, cells in head], numbers)
-            for place, name in enumerate(header)
+            Column(name, units[1][index] if units else "", [cells[index] for _, cells in head], numbers)
+            for index, name in enumerate(header)
         ]
-        roles = roles_of(columns, options.table, file.where)
-        rate_places = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
-        return cls(columns, roles, rate_places, units, chain(head, rows))
+        roles = roles_of(columns, options, file.where)
+        check_direction([column for column, role in zip(columns, roles, strict=True) if role is Role.CHANNEL], options.table, file.where)
+        rate_indices = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
+        return cls(columns, roles, rate_indices, units, chain(head, rows))
 
-    def places(self, *roles: Role) -> list[int]:
+    def indices(self, *roles: Role) -> list[int]:
         """Of the columns with one of these roles."""
-        return [place for place, role in enumerate(self.roles) if role in roles]
+        return [index for index, role in enumerate(self.roles) if role in roles]
 
     def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
         """Of the cells of the columns that give the rate; None where none does. Dates and times of day are added."""
-        columns = [self.columns[place] for place in self.rate_places]
+        columns = [self.columns[index] for index in self.rate_indices]
         parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
         if not parts:
             return None
@@ -76,21 +78,36 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
     when it is."""
     try:
         series = Series.open(file, options)
-        times = series.times([series.columns[place].cells for place in series.rate_places], file.where)
+        times = series.times([series.columns[index].cells for index in series.rate_indices], file.where)
     except DataError:
         return
     if series.units:
         line, cells = series.units
         yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
     if times is not None and times.guess:
-        name = series.columns[series.rate_places[0]].name
+        name = series.columns[series.rate_indices[0]].name
         yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
     for why, roles in LEFT_OUT.items():
-        places = sorted(set(series.places(*roles)).difference(series.rate_places))
-        names = ", ".join(repr(series.columns[place].name) for place in places)
+        indices = sorted(set(series.indices(*roles)).difference(series.rate_indices))
+        columns = [series.columns[index].name for index in indices]
+        names = ", ".join(repr(name) for name in columns if name not in wanted_of_series(options))
         if names:
-            way_on = "" if Role.EMPTY in roles else " (--column-type NAME=number makes channels of them)"
+            way_on = " (--column-type NAME=number makes channels of them{})".format(", --label NAME a label" if Role.LABEL in roles else "")
+            way_on = "" if Role.EMPTY in roles else way_on
             yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names}{way_on}")
+
+
+def cells_of_series(file: RawFile, options: SourceOptions) -> dict[str, str]:
+    """The first cells of the columns that labels and groups are taken from, by their names; that they do not change is seen when the series
+    is read. Nothing of one that cannot be read."""
+    wanted = wanted_of_series(options)
+    if not wanted:
+        return {}
+    try:
+        series = Series.open(file, options)
+    except DataError:
+        return {}
+    return {column.name: column.cells[0].strip() for column in series.columns if column.name in wanted}
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:
@@ -98,19 +115,19 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     channels. Raises DataError for a cell that is no number, columns of times and of numbers of samples that are not even, and several
     series in one file."""
     series, numbers = Series.open(file, options), Numbers.of(options.table)
-    channels, counters, names = series.places(Role.CHANNEL), series.places(Role.COUNT), series.places(Role.SERIES)
-    numbered = [*channels, *counters]
-    columns = [series.columns[place] for place in numbered]
+    channels, counters, names = series.indices(Role.CHANNEL), series.indices(Role.COUNT), series.indices(Role.SERIES)
+    numbered, wanted = [*channels, *counters], wanted_of_series(options)
+    columns = [series.columns[index] for index in numbered]
     values: list[Sequence[float]] = []
     stamps: list[list[str]] = []
     for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
-        values.append(_numbers([cells[place] for place in numbered], columns, numbers, f"{file.where}:{line}"))
-        stamps.append([cells[place] for place in series.rate_places])
-        for place in names:
-            _check_same_series(series.columns[place], cells[place], f"{file.where}:{line}")
+        values.append(_numbers([cells[index] for index in numbered], columns, numbers, f"{file.where}:{line}"))
+        stamps.append([cells[index] for index in series.rate_indices])
+        for index in names:
+            _check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
     if not channels:
         what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
         raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
@@ -122,13 +139,10 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
 
 
-def _sound(rows: Sequence[tuple[int, list[str]] | Broken], header: Sequence[str], where: str) -> list[tuple[int, list[str]]]:
+def _sound(rows: Sequence[tuple[int, list[str]] | Broken], where: str) -> list[tuple[int, list[str]]]:
     """Rows none of which is broken. Raises DataError where one is, or there is none."""
     for row in rows:
         if isinstance(row, Broken):
-            if len(header) == 1 and header[0].startswith(COMMENTS):
-                what = f"the file begins with a comment, {shown(header[0])}, and no header."
-                raise DataError(what, where=where, fix="Remove it: grep -v '^[%#]' in.csv > out.csv.")
             raise row.error
     if not rows:
         raise DataError("the file holds no samples.", where=where, fix="Give a column of numbers for each channel.")
@@ -172,7 +186,7 @@ def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:
 
 def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, where: str) -> Sequence[float]:
     values = numbers.row(cells)
-    bad = next((place for place, value in enumerate(values) if value is None or value != value), None)
+    bad = next((index for index, value in enumerate(values) if value is None or value != value), None)
     if bad is None:
         return [value for value in values if value is not None]
     cell, name = cells[bad], columns[bad].name
@@ -184,9 +198,12 @@ def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, 
     raise DataError(f"the channel {name!r} holds no number, but {shown(cell)}.", where=where, fix=fix)
 
 
-def _check_same_series(column: Column, cell: str, where: str) -> None:
+def _check_same_series(column: Column, cell: str, wanted: Collection[str], where: str) -> None:
     """Raise DataError for a row of another subject, session ... than the first one."""
     here, before = cell.strip(), column.cells[0].strip()
+    if here != before and column.name in wanted:
+        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before, and is no label or group of all."
+        raise DataError(what, where=where, fix="Write the rows of each to a file of their own, or give a label of each file with --labels.")
     if here != before:
         what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
         raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.readers import signal_names as named
-from mmtool.preprocessing.readers.entries import MISSING
+from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.signal_times import Times, is_day, is_time_of_day, numeric_times, read_times
 from mmtool.preprocessing.readers.table_options import TableOptions
@@ -57,30 +57,37 @@ class Column:
         return not any(cell.strip() for cell in self.cells)
 
 
-def roles_of(columns: Sequence[Column], options: TableOptions, where: str) -> list[Role]:
+def roles_of(columns: Sequence[Column], options: SourceOptions, where: str) -> list[Role]:
     """The role of each column. Raises DataError where it is unclear, UsageError for a type that no column of a series has."""
-    _check_declared([column.name for column in columns], options, where)
+    _check_declared([column.name for column in columns], options.table, where)
     return [_declared(column.name, options) or _role(column, where) for column in columns]
+
+
+def wanted_of_series(options: SourceOptions) -> set[str]:
+    """Columns that labels and groups are taken from; they hold one value for the whole series."""
+    return {name for name in (*options.label_names.values(), options.group_column) if name is not None}
 
 
 def rate_columns(columns: Sequence[Column], roles: Sequence[Role], where: str) -> list[int]:
     """Places of the column of times that gives the rate: the first that is not constant, and says in which unit its times are, if any
     does. Two where one holds the date and another the time of day."""
-    times = [place for place, role in enumerate(roles) if role is Role.TIME]
-    moving = [place for place in times if not columns[place].is_constant]
-    first = next((place for place in moving if _is_readable(columns[place], where)), next(iter(moving), None))
+    times = [index for index, role in enumerate(roles) if role is Role.TIME]
+    moving = [index for index in times if not columns[index].is_constant]
+    first = next((index for index in moving if _is_readable(columns[index], where)), next(iter(moving), None))
     if first is None:
         return []
     kinds: list[Callable[[str], bool]] = [is_day, is_time_of_day]
-    parts = [next((place for place in times if is_kind(columns[place].cells[0])), None) for is_kind in kinds]
-    return [place for place in parts if place is not None] if first in parts else [first]
+    parts = [next((index for index in times if is_kind(columns[index].cells[0])), None) for is_kind in kinds]
+    return [index for index in parts if index is not None] if first in parts else [first]
 
 
-def _declared(name: str, options: TableOptions) -> Role | None:
-    """By --column-type, or as the tokenizer has a channel of this name."""
-    if name in options.declared:
-        return Role.CHANNEL if isinstance(options.declared[name], Number) else Role.SKIPPED
-    return Role.CHANNEL if name in options.features else None
+def _declared(name: str, options: SourceOptions) -> Role | None:
+    """By --column-type, as the tokenizer has a channel of this name, or as a label is taken from it."""
+    if name in options.table.declared:
+        return Role.CHANNEL if isinstance(options.table.declared[name], Number) else Role.SKIPPED
+    if name in options.table.features:
+        return Role.CHANNEL
+    return Role.SERIES if name in wanted_of_series(options) else None
 
 
 def _role(column: Column, where: str) -> Role:

@@ -142,7 +142,8 @@ def _dates(cells: Sequence[str], name: str, where: str) -> Times:
             fix = "Write seconds, or dates as 2024-01-31 12:00:00.004, or give the rate with --source-rate-hz."
             raise DataError(f"the column {name!r} holds {shown(cell)}, which is no time.", where=where, fix=fix) from None
     digits = max(len(match[1]) if (match := FRACTION.search(cell)) else 0 for cell in cells)
-    return Times(np.array([(moment - moments[0]).total_seconds() for moment in moments]), 10.0**-digits)
+    guess = "hours and minutes" if any(map(_lacks_seconds, map(_plain, cells))) else ""
+    return Times(np.array([(moment - moments[0]).total_seconds() for moment in moments]), 10.0**-digits, guess)
 
 
 def _moment(cell: str) -> datetime:
@@ -152,9 +153,15 @@ def _moment(cell: str) -> datetime:
         date = datetime.fromisoformat(cell if "-" in cell else f"2000-01-01 {cell}")
         return date if date.tzinfo else date.replace(tzinfo=UTC)
     hours, minutes, seconds = time.groups()
-    if hours is None and "." not in seconds:  # 12:30 is no time in minutes
+    if _lacks_seconds(cell):
         hours, minutes, seconds = minutes, seconds, "0"
     return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(hours=int(hours or 0), minutes=int(minutes), seconds=float(seconds))
+
+
+def _lacks_seconds(cell: str) -> bool:
+    """Whether a cell is a time of day such as 12:30, which holds hours and minutes."""
+    time = TIME_OF_DAY.fullmatch(cell)
+    return time is not None and time[1] is None and "." not in time[3]
 
 
 def _plain(cell: str) -> str:

@@ -17,16 +17,18 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
-from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
+from mmtool.preprocessing.readers.arrays import NPY_NAME
 from mmtool.preprocessing.readers.audio import decode_recording
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.edf import read_edf
-from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays
 from mmtool.preprocessing.readers.raw_files import RawFile, held
-from mmtool.preprocessing.readers.signal_columns import notes, read_columns
+from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, read_columns
+from mmtool.preprocessing.readers.stacks import LABEL_NAMES, has_splits, load_stacks, name_of_samples
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
+Found = Entry | Broken | LeftOut | Note | Keys | UnreadArrays
 RATES = ("sample_rate_hz", "sample_rate", "sampling_rate", "sfreq", "fs")
 CHANNELS = ("channels", "channel_names", "ch_names")
 MAX_CHANNELS = 1024
@@ -103,7 +105,7 @@ def prepared(signal: Signal, channels: Sequence[str], rate_hz: float, where: obj
     return resample_poly(samples, ratio.numerator, ratio.denominator, axis=0, padtype="line").astype(np.float32)
 
 
-def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
+def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Found]:
     """Entries of one file; their values are `Signal`. With `options.clip` they are cut into clips `NAME-STEP` of so many samples, which
     never part between splits, and the rest at the end is left out.
 
@@ -119,23 +121,36 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Entry | Brok
         table = held(file)
         assert isinstance(table, RawFile)
         yield from notes(table, options)
-        yield from clip_entries(file.stem, file.where, partial(_of_columns, table, options), options, {})
+        row = cells_of_series(table, options)
+        yield from clip_entries(file.stem, file.where, partial(_of_columns, table, options), options, row)
 
 
-def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
-    arrays = load_arrays(file)
-    name = next((name for name in ARRAYS if name in arrays), None)
-    if name is None:
+def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
+    arrays = load_stacks(file)
+    name = name_of_samples(arrays, ARRAYS)
+    if name is None and not has_splits(arrays):
         what = f"there is no array of samples; the arrays are: {', '.join(arrays)}."
         raise DataError(what, where=file.where, fix="Call it `signal`.")
-    samples = arrays.pop(name)
+    samples = None if name is None else arrays.pop(name)
     rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
     channels = next((tuple(map(str, arrays.pop(name).tolist())) for name in CHANNELS if name in arrays), None)
-    if samples.ndim != 3:
+    if samples is not None and samples.ndim != 3:
         row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
+        _check_single(samples, arrays, file.where)
+        if unread := [name for name in arrays if name not in row]:
+            yield UnreadArrays(file.where, unread, [ARRAYS[0], RATES[0], CHANNELS[0]])
         yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
         return
     yield from stacked_entries(file, samples, arrays, lambda array, where: _signal(array, rate_hz, channels, where), options)
+
+
+def _check_single(samples: np.ndarray, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Raise DataError for an array (N, T) beside labels of N, which may be N series or one with a label at each time."""
+    for name, array in arrays.items():
+        if samples.ndim == 2 and LABEL_NAMES.fullmatch(name) and array.shape[:1] == samples.shape[:1]:
+            what = f"it is unclear whether {samples.shape} with {len(array):,} values of `{name}` are {len(samples):,} series, or one."
+            fix = f"Save series of one channel as {(*samples.shape, 1)}, and one series without `{name}`."
+            raise DataError(what, where=where, fix=fix)
 
 
 def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
+from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.entries import Note, SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
 
@@ -97,7 +98,11 @@ def _is_called_labels(name: str, options: SourceOptions) -> bool:
 def _is_of_samples(name: str, array: np.ndarray, stack: np.ndarray, options: SourceOptions) -> bool:
     """Whether an array that does not fit the samples was meant for them: by its name, or as a row of about as many values, which are not
     those of another axis."""
-    if name in (options.key_column, options.group_column) or _is_called_labels(name, options):
+    if name in (options.key_column, options.group_column, *options.label_names.values()):
+        return True
+    if array.dtype.kind in "US" and array.ndim == 1 and 2 * len(array) <= len(stack) and len(set(array.tolist())) == len(array):
+        return False  # names of the classes
+    if _is_called_labels(name, options):
         return True
     is_long = array.ndim == 1 and len(array) > 1 and 2 * len(array) >= len(stack)
     return is_long and len(array) not in stack.shape[1:] and NO_LABELS.fullmatch(name) is None
@@ -128,15 +133,32 @@ def check_axes(shape: tuple[int, ...], where: str, fix: str) -> None:
             raise DataError(what, where=where, fix=fix)
 
 
+def load_stacks(file: RawFile) -> dict[str, np.ndarray]:
+    """The arrays of a file; those of Keras (`x_train`, `y_train` ...) under the names of MedMNIST. Raises as `load_arrays`."""
+    names = {f"{letter}_{split}": f"{split}_{part}" for split in SPLITS for letter, part in (("x", IMAGES), ("y", LABELS))}
+    arrays = load_arrays(file)
+    is_keras = any(f"x_{split}" in map(str.casefold, arrays) for split in SPLITS)
+    return {names.get(name.casefold(), name): array for name, array in arrays.items()} if is_keras else arrays
+
+
+def name_of_samples(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> str | None:
+    """The name of the array that holds the samples, by the first of these names that one has, in small letters or capitals."""
+    by_name = {name.casefold(): name for name in arrays}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
 def has_splits(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether these are the arrays of MedMNIST (https://medmnist.com): `train_images`, `train_labels` and so on."""
     return any(f"{split}_{IMAGES}" in arrays for split in SPLITS)
 
 
-def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions) -> Iterator[Note | StackRow]:
+def split_rows(
+    file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = "image "
+) -> Iterator[Note | StackRow]:
     """The samples of MedMNIST; labels `label` (`label_0` ... of several, as in ChestMNIST) and `split`. Keys are file, split and number.
 
-    Raises DataError where a split has not as many labels as images, or of another kind than the others."""
+    called: what a person calls a sample. Raises DataError where a split has not as many labels as samples, or of another kind than the
+    others."""
     splits = [split for split in SPLITS if f"{split}_{IMAGES}" in arrays]
     unread = [name for name in arrays if name not in {f"{split}_{part}" for split in splits for part in (IMAGES, LABELS)}]
     if unread:
@@ -146,8 +168,8 @@ def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceO
     for split, array in stated.items():
         images, first = arrays[f"{split}_{IMAGES}"], next(iter(stated.values()))
         if array.ndim not in (1, 2) or len(array) != len(images) or array.shape[1:] != first.shape[1:]:
-            what = f"`{split}_{LABELS}` of shape {array.shape} does not go with {len(images):,} images and the labels of other splits."
-            raise DataError(what, where=file.where, fix="Save one row of labels for each image, as many in each of them.")
+            what = f"`{split}_{LABELS}` of shape {array.shape} does not go with {len(images):,} samples and the labels of other splits."
+            raise DataError(what, where=file.where, fix="Save one row of labels for each of them, with as many columns in each split.")
     columns = labels_of(np.concatenate([*stated.values()]), LABEL) if stated else {}
     first = next(iter(stated.values()), np.zeros(0))
     if first.shape[1:] not in ((), (1,)):
@@ -158,5 +180,5 @@ def split_rows(file: RawFile, arrays: Mapping[str, np.ndarray], options: SourceO
         images = arrays[f"{split}_{IMAGES}"]
         for number, image in enumerate(images):
             labels = dict(zip(columns, next(rows), strict=True)) if split in stated else dict.fromkeys(columns)
-            where, row = f"{file.where}, {split} image {number}", labels | {SPLIT: split}
+            where, row = f"{file.where}, {split} {called}{number}", labels | {SPLIT: split}
             yield StackRow(key_of(f"{file.stem}-{split}", number), where, image, row, options, len(images))

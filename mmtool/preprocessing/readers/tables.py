@@ -67,20 +67,20 @@ def read_tables(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
     is_parquet = file.format == "parquet" or head == PARQUET
     is_excel = file.format == excel.FORMAT
     source, rows = parquet_source(file) if is_parquet else excel_source(file, options) if is_excel else _text_source(file, options)
-    place, names = _row_names(source, rows, options)
+    index, names = _row_names(source, rows, options)
     if not (is_parquet or is_excel) and options.table.transpose is None and is_gct(head):
         options = replace(options, table=replace(options.table, transpose=True))
     if not options.columns:
         check_header_row(source.header, names, file.where)
-    check_one_sample(source.header, place, options.table, file.where)
+    check_one_sample(source.header, index, options.table, file.where)
     if options.table.value_column is not None:
         _refuse_types(options, file.where)
-        yield from sample_entry(file, source.header, rows, place, options)
-    elif features_in_rows(source.header, place, names, options.table, file.where):
+        yield from sample_entry(file, source.header, rows, index, options)
+    elif features_in_rows(source.header, index, names, options.table, file.where):
         _refuse_types(options, file.where)
         if options.key_column is not None and options.labels_path is None:
             yield Note("keys of columns", f"--key-column has no effect on {file.where}: keys are the names of its columns")
-        yield from matrix_entries(file, source.header, rows, place, options)
+        yield from matrix_entries(file, source.header, rows, index, options)
     elif options.table.feature_column is not None:
         fix = "Add --transpose where features are in rows, or leave it out."
         raise UsageError("each row is a sample, so no column names features.", where=f"--feature-column, {file.where}", fix=fix)
@@ -101,19 +101,19 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
     nameless = _empty_columns(header, others, rows, file.where)
     if nameless:
         yield Note("nameless columns", f"left out of {file.where}: {len(nameless)} columns without a name or any value")
-    places = [i for i, name in enumerate(header) if name not in others and i not in nameless]
-    types = column_types(header, places, rows, options.table, file.where)
+    indices = [i for i, name in enumerate(header) if name not in others and i not in nameless]
+    types = column_types(header, indices, rows, options.table, file.where)
     yield from notes(types, file.where)
-    places = [place for place in places if not isinstance(types.get(header[place]), Skip)]
+    indices = [index for index in indices if not isinstance(types.get(header[index]), Skip)]
     types = {name: column for name, column in types.items() if not isinstance(column, Skip)}
     yield from unseen_notes(header, types, rows, options.table, file.where)
-    if not places:
+    if not indices:
         raise DataError("the table has no column besides key and labels.", where=file.where, fix="Add features.")
     apart = [(name, header.index(name)) for name in others if name in header]
     _check_once(header, [name for name, _ in apart if name is not None], file.where)
-    features = features_of([header[i] for i in places], options.table.duplicates, file.where)
+    features = features_of([header[i] for i in indices], options.table.duplicates, file.where)
     _check_numbers(features, types, file.where)
-    values = RowValues(header, places, features, types, options.table)
+    values = RowValues(header, indices, features, types, options.table)
     for number, read in enumerate(rows()):
         if isinstance(read, Broken):
             yield read
@@ -123,7 +123,7 @@ def _row_entries(file: RawFile, source: RowSource, rows: Rows, options: SourceOp
         if not options.columns and all(name_of(cell) == name for cell, name in zip(cells, header, strict=True)):
             yield Broken(where, DataError("the row repeats the header.", where=where, fix="Remove it."))
             continue
-        row = {name: cells[place] for name, place in apart if name is not None}
+        row = {name: cells[index] for name, index in apart if name is not None}
         load = partial(values, cells, where)
         yield row_entry(row, keys.of(row, number), where, load, options, keys.rows)
 
@@ -136,7 +136,7 @@ def _refuse_types(options: SourceOptions, where: str) -> None:
 
 def _check_numbers(features: Features, types: Mapping[str, ColumnType], where: str) -> None:
     """Raise KeyColumnError where several columns of one name, which are made one, hold something else than numbers."""
-    odd = [name for name in types if features.places is not None and (features.places == features.names.index(name)).sum() > 1]
+    odd = [name for name in types if features.indices is not None and (features.indices == features.names.index(name)).sum() > 1]
     if odd:
         fix = "Rename them, or leave them out with --column-type NAME=skip."
         raise KeyColumnError(f"several columns are called {odd[0]!r}, and one holds no numbers.", where=where, fix=fix)
@@ -144,12 +144,12 @@ def _check_numbers(features: Features, types: Mapping[str, ColumnType], where: s
 
 def _empty_columns(header: Sequence[str], others: Collection[str | None], rows: Rows, where: str) -> list[int]:
     """The places of columns without a name, which a delimiter at the ends of lines makes. Raises KeyColumnError where one holds a value."""
-    places = [place for place, name in enumerate(header) if not name.strip() and name not in others]
-    for read in rows() if places else ():
-        if not isinstance(read, Broken) and any(name_of(read[1][place]) for place in places):
+    indices = [index for index, name in enumerate(header) if not name.strip() and name not in others]
+    for read in rows() if indices else ():
+        if not isinstance(read, Broken) and any(name_of(read[1][index]) for index in indices):
             fix = "Name it, or remove it."
             raise KeyColumnError(f"a column without a name holds values (row {read[0]}).", where=where, fix=fix)
-    return places
+    return indices
 
 
 def _check_once(header: Sequence[str], names: Sequence[str], where: str) -> None:
@@ -168,13 +168,13 @@ def _row_names(source: RowSource, rows: Rows, options: SourceOptions) -> tuple[i
         fix = f"The first columns are: {', '.join(map(repr, header[:10]))}."
         raise KeyColumnError(f"there is no column {named!r}.", where=source.where, fix=f"Name another with --feature-column. {fix}")
     candidates = [named] if named is not None else list(dict.fromkeys([*source.index, *header[:NUM_CANDIDATES]]))
-    places = [header.index(name) for name in candidates]
+    indices = [header.index(name) for name in candidates]
     looked_at = islice(rows(), max(LEAST_ROWS, LOOKED_AT_CELLS // len(header)))
-    cells = [[name_of(row[1][place]) for place in places] for row in looked_at if not isinstance(row, Broken)]
-    columns = [list(names) for names in zip(*cells, strict=True)] or [[] for _ in places]
+    cells = [[name_of(row[1][index]) for index in indices] for row in looked_at if not isinstance(row, Broken)]
+    columns = [list(names) for names in zip(*cells, strict=True)] or [[] for _ in indices]
     naming = (number for number, names in enumerate(columns) if _names_rows(candidates[number], names, first=number == 0))
     chosen = next(naming, 0)
-    return places[chosen], columns[chosen]
+    return indices[chosen], columns[chosen]
 
 
 def _names_rows(column: str, cells: list[str], first: bool) -> bool:
@@ -202,6 +202,6 @@ def _text_source(file: RawFile, options: SourceOptions) -> tuple[RowSource, Rows
 
 def _first_text(source: RowSource, cells: Sequence[Any], options: SourceOptions, numbers: Numbers) -> str | None:
     """The first column that is no index, where it holds text and has no other use."""
-    place, name = next(((place, name) for place, name in enumerate(source.header) if name not in source.index), (0, None))
+    index, name = next(((index, name) for index, name in enumerate(source.header) if name not in source.index), (0, None))
     taken = {options.group_column, *options.label_names.values()}
-    return name if name not in taken and isinstance(cells[place], str) and numbers.number(cells[place]) is None else None
+    return name if name not in taken and isinstance(cells[index], str) and numbers.number(cells[index]) is None else None

@@ -57,9 +57,9 @@ def tar_members(path: Path, file: IO[bytes]) -> Iterator[Member | Broken]:
         yield _broken(f"the archive is damaged or cut ({error}).", path)
 
 
-def _ends_archive(archive: tarfile.TarFile, place: int, stop: int) -> bool:
+def _ends_archive(archive: tarfile.TarFile, offset: int, stop: int) -> bool:
     """Whether there is nothing but zeros between two members, and enough of them to end the first one's archive."""
-    held, zeros = _zeros_from(archive, place, stop)
+    held, zeros = _zeros_from(archive, offset, stop)
     return held == zeros >= END_BLOCKS * BLOCK
 
 
@@ -76,12 +76,12 @@ def _wrong_behind(archive: tarfile.TarFile, end: int) -> str | None:
     return None
 
 
-def _zeros_from(archive: tarfile.TarFile, place: int, stop: int | None = None) -> tuple[int, int]:
+def _zeros_from(archive: tarfile.TarFile, offset: int, stop: int | None = None) -> tuple[int, int]:
     """How many bytes follow a place (up to `stop`), and how many of the first ones are zeros; not counted on behind others."""
     assert archive.fileobj is not None
-    archive.fileobj.seek(place)
+    archive.fileobj.seek(offset)
     held = 0
-    while piece := archive.fileobj.read(PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - place - held)):
+    while piece := archive.fileobj.read(PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - offset - held)):
         zeros = len(piece) - len(piece.lstrip(b"\0"))
         if zeros < len(piece):
             return held + len(piece), held + zeros

@@ -23,7 +23,7 @@ from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, 
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.stacks import check_axes
+from mmtool.preprocessing.readers.stacks import check_axes, name_of_samples
 from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
@@ -94,7 +94,7 @@ def read_videos(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broke
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Broken | LeftOut | Note | Keys]:
     arrays = load_arrays(file)
-    name = next((name for name in ARRAYS if name in arrays), None)
+    name = name_of_samples(arrays, ARRAYS)
     if name is None:
         what = f"there is no array of frames; the arrays are: {', '.join(arrays)}."
         raise DataError(what, where=file.where, fix="Call it `frames`.")

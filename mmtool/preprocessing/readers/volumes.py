@@ -15,7 +15,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.prepare import Preparer
-from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
+from mmtool.preprocessing.readers.arrays import NPY_NAME
 from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom
 from mmtool.preprocessing.readers.dicom_series import Series
 from mmtool.preprocessing.readers.dicom_slices import frames_in_space, slices_in_space
@@ -23,7 +23,7 @@ from mmtool.preprocessing.readers.entries import Entry, Note, SourceOptions, Tal
 from mmtool.preprocessing.readers.nifti import read_nifti
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.scans import Volume, as_volume, check_shape, most_voxels, oriented, slant_notes
-from mmtool.preprocessing.readers.stacks import StackRow, has_splits, split_rows, stack_rows
+from mmtool.preprocessing.readers.stacks import StackRow, has_splits, load_stacks, name_of_samples, split_rows, stack_rows
 from mmtool.tokenizers.volume import Lengths, shown, stretched, three_sides
 
 ARRAYS = ("volume", "volumes", "scan", "data", NPY_NAME)  # names of the array of voxels
@@ -120,8 +120,8 @@ def read_volumes(file: RawFile, options: SourceOptions) -> Iterator[Found]:
 
 
 def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
-    arrays = load_arrays(file)
-    name = next((name for name in ARRAYS if name in arrays), None)
+    arrays = load_stacks(file)
+    name = name_of_samples(arrays, ARRAYS)
     if name is None and not has_splits(arrays):
         what = f"there is no array of voxels; the arrays are: {', '.join(arrays)}."
         raise DataError(what, where=file.where, fix="Call it `volume`.")
