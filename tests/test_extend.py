@@ -17,14 +17,17 @@ SMALL = ("--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32"
 
 
 @pytest.fixture
-def added(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, ModuleType]:
     """The page's files as modules, path -> module, each importable."""
     modules = {}
     for path, code in re.findall(r"```python\n# (mmtool/\S+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL):
         name = path.removesuffix(".py").replace("/", ".")
         modules[path] = module = ModuleType(name)
         monkeypatch.setitem(sys.modules, name, module)
-        exec(compile(code, path, "exec"), module.__dict__)
+        source = tmp_path / f"{name}.py"
+        source.write_text(code)
+        module.__file__ = str(source)
+        exec(compile(code, source, "exec"), module.__dict__)
     return modules
 
 
@@ -44,6 +47,7 @@ def test_a_scheme(added, raw, mmtool, monkeypatch, tmp_path: Path) -> None:
 def test_a_method_and_a_task(added, toy: Path, mmtool, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(METHODS, "mirrored", added["mmtool/methods/mirrored.py"].Mirrored)
     monkeypatch.setitem(TASKS, "lengths", "lengths")
+    assert "Share of documents in reverse order." in mmtool("settings", "mirrored").out
     trained = mmtool("pretrain", toy / "shards", "--method", "mirrored", "--set", "method.reverse=0.3", *SMALL, "-o", tmp_path / "run")
     assert trained.code == 0, trained.err
     done = mmtool("evaluate", tmp_path / "run", toy / "shards", "--task", "lengths", "-o", tmp_path / "report")

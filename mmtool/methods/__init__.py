@@ -1,4 +1,4 @@
-"""One paper, one file. `METHODS` is the table of all methods; a new one adds one line."""
+"""One paper, one file. `METHODS` is the table of all methods; a new one adds its import and its name."""
 
 from mmtool.methods.base import Method
 from mmtool.methods.causal import Causal
