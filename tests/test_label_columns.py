@@ -310,3 +310,12 @@ def test_images_with_channels_first_are_turned_and_that_is_said(channels: int, t
     np.testing.assert_array_equal(np.stack([item.value for item in found]), images)
     assert [item.labels for item in found] == [{"label": number, "split": "train"} for number in range(4)]
     assert "taken as (channels, height, width)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mask", "lat", "mean", "label_map"])
+def test_what_lies_beside_a_single_picture_in_colours_does_not_make_many_of_it(name: str, tmp_path: Path) -> None:
+    beside = np.zeros(64 if name == "lat" else 3) if name in ("lat", "mean") else np.zeros((64, 48), np.uint8)
+    shape = (3, 64, 48) if name == "mean" else (64, 48, 3)
+    np.savez(tmp_path / "a.npz", image=np.zeros(shape, np.uint8), **{name: beside})
+    with pytest.raises(DataError, match="counts colours or pictures"):
+        list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))

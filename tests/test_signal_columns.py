@@ -341,9 +341,63 @@ def test_a_table_with_a_recording_in_each_row_is_refused_and_one_of_many_channel
     ):
         with pytest.raises(DataError, match=r"a whole recording.*numpy.savez.*=number"):
             signal(tmp_path, rows_of(beats, names), source_rate_hz=50)
+    with_label = np.column_stack([beats, np.arange(30) % 7])
+    with pytest.raises(DataError, match=r"'t_0.0' to 't_3.9'"):
+        signal(tmp_path, rows_of(with_label, [*(f"t_{number / 10}" for number in range(40)), "age"]), source_rate_hz=50)
     declared = TableOptions(column_types={"X0": "number"})
     assert signal(tmp_path, rows_of(beats, [f"X{n}" for n in range(40)]), source_rate_hz=50, table=declared).samples.shape == (30, 40)
     assert signal(tmp_path, rows_of(beats.T, [f"ch{n}" for n in range(30)]), source_rate_hz=50).samples.shape == (40, 30)
+
+
+def test_channels_that_share_their_noise_are_no_recordings(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    common, gains = random.normal(size=(200, 1)), np.linspace(1, 1.5, 16)
+    mains = np.sin(2 * np.pi * 60 * np.arange(200) / 250)[:, None] * gains + 0.05 * random.normal(size=(200, 16))
+    for table in (mains, common + 0.2 * random.normal(size=(200, 16)), np.zeros((200, 16)), random.normal(size=(200, 16))):
+        text = rows_of(table, [f"EXG Channel {number}" for number in range(16)])
+        assert signal(tmp_path, text, source_rate_hz=250).samples.shape == (200, 16)
+
+
+@pytest.mark.parametrize("name", ["time_s", "time", "date"])
+def test_times_that_go_back_begin_another_series_whatever_gives_the_rate(name: str, tmp_path: Path) -> None:
+    times = [f"2024-01-0{day}" for day in (1, 2, 3, 1, 2, 3)] if name == "date" else [0, 1, 2, 0, 1, 2]
+    text = series(name, times)
+    with pytest.raises(DataError, match=rf"'{name}' go back: several series.*{name}=skip"):
+        signal(tmp_path, text, source_rate_hz=1)
+    assert len(signal(tmp_path, text, source_rate_hz=1, table=TableOptions(column_types={name: "skip"})).samples) == 6
+    assert len(signal(tmp_path, series(name, sorted(map(str, times))), source_rate_hz=1).samples) == 6
+
+
+def test_the_label_of_a_channel_does_not_change_either(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time_s,x,k\n0,1,3\n1,2,1\n")
+    options = SourceOptions(label_columns=("k",), table=TableOptions(column_types={"k": "number"}))
+    with pytest.raises(DataError, match=r"'1' here and '3' before"):
+        list(read_items("signal", [tmp_path / "a.csv"], options))
+
+
+def test_missing_cells_of_a_label_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time_s,x,activity\n0,1,\n1,2,walk\n2,3,NA\n")
+    (item,) = read_items("signal", [tmp_path / "a.csv"], SourceOptions(label_columns=("activity",)))
+    assert item.labels == {"activity": "walk"}
+
+
+@pytest.mark.parametrize("name", ["elapsed (mm:ss)", "time_s"])
+def test_minutes_and_seconds_are_read_where_the_name_says_so(name: str, tmp_path: Path) -> None:
+    assert signal(tmp_path, series(name, ["0:59", "1:00", "1:01"])).rate_hz == 1
+
+
+def test_an_hour_of_59_is_asked_about(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no time of day.*\(mm:ss\)"):
+        signal(tmp_path, series("time", ["59:58", "59:59", "60:00"]))
+
+
+def test_dates_without_hyphens_are_not_taken_for_numbers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"seems to be a date.*2024-01-31"):
+        signal(tmp_path, series("date", [20240130, 20240131, 20240201]))
+
+
+def test_a_comment_is_no_sample_of_a_file_without_header(tmp_path: Path) -> None:
+    assert len(signal(tmp_path, "# 250,2\n1,2\n3,4\n", columns=("a", "b"), source_rate_hz=4).samples) == 2
 
 
 def test_a_column_that_holds_one_value_is_a_label_or_a_group(tmp_path: Path) -> None:

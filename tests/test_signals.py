@@ -159,9 +159,19 @@ def test_the_splits_of_keras_and_arrays_in_capitals_are_read(tmp_path: Path) -> 
 
 
 def test_rows_beside_labels_may_be_series_or_times_and_are_asked_about(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", X=np.zeros((30, 9)), y=np.arange(30), fs=50)
-    with pytest.raises(DataError, match=r"30 series, or one.*\(30, 9, 1\)"):
-        items(tmp_path / "x.npz")
+    for name in ("y", "subject"):
+        np.savez(tmp_path / "x.npz", X=np.zeros((30, 9)), fs=50, **{name: np.arange(30)})
+        with pytest.raises(DataError, match=r"30 series, or one.*\(30, 9, 1\)"):
+            items(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", X=np.zeros((30, 9)), time=np.arange(30) / 50, fs=50)
+    assert items(tmp_path / "x.npz")[0].value.samples.shape == (30, 9)
+
+
+def test_an_array_with_a_recording_in_each_row_is_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", np.sin(np.arange(60) / 5 + random.uniform(0, 6, (90, 1))) + 0.05 * random.normal(size=(90, 60)))
+    with pytest.raises(DataError, match=r"whole recording.*\(90, 60, 1\)"):
+        items(tmp_path / "x.npy", source_rate_hz=50)
 
 
 def test_clips_are_cut_and_stay_together(tmp_path: Path) -> None:

@@ -520,3 +520,9 @@ def test_volumes_go_through_every_stage(scheme: str, method: str, tmp_path: Path
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["meta"]["upper_bounds"]["accuracy"]["ct"]["value"] > 0.8, "four parts are told apart"
     assert list((tmp_path / "report/volume").rglob("*.nii.gz")) and (tmp_path / "report/contact_sheet.png").exists()
+
+
+def test_splits_of_pictures_are_no_volumes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((5, 8, 9, 3), np.uint8), y_train=np.arange(5))
+    with pytest.raises(DataError, match="has channels"):
+        list(read_items("volume", [tmp_path / "a.npz"], SourceOptions()))

@@ -79,7 +79,7 @@ def paragraphs(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> li
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """One row per index: the mean over directions, weighted by samples, with the interval of a share of that many."""
+    """One row per bin: the mean over directions, weighted by samples, with the interval of a share of that many."""
     means = []
     for at, group in groupby(sorted(rows, key=lambda row: row["at"]), key=lambda row: row["at"]):
         part = list(group)

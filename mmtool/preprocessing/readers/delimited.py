@@ -124,23 +124,29 @@ def _table_within(text: str) -> tuple[int, int | None]:
     return gct.end() if gct else 0, None
 
 
+def end_of_comments(text: str, start: int, marks: tuple[str, ...]) -> tuple[int, int]:
+    """Where the last line begins that a mark of comments begins, of those at the start, and where the text behind them does."""
+    last, place = start, start
+    while text.startswith(marks, place):
+        end = text.find("\n", place)
+        if end < 0:
+            return start, start
+        last, place = place, end + 1
+    return last, place
+
+
 def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str, marks: tuple[str, ...] = ("#",)) -> int:
     """Where the header starts: behind lines that begin with a mark of comments, or behind the mark of the last one where that names the
     columns."""
-    last, offset = start, start
-    while text.startswith(marks, offset):
-        end = text.find("\n", offset)
-        if end < 0:
-            return start
-        last, offset = offset, end + 1
-    if offset == start:
+    last, place = end_of_comments(text, start, marks)
+    if place == start:
         return start
-    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", offset) + 1 or len(text)]), "", ""]
+    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]
     if ASSIGNMENT.search(header):
-        return offset
+        return place
     mark = delimiter or choose_delimiter([header, row], file_format, decimal)
     widths = row_widths([header, row], mark)
-    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else offset
+    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else place
 
 
 def _has_number(line: str, delimiter: str) -> bool:

@@ -115,7 +115,7 @@ def _check_gaps(planes: Sequence[Plane], heights: np.ndarray, where: str) -> Non
     usual = float(np.median(gaps))
     for (one, other), gap in zip(pairwise(planes), gaps.tolist(), strict=True):
         if gap <= SAME_PLACE_MM:
-            what = f"{one.where} and {other.where} lie at the same index: several points in time, or echoes?"
+            what = f"{one.where} and {other.where} lie at the same place: several points in time, or echoes?"
             raise DataError(what, where=where, fix="Make a folder of each.")
         if abs(gap - usual) > SAME_GAP * usual:
             what = f"{one.where} and {other.where} are {gap:.4g} mm apart, and most slices {usual:.4g} mm: some are missing, or too many."

@@ -27,6 +27,7 @@ from mmtool.preprocessing.readers.stacks import (
     LEAST_SIDE,
     StackRow,
     check_axes,
+    counts_samples,
     has_splits,
     load_stacks,
     name_of_samples,
@@ -167,7 +168,7 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Ke
             what = f"there is no array of images; the arrays are: {', '.join(arrays)}."
             raise DataError(what, where=file.where, fix="Call it `images`.")
         images = arrays.pop(name)
-        if images.ndim == 3 and not any(array.ndim in (1, 2) and len(array) == len(images) for array in arrays.values()):
+        if images.ndim == 3 and not any(counts_samples(name, array, images, options) for name, array in arrays.items()):
             check_axes(images.shape, file.where, SAY_AXES)
         rows = stack_rows(file, images, arrays, options, "image ")
     for row in rows:

@@ -13,7 +13,17 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import has_row_names, numbers_rows
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.csv_rows import Cells, CsvRows, damage
-from mmtool.preprocessing.readers.delimited import BLANKS, COMMA, TAB, USUAL, Layout, behind_comments, declared_layout, layout_of
+from mmtool.preprocessing.readers.delimited import (
+    BLANKS,
+    COMMA,
+    TAB,
+    USUAL,
+    Layout,
+    behind_comments,
+    declared_layout,
+    end_of_comments,
+    layout_of,
+)
 from mmtool.preprocessing.readers.entries import Broken, SourceOptions
 from mmtool.preprocessing.readers.line_rows import LineRows
 from mmtool.preprocessing.readers.raw_files import RawFile
@@ -53,7 +63,7 @@ def read_cells(
     bytes that are not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in
     it.
     """
-    layout = _plain_layout(file, delimiter, comments) if table is None else _layout(file, table)
+    layout = _plain_layout(file, delimiter, comments, has_header=not columns) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
@@ -91,7 +101,7 @@ def _check_separator(header: Sequence[str], file: RawFile, layout: Layout) -> No
         raise DataError(what, where=file.where, fix=fix)
 
 
-def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...]) -> Layout:
+def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...], *, has_header: bool) -> Layout:
     """The layout by the name of a file, or by what its first line declares; behind comments."""
     with file.open() as content:
         head = content.read(LOOKED_AT_BYTES)
@@ -101,8 +111,10 @@ def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...
         return layout
     with open_text(file) as text:
         start = text.read(HEAD)
-    start_of_table = behind_comments(start, 0, file.format, layout.delimiter, ".", comments)
-    return replace(layout, start=start_of_table, lines=start.count("\n", 0, start_of_table))
+    table = (
+        behind_comments(start, 0, file.format, layout.delimiter, ".", comments) if has_header else end_of_comments(start, 0, comments)[1]
+    )
+    return replace(layout, start=table, lines=start.count("\n", 0, table))
 
 
 def _layout(file: RawFile, table: TableOptions) -> Layout:

@@ -14,10 +14,10 @@ from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, SourceOp
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
-from mmtool.preprocessing.readers.signal_direction import check_direction
+from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction
 from mmtool.preprocessing.readers.signal_names import counts
 from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of, wanted_of_series
-from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
+from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, numeric_times, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
 COMMENTS = ("%", "#")
@@ -32,12 +32,12 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Series:
-    """A file that was opened. columns: with their first cells; roles: of each; rate_indices: of those that give the rate; units: a line
-    below the header that holds them, None: there is none; rows: all others."""
+    """A file that was opened. columns: with their first cells; roles: of each; time_indices: of those that give the times of samples;
+    units: a line below the header that holds them, None: there is none; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
-    rate_indices: Sequence[int]
+    time_indices: Sequence[int]
     units: tuple[int, list[str]] | None
     rows: Cells
 
@@ -57,16 +57,15 @@ class Series:
         ]
         roles = roles_of(columns, options, file.where)
         check_direction([column for column, role in zip(columns, roles, strict=True) if role is Role.CHANNEL], options.table, file.where)
-        rate_indices = [] if options.source_rate_hz else rate_columns(columns, roles, file.where)
-        return cls(columns, roles, rate_indices, units, chain(head, rows))
+        return cls(columns, roles, rate_columns(columns, roles, file.where), units, chain(head, rows))
 
     def indices(self, *roles: Role) -> list[int]:
         """Of the columns with one of these roles."""
         return [index for index, role in enumerate(self.roles) if role in roles]
 
     def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
-        """Of the cells of the columns that give the rate; None where none does. Dates and times of day are added."""
-        columns = [self.columns[index] for index in self.rate_indices]
+        """Of the cells of the columns that give the times; None where none does. Dates and times of day are added."""
+        columns = [self.columns[index] for index in self.time_indices]
         parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
         if not parts:
             return None
@@ -78,17 +77,18 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
     when it is."""
     try:
         series = Series.open(file, options)
-        times = series.times([series.columns[index].cells for index in series.rate_indices], file.where)
+        of_times = [series.columns[index].cells for index in series.time_indices]
+        times = None if options.source_rate_hz else series.times(of_times, file.where)
     except DataError:
         return
     if series.units:
         line, cells = series.units
         yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
     if times is not None and times.guess:
-        name = series.columns[series.rate_indices[0]].name
+        name = series.columns[series.time_indices[0]].name
         yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
     for why, roles in LEFT_OUT.items():
-        indices = sorted(set(series.indices(*roles)).difference(series.rate_indices))
+        indices = sorted(set(series.indices(*roles)).difference([] if options.source_rate_hz else series.time_indices))
         columns = [series.columns[index].name for index in indices]
         names = ", ".join(repr(name) for name in columns if name not in wanted_of_series(options))
         if names:
@@ -107,7 +107,12 @@ def cells_of_series(file: RawFile, options: SourceOptions) -> dict[str, str]:
         series = Series.open(file, options)
     except DataError:
         return {}
-    return {column.name: column.cells[0].strip() for column in series.columns if column.name in wanted}
+    return {column.name: _first_filled(column) for column in series.columns if column.name in wanted}
+
+
+def _first_filled(column: Column) -> str:
+    """The first cell that holds something, else nothing."""
+    return next((cell.strip() for cell in column.cells if cell.strip() not in MISSING), "")
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:
@@ -116,6 +121,7 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     series in one file."""
     series, numbers = Series.open(file, options), Numbers.of(options.table)
     channels, counters, names = series.indices(Role.CHANNEL), series.indices(Role.COUNT), series.indices(Role.SERIES)
+    names += [index for index, column in enumerate(series.columns) if column.name in wanted_of_series(options) and index not in names]
     numbered, wanted = [*channels, *counters], wanted_of_series(options)
     columns = [series.columns[index] for index in numbered]
     values: list[Sequence[float]] = []
@@ -125,7 +131,7 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
             raise row.error
         line, cells = row
         values.append(_numbers([cells[index] for index in numbered], columns, numbers, f"{file.where}:{line}"))
-        stamps.append([cells[index] for index in series.rate_indices])
+        stamps.append([cells[index] for index in series.time_indices])
         for index in names:
             _check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
     if not channels:
@@ -134,7 +140,12 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     table = np.array(values, np.float64)
     for number, column in enumerate(columns[len(channels) :], len(channels)):
         _check_count(table[:, number], column.name, file.where)
-    times = series.times(list(zip(*stamps, strict=True)), file.where)
+    cells_of_times = list(zip(*stamps, strict=True))
+    if options.source_rate_hz:
+        _check_rising(series, cells_of_times, file.where)
+        times = None
+    else:
+        times = series.times(cells_of_times, file.where)
     rate_hz = None if times is None else rate_of(times, file.where)
     return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
 
@@ -171,6 +182,8 @@ def _check_header(header: Sequence[str], cells: Sequence[str], where: str) -> No
     if names and all(NUMBER.fullmatch(name) or COMMA_WITHIN.fullmatch(name) for name in names) and not counted:
         what = f"the first line seems to be a sample and no header: it holds {', '.join(names[:5])}."
         fix = "Name the channels with --columns, or write a header, whose names are no numbers."
+        if len(names) >= LEAST_COLUMNS:
+            fix += " Where each row is a recording, save them as an array (N, time, 1)."
         raise DataError(what, where=where, fix=fix)
 
 
@@ -200,13 +213,29 @@ def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, 
 
 def _check_same_series(column: Column, cell: str, wanted: Collection[str], where: str) -> None:
     """Raise DataError for a row of another subject, session ... than the first one."""
-    here, before = cell.strip(), column.cells[0].strip()
+    here, before = cell.strip(), _first_filled(column)
+    if column.name in wanted and here in MISSING:
+        return
     if here != before and column.name in wanted:
         what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before, and is no label or group of all."
         raise DataError(what, where=where, fix="Write the rows of each to a file of their own, or give a label of each file with --labels.")
     if here != before:
         what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
         raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")
+
+
+def _check_rising(series: Series, cells: Sequence[Sequence[str]], where: str) -> None:
+    """Raise DataError where times go back, though they do not give the rate: another series begins there."""
+    columns = [series.columns[index] for index in series.time_indices]
+    try:
+        single = numeric_times(cells[0], columns[0].numbers) if len(columns) == 1 and columns[0].values is not None else None
+        times = single or series.times(cells, where)
+    except (DataError, TypeError, ValueError):
+        return  # they are not needed
+    if times is not None and (np.diff(times.seconds) < 0).any():
+        name = columns[0].name
+        what = f"the times in the column {name!r} go back: several series?"
+        raise DataError(what, where=where, fix=f"Write each series to a file of its own, or leave it out: --column-type '{name}=skip'.")
 
 
 def _check_count(values: np.ndarray, name: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -9,38 +10,60 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.signal_roles import Column
 from mmtool.preprocessing.readers.table_options import TableOptions
 
-LEAST_COLUMNS, LEAST_ROWS = 16, 4  # by which it is seen
-NUMBERED = re.compile(r"(.*?)(\d+)(\.0*)?\D?")  # X1, 0, t0.0, V12s
+LEAST_COLUMNS, LEAST_ROWS = 12, 4  # by which it is seen
+NUMBERED = re.compile(r"(.*?)(-?\d+(?:\.\d+)?)\D{0,3}")  # X1, 0, t_0.05, -100ms
+OF_CHANNELS = re.compile(r"\b(ch|chan|channel|exg|eeg|ecg|emg|eog|lead|sensor|electrode|station|node|joint)s?\b", re.IGNORECASE)
 SMOOTH, ROUGH = 0.7, 0.3  # correlation of neighbours along a recording, and across recordings
+SINGLE = 0.95  # share of the variance in one component, such as mains in all channels
 
 
 def check_direction(channels: Sequence[Column], options: TableOptions, where: str) -> None:
     """Raise DataError where columns are numbered and values go on smoothly from one to the next, but not from row to row."""
-    if len(channels) < LEAST_COLUMNS or not _are_numbered([column.name for column in channels]) or channels[0].name in options.declared:
+    columns = _numbered(channels)
+    if len(columns) < LEAST_COLUMNS or columns[0].name in options.declared or OF_CHANNELS.search(_words(columns[0].name)):
         return
-    columns = [column.values for column in channels]
-    if any(values is None or len(values) < LEAST_ROWS for values in columns):
-        return
-    table = np.stack([values for values in columns if values is not None])
-    table = table - table.mean(1, keepdims=True)
-    if _alike(table[1:], table[:-1]) > SMOOTH and _alike(table[:, 1:], table[:, :-1]) < ROUGH:
-        first, last = channels[0].name, channels[-1].name
+    rows = [values for values in (column.values for column in columns) if values is not None]
+    if len(rows) == len(columns):
+        first, last = columns[0].name, columns[-1].name
         what = f"a row seems to hold a whole recording, from {first!r} to {last!r}, and not the channels at one time."
         save = "numpy.savez('x.npz', signal=table[:, :, None], sample_rate_hz=RATE)"
-        fix = f"Save such as an array: {save}. If these are {len(channels)} channels, say so with --column-type '{first}=number'."
+        fix = f"Save such as an array: {save}. If these are {len(columns)} channels, say so with --column-type '{first}=number'."
+        check_rows(np.stack(rows), what, where, fix)
+
+
+def check_rows(table: np.ndarray, what: str, where: str, fix: str) -> None:
+    """Raise DataError (`what`, `fix`) where values (C, T) of C channels go on smoothly from channel to channel, but not in time. What all
+    channels have in common is left out, and so is what a single source may cause in all of them."""
+    if table.shape[0] < LEAST_COLUMNS or table.shape[1] < LEAST_ROWS or not np.isfinite(table := table.astype(np.float64)).all():
+        return
+    table = table - table.mean(1, keepdims=True)
+    table = table - table.mean(0, keepdims=True)
+    if _alike(table[1:], table[:-1]) > SMOOTH and _alike(table[:, 1:], table[:, :-1]) < ROUGH and _largest_share(table) < SINGLE:
         raise DataError(what, where=where, fix=fix)
 
 
-def _are_numbered(names: Sequence[str]) -> bool:
-    """Whether names count, with the same words before the numbers."""
-    matches = [NUMBERED.fullmatch(name.strip()) for name in names]
-    if None in matches:
-        return False
-    found = [match for match in matches if match is not None]
-    return len({match[1] for match in found}) == 1 and bool((np.diff([int(match[2]) for match in found]) > 0).all())
+def _numbered(columns: Sequence[Column]) -> list[Column]:
+    """The most columns behind each other whose names count, with the same words before the numbers."""
+    matched = [(NUMBERED.fullmatch(column.name.strip()), column) for column in columns]
+    runs = [[*run] for _, run in groupby(matched, lambda pair: None if pair[0] is None else pair[0][1])]
+    longest = max((run for run in runs if run[0][0] is not None), key=len, default=[])
+    steps = np.diff([float(match[2]) for match, _ in longest if match is not None])
+    return [column for _, column in longest] if (steps > 0).all() else []
+
+
+def _words(name: str) -> str:
+    """Those of a name, with blanks in place of what separates them."""
+    return re.sub(r"[\d_\W]+", " ", name)
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> float:
     """Correlation of values; 0 where they do not vary."""
     size = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / size if size > 0 else 0.0
+
+
+def _largest_share(table: np.ndarray) -> float:
+    """The share of the variance that the first principal component has."""
+    table = table if table.shape[0] <= table.shape[1] else table.T
+    variances = np.linalg.eigvalsh(table @ table.T)
+    return float(variances[-1] / variances.sum())

@@ -22,6 +22,8 @@ SINCE_START = "microseconds"  # since 1970 or nanoseconds since the start of a p
 DAYS, DAYS_STEP = (36_526, 73_051), 1e-3  # since 1900, of the years 2000 to 2099, as spreadsheets count them
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 TIME_OF_DAY = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+HOURS, MINUTES_FIRST = 24, "mm:ss"
+WITHOUT_HYPHENS = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\.0)?")  # 20240131
 FRACTION = re.compile(r":\d\d[.,](\d+)")
 UNEVEN = 0.1  # of a step: how far the times of samples may lie off
 LEAST_TICKS = 2  # of a step, for which times that were rounded are told from such as lack a sample
@@ -122,6 +124,9 @@ def _unit(name: str, first: float, step: float, where: str) -> tuple[float, str]
     may_be_days = DAYS[0] < first < DAYS[1] and step < DAYS_STEP
     if IN_SECONDS.issuperset(words(name)) and 0 < step < 1 and not may_be_days:
         return 1.0, "seconds"
+    if WITHOUT_HYPHENS.fullmatch(f"{first:.0f}"):
+        fix = "Write dates as 2024-01-31, or give the rate with --source-rate-hz."
+        raise DataError(f"the column {name!r} holds {first:.0f}, which seems to be a date.", where=where, fix=fix)
     steps = f"; its step is {step:g}" if step else ""
     raise DataError(f"the name of the column {name!r} does not say in which unit its times are{steps}.", where=where, fix=SAY_UNIT)
 
@@ -135,26 +140,32 @@ def _decimals(text: str, mark: str) -> int:
 def _dates(cells: Sequence[str], name: str, where: str) -> Times:
     """Dates, or times of a day."""
     moments = []
+    in_minutes = MINUTES_FIRST in name.casefold() or (unit_of(name) or 60) < 60
     for cell in map(_plain, cells):
         try:
-            moments.append(_moment(cell))
+            moments.append(_moment(cell, in_minutes))
         except ValueError:
+            if _lacks_seconds(cell):
+                fix = f"Call the column {name} ({MINUTES_FIRST}), if these are minutes and seconds."
+                raise DataError(f"the column {name!r} holds {shown(cell)}, which is no time of day.", where=where, fix=fix) from None
             fix = "Write seconds, or dates as 2024-01-31 12:00:00.004, or give the rate with --source-rate-hz."
             raise DataError(f"the column {name!r} holds {shown(cell)}, which is no time.", where=where, fix=fix) from None
     digits = max(len(match[1]) if (match := FRACTION.search(cell)) else 0 for cell in cells)
-    guess = "hours and minutes" if any(map(_lacks_seconds, map(_plain, cells))) else ""
+    guess = "" if in_minutes or not any(map(_lacks_seconds, map(_plain, cells))) else "hours and minutes"
     return Times(np.array([(moment - moments[0]).total_seconds() for moment in moments]), 10.0**-digits, guess)
 
 
-def _moment(cell: str) -> datetime:
-    """A date, or a time of the first day of 2000. Raises ValueError for anything else."""
+def _moment(cell: str, in_minutes: bool) -> datetime:
+    """A date, or a time of the first day of 2000. in_minutes: 12:30 is in minutes and seconds. Raises ValueError for anything else."""
     time = TIME_OF_DAY.fullmatch(cell)
     if time is None:
         date = datetime.fromisoformat(cell if "-" in cell else f"2000-01-01 {cell}")
         return date if date.tzinfo else date.replace(tzinfo=UTC)
     hours, minutes, seconds = time.groups()
-    if _lacks_seconds(cell):
+    if _lacks_seconds(cell) and not in_minutes:
         hours, minutes, seconds = minutes, seconds, "0"
+        if int(hours) >= HOURS:
+            raise ValueError(cell)
     return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(hours=int(hours or 0), minutes=int(minutes), seconds=float(seconds))
 
 

@@ -24,7 +24,9 @@ from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays
 from mmtool.preprocessing.readers.raw_files import RawFile, held
 from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, read_columns
-from mmtool.preprocessing.readers.stacks import LABEL_NAMES, has_splits, load_stacks, name_of_samples
+from mmtool.preprocessing.readers.signal_direction import check_rows
+from mmtool.preprocessing.readers.signal_names import is_time
+from mmtool.preprocessing.readers.stacks import has_splits, load_stacks, name_of_samples
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
@@ -145,9 +147,9 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
 
 
 def _check_single(samples: np.ndarray, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raise DataError for an array (N, T) beside labels of N, which may be N series or one with a label at each time."""
+    """Raise DataError for an array (N, T) beside one of N, which may be N series or one with a value at each time."""
     for name, array in arrays.items():
-        if samples.ndim == 2 and LABEL_NAMES.fullmatch(name) and array.shape[:1] == samples.shape[:1]:
+        if samples.ndim == 2 and array.ndim == 1 and len(array) == len(samples) and not is_time(name):
             what = f"it is unclear whether {samples.shape} with {len(array):,} values of `{name}` are {len(samples):,} series, or one."
             fix = f"Save series of one channel as {(*samples.shape, 1)}, and one series without `{name}`."
             raise DataError(what, where=where, fix=fix)
@@ -166,6 +168,9 @@ def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None,
         raise DataError(f"it is unclear which axis of {array.shape}{names} is time.", where=where, fix=fix)
     axis = matching[0] if len(matching) == 1 else int(array.shape[0] > array.shape[1])
     samples = array if axis == 1 else array.T
+    if not channels:
+        fix = f"Save recordings of one channel as {(*array.shape, 1)}, or name the channels in an array `channels`."
+        check_rows(samples.T, f"a row of {array.shape} seems to hold a whole recording, and not the channels at one time.", where, fix)
     return _checked(samples, rate_hz, channels or tuple(f"ch{number}" for number in range(samples.shape[1])), where)
 
 

@@ -15,9 +15,10 @@ from mmtool.preprocessing.keys import Keys, RowSource, choose_keys
 from mmtool.preprocessing.readers.arrays import load_arrays
 from mmtool.preprocessing.readers.entries import Note, SourceOptions, key_of
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.signal_names import is_time
 
 IMAGES, LABEL, LABELS, SPLIT = "images", "label", "labels", "split"
-SPLITS = ("train", "val", "valid", "validation", "test")  # of MedMNIST and the like
+SPLITS = ("train", "val", "valid", "validation", "dev", "test")  # of MedMNIST and the like
 COLOURS = (3, 4)  # sizes of an axis that may hold them, with transparency or without
 LABEL_NAMES = re.compile(r"(.*_)?(labels?|targets?|class|classes|y)", re.IGNORECASE)
 NO_LABELS = re.compile(r"(.*_)?(names?|mean|std)", re.IGNORECASE)
@@ -71,6 +72,16 @@ def stack_rows(
 def is_labels(name: str, array: np.ndarray, options: SourceOptions) -> bool:
     """Whether an array (N, C) holds labels: a column of them, classes one-hot, or several that are 0 or 1 and called labels."""
     return array.shape[1] == 1 or _is_one_hot(array) or (_is_called_labels(name, options) and _is_binary(array))
+
+
+def counts_samples(name: str, array: np.ndarray, stack: np.ndarray, options: SourceOptions) -> bool:
+    """Whether an array says by its name and its shape that the first axis of a stack is that of samples: it holds their keys,
+    labels, or whole numbers such as classes."""
+    if array.shape[:1] != stack.shape[:1]:
+        return False
+    if name in (options.key_column, options.group_column) or _is_called_labels(name, options):
+        return array.ndim == 1 or array.shape[1:] == (1,) or _is_one_hot(array)
+    return array.ndim == 1 and array.dtype.kind in "iu" and not is_time(name) and NO_LABELS.fullmatch(name) is None
 
 
 def labels_of(array: np.ndarray, name: str) -> dict[str, np.ndarray]:

@@ -135,8 +135,9 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
             yield UnreadArrays(file.where, unread, [*ARRAYS[:1], AFFINE, SPACING])
         yield row_entry(row, file.stem, file.where, partial(_of_array, stack, affine, spacing, file.where, options), options)
         return
-    if name is not None and stack.shape[3] in (1, 3):
-        what = f"an array of shape {stack.shape} has channels, it seems, which volumes have not."
+    shapes = [array.shape for array in (arrays.values() if name is None else [stack]) if array.ndim == 4]
+    if channelled := [shape for shape in shapes if shape[3] in (1, 3)]:
+        what = f"an array of shape {channelled[0]} has channels, it seems, which volumes have not."
         raise DataError(what, where=file.where, fix="Save one channel, as (depth, rows, columns).")
     rows = split_rows(file, arrays, options) if name is None else stack_rows(file, stack, arrays, options)
     for row_of in rows:
