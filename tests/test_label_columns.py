@@ -319,3 +319,10 @@ def test_what_lies_beside_a_single_picture_in_colours_does_not_make_many_of_it(n
     np.savez(tmp_path / "a.npz", image=np.zeros(shape, np.uint8), **{name: beside})
     with pytest.raises(DataError, match="counts colours or pictures"):
         list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))
+
+
+def test_two_arrays_of_one_split_are_refused(tmp_path: Path) -> None:
+    images = np.zeros((4, 8, 6), np.uint8)
+    np.savez(tmp_path / "a.npz", X_train=images, x_train=images)
+    with pytest.raises(DataError, match="stand for the same part"):
+        list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))

@@ -149,7 +149,13 @@ def load_stacks(file: RawFile) -> dict[str, np.ndarray]:
     names = {f"{letter}_{split}": f"{split}_{part}" for split in SPLITS for letter, part in (("x", IMAGES), ("y", LABELS))}
     arrays = load_arrays(file)
     is_keras = any(f"x_{split}" in map(str.casefold, arrays) for split in SPLITS)
-    return {names.get(name.casefold(), name): array for name, array in arrays.items()} if is_keras else arrays
+    if not is_keras:
+        return arrays
+    renamed = {names.get(name.casefold(), name): array for name, array in arrays.items()}
+    if len(renamed) < len(arrays):
+        what = f"two arrays stand for the same part of a split; the arrays are: {', '.join(arrays)}."
+        raise DataError(what, where=file.where, fix="Keep one of them.")
+    return renamed
 
 
 def name_of_samples(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> str | None:
