@@ -15,12 +15,12 @@ from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
 from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction
+from mmtool.preprocessing.readers.signal_header import COMMENTS, heading_of, names_time
 from mmtool.preprocessing.readers.signal_names import counts
 from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of, wanted_of_series
 from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, numeric_times, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
-COMMENTS = ("%", "#")
 HEAD_BYTES = 1000  # by which it is seen how a file begins
 SEPARATOR = re.compile(r"[,;\t]")
 LEFT_OUT = {
@@ -33,7 +33,7 @@ LEFT_OUT = {
 @dataclass(frozen=True)
 class Series:
     """A file that was opened. columns: with their first cells; roles: of each; time_indices: of those that give the times of samples;
-    units: a line below the header that holds them, None: there is none; rows: all others."""
+    units: a line below the header or in a comment that holds them, None: there is none; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
@@ -45,12 +45,15 @@ class Series:
     def open(cls, file: RawFile, options: SourceOptions) -> "Series":
         """Raises DataError where there are no rows, or it is unclear what a column holds."""
         _check_start(file)
-        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter, comments=COMMENTS)
+        heading = heading_of(file, options)
+        header, rows = read_cells(file, options.columns or heading.names, delimiter=options.table.delimiter, comments=COMMENTS)
         head = _sound(list(islice(rows, LOOKED_AT)), file.where)
         if not options.columns:
             _check_header(header, head[0][1], file.where)
         numbers = Numbers.of(options.table)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
+        _check_units(header, units, file.where)
+        units = units or heading.units
         columns = [
             Column(name, units[1][index] if units else "", [cells[index] for _, cells in head], numbers)
             for index, name in enumerate(header)
@@ -195,6 +198,14 @@ def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:
     above = [cell for cell, below in zip(first, second, strict=True) if below not in MISSING and numbers.number(below) is not None]
     filled = [cell for cell in above if cell not in MISSING]
     return bool(filled) and not any(numbers.may_be(cell) for cell in filled) and not any(cell[:1].isdigit() for cell in first)
+
+
+def _check_units(header: Sequence[str], units: tuple[int, list[str]] | None, where: str) -> None:
+    """Raise DataError where it is a line taken for units that names the times, and not the header."""
+    if units is not None and any(map(names_time, units[1])) and not any(map(names_time, header)):
+        line, cells = units
+        what = f"the first line, {', '.join(header)[:60]!r}, seems to be no header, but line {line}: {', '.join(cells)[:60]!r}."
+        raise DataError(what, where=where, fix=f"Remove what stands above it (tail -n +{line}), or begin those lines with #.")
 
 
 def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, where: str) -> Sequence[float]:
