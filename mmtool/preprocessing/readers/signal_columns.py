@@ -1,7 +1,7 @@
 """Time series in CSV and TSV: a column for each channel, and others that give the rate or are left out (`signal_roles.py`)."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -17,8 +17,18 @@ from mmtool.preprocessing.readers.records import read_cells
 from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction
 from mmtool.preprocessing.readers.signal_header import COMMENTS, heading_of, names_time
 from mmtool.preprocessing.readers.signal_names import counts
-from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of, wanted_of_series
-from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, numeric_times, rate_of, read_times
+from mmtool.preprocessing.readers.signal_order import check_order, check_same_series
+from mmtool.preprocessing.readers.signal_roles import (
+    KEEP_OR_SKIP,
+    Column,
+    Role,
+    first_filled,
+    is_counting,
+    rate_columns,
+    roles_of,
+    wanted_of_series,
+)
+from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
 HEAD_BYTES = 1000  # by which it is seen how a file begins
@@ -66,10 +76,14 @@ class Series:
         """Of the columns with one of these roles."""
         return [index for index, role in enumerate(self.roles) if role in roles]
 
-    def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
-        """Of the cells of the columns that give the times; None where none does. Dates and times of day are added."""
-        columns = [self.columns[index] for index in self.time_indices]
-        parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
+    @property
+    def columns_of_times(self) -> Sequence[Column]:
+        return [self.columns[index] for index in self.time_indices]
+
+    def times(self, cells: Sequence[Sequence[str]], where: str, lines: Sequence[int] = ()) -> Times | None:
+        """Of the cells of the columns that give the times; None where none does. Dates and times of day are added. lines: of the cells."""
+        columns = self.columns_of_times
+        parts = [read_times(each, column.called, column.numbers, where, lines) for column, each in zip(columns, cells, strict=True)]
         if not parts:
             return None
         return Times(np.sum([part.seconds for part in parts], axis=0), parts[-1].tick_s, parts[0].guess)
@@ -110,12 +124,7 @@ def cells_of_series(file: RawFile, options: SourceOptions) -> dict[str, str]:
         series = Series.open(file, options)
     except DataError:
         return {}
-    return {column.name: _first_filled(column) for column in series.columns if column.name in wanted}
-
-
-def _first_filled(column: Column) -> str:
-    """The first cell that holds something, else nothing."""
-    return next((cell.strip() for cell in column.cells if cell.strip() not in MISSING), "")
+    return {column.name: first_filled(column) for column in series.columns if column.name in wanted}
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:
@@ -128,15 +137,17 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     numbered, wanted = [*channels, *counters], wanted_of_series(options)
     columns = [series.columns[index] for index in numbered]
     values: list[Sequence[float]] = []
+    lines: list[int] = []
     stamps: list[list[str]] = []
     for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
+        lines.append(line)
         values.append(_numbers([cells[index] for index in numbered], columns, numbers, f"{file.where}:{line}"))
         stamps.append([cells[index] for index in series.time_indices])
         for index in names:
-            _check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
+            check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
     if not channels:
         what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
         raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
@@ -144,11 +155,10 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     for number, column in enumerate(columns[len(channels) :], len(channels)):
         _check_count(table[:, number], column.name, file.where)
     cells_of_times = list(zip(*stamps, strict=True))
-    if options.source_rate_hz:
-        _check_rising(series, cells_of_times, file.where)
-        times = None
-    else:
-        times = series.times(cells_of_times, file.where)
+    times = None if options.source_rate_hz else series.times(cells_of_times, file.where, lines)
+    if times is None or (len(lines) > 1 and not times.are_even):
+        others = [column for index, column in enumerate(series.columns) if index not in series.time_indices]
+        check_order(series.columns_of_times, cells_of_times, lines, others, options.source_rate_hz, file.where)
     rate_hz = None if times is None else rate_of(times, file.where)
     return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
 
@@ -220,33 +230,6 @@ def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, 
     elif len(columns) == 1 and len(cell.split()) > 1 and None not in numbers.row(cell.split()):
         fix = "Add --delimiter blanks where blanks are between columns."
     raise DataError(f"the channel {name!r} holds no number, but {shown(cell)}.", where=where, fix=fix)
-
-
-def _check_same_series(column: Column, cell: str, wanted: Collection[str], where: str) -> None:
-    """Raise DataError for a row of another subject, session ... than the first one."""
-    here, before = cell.strip(), _first_filled(column)
-    if column.name in wanted and here in MISSING:
-        return
-    if here != before and column.name in wanted:
-        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before, and is no label or group of all."
-        raise DataError(what, where=where, fix="Write the rows of each to a file of their own, or give a label of each file with --labels.")
-    if here != before:
-        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
-        raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")
-
-
-def _check_rising(series: Series, cells: Sequence[Sequence[str]], where: str) -> None:
-    """Raise DataError where times go back, though they do not give the rate: another series begins there."""
-    columns = [series.columns[index] for index in series.time_indices]
-    try:
-        single = numeric_times(cells[0], columns[0].numbers) if len(columns) == 1 and columns[0].values is not None else None
-        times = single or series.times(cells, where)
-    except (DataError, TypeError, ValueError):
-        return  # they are not needed
-    if times is not None and (np.diff(times.seconds) < 0).any():
-        name = columns[0].name
-        what = f"the times in the column {name!r} go back: several series?"
-        raise DataError(what, where=where, fix=f"Write each series to a file of its own, or leave it out: --column-type '{name}=skip'.")
 
 
 def _check_count(values: np.ndarray, name: str, where: str) -> None:

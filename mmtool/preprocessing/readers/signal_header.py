@@ -27,8 +27,8 @@ PART = (
 )
 UNIT = re.compile(
     rf"[\[(]?({PART}([/*. ]{PART})*|1/{PART}|"
-    r"seconds|volts?|bpm|rpm|mmHg|%|dps|gauss|lux|dB|counts?|\N{DEGREE SIGN}?[CFK]|\N{DEGREE SIGN}(/s)?|a\.?u\.?|none|-|hh:mm:ss(\.m+)?|mm:ss|"
-    r")[\])]?"
+    r"seconds|volts?|bpm|rpm|mmHg|%|dps|gauss|lux|dB|counts?|\N{DEGREE SIGN}?[CFK]|\N{DEGREE SIGN}(/s)?|a\.?u\.?|none|-|"
+    r"hh:mm:ss(\.m+)?|mm:ss|)[\])]?"
 )
 
 

@@ -57,6 +57,19 @@ class Column:
         return not any(cell.strip() for cell in self.cells)
 
 
+def first_filled(column: Column) -> str:
+    """The first cell that holds something, else nothing."""
+    return next((cell.strip() for cell in column.cells if cell.strip() not in MISSING), "")
+
+
+def cycle(cells: Sequence[str]) -> tuple[str, ...]:
+    """The different cells that come again and again in the same order, as the names of series do whose rows alternate; none of others."""
+    length = next((index for index, cell in enumerate(cells) if index and cell == cells[0]), 0)
+    first = tuple(cells[:length])
+    recurs = 2 * length <= len(cells) and all(cell == first[index % length] for index, cell in enumerate(cells)) if length > 1 else False
+    return first if recurs and len(set(first)) == length else ()
+
+
 def roles_of(columns: Sequence[Column], options: SourceOptions, where: str) -> list[Role]:
     """The role of each column. Raises DataError where it is unclear, UsageError for a type that no column of a series has."""
     _check_declared([column.name for column in columns], options.table, where)
@@ -111,7 +124,7 @@ def _role(column: Column, where: str) -> Role:
     if named.is_of_series(name):
         return Role.SERIES
     if not named.is_label(name):
-        return Role.CHANNEL
+        return Role.SERIES if cycle(column.cells) and (values is None or named.may_be_of_series(name)) else Role.CHANNEL
     if values is not None and len(set(values.tolist())) > MAX_LABELS:
         what = f"the column {name!r} is called like one of labels, but holds more than {MAX_LABELS} different numbers."
         raise DataError(what, where=where, fix=KEEP_OR_SKIP.format(name))
