@@ -468,7 +468,7 @@ def test_rows_of_two_series_that_alternate_are_refused(rate_hz: float | None, tm
         if (header, rate_hz) == ("time_s", 2):  # as of one series whose times were rounded
             assert len(signal(tmp_path, f"{header},store,x\n{rows}", source_rate_hz=rate_hz, table=types).samples) == 12
         else:
-            with pytest.raises(DataError, match=r"in 2 rows.*'store' \(A, B\).*a file of its own|is no time"):
+            with pytest.raises(DataError, match=r"in 2 rows.*'store' \(A, B\).*a file of its own|is no time|in which unit"):
                 signal(tmp_path, f"{header},store,x\n{rows}", source_rate_hz=rate_hz, table=types)
 
 

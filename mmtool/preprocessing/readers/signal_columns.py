@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -89,21 +90,26 @@ class Series:
         return Times(np.sum([part.seconds for part in parts], axis=0), parts[-1].tick_s, parts[0].guess)
 
 
-def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
-    """What is left out of a file, and how its times are taken where it does not say; nothing of one that cannot be read, which is said
-    when it is."""
+def opened(file: RawFile, options: SourceOptions) -> Series | None:
+    """The series of a file; None where it cannot be read, which is said when its samples are."""
     try:
-        series = Series.open(file, options)
-        of_times = [series.columns[index].cells for index in series.time_indices]
-        times = None if options.source_rate_hz else series.times(of_times, file.where)
+        return Series.open(file, options)
     except DataError:
-        return
+        return None
+
+
+def notes(series: Series, options: SourceOptions, where: str) -> Iterator[Note]:
+    """What is left out of a file, and how its times are taken where it does not say."""
+    times = None
+    if not options.source_rate_hz:
+        with suppress(DataError):  # it is said when the samples are read
+            times = series.times([column.cells for column in series.columns_of_times], where)
     if series.units:
         line, cells = series.units
-        yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
+        yield Note("units", f"left out of {where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
     if times is not None and times.guess:
         name = series.columns[series.time_indices[0]].name
-        yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
+        yield Note(f"times of {name}", f"the times in the column {name!r} of {where} are taken as {times.guess}")
     for why, roles in LEFT_OUT.items():
         indices = sorted(set(series.indices(*roles)).difference([] if options.source_rate_hz else series.time_indices))
         columns = [series.columns[index].name for index in indices]
@@ -111,20 +117,13 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
         if names:
             way_on = " (--column-type NAME=number makes channels of them{})".format(", --label NAME a label" if Role.LABEL in roles else "")
             way_on = "" if Role.EMPTY in roles else way_on
-            yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names}{way_on}")
+            yield Note(f"{why}: {names}", f"left out of {where}, as {why}: {names}{way_on}")
 
 
-def cells_of_series(file: RawFile, options: SourceOptions) -> dict[str, str]:
+def cells_of_series(series: Series, options: SourceOptions) -> dict[str, str]:
     """The first cells of the columns that labels and groups are taken from, by their names; that they do not change is seen when the series
-    is read. Nothing of one that cannot be read."""
-    wanted = wanted_of_series(options)
-    if not wanted:
-        return {}
-    try:
-        series = Series.open(file, options)
-    except DataError:
-        return {}
-    return {column.name: first_filled(column) for column in series.columns if column.name in wanted}
+    is read."""
+    return {column.name: first_filled(column) for column in series.columns if column.name in wanted_of_series(options)}
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:

@@ -42,6 +42,19 @@ def check_rows(table: np.ndarray, what: str, where: str, fix: str) -> None:
         raise DataError(what, where=where, fix=fix)
 
 
+def check_labels(rows: np.ndarray, where: str) -> None:
+    """Raise DataError where a whole number begins or ends each row (N, T), and no other value is one: they are labels of N recordings."""
+    if rows.shape[0] < LEAST_ROWS or rows.shape[1] < max(LEAST_COLUMNS, rows.shape[0]) or rows.dtype.kind != "f":
+        return
+    is_whole = rows % 1 == 0
+    for place, at in ((0, "begins"), (-1, "ends")):
+        if is_whole[:, place].all() and is_whole.sum() == len(rows) and len(set(rows[:, place].tolist())) > 1:
+            what = f"a whole number {at} each row of {rows.shape}, as a label does of a recording, and no other value is one."
+            shape = (len(rows), rows.shape[1] - 1, 1)
+            fix = f"Save recordings as an array `signal` {shape} and labels as `label` in an npz; name channels in an array `channels`."
+            raise DataError(what, where=where, fix=fix)
+
+
 def _numbered(columns: Sequence[Column]) -> list[Column]:
     """The most columns behind each other whose names count, with the same words before the numbers."""
     matched = [(NUMBERED.fullmatch(column.name.strip()), column) for column in columns]

@@ -42,8 +42,10 @@ def check_order(
     times: the columns that hold them; cells: all of each, which may be missing, in no known unit, or altogether in a format that is not
     known; lines: of the rows. others: columns by which series may be told apart. rate_hz: None where it would follow from the times.
     """
+    if not times:
+        return
     filled = [_are_filled(column, held) for column, held in zip(times, cells, strict=True)]
-    kept = np.flatnonzero(np.all(filled, axis=0)) if times else []
+    kept = np.flatnonzero(np.all(filled, axis=0))
     if len(kept) < 2:
         return
     lines = [lines[row] for row in kept]
@@ -51,16 +53,22 @@ def check_order(
     parts = [_seconds(column, held, lines, where) for column, held in zip(times, stamps, strict=True)]
     known = [seconds for seconds, _ in parts if seconds is not None]
     seconds = np.sum(known, axis=0) if len(known) == len(parts) else None
-    name = times[0].name
     if seconds is not None and len(back := np.flatnonzero(np.diff(seconds) < 0)):
-        what = f"the times in the column {name!r} go back: several series?"
-        raise DataError(what, where=f"{where}:{lines[back[0] + 1]}", fix=f"{OWN_FILE}, or leave it out: --column-type '{name}=skip'.")
+        what = f"the times in the column {times[0].name!r} go back: several series?"
+        fix = f"{OWN_FILE}, or leave it out: --column-type '{times[0].name}=skip'."
+        raise DataError(what, where=f"{where}:{lines[back[0] + 1]}", fix=fix)
     repeats = len(kept) / len(set(zip(*stamps, strict=True)))
-    has_unit = seconds is not None and all(is_in_seconds for _, is_in_seconds in parts)
-    if OFTEN <= repeats < len(kept) and not (has_unit and seconds is not None and rate_hz and _explains(rate_hz, seconds, repeats)):
-        rounded = f"leave them out with --column-type '{name}=skip'" if rate_hz else "give the rate with --source-rate-hz"
-        what = f"each time in the column {name!r} stands in {repeats:.3g} rows on average: several series{_told_apart(others, round(repeats))}?"
-        raise DataError(what, where=where, fix=f"{OWN_FILE}; if it is one, whose times were rounded, {rounded}.")
+    has_unit = all(is_in_seconds for _, is_in_seconds in parts)
+    is_explained = has_unit and seconds is not None and rate_hz is not None and _explains(rate_hz, seconds, repeats)
+    if OFTEN <= repeats < len(kept) and not is_explained:
+        raise _repeating(times[0].name, repeats, others, rate_hz, where)
+
+
+def _repeating(name: str, repeats: float, others: Sequence[Column], rate_hz: float | None, where: str) -> DataError:
+    rounded = f"leave them out with --column-type '{name}=skip'" if rate_hz else "give the rate with --source-rate-hz"
+    apart = _told_apart(others, round(repeats))
+    what = f"each time in the column {name!r} stands in {repeats:.3g} rows on average: several series{apart}?"
+    return DataError(what, where=where, fix=f"{OWN_FILE}; if it is one, whose times were rounded, {rounded}.")
 
 
 def _are_filled(column: Column, cells: Sequence[str]) -> list[bool]:
