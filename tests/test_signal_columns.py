@@ -454,6 +454,14 @@ def test_comments_that_leave_the_names_open_are_asked_about(text: str, tmp_path:
     assert signal(tmp_path, text + "0,1\n1,3\n", source_rate_hz=4, columns=("a", "b")).channels == ("a", "b")
 
 
+def test_lines_of_labchart_are_named_and_columns_between_semicolons_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Interval=\t0.004 s\nChannelTitle=\tECG\tPulse\nRange=\t1 V\t5 V\n0.000\t1\t2\n0.004\t2\t2\n")
+    with pytest.raises(DataError, match=r"a.tsv:1: .*'Interval=.*tail -n \+4"):
+        list(read_items("signal", [tmp_path / "a.tsv"], SourceOptions()))
+    with pytest.raises(DataError, match=r"separated by semicolons.*--delimiter"):
+        signal(tmp_path, "time_s;a\n0,0;1,5\n0,5;2,5\n1,0;3,5\n")
+
+
 @pytest.mark.parametrize("text", ["Device: X\nRate: 250\n", "# a\nat home\n# b\n", "Device,X\n"])
 def test_a_line_above_the_header_that_is_no_comment_is_shown(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(Device|at home).* no header.*tail -n \+\d"):

@@ -13,7 +13,7 @@ from mmtool.preprocessing.readers.delimited import ASSIGNMENT, BLANKS, WORDS
 from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
 from mmtool.preprocessing.readers.numbers import Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
-from mmtool.preprocessing.readers.records import plain_layout
+from mmtool.preprocessing.readers.records import SEPARATORS, plain_layout
 from mmtool.preprocessing.readers.signal_names import OF_TIME, counts, is_time, words
 from mmtool.preprocessing.readers.text_streams import lines_of, open_text
 
@@ -111,10 +111,13 @@ def _check_table_begins(lines: Sequence[_Line], where: str) -> None:
     if any(line.text.count('"') % 2 for line in lines):  # cells with line breaks
         return
     width = len(lines[-1].cells) if lines else 0
-    start = next((index for index in range(len(lines), 0, -1) if len(lines[index - 1].cells) != width), 0)
-    if not start or len(lines) - start < LEAST_ALIKE or any(len(line.cells) >= width for line in lines[:start]):
+    above = [len(line.cells) != width or line.cells[0].endswith("=") for line in lines]  # ChannelTitle=, as LabChart writes
+    start = next((index for index in range(len(lines), 0, -1) if above[index - 1]), 0)
+    if not start or len(lines) - start < LEAST_ALIKE or not all(above[:start]) or any(len(line.cells) > width for line in lines[:start]):
         return
-    if start == 1 and 1 < len(lines[0].cells) == width - 1:  # a header over rows with names, as R writes them
+    if any(mark in lines[start - 1].text for mark in SEPARATORS) and len(lines[start - 1].cells) == 1:  # of columns that others separate
+        return
+    if start == 1 and 1 < len(lines[0].cells) == width - 1 and not ASSIGNMENT.search(lines[0].text):  # rows with names, as R writes them
         return
     first, table = lines[0], lines[start]
     what = f"the line {shown(first.text)} is no header: the columns begin in line {table.number}, {shown(table.text)}."

@@ -12,7 +12,7 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.readers import signal_names as named
 from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
-from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.numbers import TRUTH, Numbers
 from mmtool.preprocessing.readers.signal_times import Times, is_day, is_time_of_day, numeric_times, read_times
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.tokenizers.column_types import Number, Skip
@@ -124,7 +124,8 @@ def _role(column: Column, where: str) -> Role:
     if named.is_of_series(name):
         return Role.SERIES
     if not named.is_label(name):
-        return Role.SERIES if cycle(column.cells) and (values is None or named.may_be_of_series(name)) else Role.CHANNEL
+        tells_apart = named.may_be_of_series(name) or (values is None and TRUTH.isdisjoint(column.cells))
+        return Role.SERIES if tells_apart and cycle(column.cells) else Role.CHANNEL
     if values is not None and len(set(values.tolist())) > MAX_LABELS:
         what = f"the column {name!r} is called like one of labels, but holds more than {MAX_LABELS} different numbers."
         raise DataError(what, where=where, fix=KEEP_OR_SKIP.format(name))
