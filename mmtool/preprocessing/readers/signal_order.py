@@ -45,7 +45,7 @@ def check_order(
     if not times:
         return
     filled = [_are_filled(column, held) for column, held in zip(times, cells, strict=True)]
-    kept = np.flatnonzero(np.all(filled, axis=0))
+    kept = np.flatnonzero(np.all(filled, axis=0)).tolist()
     if len(kept) < 2:
         return
     lines = [lines[row] for row in kept]
