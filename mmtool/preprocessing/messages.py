@@ -13,20 +13,11 @@ from mmtool.common.errors import DataError
 from mmtool.common.seal import guarded
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
-from mmtool.preprocessing.readers.entries import (
-    Broken,
-    Entry,
-    LeftOut,
-    Note,
-    OtherContent,
-    ReadBeside,
-    SourceOptions,
-    Tally,
-    UnreadArrays,
-)
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, Tally, UnreadArrays
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import OtherContent, ReadBeside
 from mmtool.preprocessing.readers.unused_options import UnusedOptions
 from mmtool.preprocessing.readers.webdatasets import member_files
 

@@ -19,7 +19,6 @@ from mmtool.preprocessing.readers.entries import (
     KEY,
     MISSING_TEXTS,
     Broken,
-    DeepImageError,
     Entry,
     LeftOut,
     MissingWord,
@@ -31,6 +30,7 @@ from mmtool.preprocessing.readers.entries import (
     normal_form,
 )
 from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
+from mmtool.preprocessing.readers.read_errors import DeepImageError
 from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
 from mmtool.preprocessing.sample_labels import SampleLabels
 
