@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.options import Option, assemble, settings_of
+from mmtool.preprocessing.parts import Part
 from mmtool.preprocessing.readers.cell_values import decoded, one_value
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
@@ -70,6 +71,11 @@ class SourceOptions:
     """Leave out files of formats that are not read.
 
     They may be samples."""
+    part: Annotated[str | None, Option(metavar="I/N", default="all samples", panel=READING)] = None
+    """Read one of N parts of the samples, e.g. 2/8.
+
+    For batch systems: by the hash of keys, in whatever files samples lie; `shard` puts the parts together. What has no key, such as a file
+    that cannot be read, is reported by each part."""
     columns: Annotated[tuple[str, ...], Option(metavar="NAME,...", panel=READING)] = ()
     """Names of the columns of a file without header."""
     clip: Annotated[int | None, Option(default="whole episodes", panel=READING)] = None
@@ -134,6 +140,8 @@ class SourceOptions:
     """Of the modality that is read."""
 
     def __post_init__(self) -> None:
+        if self.part is not None:
+            Part.parse(self.part)
         if self.clip is not None and self.clip < 1:
             raise UsageError(f"a clip of {self.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
         low, high = self.value_range or (0, 1)
