@@ -442,6 +442,11 @@ def test_names_are_taken_from_the_header_wherever_units_stand(text: str, tmp_pat
     assert read.channels == ("ecg", "b") and read.rate_hz == 2 and read.samples.tolist() == [[1, 2], [2, 2], [3, 4]]
 
 
+def test_blank_lines_stand_between_comments_and_columns_between_blanks(tmp_path: Path) -> None:
+    read = signal(tmp_path, "# x\n   \n# y\n\ntime_s a\n   \n0 1\n0.5 2\n1 4\n", table=TableOptions(delimiter="blanks"))
+    assert read.channels == ("a",) and read.rate_hz == 2
+
+
 def test_the_units_of_a_comment_give_the_rate_and_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert signal(tmp_path, "# time,ecg\n# ms,mV\n0,1\n4,2\n8,2\n").rate_hz == 250
     assert "line 2, which holds units: 'ms', 'mV'" in capfd.readouterr().err

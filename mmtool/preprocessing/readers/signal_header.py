@@ -83,16 +83,14 @@ def _chosen(lines: Sequence[_Line], where: str) -> Heading:
     """The heading of lines that may be one: comments, and a last one that is none where the table has no numbers in its first line."""
     others = [line for line in lines if not line.are_units]
     naming = [line for line in others if line.names_times]
-    header = next((line for some in (naming, others) if len(some) == 1 for line in some), None)
-    last = next((line for line in lines if not line.is_comment), None)
-    if header is None and last is not None:
-        header = last
+    usual = next((line for line in lines if not line.is_comment), None)
+    header = next((line for some in (naming, others) if len(some) == 1 for line in some), usual)
     if header is None:
         listed = " or ".join(f"line {line.number} ({shown(line.text)})" for line in lines)
         what = f"it is unclear which comment names the columns: {listed}." if others else f"{listed} holds units, and no line holds names."
         raise DataError(what, where=where, fix="Name them with --columns, or write the header without a mark of comments.")
     units = next((line for line in lines if line.is_comment and line.are_units and line is not header), None)
-    names = tuple(header.cells) if header is not None and header.is_comment else ()
+    names = tuple(header.cells) if header.is_comment else ()
     return Heading(names, None if units is None else (units.number, units.cells))
 
 
@@ -139,8 +137,9 @@ def _lines_above(file: RawFile, options: SourceOptions) -> tuple[list[_Line], li
 
 def _split(lines: Sequence[tuple[int, str, bool]], delimiter: str) -> Iterator[_Line]:
     for number, line, is_comment in lines:
-        if text := line.strip("\r\n"):
-            cells = WORDS.findall(text) if delimiter == BLANKS else next(csv.reader([text], delimiter=delimiter), [])
+        text = line.strip("\r\n").replace("\r", " ")
+        cells = WORDS.findall(text) if delimiter == BLANKS else next(csv.reader([text], delimiter=delimiter), [])
+        if cells:
             yield _Line(number, text.strip(), [cell.strip() for cell in cells], is_comment)
 
 
