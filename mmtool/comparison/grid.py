@@ -28,6 +28,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import held_out_path
 from mmtool.data.labels import choose_label, is_number
 from mmtool.data.shards import TokenSet, open_token_set
+from mmtool.evaluation.baselines.tables import Answered
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.evaluation.figures.ranked_samples import SAMPLES
@@ -101,7 +102,9 @@ def compare(
     )
     runs = {(name, seed): output / "runs" / name / f"seed-{seed}" for seed in seeds for name in columns}
     train_all(_trainings(columns, runs, force), jobs)
-    reports = {seed: _evaluate({name: runs[name, seed] for name in columns}, seed, held_out, output, config, raw) for seed in seeds}
+    answered: Answered = {}  # of baselines, which are the same beside the runs of every seed
+    by_seed = {seed: {name: runs[name, seed] for name in columns} for seed in seeds}
+    reports = {seed: _evaluate(paths, seed, held_out, output, config, raw, answered) for seed, paths in by_seed.items()}
     results = [row for seed in seeds for row in reports[seed]["rows"]]
     rows, first = over_seeds(results), reports[seeds[0]]["meta"]
     named = [{"name": run["name"], "method": run["method"], "seeds": list(seeds)} for run in first["runs"]]
@@ -187,7 +190,13 @@ def _finished(path: Path, settings: PretrainConfig, fingerprint: str) -> bool:
 
 
 def _evaluate(
-    runs: Mapping[str, Path], seed: int, held_out: Path, output: Path, config: EvaluationConfig, raw: RawTables | None
+    runs: Mapping[str, Path],
+    seed: int,
+    held_out: Path,
+    output: Path,
+    config: EvaluationConfig,
+    raw: RawTables | None,
+    answered: Answered,
 ) -> dict[str, Any]:
     """The report on the runs of one seed: the one that is there if it was written with the same config, else a new one."""
     folder, train = output / "seeds" / str(seed), _train_of(held_out)
@@ -204,7 +213,7 @@ def _evaluate(
             log(f"seed {seed}: evaluated already")
         return report
     log(f"seed {seed}: evaluating {', '.join(runs)}")
-    evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, force=True)
+    evaluate(list(runs.values()), held_out, folder, config, names=list(runs), train=train, raw=raw, answered=answered, force=True)
     write_json(note, key)
     return read_report(folder)
 

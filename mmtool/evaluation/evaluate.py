@@ -16,7 +16,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.labels import choose_label
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
-from mmtool.evaluation.baselines.tables import TABULAR_NAMES
+from mmtool.evaluation.baselines.tables import TABULAR_NAMES, Answered
 from mmtool.evaluation.config import DEFAULTS, EvaluationConfig
 from mmtool.evaluation.figures.samples import CONTACT_SHEET
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
@@ -68,6 +68,7 @@ def evaluate(
     train: Path | None = None,
     raw: RawTables | None = None,
     device: str | None = None,
+    answered: Answered | None = None,
     force: bool = False,
 ) -> EvaluationSummary:
     """Measure every run on held-out samples, and write one comparative report.
@@ -75,7 +76,8 @@ def evaluate(
     data: held-out token set (`shards/test`, or shards holding splits). train: the runs' training set (default: the split `train` beside or
     inside data), on which reference classifiers and baselines are fitted. names: of the runs in the report (default: their methods).
     config.tasks: none stand for `predict` where every run is finetuned, else for `impute`. raw: modality -> key -> row of tables before
-    tokenizing: imputed tables are compared with these, and tabular baselines learn from them.
+    tokenizing: imputed tables are compared with these, and tabular baselines learn from them. answered: what these said in an evaluation
+    on the same data, training set, raw tables and config; what they say is added.
 
     Raises DataError where a run's tokenizers are not those of the data, UsageError where it, a tokenizer or what reference classifiers
     learn from holds any of these samples (see leaks.py).
@@ -101,7 +103,7 @@ def evaluate(
     validation = calibrating_set(Path(data), test_set, test, learners, config)
     reference = _reference(test, validation, test_set, train_set, config, raw)
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
-    study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None)
+    study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None, answered)
     rows = list(_defined(row for name in tasks for row in open_task(name).measure(study)))
     if not rows:
         fix = "Evaluate on samples that have several modalities, or measure what one can show: --task probe, --task ood."

@@ -12,7 +12,7 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import track
 from mmtool.data.identity import clusters
 from mmtool.evaluation.baselines.nearest import NearestNeighbour, marginal
-from mmtool.evaluation.baselines.tables import TabularBaselines
+from mmtool.evaluation.baselines.tables import Answered, TabularBaselines
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.ranked import RANKED, Ranked, rank
@@ -60,11 +60,13 @@ class Outcome:
             yield {**method, **where, "metric": metric, **asdict(estimate), **fitted}
 
 
-def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig) -> Iterator[Outcome]:
-    """Every run and baseline on every direction for which there are held-out samples; behind a run its chain, where there is one."""
+def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig, answered: Answered) -> Iterator[Outcome]:
+    """Every run and baseline on every direction for which there are held-out samples; behind a run its chain, where there is one.
+
+    answered: see `TabularBaselines`."""
     chains = {name: ChainedImputer(imputers[name], link_seed=config.seed) for name in config.impute.chain}
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
-    tabular = TabularBaselines(reference)
+    tabular = TabularBaselines(reference, answered)
     trials = [Trial(reference, direction, config) for direction in directions(list(reference.tokenizers))]
     for trial in track([trial for trial in trials if len(trial.indices)], "imputing"):
         for name, imputer in imputers.items():

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from mmtool.data.sample import Sample
+from mmtool.evaluation.baselines.tables import Answered
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.outcomes import Outcome, all_outcomes
 from mmtool.evaluation.reference.data import Reference
@@ -32,15 +33,22 @@ class Trained(Protocol):
 
 
 class Study:
-    """The reference data, the runs by name, and how they are evaluated. ood_samples: of other data, for the task `ood`.
+    """The reference data, the runs by name, and how they are evaluated. ood_samples: of other data, for the task `ood`. answered: see
+    `TabularBaselines`.
 
     corrections, curves: what tasks fitted on validation samples while they measured, by run (see `Calibration`).
     """
 
     def __init__(
-        self, reference: Reference, imputers: Mapping[str, Imputer], config: EvaluationConfig, ood_samples: Sequence[Sample] | None = None
+        self,
+        reference: Reference,
+        imputers: Mapping[str, Imputer],
+        config: EvaluationConfig,
+        ood_samples: Sequence[Sample] | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self.reference, self.imputers, self.config, self.ood_samples = reference, imputers, config, ood_samples
+        self._answered: Answered = {} if answered is None else answered
         self.names: list[str] = list(reference.tokenizers)
         self.corrections: dict[str, dict[Key, Correction]] = {name: {} for name in imputers}
         self.curves: dict[str, dict[Key, Curves]] = {name: {} for name in imputers}
@@ -49,7 +57,7 @@ class Study:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """Every run and baseline on every direction of imputation."""
-        return list(all_outcomes(self.reference, self.imputers, self.config))
+        return list(all_outcomes(self.reference, self.imputers, self.config, self._answered))
 
     def calibrations(self) -> dict[str, Calibration]:
         """What tasks fitted on validation samples, of the runs that they fitted anything for."""

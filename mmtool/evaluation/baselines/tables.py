@@ -11,11 +11,17 @@ from mmtool.evaluation.reference.decoded import DecodedSamples
 TABULAR_NAMES = ("training mean", "ridge (chain)", "kernel ridge (chain)", "k nearest (chain)", "chained equations")
 
 
-class TabularBaselines:
-    """Asks every imputer of `tabular_baselines` for directions in which all given and wanted modalities are tables."""
+Answered = dict[tuple[Direction, bytes], list[tuple[str, np.ndarray]]]  # by direction and held-out samples
 
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
+
+class TabularBaselines:
+    """Asks every imputer of `tabular_baselines` for directions in which all given and wanted modalities are tables.
+
+    answered: what they said before on the same data, which is not computed again; new answers are added.
+    """
+
+    def __init__(self, reference: Reference, answered: Answered) -> None:
+        self._reference, self._answered = reference, answered
         kinds = {name: tokenizer.kind for name, tokenizer in reference.tokenizers.items()}
         self._names = [name for name, kind in kinds.items() if kind == "table" and len(reference.train.having(name))]
         if self._names:
@@ -29,6 +35,12 @@ class TabularBaselines:
         """(name of the imputer, (n, F) rows) for the held-out samples at `indices`, from those that have an answer."""
         if not {*direction.given, direction.target} <= set(self._names):
             return
+        asked = direction, indices.tobytes()
+        if asked not in self._answered:
+            self._answered[asked] = list(self._computed(direction, indices))
+        yield from self._answered[asked]
+
+    def _computed(self, direction: Direction, indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         given = {name: _numbers(self._reference, self._reference.test, name, indices) for name in direction.given}
         for name, imputer in self._imputers.items():
             numbers = imputer(self._train, direction, given)
