@@ -138,8 +138,12 @@ def _take_over(descriptor: int, file: Path, output: Path) -> None:
             raise _refusal(holder, file, output)
         log(f"{output}: taking over from {_words(holder)}, which ended without a word")
     ours = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(ours).encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(ours).encode(), 0)
+    except OSError:  # a full disk, on which an empty lock would be left
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _age_s(descriptor: int, file: Path) -> float:
