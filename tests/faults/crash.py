@@ -141,8 +141,15 @@ def contents(folder: Path) -> dict[str, str]:
 def run(
     command: Sequence[str], folder: Path, die: tuple[int, str] | None = None, count: bool = False, most_bytes: int | None = None
 ) -> tuple[int, str]:
-    """Exit code and output of a command in a process of its own, forked so that nothing is imported again. most_bytes: of a file, beyond
-    which the system refuses to write."""
+    """Exit code and output of a command; see `fork`."""
+    return fork(command, folder, die, count, most_bytes)[1]()
+
+
+def fork(
+    command: Sequence[str], folder: Path, die: tuple[int, str] | None = None, count: bool = False, most_bytes: int | None = None
+) -> tuple[int, Callable[[], tuple[int, str]]]:
+    """Begin a command in a process of its own, forked so that nothing is imported again; gives its number, and what waits for its exit code
+    and output. most_bytes: of a file, beyond which the system refuses to write."""
     said, saying = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -151,10 +158,14 @@ def run(
         finally:
             os._exit(99)
     os.close(saying)
-    with open(said, errors="replace") as output:
-        text = output.read()
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), text
+
+    def ended() -> tuple[int, str]:
+        with open(said, errors="replace") as output:
+            text = output.read()
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), text
+
+    return pid, ended
 
 
 def _child(command: Sequence[str], folder: Path, saying: int, die: tuple[int, str] | None, count: bool, most_bytes: int | None) -> int:
