@@ -42,7 +42,7 @@ def test_linked_folders_are_followed_and_no_folder_is_read_twice(tmp_path: Path)
 
 
 def test_a_folder_is_read_once_where_links_lead_to_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Under its own name where it lies below what is given, through the first of several links where it lies elsewhere, never in a circle."""
+    """Under its own name if it lies below what is given, through the first of several links where it lies elsewhere, never in circles."""
     texts(tmp_path / "given/dogs", "rex")
     texts(tmp_path / "given/.kept/birds", "tweety")
     texts(tmp_path / "elsewhere", "a")
