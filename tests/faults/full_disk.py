@@ -22,7 +22,7 @@ FULL = tuple(os.strerror(number).lower() for number in (errno.EFBIG, errno.ENOSP
 LONG = ("pretrain", "finetune", "adapt", "compare")  # leave what was done, and go on with it
 ALL = {
     **VERBS,
-    "features": ("impute", "adapter", "shards", "--space", "embedding", "-o", "out/embeddings"),
+    "features": ("impute", "adapter", "shards", "--space", "embedding", "--have", "lab", "--want", "text", "-o", "out/embeddings"),
     "export": ("export", "run", "-o", "out/export"),
     "onnx": ("export", "run", "-o", "out/run.onnx"),
     "peek": ("peek", "shards", "--samples", "3", "-o", "out/look"),
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder), verbs)
         if "features" in verbs:
-            code, said = run([*VERBS["adapt"][:-1], "adapter"], project)
+            code, said = run([*VERBS["adapt"][:-1], "adapter", "--encoder", "text=run"], project)
             assert not code, said
         for verb in verbs:
             result = survive(verb, project, most)
