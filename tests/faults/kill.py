@@ -51,6 +51,7 @@ def survive(project: Path, most: int, seconds: float, seed: int) -> Kills:
         if problem:
             result.problems.append(f"after {result.kills} kills: {problem}")
         result.trainings += problem is None
+        print(f"{result.kills} kills, {result.trainings} trainings as without them", file=sys.stderr, flush=True)
     return result
 
 
