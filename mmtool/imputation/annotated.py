@@ -43,7 +43,16 @@ def annotated(
 
 
 def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
-    """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`."""
+    """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`. Raises OSError where the disk refuses."""
+    try:
+        _write(tables, folder, format)
+    except RuntimeError as error:  # as the library says it that closes the file
+        if "errno" not in str(error):
+            raise
+        raise OSError(None, f"the tables cannot be written, {error}", str(folder)) from error
+
+
+def _write(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
     if format == "h5ad":
         for name, table in tables.items():
             table.write_h5ad(folder / f"{name}.h5ad")

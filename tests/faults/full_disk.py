@@ -22,6 +22,8 @@ FULL = tuple(os.strerror(number).lower() for number in (errno.EFBIG, errno.ENOSP
 LONG = ("pretrain", "finetune", "adapt", "compare")  # leave what was done, and go on with it
 ALL = {
     **VERBS,
+    "h5ad": (*VERBS["impute"][:-2], "--format", "h5ad", "-o", "out/tables"),
+    "h5mu": (*VERBS["impute"][:-2], "--format", "h5mu", "-o", "out/tables"),
     "features": ("impute", "adapter", "shards", "--space", "embedding", "--have", "lab", "--want", "text", "-o", "out/embeddings"),
     "export": ("export", "run", "-o", "out/export"),
     "onnx": ("export", "run", "-o", "out/run.onnx"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from crash import VERBS
 
+NEED = {"h5ad": "anndata", "h5mu": "mudata", "onnx": "onnxruntime"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,11 +18,11 @@ ROOT = Path(__file__).parents[2]
     [
         pytest.param(["tokenize", "shard"], 3, marks=pytest.mark.thorough),
         pytest.param(["pretrain", "impute", "export", "peek"], 2, marks=pytest.mark.thorough),
-        pytest.param([*VERBS, "features", "export", "onnx", "peek"], 4, marks=pytest.mark.slow),
+        pytest.param([*VERBS, "h5ad", "h5mu", "features", "export", "onnx", "peek"], 4, marks=pytest.mark.slow),
     ],
 )
 def test_every_verb_that_writes_survives_a_full_disk(verbs: list[str], most: int) -> None:
-    verbs = [verb for verb in verbs if verb != "onnx" or find_spec("onnxruntime")]
+    verbs = [verb for verb in verbs if verb not in NEED or find_spec(NEED[verb])]
     command = [sys.executable, "-m", "tests.faults.full_disk", *verbs, "--most", str(most)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout, done.stderr
