@@ -326,3 +326,18 @@ def test_two_arrays_of_one_split_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", X_train=images, x_train=images)
     with pytest.raises(DataError, match="stand for the same part"):
         list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 6, 3)])
+def test_samples_of_a_split_without_a_known_name_are_never_left_out(shape: tuple[int, ...], tmp_path: Path) -> None:
+    held = {name: np.zeros((4, *shape), np.uint8) for name in ("x_train", "x_unlabeled")}
+    np.savez(tmp_path / "a.npz", y_train=np.arange(4), **held)
+    with pytest.raises(DataError, match=r"`x_unlabeled` of shape .* holds samples too"):
+        list(read_items("image", [tmp_path / "a.npz"], SourceOptions()))
+
+
+@pytest.mark.parametrize(("images", "labels", "known"), [("x_train", "y_train", "label, split"), ("images", "classes", "classes")])
+def test_a_label_that_no_array_is_called_by_is_refused_with_those_there_are(images: str, labels: str, known: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{images: np.zeros((4, 8, 6), np.uint8), labels: np.arange(4)})
+    with pytest.raises(DataError, match=f"no label 'y'; the labels are: {known}"):
+        list(read_items("image", [tmp_path / "a.npz"], SourceOptions(label_columns=("y",))))

@@ -13,20 +13,12 @@ from mmtool.common.errors import DataError
 from mmtool.common.seal import guarded
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import KeyColumnError, Keys
-from mmtool.preprocessing.readers.entries import (
-    Broken,
-    Entry,
-    LeftOut,
-    Note,
-    OtherContent,
-    ReadBeside,
-    SourceOptions,
-    Tally,
-    UnreadArrays,
-)
+from mmtool.preprocessing.parts import Part
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, Tally, UnreadArrays
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import OtherContent, ReadBeside
 from mmtool.preprocessing.readers.unused_options import UnusedOptions
 from mmtool.preprocessing.readers.webdatasets import member_files
 
@@ -46,13 +38,14 @@ Step = Message | Position | OtherFormats
 def messages(
     kind: str, paths: Sequence[Path], options: SourceOptions, *, check_options: bool
 ) -> Iterator[Message | Position | OtherFormats]:
-    """What is read below `paths`, files that cannot be read as `Broken`; in the end the files that were left out.
+    """What is read below `paths`, or a part of the samples; files that cannot be read as `Broken`; in the end files that were left out.
 
     A DataError that is thrown in at a message gives up the rest of the file that it belongs to.
     check_options: raise UsageError for options that have no effect on any of the files. Raises DataError for paths without samples and
     files whose keys are unclear.
     """
     reader, others = _reader(kind, options), OtherFormats()
+    part = None if options.part is None else Part.parse(options.part)
     unused = UnusedOptions(kind, options, alone=len(paths) == 1 and paths[0].is_file())
     for file in member_files(kind, paths, options, others):
         if isinstance(file, Broken | Note | Tally):
@@ -63,6 +56,8 @@ def messages(
         try:
             yield Position(_num_bytes(file))
             for entry in guarded(reader(file, options), file.where):
+                if part is not None and isinstance(entry, Entry | Broken) and entry.key is not None and not part.holds(entry.key):
+                    continue
                 yield replace(entry, labels={**file.labels, **entry.labels}) if isinstance(entry, Entry) and file.labels else entry
         except KeyColumnError:
             raise

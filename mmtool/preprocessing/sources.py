@@ -19,7 +19,6 @@ from mmtool.preprocessing.readers.entries import (
     KEY,
     MISSING_TEXTS,
     Broken,
-    DeepImageError,
     Entry,
     LeftOut,
     MissingWord,
@@ -31,6 +30,7 @@ from mmtool.preprocessing.readers.entries import (
     normal_form,
 )
 from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed, listed_links
+from mmtool.preprocessing.readers.read_errors import DeepImageError
 from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
 from mmtool.preprocessing.sample_labels import SampleLabels
 
@@ -206,7 +206,8 @@ class _Gate:
             often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             self._log(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
         if not good:
-            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
+            fix = "Check the input." if self.options.part is None else f"Check the input; the part {self.options.part} may be empty."
+            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix=fix)
         if len(self.absent) == good:
             what = f"all {good} samples are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mmtool.common.errors import DataError
-from mmtool.preprocessing.readers.entries import KEY, OtherContent
+from mmtool.preprocessing.readers.entries import KEY
 from mmtool.preprocessing.readers.raw_files import RawFile, split_name
+from mmtool.preprocessing.readers.read_errors import OtherContent
 from mmtool.preprocessing.readers.records import read_text_file
 
 TEXT = "text"

@@ -16,8 +16,9 @@ import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.kinds import kind_named
-from mmtool.preprocessing.readers.entries import OtherContent, ReadBeside, SourceOptions
+from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import OtherContent, ReadBeside
 
 FORMATS = ("dcm", "dicom")
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"

@@ -16,9 +16,10 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.dicom import is_dicom, num_frames, read_dicom
 from mmtool.preprocessing.readers.dicom_slices import SAME_GAP, SAME_PLACE_MM, geometry_of
-from mmtool.preprocessing.readers.entries import Broken, Note, OtherContent
+from mmtool.preprocessing.readers.entries import Broken, Note
 from mmtool.preprocessing.readers.frame_folders import Home, doubtful_homes
 from mmtool.preprocessing.readers.raw_files import RawFile, held, split_name
+from mmtool.preprocessing.readers.read_errors import OtherContent
 
 PARALLEL = 0.9  # cosine of the normals of slices that may be of one scan
 

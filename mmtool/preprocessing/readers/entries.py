@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.options import Option, assemble, settings_of
+from mmtool.preprocessing.parts import Part
 from mmtool.preprocessing.readers.cell_values import decoded, one_value
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
@@ -28,33 +29,6 @@ SPELLINGS = (
 )
 CBIOPORTAL = "[Not Available]|[Not Applicable]|[Not Evaluated]|[Unknown]|[Pending]|[Discrepancy]"
 MISSING = frozenset(f"{SPELLINGS}|{CBIOPORTAL}".split("|"))  # `none` and `-` may be names or classes: they are missing in numbers alone
-
-
-class OtherContent(DataError):
-    """A file whose format could hold samples of the kind and does not: an error where it was given itself, else a file left out."""
-
-
-class ReadBeside(OtherContent):
-    """A file that is read along with another one that lies beside it."""
-
-
-class DeepImageError(DataError):
-    """An image with more than 8 bits per value, whose range was not declared. low, high: the range of its values."""
-
-    def __init__(self, where: str, dtype: str, low: float, high: float) -> None:
-        self.dtype, self.low, self.high = dtype, low, high
-        fix = "Declare what is black and white with --value-range LOW HIGH."
-        super().__init__(f"the image has {dtype} values from {low} to {high}.", where=where, fix=fix)
-
-    @staticmethod
-    def of_all(errors: Sequence["DeepImageError"]) -> DataError:
-        """What to say of several, whose common range matters."""
-        if len(errors) == 1:
-            return errors[0]
-        low, high = min(error.low for error in errors), max(error.high for error in errors)
-        dtypes = " or ".join(sorted({error.dtype for error in errors}))
-        what = f"{len(errors):,} images have {dtypes} values, from {low} to {high} over all of them."
-        return DataError(what, where=errors[0].where, fix=errors[0].fix)
 
 
 @dataclass(frozen=True)
@@ -97,6 +71,11 @@ class SourceOptions:
     """Leave out files of formats that are not read.
 
     They may be samples."""
+    part: Annotated[str | None, Option(metavar="I/N", default="all samples", panel=READING)] = None
+    """Read one of N parts of the samples, e.g. 2/8.
+
+    For batch systems: by the hash of keys, in whatever files samples lie; `shard` puts the parts together. What has no key, such as a file
+    that cannot be read, is reported by each part."""
     columns: Annotated[tuple[str, ...], Option(metavar="NAME,...", panel=READING)] = ()
     """Names of the columns of a file without header."""
     clip: Annotated[int | None, Option(default="whole episodes", panel=READING)] = None
@@ -161,6 +140,8 @@ class SourceOptions:
     """Of the modality that is read."""
 
     def __post_init__(self) -> None:
+        if self.part is not None:
+            Part.parse(self.part)
         if self.clip is not None and self.clip < 1:
             raise UsageError(f"a clip of {self.clip} steps cannot be.", where="--clip", fix="Give a number above 0.")
         low, high = self.value_range or (0, 1)

@@ -13,8 +13,9 @@ from mmtool.common.errors import DataError
 from mmtool.kinds import kind_named, load
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.conversions import advice
-from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, OtherContent, SourceOptions, require_column, row_entry
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, require_column, row_entry
 from mmtool.preprocessing.readers.raw_files import RawFile, Wanted, a_kind, raw_file, split_name
+from mmtool.preprocessing.readers.read_errors import OtherContent
 from mmtool.preprocessing.readers.rows import Row, header_of, row_keys, rows_of, together
 
 CONTENT, PATH = "bytes", "path"

@@ -17,9 +17,10 @@ from mmtool.common.errors import DataError
 from mmtool.preprocessing.keys import Keys
 from mmtool.preprocessing.readers.arrays import read_idx
 from mmtool.preprocessing.readers.dicom import is_dicom, read_dicom, read_picture
-from mmtool.preprocessing.readers.entries import DeepImageError, Entry, Note, SourceOptions, key_of, row_entry
+from mmtool.preprocessing.readers.entries import Entry, Note, SourceOptions, key_of, row_entry
 from mmtool.preprocessing.readers.file_columns import read_file_column
 from mmtool.preprocessing.readers.raw_files import RawFile, raw_file
+from mmtool.preprocessing.readers.read_errors import DeepImageError
 from mmtool.preprocessing.readers.rows import COLUMNAR
 from mmtool.preprocessing.readers.stacks import (
     IMAGES,

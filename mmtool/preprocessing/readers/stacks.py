@@ -61,6 +61,7 @@ def stack_rows(
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         return ([columns[name][number] for name in names] for number in range(len(stack)))
 
+    _check_labels(list(columns), file, options)
     keys = choose_keys(RowSource(file.where, file.stem, list(columns), cells), options, numbered=True)
     yield replace(keys, ids={})  # ids are labels here
     options = replace(options, label_columns=options.label_columns or tuple(name for name in columns if name != keys.column))
@@ -117,6 +118,14 @@ def _is_of_samples(name: str, array: np.ndarray, stack: np.ndarray, options: Sou
         return True
     is_long = array.ndim == 1 and len(array) > 1 and 2 * len(array) >= len(stack)
     return is_long and len(array) not in stack.shape[1:] and NO_LABELS.fullmatch(name) is None
+
+
+def _check_labels(names: Sequence[str], file: RawFile, options: SourceOptions) -> None:
+    """Raise DataError where a label is asked for that the file does not have and no file of labels can."""
+    asked = next((name for name in options.label_names.values() if name not in names), None)
+    if asked is not None and options.labels_path is None:
+        fix = "Name another with --label, or give the file that holds it with --labels."
+        raise DataError(f"there is no label {asked!r}; the labels are: {', '.join(names) or 'none'}.", where=file.where, fix=fix)
 
 
 def _left_out(names: Sequence[str], file: RawFile) -> Note:
@@ -178,6 +187,12 @@ def split_rows(
     others."""
     splits = [split for split in SPLITS if f"{split}_{IMAGES}" in arrays]
     unread = [name for name in arrays if name not in {f"{split}_{part}" for split in splits for part in (IMAGES, LABELS)}]
+    sample_shape = arrays[f"{splits[0]}_{IMAGES}"].shape[1:]
+    further = next((name for name in unread if arrays[name].ndim > 1 and arrays[name].shape[1:] == sample_shape), None)
+    if further is not None:
+        what = f"the array `{further}` of shape {arrays[further].shape} holds samples too, but its name states none of the splits."
+        fix = "Save it in a file of its own, or under one of `train_images`, `val_images` and `test_images`."
+        raise DataError(what, where=file.where, fix=fix)
     if unread:
         yield _left_out(unread, file)
     yield Note("splits", f"{file.where} states splits, here the label {SPLIT!r}: --split-label {SPLIT} keeps them")
@@ -191,6 +206,7 @@ def split_rows(
     first = next(iter(stated.values()), np.zeros(0))
     if first.shape[1:] not in ((), (1,)):
         yield _several(LABELS, first, file, list(columns))
+    _check_labels([*columns, SPLIT], file, options)
     options = replace(options, label_columns=options.label_columns or (*columns, SPLIT))
     rows = zip(*columns.values(), strict=True)
     for split in splits:

@@ -14,17 +14,7 @@ from mmtool.preprocessing.keys import KeyColumnError, Keys, RowSource, choose_ke
 from mmtool.preprocessing.readers import annotated, annotated_stores, cell_ranger, excel
 from mmtool.preprocessing.readers.column_recognition import Rows, column_types, notes
 from mmtool.preprocessing.readers.delimited import is_gct
-from mmtool.preprocessing.readers.entries import (
-    MISSING,
-    Broken,
-    Entry,
-    Note,
-    ReadBeside,
-    SourceOptions,
-    UnreadArrays,
-    name_of,
-    row_entry,
-)
+from mmtool.preprocessing.readers.entries import MISSING, Broken, Entry, Note, SourceOptions, UnreadArrays, name_of, row_entry
 from mmtool.preprocessing.readers.excel import excel_source
 from mmtool.preprocessing.readers.feature_names import Features, features_of
 from mmtool.preprocessing.readers.matrices import matrix_entries, sample_entry
@@ -39,6 +29,7 @@ from mmtool.preprocessing.readers.orientation import (
 )
 from mmtool.preprocessing.readers.parquet import PARQUET, parquet_source
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import ReadBeside
 from mmtool.preprocessing.readers.records import Cells, filled, picked, read_cells
 from mmtool.preprocessing.readers.row_values import RowValues, unseen_notes
 from mmtool.tokenizers.column_types import ColumnType, Skip

@@ -23,7 +23,6 @@ from mmtool.preprocessing.readers.entries import (
     Entry,
     MissingWord,
     Note,
-    OtherContent,
     SourceOptions,
     Tally,
     is_unicode,
@@ -33,6 +32,7 @@ from mmtool.preprocessing.readers.entries import (
     row_entry,
 )
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import OtherContent
 from mmtool.preprocessing.readers.records import read_lines, read_text_file
 from mmtool.preprocessing.readers.rows import COLUMNAR, Row, header_of, row_keys, rows_of, together
 

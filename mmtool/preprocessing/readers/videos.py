@@ -19,10 +19,11 @@ from mmtool.preprocessing.prepare import Preparer
 from mmtool.preprocessing.readers.arrays import NPY_NAME, load_arrays
 from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacked_entries
 from mmtool.preprocessing.readers.containers import KEEP_THE_REST, check_whole
-from mmtool.preprocessing.readers.entries import Broken, DeepImageError, Entry, LeftOut, Note, SourceOptions
+from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions
 from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
+from mmtool.preprocessing.readers.read_errors import DeepImageError
 from mmtool.preprocessing.readers.stacks import check_axes, name_of_samples
 from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings

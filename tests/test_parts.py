@@ -1,0 +1,52 @@
+"""Samples tokenized in parts, as batch systems do, are those of the whole."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Raw
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.data.shards import open_token_set
+from mmtool.preprocessing.decoding import Decoding
+from mmtool.preprocessing.parts import Part
+from mmtool.preprocessing.shard import shard
+from mmtool.preprocessing.sources import SourceOptions
+from mmtool.preprocessing.tokenize import tokenize
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("table", 0), ("image", 0), ("image", 2)])
+def test_parts_that_are_joined_give_the_shards_of_the_whole(kind: str, workers: int, raw: Raw, tmp_path: Path) -> None:
+    source, scheme = (raw.values, "bins") if kind == "table" else (raw.images, "patches")
+    first = tokenize(kind, [source], tmp_path / "1.tar", name="a", scheme=scheme, options=SourceOptions(part="1/3"))
+    parts = [tmp_path / f"{number}.tar" for number in (1, 2, 3)]
+    for number, path in enumerate(parts[1:], start=2):
+        options = SourceOptions(part=f"{number}/3")
+        tokenize(kind, [source], path, name="a", tokenizer=parts[0], options=options, decoding=Decoding(workers))
+    whole = tokenize(kind, [source], tmp_path / "whole.tar", name="a", tokenizer=parts[0])
+    held = [sample.key for path in parts for sample in open_token_set(path)]
+    assert 0 < first.samples < whole.samples == len(held) == len(set(held))
+    shard(parts[::-1], tmp_path / "of-parts")
+    shard([tmp_path / "whole.tar"], tmp_path / "of-whole")
+    assert contents(tmp_path / "of-parts") == contents(tmp_path / "of-whole")
+
+
+def test_a_part_that_is_given_twice_is_noticed(raw: Raw, tmp_path: Path) -> None:
+    tokenize("table", [raw.values], tmp_path / "a.tar", name="a", options=SourceOptions(part="1/2"))
+    tokenize("table", [raw.values], tmp_path / "b.tar", name="a", tokenizer=tmp_path / "a.tar", options=SourceOptions(part="1/2"))
+    with pytest.raises(DataError, match="given twice for a"):
+        shard([tmp_path / "a.tar", tmp_path / "b.tar"], tmp_path / "shards")
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/3", "1/3/5", "a/b", "\u0661/\u0663", ""])
+def test_what_states_no_part_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="states no part"):
+        SourceOptions(part=text)
+
+
+def test_every_key_belongs_to_one_part() -> None:
+    keys = [*map(str, range(200)), "\ud83d", "ü"]
+    assert all(sum(Part(number, 7).holds(key) for number in range(1, 8)) == 1 for key in keys)
