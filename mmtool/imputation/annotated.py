@@ -1,5 +1,9 @@
 """Imputed tables as AnnData (`.h5ad`) and MuData (`.h5mu`): the names of observations and variables are those that were read."""
 
+import gc
+import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from mmtool.imputation.config import TableFormat
 
 MUDATA_FILE = "imputed.h5mu"
 UNS = "mmtool"
+ERRNO = re.compile(r"errno = (\d+)")
 
 
 def require_library(format: TableFormat) -> None:
@@ -44,12 +49,27 @@ def annotated(
 
 def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
     """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`. Raises OSError where the disk refuses."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda ignored: None  # objects of a file that could not be written complain once more when they are freed
+    try:
+        refused = _refusal(tables, folder, format)
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    if refused is not None:
+        raise refused
+
+
+def _refusal(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> OSError | None:
+    """Write the files; gives what the system said where it refused (h5py raises one error or another, with a dump of its buffers)."""
     try:
         _write(tables, folder, format)
-    except RuntimeError as error:  # as the library says it that closes the file
-        if "errno" not in str(error):
+    except (OSError, RuntimeError) as error:
+        number = ERRNO.search(str(error))
+        if number is None:
             raise
-        raise OSError(None, f"the tables cannot be written, {error}", str(folder)) from error
+        return OSError(int(number[1]), os.strerror(int(number[1])), str(folder))
+    return None
 
 
 def _write(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
