@@ -49,13 +49,13 @@ def annotated(
 
 def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
     """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`. Raises OSError where the disk refuses."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda ignored: None  # objects of a file that could not be written complain once more when they are freed
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = sys.unraisablehook = lambda *ignored: None  # objects of a file that cannot be written say so again when they are freed
     try:
         refused = _refusal(tables, folder, format)
         gc.collect()
     finally:
-        sys.unraisablehook = hook
+        sys.excepthook, sys.unraisablehook = hooks
     if refused is not None:
         raise refused
 
