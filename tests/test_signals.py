@@ -174,6 +174,33 @@ def test_an_array_with_a_recording_in_each_row_is_refused(tmp_path: Path) -> Non
         items(tmp_path / "x.npy", source_rate_hz=50)
 
 
+def test_an_array_that_may_hold_recordings_is_read_as_channels_and_that_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).normal(size=(30, 100))
+    for array in (values, values.T):
+        np.save(tmp_path / "x.npy", array)
+        assert items(tmp_path / "x.npy", source_rate_hz=50)[0].value.samples.shape == (100, 30)
+        assert "one series of 30 channels and 100 samples; if each row or column is a recording" in capfd.readouterr().err
+    np.savez(tmp_path / "x.npz", signal=values, channels=np.array([f"c{number}" for number in range(30)]), fs=50)
+    assert items(tmp_path / "x.npz")[0].value.samples.shape == (100, 30) and "recording" not in capfd.readouterr().err
+    labels = np.arange(30)[:, None] % 3
+    for array in (np.hstack([labels, values]), np.hstack([values, labels])):
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(DataError, match=r"label.*\(30, 100, 1\)"):
+            items(tmp_path / "x.npy", source_rate_hz=50)
+    np.save(tmp_path / "x.npy", values.round())
+    assert items(tmp_path / "x.npy", source_rate_hz=50)[0].value.samples.shape == (100, 30)
+
+
+def test_times_beside_an_array_say_which_axis_is_time_and_within_it_are_no_channel(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(30, 20))
+    np.savez(tmp_path / "x.npz", X=values, time=np.arange(20) / 50, fs=50)
+    assert items(tmp_path / "x.npz")[0].value.samples.shape == (20, 30)
+    for times in (np.arange(20) / 50, np.arange(20) * 20, np.arange(20)):
+        np.savez(tmp_path / "x.npz", X=np.column_stack([times, values.T[:, :2]]), fs=50)
+        with pytest.raises(DataError, match=r"channel 0 seems to hold.*`channels`"):
+            items(tmp_path / "x.npz")
+
+
 def test_clips_are_cut_and_stay_together(tmp_path: Path) -> None:
     np.savez(tmp_path / "long.npz", signal=series(2, 100), sample_rate_hz=RATE_HZ)
     found = items(tmp_path, clip=32)

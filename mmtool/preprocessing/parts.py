@@ -2,14 +2,15 @@
 
 import hashlib
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mmtool.common.errors import UsageError
 
 STATED = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,8})", re.A)
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """One of `count` parts, numbered from 1."""
 
     number: int

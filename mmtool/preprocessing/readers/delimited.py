@@ -125,20 +125,21 @@ def _table_within(text: str) -> tuple[int, int | None]:
 
 
 def end_of_comments(text: str, start: int, marks: tuple[str, ...]) -> tuple[int, int]:
-    """Where the last line begins that a mark of comments begins, of those at the start, and where the text behind them does."""
+    """Where the last line begins that a mark of comments begins, of those at the start, and where the text behind them does. Blank lines
+    between comments are passed over."""
     last, place = start, start
-    while text.startswith(marks, place):
-        end = text.find("\n", place)
+    comment = re.compile(rf"(?:[^\S\n]*\n)*(?={'|'.join(marks)})")
+    while found := comment.match(text, place):
+        end = text.find("\n", found.end())
         if end < 0:
             return start, start
-        last, place = place, end + 1
+        last, place = found.end(), end + 1
     return last, place
 
 
-def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str, marks: tuple[str, ...] = ("#",)) -> int:
-    """Where the header starts: behind lines that begin with a mark of comments, or behind the mark of the last one where that names the
-    columns."""
-    last, place = end_of_comments(text, start, marks)
+def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str) -> int:
+    """Where the header starts: behind lines that begin with `#`, or behind that mark in the last one where it names the columns."""
+    last, place = end_of_comments(text, start, ("#",))
     if place == start:
         return start
     header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]

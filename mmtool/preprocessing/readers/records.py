@@ -19,7 +19,6 @@ from mmtool.preprocessing.readers.delimited import (
     TAB,
     USUAL,
     Layout,
-    behind_comments,
     declared_layout,
     end_of_comments,
     layout_of,
@@ -63,7 +62,7 @@ def read_cells(
     bytes that are not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in
     it.
     """
-    layout = _plain_layout(file, delimiter, comments, has_header=not columns) if table is None else _layout(file, table)
+    layout = plain_layout(file, delimiter, comments) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
     if isinstance(first, Broken):
@@ -101,19 +100,17 @@ def _check_separator(header: Sequence[str], file: RawFile, layout: Layout) -> No
         raise DataError(what, where=file.where, fix=fix)
 
 
-def _plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...], *, has_header: bool) -> Layout:
+def plain_layout(file: RawFile, delimiter: str | None, comments: tuple[str, ...]) -> Layout:
     """The layout by the name of a file, or by what its first line declares; behind comments."""
     with file.open() as content:
-        head = content.read(LOOKED_AT_BYTES)
-    layout = declared_layout(decoded(head)) or Layout(USUAL.get(file.format, COMMA))
+        head = decoded(content.read(LOOKED_AT_BYTES))
+    layout = declared_layout(head) or Layout(USUAL.get(file.format, COMMA))
     layout = replace(layout, delimiter=delimiter or layout.delimiter)
-    if not comments or not decoded(head).startswith(comments):
+    if not comments or not head.lstrip().startswith(comments):
         return layout
     with open_text(file) as text:
         start = text.read(HEAD)
-    table = (
-        behind_comments(start, 0, file.format, layout.delimiter, ".", comments) if has_header else end_of_comments(start, 0, comments)[1]
-    )
+    table = end_of_comments(start, 0, comments)[1]
     return replace(layout, start=table, lines=start.count("\n", 0, table))
 
 

@@ -1,7 +1,8 @@
 """Time series in CSV and TSV: a column for each channel, and others that give the rate or are left out (`signal_roles.py`)."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -15,12 +16,22 @@ from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
 from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction
+from mmtool.preprocessing.readers.signal_header import COMMENTS, heading_of, names_time
 from mmtool.preprocessing.readers.signal_names import counts
-from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, Role, is_counting, rate_columns, roles_of, wanted_of_series
-from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, numeric_times, rate_of, read_times
+from mmtool.preprocessing.readers.signal_order import check_order, check_same_series
+from mmtool.preprocessing.readers.signal_roles import (
+    KEEP_OR_SKIP,
+    Column,
+    Role,
+    first_filled,
+    is_counting,
+    rate_columns,
+    roles_of,
+    wanted_of_series,
+)
+from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
-COMMENTS = ("%", "#")
 HEAD_BYTES = 1000  # by which it is seen how a file begins
 SEPARATOR = re.compile(r"[,;\t]")
 LEFT_OUT = {
@@ -33,7 +44,7 @@ LEFT_OUT = {
 @dataclass(frozen=True)
 class Series:
     """A file that was opened. columns: with their first cells; roles: of each; time_indices: of those that give the times of samples;
-    units: a line below the header that holds them, None: there is none; rows: all others."""
+    units: a line below the header or in a comment that holds them, None: there is none; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
@@ -45,12 +56,15 @@ class Series:
     def open(cls, file: RawFile, options: SourceOptions) -> "Series":
         """Raises DataError where there are no rows, or it is unclear what a column holds."""
         _check_start(file)
-        header, rows = read_cells(file, options.columns, delimiter=options.table.delimiter, comments=COMMENTS)
+        heading = heading_of(file, options)
+        header, rows = read_cells(file, options.columns or heading.names, delimiter=options.table.delimiter, comments=COMMENTS)
         head = _sound(list(islice(rows, LOOKED_AT)), file.where)
         if not options.columns:
             _check_header(header, head[0][1], file.where)
         numbers = Numbers.of(options.table)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
+        _check_units(header, units, file.where)
+        units = units or heading.units
         columns = [
             Column(name, units[1][index] if units else "", [cells[index] for _, cells in head], numbers)
             for index, name in enumerate(header)
@@ -63,30 +77,39 @@ class Series:
         """Of the columns with one of these roles."""
         return [index for index, role in enumerate(self.roles) if role in roles]
 
-    def times(self, cells: Sequence[Sequence[str]], where: str) -> Times | None:
-        """Of the cells of the columns that give the times; None where none does. Dates and times of day are added."""
-        columns = [self.columns[index] for index in self.time_indices]
-        parts = [read_times(each, column.called, column.numbers, where) for column, each in zip(columns, cells, strict=True)]
+    @property
+    def columns_of_times(self) -> Sequence[Column]:
+        return [self.columns[index] for index in self.time_indices]
+
+    def times(self, cells: Sequence[Sequence[str]], where: str, lines: Sequence[int] = ()) -> Times | None:
+        """Of the cells of the columns that give the times; None where none does. Dates and times of day are added. lines: of the cells."""
+        columns = self.columns_of_times
+        parts = [read_times(each, column.called, column.numbers, where, lines) for column, each in zip(columns, cells, strict=True)]
         if not parts:
             return None
         return Times(np.sum([part.seconds for part in parts], axis=0), parts[-1].tick_s, parts[0].guess)
 
 
-def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
-    """What is left out of a file, and how its times are taken where it does not say; nothing of one that cannot be read, which is said
-    when it is."""
+def opened(file: RawFile, options: SourceOptions) -> Series | None:
+    """The series of a file; None where it cannot be read, which is said when its samples are."""
     try:
-        series = Series.open(file, options)
-        of_times = [series.columns[index].cells for index in series.time_indices]
-        times = None if options.source_rate_hz else series.times(of_times, file.where)
+        return Series.open(file, options)
     except DataError:
-        return
+        return None
+
+
+def notes(series: Series, options: SourceOptions, where: str) -> Iterator[Note]:
+    """What is left out of a file, and how its times are taken where it does not say."""
+    times = None
+    if not options.source_rate_hz:
+        with suppress(DataError):  # it is said when the samples are read
+            times = series.times([column.cells for column in series.columns_of_times], where)
     if series.units:
         line, cells = series.units
-        yield Note("units", f"left out of {file.where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
+        yield Note("units", f"left out of {where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
     if times is not None and times.guess:
         name = series.columns[series.time_indices[0]].name
-        yield Note(f"times of {name}", f"the times in the column {name!r} of {file.where} are taken as {times.guess}")
+        yield Note(f"times of {name}", f"the times in the column {name!r} of {where} are taken as {times.guess}")
     for why, roles in LEFT_OUT.items():
         indices = sorted(set(series.indices(*roles)).difference([] if options.source_rate_hz else series.time_indices))
         columns = [series.columns[index].name for index in indices]
@@ -94,25 +117,13 @@ def notes(file: RawFile, options: SourceOptions) -> Iterator[Note]:
         if names:
             way_on = " (--column-type NAME=number makes channels of them{})".format(", --label NAME a label" if Role.LABEL in roles else "")
             way_on = "" if Role.EMPTY in roles else way_on
-            yield Note(f"{why}: {names}", f"left out of {file.where}, as {why}: {names}{way_on}")
+            yield Note(f"{why}: {names}", f"left out of {where}, as {why}: {names}{way_on}")
 
 
-def cells_of_series(file: RawFile, options: SourceOptions) -> dict[str, str]:
+def cells_of_series(series: Series, options: SourceOptions) -> dict[str, str]:
     """The first cells of the columns that labels and groups are taken from, by their names; that they do not change is seen when the series
-    is read. Nothing of one that cannot be read."""
-    wanted = wanted_of_series(options)
-    if not wanted:
-        return {}
-    try:
-        series = Series.open(file, options)
-    except DataError:
-        return {}
-    return {column.name: _first_filled(column) for column in series.columns if column.name in wanted}
-
-
-def _first_filled(column: Column) -> str:
-    """The first cell that holds something, else nothing."""
-    return next((cell.strip() for cell in column.cells if cell.strip() not in MISSING), "")
+    is read."""
+    return {column.name: first_filled(column) for column in series.columns if column.name in wanted_of_series(options)}
 
 
 def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, float | None, tuple[str, ...]]:
@@ -125,15 +136,17 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     numbered, wanted = [*channels, *counters], wanted_of_series(options)
     columns = [series.columns[index] for index in numbered]
     values: list[Sequence[float]] = []
+    lines: list[int] = []
     stamps: list[list[str]] = []
     for row in series.rows:
         if isinstance(row, Broken):
             raise row.error
         line, cells = row
+        lines.append(line)
         values.append(_numbers([cells[index] for index in numbered], columns, numbers, f"{file.where}:{line}"))
         stamps.append([cells[index] for index in series.time_indices])
         for index in names:
-            _check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
+            check_same_series(series.columns[index], cells[index], wanted, f"{file.where}:{line}")
     if not channels:
         what = f"there is no channel: {', '.join(repr(column.name) for column in series.columns[:10])} are left out."
         raise DataError(what, where=file.where, fix="Name those that are channels with --column-type NAME=number.")
@@ -141,11 +154,10 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     for number, column in enumerate(columns[len(channels) :], len(channels)):
         _check_count(table[:, number], column.name, file.where)
     cells_of_times = list(zip(*stamps, strict=True))
-    if options.source_rate_hz:
-        _check_rising(series, cells_of_times, file.where)
-        times = None
-    else:
-        times = series.times(cells_of_times, file.where)
+    times = None if options.source_rate_hz else series.times(cells_of_times, file.where, lines)
+    if times is None or (len(lines) > 1 and not times.are_even):
+        others = [column for index, column in enumerate(series.columns) if index not in series.time_indices]
+        check_order(series.columns_of_times, cells_of_times, lines, others, options.source_rate_hz, file.where)
     rate_hz = None if times is None else rate_of(times, file.where)
     return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
 
@@ -197,6 +209,14 @@ def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:
     return bool(filled) and not any(numbers.may_be(cell) for cell in filled) and not any(cell[:1].isdigit() for cell in first)
 
 
+def _check_units(header: Sequence[str], units: tuple[int, list[str]] | None, where: str) -> None:
+    """Raise DataError where it is a line taken for units that names the times, and not the header."""
+    if units is not None and any(map(names_time, units[1])) and not any(map(names_time, header)):
+        line, cells = units
+        what = f"the first line, {', '.join(header)[:60]!r}, seems to be no header, but line {line}: {', '.join(cells)[:60]!r}."
+        raise DataError(what, where=where, fix=f"Remove what stands above it (tail -n +{line}), or begin those lines with #.")
+
+
 def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, where: str) -> Sequence[float]:
     values = numbers.row(cells)
     bad = next((index for index, value in enumerate(values) if value is None or value != value), None)
@@ -209,33 +229,6 @@ def _numbers(cells: Sequence[str], columns: Sequence[Column], numbers: Numbers, 
     elif len(columns) == 1 and len(cell.split()) > 1 and None not in numbers.row(cell.split()):
         fix = "Add --delimiter blanks where blanks are between columns."
     raise DataError(f"the channel {name!r} holds no number, but {shown(cell)}.", where=where, fix=fix)
-
-
-def _check_same_series(column: Column, cell: str, wanted: Collection[str], where: str) -> None:
-    """Raise DataError for a row of another subject, session ... than the first one."""
-    here, before = cell.strip(), _first_filled(column)
-    if column.name in wanted and here in MISSING:
-        return
-    if here != before and column.name in wanted:
-        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before, and is no label or group of all."
-        raise DataError(what, where=where, fix="Write the rows of each to a file of their own, or give a label of each file with --labels.")
-    if here != before:
-        what = f"the column {column.name!r} holds {shown(here)} here and {shown(before)} before: several series?"
-        raise DataError(what, where=where, fix=f"Write each series to a file of its own. {KEEP_OR_SKIP.format(column.name)}")
-
-
-def _check_rising(series: Series, cells: Sequence[Sequence[str]], where: str) -> None:
-    """Raise DataError where times go back, though they do not give the rate: another series begins there."""
-    columns = [series.columns[index] for index in series.time_indices]
-    try:
-        single = numeric_times(cells[0], columns[0].numbers) if len(columns) == 1 and columns[0].values is not None else None
-        times = single or series.times(cells, where)
-    except (DataError, TypeError, ValueError):
-        return  # they are not needed
-    if times is not None and (np.diff(times.seconds) < 0).any():
-        name = columns[0].name
-        what = f"the times in the column {name!r} go back: several series?"
-        raise DataError(what, where=where, fix=f"Write each series to a file of its own, or leave it out: --column-type '{name}=skip'.")
 
 
 def _check_count(values: np.ndarray, name: str, where: str) -> None:

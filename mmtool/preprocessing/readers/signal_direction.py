@@ -14,6 +14,7 @@ LEAST_COLUMNS, LEAST_ROWS = 12, 4  # by which it is seen
 NUMBERED = re.compile(r"(.*?)(-?\d+(?:\.\d+)?)\D{0,3}")  # X1, 0, t_0.05, -100ms
 OF_CHANNELS = re.compile(r"\b(ch|chan|channel|exg|eeg|ecg|emg|eog|lead|sensor|electrode|station|node|joint)s?\b", re.IGNORECASE)
 SMOOTH, ROUGH = 0.7, 0.3  # correlation of neighbours along a recording, and across recordings
+SAME_STEP = 0.01  # of a step: how far one may differ from another
 SINGLE = 0.95  # share of the variance in one component, such as mains in all channels
 
 
@@ -40,6 +41,30 @@ def check_rows(table: np.ndarray, what: str, where: str, fix: str) -> None:
     table = table - table.mean(0, keepdims=True)
     if _alike(table[1:], table[:-1]) > SMOOTH and _alike(table[:, 1:], table[:, :-1]) < ROUGH and _largest_share(table) < SINGLE:
         raise DataError(what, where=where, fix=fix)
+
+
+def check_labels(rows: np.ndarray, where: str) -> None:
+    """Raise DataError where a whole number begins or ends each row (N, T), and no other value is one: they are labels of N recordings."""
+    if rows.shape[0] < LEAST_ROWS or rows.shape[1] < max(LEAST_COLUMNS, rows.shape[0]) or rows.dtype.kind != "f":
+        return
+    is_whole = rows % 1 == 0
+    for place, at in ((0, "begins"), (-1, "ends")):
+        if is_whole[:, place].all() and is_whole.sum() == len(rows) and len(set(rows[:, place].tolist())) > 1:
+            what = f"a whole number {at} each row of {rows.shape}, as a label does of a recording, and no other value is one."
+            shape = (len(rows), rows.shape[1] - 1, 1)
+            fix = f"Save recordings as an array `signal` {shape} and labels as `label` in an npz; name channels in an array `channels`."
+            raise DataError(what, where=where, fix=fix)
+
+
+def check_no_times(samples: np.ndarray, rate_hz: float, where: str) -> None:
+    """Raise DataError where a channel of an array (T, C) without names holds the times of the samples, in s or ms, or counts them."""
+    if samples.shape[1] < 2 or len(samples) < LEAST_COLUMNS:
+        return
+    steps = np.diff(samples.astype(np.float64), axis=0)
+    for step, called in ((1 / rate_hz, "the times of the samples in s"), (1000 / rate_hz, "their times in ms"), (1.0, "their numbers")):
+        if len(found := np.flatnonzero((np.abs(steps - step) < SAME_STEP * step).all(0))):
+            fix = "Leave it out of the array, or name the channels in an array `channels`, if it is one."
+            raise DataError(f"the channel {found[0]} seems to hold {called}.", where=where, fix=fix)
 
 
 def _numbered(columns: Sequence[Column]) -> list[Column]:

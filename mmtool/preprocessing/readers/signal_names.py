@@ -31,6 +31,13 @@ OF_SERIES = frozenset(
         *("session", "trial", "recording", "episode", "fold", "split"),
     )
 )  # of a whole series: one that changes within a file says that this holds several
+OF_ALTERNATING = frozenset(
+    (
+        *("sensor", "device", "station", "node", "site", "location", "unit", "machine", "animal", "channel", "electrode"),
+        *("store", "shop", "item", "product", "customer", "household", "building", "group", "name"),
+    )
+)  # of a series, where rows of several alternate; else of a channel
+IDS = frozenset(["id", "uid", "uuid"])
 OF_LABELS = frozenset(["label", "labels", "class", "classes", "target", "targets", "activity", "activities"])
 ABOUT_NAMES = frozenset(["id", "ids", "no", "nr", "num", "number", "name", "code", "index"])  # `subject_id`, `class name`
 BETWEEN = re.compile(r"[\s_\-./()\[\],:'\"#]+|(?<=[a-z])(?=[A-Z])")  # 'sample #', as PhysioNet writes; activityID
@@ -68,8 +75,16 @@ def counts(name: str) -> bool:
 
 def is_of_series(name: str) -> bool:
     """Whether a column is called like what a series has one of: its subject, its session, its split."""
+    parts = words(name)
+    if parts and parts[-1] in IDS:
+        return not is_label(name)
+    return not OF_SERIES.isdisjoint(parts) and set(parts) <= OF_SERIES | ABOUT_NAMES
+
+
+def may_be_of_series(name: str) -> bool:
+    """Whether a column is called like what may tell several series apart: `sensor`, `store_nr`."""
     parts = set(words(name))
-    return parts == {"id"} or (not parts.isdisjoint(OF_SERIES) and parts <= OF_SERIES | ABOUT_NAMES)
+    return not parts.isdisjoint(OF_ALTERNATING) and parts <= OF_ALTERNATING | ABOUT_NAMES
 
 
 def is_label(name: str) -> bool:

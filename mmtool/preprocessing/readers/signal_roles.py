@@ -12,7 +12,7 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.preprocessing.readers import signal_names as named
 from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
-from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.numbers import TRUTH, Numbers
 from mmtool.preprocessing.readers.signal_times import Times, is_day, is_time_of_day, numeric_times, read_times
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.tokenizers.column_types import Number, Skip
@@ -55,6 +55,19 @@ class Column:
     @property
     def is_empty(self) -> bool:
         return not any(cell.strip() for cell in self.cells)
+
+
+def first_filled(column: Column) -> str:
+    """The first cell that holds something, else nothing."""
+    return next((cell.strip() for cell in column.cells if cell.strip() not in MISSING), "")
+
+
+def cycle(cells: Sequence[str]) -> tuple[str, ...]:
+    """The different cells that come again and again in the same order, as the names of series do whose rows alternate; none of others."""
+    length = next((index for index, cell in enumerate(cells) if index and cell == cells[0]), 0)
+    first = tuple(cells[:length])
+    recurs = 2 * length <= len(cells) and all(cell == first[index % length] for index, cell in enumerate(cells)) if length > 1 else False
+    return first if recurs and len(set(first)) == length else ()
 
 
 def roles_of(columns: Sequence[Column], options: SourceOptions, where: str) -> list[Role]:
@@ -111,7 +124,8 @@ def _role(column: Column, where: str) -> Role:
     if named.is_of_series(name):
         return Role.SERIES
     if not named.is_label(name):
-        return Role.CHANNEL
+        tells_apart = named.may_be_of_series(name) or (values is None and TRUTH.isdisjoint(column.cells))
+        return Role.SERIES if tells_apart and cycle(column.cells) else Role.CHANNEL
     if values is not None and len(set(values.tolist())) > MAX_LABELS:
         what = f"the column {name!r} is called like one of labels, but holds more than {MAX_LABELS} different numbers."
         raise DataError(what, where=where, fix=KEEP_OR_SKIP.format(name))

@@ -28,6 +28,10 @@ FRACTION = re.compile(r":\d\d[.,](\d+)")
 UNEVEN = 0.1  # of a step: how far the times of samples may lie off
 LEAST_TICKS = 2  # of a step, for which times that were rounded are told from such as lack a sample
 RATE_DIGITS = 6
+WRITE_TIME = (
+    "Write seconds, or dates as 2024-01-31 12:00:00.004, or leave the column out (--column-type NAME=skip) and give the rate with "
+    "--source-rate-hz."
+)
 SAY_UNIT = "Call it time_s, time_ms or time_us, or give the rate with --source-rate-hz."
 
 
@@ -76,18 +80,37 @@ def is_since_1970(cell: str) -> bool:
     return NUMBER.fullmatch(cell.strip()) is not None and low < float(cell) < high
 
 
-def read_times(cells: Sequence[str], name: str, numbers: Numbers, where: str) -> Times:
-    """The times of a column: numbers in the unit that its name says, by their size where it says none, or dates. Raises DataError where
-    a time is missing or none, or the unit remains unclear."""
+def is_moment(cell: str, name: str) -> bool:
+    """Whether a cell of a column of this name is a date or a time of day."""
+    try:
+        _moment(_plain(cell), _in_minutes(name))
+    except ValueError:
+        return False
+    return True
+
+
+def read_times(cells: Sequence[str], name: str, numbers: Numbers, where: str, lines: Sequence[int] = ()) -> Times:
+    """The times of a column: numbers in the unit that its name says, by their size where it says none, or dates. lines: of the cells, for
+    messages. Raises DataError where a time is missing or none, or the unit remains unclear."""
     values = numbers.row(cells)
-    if any(value is None for value in values):
-        return _dates(cells, name, where)
     first = values[0]
-    if first is None or any(value != value for value in values):
-        raise DataError(f"the column {name!r} lacks a time.", where=where, fix="Complete it, or give the rate with --source-rate-hz.")
+    if any(value is not None and value != value for value in values):
+        lacking = next(index for index, value in enumerate(values) if value is not None and value != value)
+        fix = "Complete it, or give the rate with --source-rate-hz."
+        raise DataError(f"the column {name!r} lacks a time.", where=_place(where, lines, lacking), fix=fix)
+    if first is None:
+        return _dates(cells, name, where, lines)
+    if None in values:
+        bad = next(index for index, value in enumerate(values) if value is None)
+        what = f"the column {name!r} holds {shown(cells[bad])}, which is no time, where others are numbers."
+        raise DataError(what, where=_place(where, lines, bad), fix=WRITE_TIME)
     times = numeric_times(cells, numbers)
     unit, guess = _unit(name, first, float(np.median(np.diff(times.seconds))) if len(cells) > 1 else 0.0, where)
     return Times(times.seconds * unit, times.tick_s * unit, guess)
+
+
+def _place(where: str, lines: Sequence[int], index: int) -> str:
+    return f"{where}:{lines[index]}" if lines else where
 
 
 def numeric_times(cells: Sequence[str], numbers: Numbers) -> Times:
@@ -137,22 +160,27 @@ def _decimals(text: str, mark: str) -> int:
     return len(mantissa.partition(mark)[2]) - int(exponent or 0)
 
 
-def _dates(cells: Sequence[str], name: str, where: str) -> Times:
+def _dates(cells: Sequence[str], name: str, where: str, lines: Sequence[int]) -> Times:
     """Dates, or times of a day."""
     moments = []
-    in_minutes = MINUTES_FIRST in name.casefold() or (unit_of(name) or 60) < 60
-    for cell in map(_plain, cells):
+    in_minutes = _in_minutes(name)
+    for index, cell in enumerate(map(_plain, cells)):
         try:
             moments.append(_moment(cell, in_minutes))
         except ValueError:
+            what, fix = f"the column {name!r} holds {shown(cell)}, which is no time.", WRITE_TIME
             if _lacks_seconds(cell):
+                what = f"the column {name!r} holds {shown(cell)}, which is no time of day."
                 fix = f"Call the column {name} ({MINUTES_FIRST}), if these are minutes and seconds."
-                raise DataError(f"the column {name!r} holds {shown(cell)}, which is no time of day.", where=where, fix=fix) from None
-            fix = "Write seconds, or dates as 2024-01-31 12:00:00.004, or give the rate with --source-rate-hz."
-            raise DataError(f"the column {name!r} holds {shown(cell)}, which is no time.", where=where, fix=fix) from None
+            raise DataError(what, where=_place(where, lines, index), fix=fix) from None
     digits = max(len(match[1]) if (match := FRACTION.search(cell)) else 0 for cell in cells)
     guess = "" if in_minutes or not any(map(_lacks_seconds, map(_plain, cells))) else "hours and minutes"
     return Times(np.array([(moment - moments[0]).total_seconds() for moment in moments]), 10.0**-digits, guess)
+
+
+def _in_minutes(name: str) -> bool:
+    """Whether the times of day in a column of this name, such as 12:30, are in minutes and seconds."""
+    return MINUTES_FIRST in name.casefold() or (unit_of(name) or 60) < 60
 
 
 def _moment(cell: str, in_minutes: bool) -> datetime:

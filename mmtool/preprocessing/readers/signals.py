@@ -23,8 +23,8 @@ from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacke
 from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays
 from mmtool.preprocessing.readers.raw_files import RawFile, held
-from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, read_columns
-from mmtool.preprocessing.readers.signal_direction import check_rows
+from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, opened, read_columns
+from mmtool.preprocessing.readers.signal_direction import check_labels, check_no_times, check_rows
 from mmtool.preprocessing.readers.signal_names import is_time
 from mmtool.preprocessing.readers.stacks import has_splits, load_stacks, name_of_samples
 from mmtool.tokenizers.base import PositiveNumber, check_settings
@@ -122,8 +122,10 @@ def read_signals(file: RawFile, options: SourceOptions) -> Iterator[Found]:
     else:
         table = held(file)
         assert isinstance(table, RawFile)
-        yield from notes(table, options)
-        row = cells_of_series(table, options)
+        series = opened(table, options)
+        row = {} if series is None else cells_of_series(series, options)
+        if series is not None:
+            yield from notes(series, options, file.where)
         yield from clip_entries(file.stem, file.where, partial(_of_columns, table, options), options, row)
 
 
@@ -139,6 +141,9 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
     if samples is not None and samples.ndim != 3:
         row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
         _check_single(samples, arrays, file.where)
+        channels = channels or _numbered_beside_times(samples, arrays)
+        if channels is None and samples.ndim == 2 and 1 not in samples.shape:
+            yield _direction(samples, file.where)
         if unread := [name for name in arrays if name not in row]:
             yield UnreadArrays(file.where, unread, [ARRAYS[0], RATES[0], CHANNELS[0]])
         yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
@@ -153,6 +158,21 @@ def _check_single(samples: np.ndarray, arrays: Mapping[str, np.ndarray], where: 
             what = f"it is unclear whether {samples.shape} with {len(array):,} values of `{name}` are {len(samples):,} series, or one."
             fix = f"Save series of one channel as {(*samples.shape, 1)}, and one series without `{name}`."
             raise DataError(what, where=where, fix=fix)
+
+
+def _numbered_beside_times(samples: np.ndarray, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
+    """Names for the channels of an array beside which another holds the times of one of its axes; None where none does."""
+    lengths = {len(array) for name, array in arrays.items() if array.ndim == 1 and is_time(name)}
+    others = [samples.shape[1 - axis] for axis in range(2) if samples.ndim == 2 and samples.shape[axis] in lengths]
+    return tuple(f"ch{number}" for number in range(others[0])) if len(others) == 1 else None
+
+
+def _direction(samples: np.ndarray, where: str) -> Note:
+    """As what an array is read whose rows or columns may as well be recordings of one channel. Raises DataError where rows hold labels."""
+    check_labels(samples, where)
+    steps, count = max(samples.shape), min(samples.shape)
+    text = f"{where}, an array {samples.shape}, is read as one series of {count:,} channels and {steps:,} samples"
+    return Note("direction of arrays", f"{text}; if each row or column is a recording, save them as (recordings, time, 1)")
 
 
 def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:
@@ -171,6 +191,7 @@ def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None,
     if not channels:
         fix = f"Save recordings of one channel as {(*array.shape, 1)}, or name the channels in an array `channels`."
         check_rows(samples.T, f"a row of {array.shape} seems to hold a whole recording, and not the channels at one time.", where, fix)
+        check_no_times(samples, rate_hz, where)
     return _checked(samples, rate_hz, channels or tuple(f"ch{number}" for number in range(samples.shape[1])), where)
 
 
