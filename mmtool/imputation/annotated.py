@@ -50,7 +50,7 @@ def annotated(
 def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
     """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`. Raises OSError where the disk refuses."""
     hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook = sys.unraisablehook = lambda *ignored: None  # objects of a file that cannot be written say so again when they are freed
+    sys.excepthook, sys.unraisablehook = _ignore, _ignore  # objects of a file that cannot be written say so again when they are freed
     try:
         refused = _refusal(tables, folder, format)
         gc.collect()
@@ -58,6 +58,10 @@ def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat
         sys.excepthook, sys.unraisablehook = hooks
     if refused is not None:
         raise refused
+
+
+def _ignore(*error: Any) -> None:
+    """Say nothing of it."""
 
 
 def _refusal(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> OSError | None:
