@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmtool.common.errors import DataError, MmtoolError, UsageError
     from mmtool.data.torch_datasets import collate, torch_dataset, webdataset_pipeline
     from mmtool.exports.export import export
-    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, peek, pretrain, shard, tokenize, tokenize_manifest
+    from mmtool.verbs import adapt, compare, evaluate, finetune, impute, lint, peek, pretrain, shard, tokenize, tokenize_manifest
 
 __version__ = "0.7.0"
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "export",
     "finetune",
     "impute",
+    "lint",
     "load",
     "open_shards",
     "peek",
@@ -48,7 +49,7 @@ __all__ = [
     "webdataset_pipeline",
 ]
 
-_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek")
+_VERBS = ("tokenize", "tokenize_manifest", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "peek", "lint")
 _ROOMS = {"load": "api", "open_shards": "api", "Run": "api", "Imputed": "api", "Adapter": "api"}
 _ROOMS |= {**dict.fromkeys(_VERBS, "verbs"), "export": "exports.export"}
 _ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "data.torch_datasets")

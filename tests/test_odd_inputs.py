@@ -41,6 +41,21 @@ def test_linked_folders_are_followed_and_no_folder_is_read_twice(tmp_path: Path)
     assert sorted(found) == ["c", "linked/a", "linked/b"]
 
 
+def test_a_folder_is_read_once_where_links_lead_to_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under its own name if it lies below what is given, through the first of several links where it lies elsewhere, never in circles."""
+    texts(tmp_path / "given/dogs", "rex")
+    texts(tmp_path / "given/.kept/birds", "tweety")
+    texts(tmp_path / "elsewhere", "a")
+    for name, target in (("best", "given/dogs"), ("birds", "given/.kept/birds"), ("x", "elsewhere"), ("y", "elsewhere"), ("z", "given")):
+        (tmp_path / "given" / name).symlink_to(tmp_path / target)
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "given/dogs")
+    (tmp_path / "elsewhere/up").symlink_to(tmp_path)
+    keys = [item.key for item in read_items("text", [tmp_path / "given"], SourceOptions())]
+    assert sorted(keys) == ["birds/tweety", "dogs/rex", "x/a"]
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "links" in line)
+    assert said.startswith("left out: 6 links to folders that are read already: ") and f"{tmp_path / 'given/best'}, " in said
+
+
 def test_a_pipe_is_left_out_and_a_dangling_link_is_one_bad_sample(tmp_path: Path) -> None:
     folder = texts(tmp_path / "given", "a", "b")
     os.mkfifo(folder / "pipe.txt")

@@ -14,7 +14,8 @@ from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality, Sample
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import ImputationRequest, Reconstructing
-from mmtool.model import passes
+from mmtool.model import decode, passes
+from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Shape
 
 TABLE, LONGEST = 6, 30
@@ -124,6 +125,28 @@ def test_no_pass_is_larger_than_allowed(method: str, monkeypatch: pytest.MonkeyP
     for rows, length, reach in seen:
         if length > 1:  # a step of decoding reads one token of each row
             assert rows == 1 or (rows * length <= 200 and rows * length * max(length, reach, places) <= 4000), (rows, length, reach)
+
+
+def test_no_more_rows_are_decoded_together_than_their_cache_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the most probable value of a sample is the same, with whatever others it is decoded."""
+    (method, model), samples = opened("causal"), make_samples(7)
+    longest = max(len(sample.tokens["text"]) for sample in samples) + 1 + TABLE + 1  # each segment is opened by a token
+    monkeypatch.setattr(passes, "CACHE_BYTES", 4 * 2 * SHAPE.depth * SHAPE.width * 4 * longest)  # two samples, of two draws each
+    caches, make = list[int](), decode.KVCache
+
+    def noting(depth: int, rows: int, *sizes: int, **kinds: object) -> decode.KVCache:
+        caches.append(rows)
+        return make(depth, rows, *sizes, **kinds)
+
+    monkeypatch.setattr(decode, "KVCache", noting)
+    request = ImputationRequest(["text"], "lab", Sampling(top_k=1), draws=2)
+    made = method.impute(model, samples, request, torch.Generator())
+    assert caches == [2, 2, 2, 1]
+    monkeypatch.undo()
+    whole = method.impute(model, samples, request, torch.Generator())
+    assert len(made.codes) == 14 and all(map(np.array_equal, made.codes, whole.codes))
+    np.testing.assert_allclose(made.log_likelihood, whole.log_likelihood, rtol=1e-4)
+    np.testing.assert_array_equal(made.num_tokens, whole.num_tokens)
 
 
 def test_limits_count_tokens_pairs_and_logits(monkeypatch: pytest.MonkeyPatch) -> None:

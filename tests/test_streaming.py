@@ -3,6 +3,7 @@
 import errno
 import gzip
 import random
+import resource
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_a_full_disk_is_said_as_the_system_says_it() -> None:
             for number in range(100):
                 spool.add(sample(f"{number}", a=np.zeros(5000, np.uint8)))
         assert refused.value.errno == errno.ENOSPC
+
+
+def test_a_disk_that_refuses_is_said_as_the_system_says_it() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Spool() as spool, pytest.raises(OSError, match="TMPDIR") as refused:
+        spool._database.execute("PRAGMA cache_size = 1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            for number in range(100):
+                spool.add(sample(f"{number}", a=np.zeros(5000, np.uint8)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.errno == errno.EIO
 
 
 def item(key: str, num_bytes: int) -> Item:

@@ -52,7 +52,7 @@ def locked(path: Path) -> Iterator[None]:
         return
     path = Path(path).absolute()
     created = _make_parents(path)
-    file = path.with_name(f".{path.name}{PARTIAL}lock")
+    file = lock_of(path)
     try:
         descriptor = _take(file, path)
         ended = threading.Event()
@@ -68,6 +68,23 @@ def locked(path: Path) -> Iterator[None]:
         for folder in created:
             with suppress(OSError):  # something was written into it
                 folder.rmdir()
+
+
+def lock_of(path: Path) -> Path:
+    """The file that is the lock of an output."""
+    return path.with_name(f".{path.name}{PARTIAL}lock")
+
+
+def is_held(path: Path) -> bool:
+    """Whether an output has a lock that somebody may need: a living process of this host, or any of another host."""
+    try:
+        descriptor = os.open(lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        return not _alone(descriptor) or _holder(descriptor).get("host", socket.gethostname()) != socket.gethostname()
+    finally:
+        os.close(descriptor)
 
 
 def _make_parents(path: Path) -> list[Path]:
@@ -121,8 +138,12 @@ def _take_over(descriptor: int, file: Path, output: Path) -> None:
             raise _refusal(holder, file, output)
         log(f"{output}: taking over from {_words(holder)}, which ended without a word")
     ours = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(ours).encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(ours).encode(), 0)
+    except OSError:  # a full disk, on which an empty lock would be left
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _age_s(descriptor: int, file: Path) -> float:

@@ -124,20 +124,34 @@ def _replace_directory(partial: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def clean_orphans(path: Path) -> None:
-    """Remove what writers of `path` that no longer live left beside it; what one had set aside and not yet replaced comes back.
-
-    Whether a writer on another host lives cannot be known here: what is theirs stays.
-    """
-    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?((?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)")
-    for orphan in path.parent.iterdir() if path.parent.is_dir() else ():
-        match = ours.fullmatch(orphan.name)
-        if match is None or match["host"] not in (None, _host()) or (int(match["pid"]) != os.getpid() and _alive(int(match["pid"]))):
-            continue
-        if match["old"] and not path.exists():
+def clean_orphans(path: Path) -> list[str]:
+    """Remove what writers of `path` that no longer live left beside it; what one had set aside and not yet replaced comes back. Gives what
+    was done, in words."""
+    done = []
+    for orphan, set_aside in orphans(path):
+        if set_aside and not path.exists():
             orphan.rename(path)
+            done.append(f"{orphan}: put back as {path.name}")
         else:
             shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink(missing_ok=True)
+            done.append(f"{orphan}: removed")
+    return done
+
+
+def orphans(path: Path) -> list[tuple[Path, bool]]:
+    """What writers of `path` that no longer live left beside it, each with whether it is what stood there before and was set aside.
+
+    Whether a writer on another host lives cannot be known here: what is theirs is not among them.
+    """
+    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?((?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)")
+    found = []
+    for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+        match = ours.fullmatch(file.name)
+        if match is None or match["host"] not in (None, _host()) or file.is_symlink():
+            continue
+        if int(match["pid"]) == os.getpid() or not _alive(int(match["pid"])):
+            found.append((file, bool(match["old"])))
+    return found
 
 
 def clean_folder(folder: Path) -> None:

@@ -98,10 +98,12 @@ def distinct(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """A full disk is said as the system says it."""
+    """A disk that is full, or refuses otherwise, is said as the system says it."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if "full" in str(error):
             raise OSError(errno.ENOSPC, "no space left for temporary files; TMPDIR says where they lie") from error
+        if "disk I/O" in str(error):
+            raise OSError(errno.EIO, "temporary files cannot be written or read; TMPDIR says where they lie") from error
         raise

@@ -1,5 +1,9 @@
 """Imputed tables as AnnData (`.h5ad`) and MuData (`.h5mu`): the names of observations and variables are those that were read."""
 
+import gc
+import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from mmtool.imputation.config import TableFormat
 
 MUDATA_FILE = "imputed.h5mu"
 UNS = "mmtool"
+ERRNO = re.compile(r"errno = (\d+)")
 
 
 def require_library(format: TableFormat) -> None:
@@ -43,7 +48,35 @@ def annotated(
 
 
 def write_annotated(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
-    """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`."""
+    """Write `NAME.h5ad` for each of the tables, or all as modalities of `imputed.h5mu`. Raises OSError where the disk refuses."""
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook, sys.unraisablehook = _ignore, _ignore  # objects of a file that cannot be written say so again when they are freed
+    try:
+        refused = _refusal(tables, folder, format)
+        gc.collect()
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
+    if refused is not None:
+        raise refused
+
+
+def _ignore(*error: Any) -> None:
+    """Say nothing of it."""
+
+
+def _refusal(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> OSError | None:
+    """Write the files; gives what the system said where it refused (h5py raises one error or another, with a dump of its buffers)."""
+    try:
+        _write(tables, folder, format)
+    except (OSError, RuntimeError) as error:
+        number = ERRNO.search(str(error))
+        if number is None:
+            raise
+        return OSError(int(number[1]), os.strerror(int(number[1])), str(folder))
+    return None
+
+
+def _write(tables: Mapping[str, Any], folder: Path, format: TableFormat) -> None:
     if format == "h5ad":
         for name, table in tables.items():
             table.write_h5ad(folder / f"{name}.h5ad")

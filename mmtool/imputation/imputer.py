@@ -33,7 +33,7 @@ from mmtool.training.run import Run, open_run
 from mmtool.training.target import predict
 
 REFERENCES = 64  # samples that show how likely a donor is whatever is given
-BATCH_ROWS = 512  # rows decoded together, half as many with guidance; the cache of the base preset takes about 2 GB at 256 tokens
+BATCH_ROWS = 512  # rows decoded together at most, half as many with guidance
 
 
 @dataclass(frozen=True)

@@ -80,5 +80,6 @@ class KVCache:
         return self
 
     def _grow(self, count: int) -> None:
-        self.keys, self.values = (F.pad(part, (0, 0, 0, count)) for part in (self.keys, self.values))
+        self.keys = F.pad(self.keys, (0, 0, 0, count))  # one after the other, so that the old of one is gone before the new of the next
+        self.values = F.pad(self.values, (0, 0, 0, count))
         self.tokens, self.slots = (F.pad(part, (0, count)) for part in (self.tokens, self.slots))

@@ -15,7 +15,7 @@ from mmtool.data.sequence import NO_TARGET, Document
 from mmtool.model.cache import KVCache
 from mmtool.model.continuation import Continuation
 from mmtool.model.masks import View, attention_mask
-from mmtool.model.passes import passes, slices
+from mmtool.model.passes import decoded_rows, passes, slices
 from mmtool.model.repeated import any_order
 from mmtool.model.sampling import Sampling
 from mmtool.model.transformer import Transformer
@@ -37,7 +37,24 @@ class Generated:
 def generate(
     model: Transformer, prompts: Sequence[Document], index: int, *, sampling: Sampling, generator: torch.Generator, draws: int = 1
 ) -> Generated:
-    """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first)."""
+    """Continue each prompt with a segment of modality `index`; row order is prompt-major (all draws of prompt 0 first).
+
+    As many prompts at once as their cache may take memory, all draws of one together.
+    """
+    copies, longest = 2 if sampling.guidance else 1, max(map(len, prompts)) + model.layout.modalities[index].max_length + 1
+    size = max(1, decoded_rows(model, longest) // (draws * copies))
+    parts = [_generate(model, prompts[start : start + size], index, sampling, generator, draws) for start in range(0, len(prompts), size)]
+    if len(parts) == 1:
+        return parts[0]
+    log_p, counts = (np.concatenate(arrays) for arrays in zip(*((part.log_likelihood, part.num_tokens) for part in parts), strict=True))
+    expected = [part.expected for part in parts if part.expected is not None]
+    return Generated([codes for part in parts for codes in part.codes], log_p, counts, np.concatenate(expected) if expected else None)
+
+
+def _generate(
+    model: Transformer, prompts: Sequence[Document], index: int, sampling: Sampling, generator: torch.Generator, draws: int
+) -> Generated:
+    """The same of prompts whose cache fits."""
     modality = model.layout.modalities[index]
     with any_order(generator.device), model.cast_weights():
         cache, filled_NP = _prefill(model, prompts, draws)

@@ -18,6 +18,16 @@ Item = TypeVar("Item")
 PASS_TOKENS, PASS_PAIRS, PASS_LOGITS = 8192, 1 << 24, 1 << 27
 
 
+# Of the keys and values of rows that are decoded together. A CPU is as busy with dozens of rows, a GPU takes hundreds.
+CACHE_BYTES, GPU_CACHE_BYTES = 1 << 30, 1 << 32
+
+
+def decoded_rows(model: Transformer, length: int) -> int:
+    """How many rows are decoded together that have so many tokens in the end; at least one."""
+    most = GPU_CACHE_BYTES if model.head.device.type == "cuda" else CACHE_BYTES
+    return max(1, most // (2 * model.shape.depth * model.shape.width * max(1, length) * model.compute_dtype.itemsize))
+
+
 class Limits:
     """What a pass of this model may hold."""
 

@@ -29,7 +29,7 @@ from mmtool.preprocessing.readers.entries import (
     is_unicode,
     normal_form,
 )
-from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed
+from mmtool.preprocessing.readers.other_formats import OtherFormats, advised, listed, listed_links
 from mmtool.preprocessing.readers.read_errors import DeepImageError
 from mmtool.preprocessing.rejects import Reject, first_reason, refuse_many
 from mmtool.preprocessing.sample_labels import SampleLabels
@@ -186,6 +186,8 @@ class _Gate:
             raise DataError(f"{listed(unread)} would be left out.", fix=fix)
         if others.total:
             self._log(f"left out: {others}")
+        if others.repeated:
+            self._log(f"left out: {listed_links(others.repeated)}")
 
     def close(self, paths: Sequence[Path]) -> None:
         """Judge the whole: no samples, too many rejected, labels that fit none."""

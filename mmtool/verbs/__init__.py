@@ -5,8 +5,8 @@ the command line takes with `--set` are keyword arguments here (`shape={"depth":
 imported when a verb is called, for some need PyTorch and others do not.
 """
 
-from mmtool.verbs.data import peek, shard, tokenize, tokenize_manifest
+from mmtool.verbs.data import lint, peek, shard, tokenize, tokenize_manifest
 from mmtool.verbs.inference import evaluate, impute
 from mmtool.verbs.training import adapt, compare, finetune, pretrain
 
-__all__ = ["adapt", "compare", "evaluate", "finetune", "impute", "peek", "pretrain", "shard", "tokenize", "tokenize_manifest"]
+__all__ = ["adapt", "compare", "evaluate", "finetune", "impute", "lint", "peek", "pretrain", "shard", "tokenize", "tokenize_manifest"]

@@ -1,4 +1,4 @@
-"""Verbs that make token sets, shards, and a look at them."""
+"""Verbs that make token sets, shards, and a look at them, and one that verifies artefacts."""
 
 from __future__ import annotations
 
@@ -152,6 +152,22 @@ def peek(
     from mmtool.evaluation.peek import peek as write_samples
 
     return write_samples(Path(data), Path(output), split=split, samples=samples, seed=seed, force=force)
+
+
+def lint(path: PathLike, *, repair: bool = False) -> list[str]:
+    """Every problem found in an artefact, none if it is whole.
+
+    repair: first remove what interrupted commands left in and beside it (temporary files and folders, half-deleted checkpoints, locks),
+    never data; each thing is named on standard error. Without, they are named alone. Raises UsageError where a process begins to write
+    there meanwhile.
+
+        mmtool.lint("run/", repair=True)
+    """
+    from mmtool.artefacts import lint as verify
+    from mmtool.common.leftovers import report_leftovers
+
+    report_leftovers(Path(path), repair)
+    return verify(Path(path))
 
 
 def _stage(

@@ -10,6 +10,7 @@ byte for byte what an undisturbed command leaves, but for times of day; and no f
 import hashlib
 import json
 import os
+import resource
 import stat
 import sys
 import tempfile
@@ -56,8 +57,8 @@ class Survival:
 def survive(verb: str, project: Path, most: int | None = None) -> Survival:
     """Kill a verb at its points, at most so many of them, evenly spread. project: what `make_project` made."""
     result = Survival(verb)
-    expected, result.points = _undisturbed(verb, project)
-    again, _ = _undisturbed(verb, project)
+    expected, result.points = undisturbed(verb, project)
+    again, _ = undisturbed(verb, project)
     if expected != again:
         result.problems.append("two undisturbed commands differ")
         return result
@@ -85,7 +86,7 @@ def make_project(folder: Path, verbs: Sequence[str]) -> Path:
         ("pretrain", "shards", "-o", "alone", "--method", "masked", *SMALL[2:], "--set", "modalities=lab", "--steps", "2"),
     )
     for command in commands[: None if needs_runs(verbs) else 2]:
-        code, said = _run(command, folder)
+        code, said = run(command, folder)
         if code:
             raise RuntimeError(f"{' '.join(command)}: {said}")
     return folder
@@ -95,34 +96,34 @@ def needs_runs(verbs: Sequence[str]) -> bool:
     return not set(verbs) <= {"tokenize", "shard"}
 
 
-def _undisturbed(verb: str, project: Path) -> tuple[dict[str, str], int]:
-    with _workplace(project) as folder:
-        code, said = _run(VERBS[verb], folder, count=True)
+def undisturbed(verb: str, project: Path) -> tuple[dict[str, str], int]:
+    with workplace(project) as folder:
+        code, said = run(VERBS[verb], folder, count=True)
         if code:
             raise RuntimeError(f"{verb}: {said}")
         points = int((folder / "points").read_text())
-        return _contents(folder / "out"), points
+        return contents(folder / "out"), points
 
 
 def _crash(verb: str, project: Path, number: int, how: str, expected: dict[str, str]) -> str | None:
     """What is wrong after a kill at a point and the same command again; None: nothing."""
-    with _workplace(project) as folder:
-        code, said = _run(VERBS[verb], folder, (number, how))
+    with workplace(project) as folder:
+        code, said = run(VERBS[verb], folder, (number, how))
         if code != KILLED:
             return f"it was not killed (exit {code}: {said})"
-        whole = {path: digest for path, digest in _contents(folder / "out").items() if PARTIAL not in path} == expected
-        code, said = _run(VERBS[verb], folder)
+        whole = {path: digest for path, digest in contents(folder / "out").items() if PARTIAL not in path} == expected
+        code, said = run(VERBS[verb], folder)
         if code and not (whole and code == 2 and "exists already" in said):
             return f"given again it ends with {code}: {said}"
-        left = [path for path in _contents(folder / "out") if PARTIAL in path]
+        left = [path for path in contents(folder / "out") if PARTIAL in path]
         if left:
             return f"left over: {', '.join(left)}"
-        differing = {path for path, _ in _contents(folder / "out").items() ^ expected.items()}
+        differing = {path for path, _ in contents(folder / "out").items() ^ expected.items()}
         return f"not as without the kill: {', '.join(sorted(differing))}" if differing else None
 
 
 @contextmanager
-def _workplace(project: Path) -> Iterator[Path]:
+def workplace(project: Path) -> Iterator[Path]:
     """A folder with links to what the project holds, so that outputs have the same inputs at the same paths."""
     with tempfile.TemporaryDirectory() as folder:
         for source in project.iterdir():
@@ -130,31 +131,50 @@ def _workplace(project: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _contents(folder: Path) -> dict[str, str]:
+def contents(folder: Path) -> dict[str, str]:
     """Digests of all files below a folder, hidden ones too; of those that hold times, that they are there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = ["times" if file.name in TIMES else hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return {str(file.relative_to(folder)): digest for file, digest in zip(files, digests, strict=True)}
 
 
-def _run(command: Sequence[str], folder: Path, die: tuple[int, str] | None = None, count: bool = False) -> tuple[int, str]:
-    """Exit code and standard error of a command in a process of its own, forked so that nothing is imported again."""
-    said = folder / "said"
+def run(
+    command: Sequence[str], folder: Path, die: tuple[int, str] | None = None, count: bool = False, most_bytes: int | None = None
+) -> tuple[int, str]:
+    """Exit code and output of a command; see `fork`."""
+    return fork(command, folder, die, count, most_bytes)[1]()
+
+
+def fork(
+    command: Sequence[str], folder: Path, die: tuple[int, str] | None = None, count: bool = False, most_bytes: int | None = None
+) -> tuple[int, Callable[[], tuple[int, str]]]:
+    """Begin a command in a process of its own, forked so that nothing is imported again; gives its number, and what waits for its exit code
+    and output. most_bytes: of a file, beyond which the system refuses to write."""
+    said, saying = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os._exit(_child(command, folder, said, die, count))
+            os._exit(_child(command, folder, saying, die, count, most_bytes))
         finally:
             os._exit(99)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said.read_text()
+    os.close(saying)
+
+    def ended() -> tuple[int, str]:
+        with open(said, errors="replace") as output:
+            text = output.read()
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), text
+
+    return pid, ended
 
 
-def _child(command: Sequence[str], folder: Path, said: Path, die: tuple[int, str] | None, count: bool) -> int:
+def _child(command: Sequence[str], folder: Path, saying: int, die: tuple[int, str] | None, count: bool, most_bytes: int | None) -> int:
     os.chdir(folder)
-    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    os.dup2(saying, 1)
+    os.dup2(saying, 2)
+    os.close(saying)
+    if most_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
     sys.argv = ["mmtool", *command]
     points = _watch(die)

@@ -37,3 +37,12 @@ def test_tokenize_and_shard_survive() -> None:
 )
 def test_every_verb_that_writes_survives(verbs: list[str]) -> None:
     check(survived(verbs, 2), verbs)  # all points: python -m tests.faults.crash
+
+
+@pytest.mark.slow
+def test_a_training_survives_kills_at_random_times() -> None:
+    command = [sys.executable, "-m", "tests.faults.kill", "--kills", "50", "--seconds", "600"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[2])
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    assert result["problems"] == [] and result["kills"] and result["trainings"]

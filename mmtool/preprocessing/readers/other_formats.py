@@ -22,7 +22,7 @@ WRITTEN = frozenset(("txt", "csv"))  # formats of kinds whose samples are writte
 READ_BY_SOME_KIND = frozenset(form for entry in KINDS.values() for form in entry.suffixes)
 NO_SAMPLE = re.compile(r"(readme|licen[sc]e|copying)(\.\w+)?", re.IGNORECASE)  # even where texts are read
 REJECTS_LIST = ".rejects.jsonl"
-LISTED_FORMATS, ADVISED_FORMATS = 8, 2
+LISTED_FORMATS, LISTED_LINKS, ADVISED_FORMATS = 8, 5, 2
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,15 @@ class OtherFile:
 
 
 class OtherFormats:
-    """Counts the files that are left out. formats: those that are read. samples: paths of the files that are, without extensions."""
+    """Counts the files that are left out. formats: those that are read. samples: paths of the files that are, without extensions.
+    repeated: links to folders that are read without them."""
 
     def __init__(self, formats: Collection[str] = ()) -> None:
         self.formats = frozenset(formats)
         self.counts: Counter[str] = Counter()
         self.example = ""
         self.samples: set[str] = set()
+        self.repeated: list[str] = []
         self._unread: list[OtherFile] = []
 
     def add(self, where: str, name: str, file_format: str, note: str = "", stem: str = "") -> None:
@@ -93,6 +95,12 @@ def advised(files: Iterable[OtherFile], formats: Collection[str]) -> str:
     known = ((form, advice(form, formats)) for form, _ in forms.most_common())
     sentences = [f"{text.replace('it', f'.{form}', 1)}" for form, text in known if text][:ADVISED_FORMATS]
     return " ".join(sentences)
+
+
+def listed_links(links: Collection[str]) -> str:
+    """How many links to folders, and the first of them."""
+    named = ", ".join([*list(links)[:LISTED_LINKS], *(["..."] if len(links) > LISTED_LINKS else [])])
+    return f"{len(links):,} links to folders that are read already: {named}"
 
 
 def is_document(name: str) -> bool:

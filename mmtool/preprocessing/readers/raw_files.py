@@ -175,7 +175,7 @@ def split_name(name: str) -> tuple[str, str]:
 def _below(path: Path, wanted: Wanted, skip: Path | None, others: OtherFormats) -> Iterator[RawFile | Broken]:
     form = split_name(path.name)[1]
     if path.is_dir() and not is_zarr(path):
-        for file in walk(path):
+        for file in walk(path, others.repeated.append):
             if not is_document(file.name) and (skip is None or not _same(file, skip)):
                 yield from _open(file, file.relative_to(path).as_posix(), wanted, others)
     elif is_zarr(path) or form in (*wanted.formats, *ARCHIVES):
