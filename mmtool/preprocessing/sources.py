@@ -209,7 +209,8 @@ class _Gate:
             fix = "Check the input." if self.options.part is None else f"Check the input; the part {self.options.part} may be empty."
             raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix=fix)
         if len(self.absent) == good:
-            what = f"all {good} samples are empty: texts of white space, or rows without any value."
+            of_part = "" if self.options.part is None else f" of the part {self.options.part}"
+            what = f"all {good} samples{of_part} are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
         if self.absent:
             self._log(f"{len(self.absent):,} of {good:,} samples are empty, hence absent.")
@@ -236,7 +237,9 @@ class _Gate:
         return None
 
     def _withdraw(self) -> None:
-        """Take back samples with labels that do not fit their columns, or raise for the first."""
+        """Take back samples with labels that do not fit their columns, or raise for the first; columns of a part are judged by `shard`."""
+        if self.options.part is not None:
+            return
         if not self.may_withdraw:
             self.columns.check()
         for key, (where, error) in self.columns.wrong().items():

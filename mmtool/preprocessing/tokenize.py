@@ -25,6 +25,7 @@ from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.fit import fit, fitted_before
 from mmtool.preprocessing.join import FILLED, NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
+from mmtool.preprocessing.parts import PART
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.rejects import Reject, list_rejects, refuse_many
@@ -124,7 +125,7 @@ def tokenize(
         _check_samples(survey.samples, rejects, paths, name)
         if survey.fitted_on is not None:
             fitted.fitted_on = survey.fitted_on
-        modality = _write(outputs, fitted, name, survey.max_length, samples)
+        modality = _write(outputs, fitted, name, survey.max_length, samples, options.part)
     list_rejects(rejects, outputs.rejects, finally_at)
     survey.log_undivided(options)
     encoder.report()
@@ -216,7 +217,7 @@ def _check_samples(samples: int, rejects: Sequence[Reject], paths: Sequence[Path
         raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=where, fix=fix)
 
 
-def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, samples: Iterable[Sample]) -> Modality:
+def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, samples: Iterable[Sample], part: str | None) -> Modality:
     """Write the tokenizer and the samples, which are in order of their keys; gives their modality."""
     data, size, shape = to_bytes(fitted), fitted.vocabulary_size, fitted.shape
     ordered, width = getattr(fitted, "ordered_codes", 0), 0 if shape else getattr(fitted, "patch_width", 0)
@@ -225,7 +226,7 @@ def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, sam
         with outputs.tokenizer.file() as file:
             file.write(data)
     with nullcontext(sys.stdout.buffer) if outputs.tokens is None else outputs.tokens.file() as file:
-        write_shard(file, [modality], {name: data}, samples, {})
+        write_shard(file, [modality], {name: data}, samples, {PART: part} if part else {})
         file.flush()
     return modality
 
