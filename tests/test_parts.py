@@ -45,6 +45,21 @@ def test_parts_that_are_missing_are_named(raw: Raw, tmp_path: Path, capfd: pytes
         missing(["1/2", "2/3"])
 
 
+def test_a_part_may_be_empty(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("id,v\n" + "".join(f"p{i},{i / 7:.3f}\n" for i in range(12)))
+    tokenize("table", [tmp_path / "t.csv"], tmp_path / "whole.tar", name="t")
+    parts = [tmp_path / f"{number}.tar" for number in range(1, 41)]
+    sizes = []
+    for number, path in enumerate(parts, 1):
+        options = SourceOptions(part=f"{number}/40")
+        sizes.append(tokenize("table", [tmp_path / "t.csv"], path, name="t", tokenizer=tmp_path / "whole.tar", options=options).samples)
+    assert min(sizes) == 0 and sum(sizes) == 12
+    assert "of t is empty" in capfd.readouterr().err
+    shard(parts, tmp_path / "of-parts")
+    shard([tmp_path / "whole.tar"], tmp_path / "of-whole")
+    assert contents(tmp_path / "of-parts") == contents(tmp_path / "of-whole")
+
+
 def test_labels_are_judged_where_the_parts_are_joined(tmp_path: Path) -> None:
     """A column that is mostly numbers in one part need not be so in all."""
     rows = "".join(f"p{i:02d},{i / 7:.3f},{('1', '2', '3a', '3b', 'x')[i % 5]}\n" for i in range(60))

@@ -9,10 +9,11 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.data.identity import GROUP, VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shard_format import PART
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.preprocessing.items import NUMBERED_ROWS as NUMBERED_ROWS
 from mmtool.preprocessing.items import Items
-from mmtool.preprocessing.parts import PART, missing
+from mmtool.preprocessing.parts import missing
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mmtool.common.errors import UsageError
 
-PART = "part"  # where a token set says which part of the samples it holds
 STATED = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,8})", re.A)
 
 

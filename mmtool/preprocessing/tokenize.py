@@ -16,7 +16,7 @@ from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.identity import VARIANT_OF, content_field, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
-from mmtool.data.shard_format import MODALITY_NAME
+from mmtool.data.shard_format import MODALITY_NAME, PART
 from mmtool.data.shard_writer import write_shard
 from mmtool.data.spool import Spool
 from mmtool.kinds import KINDS, is_pretrained, kind_named, load
@@ -25,7 +25,6 @@ from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.fit import fit, fitted_before
 from mmtool.preprocessing.join import FILLED, NUMBERED_ROWS, Placement
 from mmtool.preprocessing.label_columns import LabelColumns
-from mmtool.preprocessing.parts import PART
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.readers.other_formats import OtherFormats
 from mmtool.preprocessing.rejects import Reject, list_rejects, refuse_many
@@ -122,7 +121,7 @@ def tokenize(
             spool.add(sample)
         samples = Labelled(spool, columns)
         survey = Survey.of(samples, name, fitting_keys)
-        _check_samples(survey.samples, rejects, paths, name)
+        _check_samples(survey.samples, rejects, paths, name, options.part)
         if survey.fitted_on is not None:
             fitted.fitted_on = survey.fitted_on
         modality = _write(outputs, fitted, name, survey.max_length, samples, options.part)
@@ -207,11 +206,15 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
             yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, place)
 
 
-def _check_samples(samples: int, rejects: Sequence[Reject], paths: Sequence[Path], name: str) -> None:
+def _check_samples(samples: int, rejects: Sequence[Reject], paths: Sequence[Path], name: str, part: str | None) -> None:
+    """Raise DataError where too many samples were rejected, or none is left; a part may be empty, which is logged."""
     where = ", ".join(map(str, paths))
     refuse_many(rejects, samples, where)
     if not samples and rejects:
         raise DataError(f"no sample fits the tokenizer; the last: {rejects[-1].reason}", where=where, fix="Fit a new one with --fit.")
+    if not samples and part is not None:
+        log(f"warning: the part {part} of {name} is empty")
+        return
     if not samples:
         fix = "Use the tables that the tokenizer was made for, or fit a new one."
         raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=where, fix=fix)
@@ -241,7 +244,7 @@ def _summary(modality: Modality, encoder: Encoder, survey: Survey, counts: Mappi
         variants=survey.variants,
         **counts,
         tokens=survey.tokens,
-        mean_length=round(survey.tokens / survey.samples, 2),
+        mean_length=round(survey.tokens / max(survey.samples, 1), 2),
         vocabulary_size=modality.vocabulary_size,
         reconstruction=encoder.tokenizer.report,
         tokenizer=modality.tokenizer,
