@@ -123,7 +123,7 @@ def tokenize(
         survey = Survey.of(samples, name, fitting_keys)
         _check_samples(survey.samples, rejects, paths, name, options.part)
         if survey.fitted_on is not None:
-            fitted.fitted_on = survey.fitted_on
+            fitted.fitted_on, fitted.fitted_contents = survey.fitted_on, survey.fitted_contents
         modality = _write(outputs, fitted, name, survey.max_length, samples, options.part)
     list_rejects(rejects, outputs.rejects, finally_at)
     survey.log_undivided(options)
