@@ -70,6 +70,14 @@ def stack_rows(
         yield StackRow(keys.of(row, number), f"{file.where}, {called}{number}", value, row, options, keys.rows)
 
 
+def cells_of_single(arrays: Mapping[str, np.ndarray], options: SourceOptions) -> tuple[dict[str, Any], SourceOptions]:
+    """The labels of a file with a single sample, from its arrays of one value: those that the options name, else those called labels."""
+    labels = tuple(name for name, array in arrays.items() if array.size == 1 and _is_called_labels(name, options))
+    options = replace(options, label_columns=options.label_columns or labels)
+    wanted = (*options.label_names.values(), options.group_column)
+    return {name: array.item() for name, array in arrays.items() if array.size == 1 and name in wanted}, options
+
+
 def is_labels(name: str, array: np.ndarray, options: SourceOptions) -> bool:
     """Whether an array (N, C) holds labels: a column of them, classes one-hot, or several that are 0 or 1 and called labels."""
     return array.shape[1] == 1 or _is_one_hot(array) or (_is_called_labels(name, options) and _is_binary(array))
