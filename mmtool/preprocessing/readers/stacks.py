@@ -53,7 +53,8 @@ def stack_rows(
                 yield _several(f"`{name}`", array, file, list(held))
         elif _is_of_last_axis(name, array, stack, options):
             what = f"the array `{name}` holds a value for each along the last axis of {stack.shape}, and not along the first."
-            raise DataError(what, where=file.where, fix=_samples_first(stack.ndim))
+            fix = f"{_samples_first(stack.ndim)} If `{name}` is no label, leave it out of the file."
+            raise DataError(what, where=file.where, fix=fix)
         elif _is_of_samples(name, array, stack, options):
             what = f"the array `{name}` of shape {array.shape} does not hold one value for each of {len(stack):,} samples."
             raise DataError(what, where=file.where, fix="Correct it, or remove it from the file.")
