@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.slow
 pytest.importorskip("espeakng_loader", reason="the quickstart needs the package espeakng-loader")
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart_data.py"

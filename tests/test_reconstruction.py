@@ -67,7 +67,7 @@ def test_values_of_patches_are_measured_by_explained_variance() -> None:
     assert grey["masked r2"].value == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_sheet_and_the_table_are_in_the_report(mmtool, runs: Path, tmp_path: Path) -> None:
     command = ["evaluate", runs / "masked", runs / "m3ae", runs / "cm3", runs / "shards", "--label", "class", "--task", "probe"]
     done = mmtool(*command, "--reconstructions", "--mask-ratio", 0.5, "--contact-samples", 3, "-o", tmp_path / "report")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
     ("verbs", "most"),
     [
         pytest.param(["tokenize", "shard"], 3, marks=pytest.mark.thorough),
-        pytest.param(["pretrain", "impute", "export", "peek"], 2, marks=pytest.mark.thorough),
+        pytest.param(["pretrain", "impute", "export", "peek"], 2, marks=pytest.mark.slow),
         pytest.param([*VERBS, "h5ad", "h5mu", "features", "export", "onnx", "peek"], 4, marks=pytest.mark.slow),
     ],
 )
