@@ -26,6 +26,13 @@ def test_units_in_a_comment_count_where_one_is_unknown(units: str, text: str, tm
     assert read.rate_hz == 2000 and read.channels == ("temp",)
 
 
+@pytest.mark.parametrize("comment", ["unit: ms", "times in ms", "time: ms", "Timestamps [ms]", "ms"])
+def test_a_comment_about_the_unit_of_times_counts(comment: str, tmp_path: Path) -> None:
+    assert signal(tmp_path, f"# {comment}\ntime,v\n{ROWS}").rate_hz == 2000
+    assert signal(tmp_path, f"# {comment}\n{ROWS}", columns=("time", "v")).rate_hz == 2000
+    assert signal(tmp_path, f"# total time: 300 ms\ntime,v\n{ROWS}").rate_hz == 2
+
+
 def test_of_two_comments_that_name_times_none_is_chosen(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="unclear which comment"):
         signal(tmp_path, "# time,temp\n# time (ms),degC\n" + ROWS)

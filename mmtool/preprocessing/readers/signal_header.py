@@ -14,7 +14,7 @@ from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import SEPARATORS, plain_layout
-from mmtool.preprocessing.readers.signal_names import OF_TIME, counts, is_time, is_unit_of_time, may_be_time, unit_of, words
+from mmtool.preprocessing.readers.signal_names import OF_TIME, SECONDS, counts, is_time, is_unit_of_time, may_be_time, unit_of, words
 from mmtool.preprocessing.readers.signal_times import is_moment
 from mmtool.preprocessing.readers.text_streams import lines_of, open_text
 
@@ -64,6 +64,13 @@ class _Line(NamedTuple):
         known = any(UNIT.fullmatch(cell) and cell not in NO_UNIT for cell in self.cells)
         times = [cell for cell, name in zip(self.cells, names, strict=True) if is_time(name) or may_be_time(name)]
         return known or self.are_units or any(unit_of(cell) is not None and (is_unit_of_time(cell) or is_time(cell)) for cell in times)
+
+    @property
+    def tells_unit(self) -> bool:
+        """Whether it is a comment about the unit of times alone: `unit: ms`, `times in ms`."""
+        parts = words(self.text)
+        about_times = not OF_TIME.isdisjoint(parts) and unit_of(self.text) is not None and parts[-1] in SECONDS
+        return len(self.cells) == 1 and len(parts) <= 3 and (_is_sure(self.text) or about_times)
 
     @property
     def holds_values(self) -> bool:
@@ -125,7 +132,10 @@ def _units(comments: Sequence[_Line], names: Sequence[str], where: str) -> tuple
     if any(line.cells != lines[0].cells for line in lines):
         fix = "Remove all but one, or put the units into the names, as in time_ms."
         raise DataError(f"it is unclear which comment holds the units: {_listed(lines)}.", where=where, fix=fix)
-    return (lines[0].number, lines[0].cells) if lines else None
+    if lines:
+        return lines[0].number, lines[0].cells
+    told = next((line for line in comments if len(names) > 1 and line.tells_unit), None)
+    return told and (told.number, [told.text if is_time(name) or may_be_time(name) else "" for name in names])
 
 
 def _listed(lines: Sequence[_Line]) -> str:
