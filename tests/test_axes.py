@@ -76,3 +76,43 @@ def test_labels_may_be_a_column(tmp_path: Path) -> None:
     np.savez(tmp_path / "cifar.npz", images=np.zeros((10, 16, 16, 3), np.uint8), labels=np.arange(10)[:, None])
     items = list(read_items("image", [tmp_path / "cifar.npz"], SourceOptions()))
     assert [item.labels["labels"] for item in items] == list(range(10))
+
+
+def test_samples_along_the_last_axis_are_refused_where_labels_tell(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for labels in (np.arange(50) % 10, np.arange(50)[:, None] % 10, np.arange(50)):
+        np.savez(path, X=array(32, 32, 3, 50), y=labels)
+        with pytest.raises(DataError, match=r"`y`.*last axis of \(32, 32, 3, 50\).*first axis: .*\.transpose\(3, 0, 1, 2\)"):
+            shapes("image", path)
+    np.savez(path, X=array(28, 28, 50), digit=np.arange(50) % 10)
+    with pytest.raises(DataError, match=r"`digit`.*\.transpose\(2, 0, 1\)"):
+        shapes("image", path)
+    np.savez(path, x_train=array(32, 32, 3, 50), y_train=np.arange(50) % 10)
+    with pytest.raises(DataError, match=r"does not go with 32.*\.transpose\(3, 0, 1, 2\)"):
+        shapes("image", path)
+
+
+def test_arrays_of_the_last_axis_that_are_no_labels_leave_a_stack_as_it_is(tmp_path: Path) -> None:
+    columns = {"offset": np.zeros(3, np.int64), "mean": np.zeros(3), "labels": np.array(["cat", "dog", "eel"])}
+    np.savez(tmp_path / "x.npz", X=array(8, 9, 9, 3), y=np.arange(8), **columns)
+    assert shapes("image", tmp_path / "x.npz") == [(9, 9, 3)] * 8
+
+
+def test_it_is_said_how_a_stack_without_labels_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", X=array(28, 28, 50))
+    assert shapes("image", tmp_path / "x.npz") == [(28, 50, 1)] * 28
+    assert "(28, 28, 50) without labels, is read as 28 images of 28 x 50: samples lie along the first axis" in capfd.readouterr().err
+    np.savez(tmp_path / "x.npz", X=array(50, 28, 28), y=np.arange(50))
+    shapes("image", tmp_path / "x.npz")
+    assert "is read as" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [(20, 9, 9, 3), (20, 8, 8, 3)])
+@pytest.mark.parametrize("names", [("x_train", "y_train"), ("X", "y")])
+def test_further_samples_are_not_left_out_but_masks_are(names: tuple[str, str], shape: tuple[int, ...], tmp_path: Path) -> None:
+    known = {names[0]: array(10, 8, 8, 3), names[1]: np.arange(10)}
+    np.savez(tmp_path / "x.npz", x_unlabeled=array(*shape), **known)
+    with pytest.raises(DataError, match=r"`x_unlabeled`.*hold.* samples too.*file of its own"):
+        shapes("image", tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", masks=array(10, 8, 8), depth=array(10, 8, 8, 1), **known)
+    assert shapes("image", tmp_path / "x.npz") == [(8, 8, 3)] * 10

@@ -122,6 +122,8 @@ def test_what_is_wrong_is_named(study: Path, project: Path) -> None:
         run.impute({"vitals": frame}, want="blood")
     with pytest.raises(UsageError, match=r"1\.5 is no probability"):
         run.impute({"vitals": frame}, want="lab", quantiles=(1.5,))
+    with pytest.raises(UsageError, match="quantiles need several draws"):
+        run.impute({"vitals": frame}, want="lab", quantiles=(0.05,))
     with pytest.raises(DataError, match=r"p00.*'v0' holds 'high'"):
         run.impute({"vitals": frame.astype({"v0": object}).replace({"v0": {frame["v0"].iloc[0]: "high"}})}, want="lab")
     with pytest.raises(UsageError, match="modalities that are named"):

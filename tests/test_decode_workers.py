@@ -261,7 +261,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGKILL))]
+)
 def test_workers_end_with_their_parent(pictures: Path, number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HANGING, str(pictures), str(tmp_path / "out.tar")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:

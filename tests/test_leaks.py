@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set, write_split
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.evaluate import evaluate
+from mmtool.evaluation.leaks import refuse_leaks, tokenizers_of
 from mmtool.preprocessing.alignment import Alignment
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.sources import SourceOptions
@@ -200,6 +202,20 @@ def test_a_trained_file_that_was_renamed_is_refused(world: World, tmp_path: Path
     with pytest.raises(UsageError, match=r"by the run cm3 under other keys \(for example [^)]*'renamed'"):
         evaluated(world.run, single, tmp_path / "report", train=world.shards[0] / "train")
     assert not (tmp_path / "report").exists()
+
+
+def test_what_a_tokenizer_was_fitted_on_is_known_under_other_keys(tmp_path: Path) -> None:
+    """Cut keys deal samples to other splits."""
+    rows = np.random.default_rng(0).normal(size=(60, 3)).round(4)
+    (tmp_path / "t.csv").write_text("id,a,b,c\n" + "".join(f"S{i:03d}_wrist,{a},{b},{c}\n" for i, (a, b, c) in enumerate(rows)))
+    tokenize("table", [tmp_path / "t.csv"], tmp_path / "a.tar", name="t")
+    cut = SourceOptions(label_pattern="^(?P<key>.{4})")
+    tokenize("table", [tmp_path / "t.csv"], tmp_path / "b.tar", name="t", tokenizer=tmp_path / "a.tar", options=cut)
+    for path, is_leak in ((tmp_path / "a.tar", False), (tmp_path / "b.tar", True)):
+        token_set = open_token_set(path)
+        held_out = [sample for sample in token_set if sample.split == "test"]
+        with pytest.raises(UsageError, match="by the tokenizer of t under other keys") if is_leak else nullcontext():
+            refuse_leaks(held_out, tokenizers_of(token_set), path)
 
 
 def write_held_out(world: World, folder: Path, leaked: str) -> Path:

@@ -15,7 +15,9 @@ from test_storage import KILLED, contents, listed
 
 import mmtool as package
 from mmtool.common import storage
+from mmtool.common.errors import UsageError
 from mmtool.common.leftovers import leftovers
+from mmtool.common.lock import locked
 from mmtool.common.storage import PARTIAL
 
 Mmtool = Callable[..., Result]
@@ -125,3 +127,17 @@ def test_what_was_set_aside_comes_back(tmp_path: Path, mmtool: Mmtool) -> None:
     (old / "kept").write_text("kept")
     assert "put back as shards" in mmtool("lint", "--repair", tmp_path / "shards").err
     assert (tmp_path / "shards/kept").read_text() == "kept" and listed(tmp_path) == ["shards"]
+
+
+def test_what_only_has_the_name_of_a_lock_or_a_temporary_file_is_somebodys(mmtool: Mmtool, tmp_path: Path) -> None:
+    for name in (".y.partial-lock", ".notes.partial-2024", ".d.partial-99999999999999999999", ".q.partial-12"):
+        (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    mmtool("lint", tmp_path, "--repair")
+    assert sorted(tmp_path.iterdir()) == before and leftovers(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_lock_is_an_error_that_names_it(tmp_path: Path) -> None:
+    lock_of(tmp_path / "a.tar").mkdir()
+    with pytest.raises(UsageError, match="a folder stands where the lock"), locked(tmp_path / "a.tar"):
+        pass

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,23 @@ def test_a_label_that_is_no_number_is_no_shard(value: str) -> None:
 def test_files_of_checkpoints_have_the_mode_of_all_others(project: Path) -> None:
     folder = project / "run/checkpoints/00000002"
     assert len({stat.S_IMODE(file.stat().st_mode) for file in [*folder.iterdir(), project / "run/config.json"]}) == 1
+
+
+def test_links_in_a_zip_are_no_files_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`zip -y` keeps them, with the path that they lead to as their content."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.txt", "a text")
+        link = zipfile.ZipInfo("y.txt")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "x.txt")
+    found = list(read_items("text", [tmp_path / "a.zip"], SourceOptions()))
+    assert [(item.key, item.value) for item in found] == [("x", "a text")]
+    assert "links" in capfd.readouterr().err
+
+
+def test_what_lies_in_a_folder_that_is_given_as_well_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data/r").mkdir(parents=True)
+    (tmp_path / "data/r/x.txt").write_text("a text")
+    for inner in ("data/r", "data/r/x.txt"):
+        with pytest.raises(DataError, match="which is given as well"):
+            list(read_items("text", [tmp_path / "data", tmp_path / inner], SourceOptions()))

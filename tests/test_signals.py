@@ -201,6 +201,73 @@ def test_times_beside_an_array_say_which_axis_is_time_and_within_it_are_no_chann
             items(tmp_path / "x.npz")
 
 
+def test_names_of_channels_are_texts_in_any_shape_and_none_is_there_twice(tmp_path: Path) -> None:
+    value, path = np.random.default_rng(0).normal(size=(64, 3)), tmp_path / "x.npz"
+    for names in (np.array([b"x", b"y", b"z"]), np.array([["x "], ["y "], ["z "]]), np.array([["x", "y", "z"]])):
+        np.savez(path, signal=value, channels=names, fs=10)
+        assert items(path)[0].value.channels == ("x", "y", "z")
+    for array in (value, np.stack([value, value])):
+        np.savez(path, signal=array, channels=["a", "a", "b"], fs=10)
+        with pytest.raises(DataError, match=r"same name: a, a, b.*Rename"):
+            items(path)
+    for wrong in (np.array(3), np.arange(3.0), np.array([["a", "b"], ["c", "d"]]), np.array([b"\xff", b"y", b"z"])):
+        np.savez(path, signal=value, channels=wrong, fs=10)
+        with pytest.raises(DataError, match=r"`channels`.*does not hold the names.*one text for each"):
+            items(path)
+
+
+def test_times_say_the_direction_of_stacks_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    stack, path = np.random.default_rng(0).normal(size=(5, 16, 64)), tmp_path / "x.npz"
+    for name in ("X", "x_train"):
+        for times in (np.arange(16) / 10, np.arange(16)[:, None] / 10, np.tile(np.arange(16) / 10, (5, 1))):
+            np.savez(path, fs=10, timestamps=times, **{name: stack})
+            np.testing.assert_array_equal(items(path)[1].value.samples, stack[1].astype(np.float32))
+        assert "series of" not in capfd.readouterr().err
+        np.savez(path, fs=10, **{name: stack})
+        assert items(path)[1].value.samples.shape == (64, 16)
+        assert "read as 5 series of 16 channels and 64 samples; if these are swapped, name" in capfd.readouterr().err
+    np.savez(path, X=stack, time=np.arange(64) / 10, fs=10)
+    assert items(path)[1].value.samples.shape == (64, 16)
+    np.savez(path, X=np.tile(stack, (4, 1, 1))[:16], time=np.arange(16) / 10, fs=10)
+    with pytest.raises(DataError, match=r"unclear whether `time` holds the times within series.*`channels`"):
+        items(path)
+
+
+@pytest.mark.parametrize("shape", [(100,), (100, 1), (1, 100)])
+@pytest.mark.parametrize("others", [("y", "z"), ("y",), ("gyro",)])
+def test_a_channel_beside_arrays_as_long_is_asked_about(shape: tuple[int, ...], others: tuple[str, ...], tmp_path: Path) -> None:
+    value = np.random.default_rng(0).normal(size=shape)
+    np.savez(tmp_path / "x.npz", x=value, sample_rate_hz=10, **dict.fromkeys(others, value))
+    with pytest.raises(DataError, match=f"as long as `{others[0]}`.*columns of one array.*`channels`"):
+        items(tmp_path / "x.npz")
+
+
+def test_times_and_labels_beside_a_channel_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros(100), time=np.arange(100) / 10, activity=np.arange(100) // 50, sample_rate_hz=10)
+    assert items(tmp_path / "x.npz")[0].value.samples.shape == (100, 1)
+    assert "left out of" in (said := capfd.readouterr().err) and "time, activity" in said
+
+
+@pytest.mark.parametrize("name", ["Fs", "FS", "SampleRate", "srate", "sampling_rate"])
+def test_a_rate_is_found_by_any_of_its_names(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for rate in (50, np.array([50]), np.array([[50]])):
+        np.savez(tmp_path / "x.npz", signal=np.zeros((9, 2)), **{name: rate})
+        assert items(tmp_path / "x.npz", source_rate_hz=100)[0].value.rate_hz == 50
+        assert f"states 50 Hz in `{name}`, which holds" in capfd.readouterr().err
+    np.savez(tmp_path / "x.npz", signal=np.zeros((9, 2)), sample_rate_hz=10, **{name: 50})
+    with pytest.raises(DataError, match=f"several sample rates: `sample_rate_hz` 10 Hz, `{name}` 50 Hz"):
+        items(tmp_path / "x.npz")
+
+
+def test_single_values_beside_a_series_are_its_labels_or_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for label in (np.array("walk"), np.array(["walk"]), np.array([[b"walk"]])):
+        np.savez(tmp_path / "x.npz", signal=np.zeros((9, 2)), fs=50, label=label, gain=3)
+        assert items(tmp_path / "x.npz")[0].labels == {"label": "walk"}
+        assert ": gain (known" in capfd.readouterr().err
+    assert items(tmp_path / "x.npz", label_columns=("gain",))[0].labels == {"gain": 3}
+    assert ": label (known" in capfd.readouterr().err
+
+
 def test_clips_are_cut_and_stay_together(tmp_path: Path) -> None:
     np.savez(tmp_path / "long.npz", signal=series(2, 100), sample_rate_hz=RATE_HZ)
     found = items(tmp_path, clip=32)

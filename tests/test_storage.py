@@ -137,7 +137,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, act: s
 
 def test_a_living_writer_keeps_its_partial_file(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        living = tmp_path / f".out{PARTIAL}{other.pid}"
+        living = tmp_path / f".out{PARTIAL}{storage._host()}-{other.pid}"
         living.write_bytes(b"half")
         write_bytes(tmp_path / "out", b"mine")
         assert living.exists()
@@ -209,8 +209,10 @@ def test_canonical_json_has_one_form() -> None:
 
 def test_only_what_dead_writers_of_this_output_left_is_removed(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    dead = f"{storage._host()}-{dead}"
     kept = [".run.partial-backup", ".run1.partial-mine", f".runner.partial-{dead}", f".run1.partial-{dead}"]
-    for name in (*kept, f".run.partial-{dead}", f".run[1].partial-{dead}"):
+    kept += [".run.partial-2024", ".run.partial-12"]  # a person's: writers name their host
+    for name in (*kept, f".run.partial-{dead}", f".run[1].partial-{dead}", f".run.partial-{storage._host()}-9999999999"):
         (tmp_path / name).write_text("x")
     storage.clean_orphans(tmp_path / "run")
     storage.clean_orphans(tmp_path / "run[1]")
@@ -219,7 +221,7 @@ def test_only_what_dead_writers_of_this_output_left_is_removed(tmp_path):
 
 def test_what_was_set_aside_by_a_writer_that_died_comes_back(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
-    old = tmp_path / f".run.partial-old-{dead}"
+    old = tmp_path / f".run.partial-old-{storage._host()}-{dead}"
     old.mkdir()
     (old / "config.json").write_text("{}")
     storage.clean_orphans(tmp_path / "run")

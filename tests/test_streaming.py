@@ -189,7 +189,7 @@ def table_of(path: Path, rows: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("t.csv", "t.tsv")), "t.csv.gz"])
 def test_tables_are_read_line_by_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_files, "BUFFER_BYTES", 1 << 15)
     monkeypatch.setattr(records, "HEAD", 1 << 15)

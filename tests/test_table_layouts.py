@@ -248,3 +248,19 @@ def test_a_number_behind_a_dot_is_no_extension(tmp_path: Path) -> None:
     (tmp_path / "noise.1").write_bytes(bytes(range(256)) * 9)
     with pytest.raises(DataError, match=r"noise\.1"):
         list(read_items("table", [tmp_path], SourceOptions()))
+
+
+@pytest.mark.parametrize(
+    "comments",
+    ["#key,a,b\n#unit,mm,kg\n", "# key,a,b\n# measured in Berlin, May, 2020 or so\n", "# key,a,b\n# a remark\n"],
+    ids=["units", "prose as wide", "prose"],
+)
+def test_a_header_in_comments_that_is_not_the_last_one_is_asked_about(comments: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(comments + "p1,1.5,2\np2,2.5,3\n")
+    with pytest.raises(DataError, match="which line names the columns"):
+        list(read_items("table", [tmp_path / "t.csv"], SourceOptions()))
+
+
+def test_numbers_in_a_comment_are_no_names_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("# version 3, 2, 1\nkey,a,b\np1,1.5,2\np2,2.5,3\n")
+    assert [item.key for item in read_items("table", [tmp_path / "t.csv"], SourceOptions())] == ["p1", "p2"]

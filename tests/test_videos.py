@@ -95,6 +95,12 @@ def test_without_pyav_containers_are_refused_with_what_to_install(tmp_path: Path
         items(tmp_path)
 
 
+def test_a_label_of_one_value_beside_a_video_is_its_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", frames=film(0), fps=np.array([[RATE_HZ]]), label="left")
+    (item,) = items(tmp_path / "a.npz")
+    assert item.labels == {"label": "left"} and item.value.rate_hz == RATE_HZ
+
+
 def test_stacks_and_clips(tmp_path: Path) -> None:
     np.savez(tmp_path / "all.npz", videos=np.stack([film(i) for i in range(4)]), fps=RATE_HZ, id=np.array(list("abcd")), way=np.array(WAYS))
     found = items(tmp_path, clip=3)

@@ -327,6 +327,13 @@ def test_arrays_beside_a_scan_are_named(tmp_path: Path, capfd: pytest.CaptureFix
     assert item.labels == {"grade": 2} and "mask (known: volume" in capfd.readouterr().err
 
 
+def test_a_label_of_one_value_beside_a_volume_is_its_label(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for label in (2, np.array([2]), np.array([[2]])):
+        np.savez(tmp_path / "a.npz", volume=scan(), label=label, dose=0.5)
+        assert items(tmp_path / "a.npz")[0].labels == {"label": 2}
+        assert "dose (known" in capfd.readouterr().err
+
+
 def test_arrays_and_stacks_of_them(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", volume=scan(), spacing_mm=SPACING, grade=2)
     np.save(tmp_path / "b.npy", scan().astype(np.int16))

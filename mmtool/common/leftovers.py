@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtool.common.lock import is_held, lock_of, locked
+from mmtool.common.lock import is_held, is_lock, lock_of, locked
 from mmtool.common.log import log
 from mmtool.common.storage import WRITTEN, clean_orphans, orphans
 
@@ -55,4 +55,4 @@ def _left_of(output: Path) -> list[Path]:
     if any(map(is_held, (output, *above))):
         return []
     lock = lock_of(output)
-    return [*(orphan for orphan, _ in orphans(output)), *([lock] if lock.is_file() else [])]
+    return [*(orphan for orphan, _ in orphans(output)), *([lock] if is_lock(lock) else [])]

@@ -75,6 +75,20 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{PARTIAL}lock")
 
 
+def is_lock(file: Path) -> bool:
+    """Whether a file says which process holds an output, as a lock does; one that only has the name of a lock belongs to somebody."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return {"host", "pid"} <= _holder(descriptor).keys()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def is_held(path: Path) -> bool:
     """Whether an output has a lock that somebody may need: a living process of this host, or any of another host."""
     try:
@@ -97,6 +111,9 @@ def _make_parents(path: Path) -> list[Path]:
 def _take(file: Path, output: Path) -> int:
     """The descriptor of the lock, which is ours now."""
     while True:
+        if file.is_dir():
+            what = "a folder stands where the lock of this output has to be."
+            raise UsageError(what, where=file, fix="Move it away, or choose another output.")
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             if not _alone(descriptor):

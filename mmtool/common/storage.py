@@ -143,11 +143,11 @@ def orphans(path: Path) -> list[tuple[Path, bool]]:
 
     Whether a writer on another host lives cannot be known here: what is theirs is not among them.
     """
-    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?((?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)")
+    ours = re.compile(re.escape(f".{path.name}{PARTIAL}") + r"(?P<old>old-)?(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})")
     found = []
     for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
         match = ours.fullmatch(file.name)
-        if match is None or match["host"] not in (None, _host()) or file.is_symlink():
+        if match is None or match["host"] != _host() or file.is_symlink():
             continue
         if int(match["pid"]) == os.getpid() or not _alive(int(match["pid"])):
             found.append((file, bool(match["old"])))
@@ -180,7 +180,7 @@ def _host() -> str:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no system numbers processes so high
         return False
     except PermissionError:
         return True

@@ -29,6 +29,7 @@ from mmtool.tokenizers.base import Positions
 
 FORMAT = "mmtool-shards/1"
 MANIFEST, END, TOKENIZERS = "__mmtool__/manifest.json", "__mmtool__/end.json", "__mmtool__/tokenizers/"
+PART = "part"  # in the protocol: which part of the samples was tokenized, as 2/8
 SAMPLES = "samples"  # the count of all samples stands beside those of the modalities, so no modality may be called so
 LONGEST_STEM = 200  # of a file name's 255 bytes; suffixes, and the mark of what is half written, need the others
 MODALITY_NAME = re.compile(r"[a-z][a-z0-9_-]*")  # webdataset folds suffixes to lower case

@@ -23,7 +23,7 @@ from mmtool.common.seal import reading
 from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
 from mmtool.data.raw_files import check_no_raw_file
 from mmtool.data.sample import SPLITS, Modality, Sample
-from mmtool.data.shard_format import ABSENT, Shard
+from mmtool.data.shard_format import ABSENT, PART, Shard
 from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens, token_format
 from mmtool.data.shard_writer import in_order, measured, write_shard, write_stream
 from mmtool.data.tar import CutError
@@ -51,12 +51,14 @@ class TokenSet:
         self._buffers = [buffer for buffer, _ in shards]
         entries = [(number, entry) for number, (_, shard) in enumerate(shards) for entry in shard.entries]
         entries = [(number, entry) for number, entry in entries if split is None or entry.split == split]
-        if not entries:
+        may_be_empty = split is None and PART in first.protocol
+        if not entries and not may_be_empty:
             raise DataError("there are no samples here." if split is None else f"there are no samples of the split {split!r}.", where=where)
         self.keys = [entry.key for _, entry in entries]
         self.splits = [entry.split for _, entry in entries]
-        self.lengths = np.array([entry.lengths for _, entry in entries], np.int32)
-        self._starts = np.array([entry.starts for _, entry in entries], np.int64)
+        of_modalities = len(entries), len(self.modalities)
+        self.lengths = np.array([entry.lengths for _, entry in entries], np.int32).reshape(of_modalities)
+        self._starts = np.array([entry.starts for _, entry in entries], np.int64).reshape(of_modalities)
         self._records = np.array([entry.record for _, entry in entries], np.int64)
         self._shard = np.array([number for number, _ in entries], np.int32)
         self.fingerprint = fingerprint_of(self.modalities, split, [shard.digest for _, shard in shards])

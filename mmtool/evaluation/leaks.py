@@ -16,7 +16,7 @@ from mmtool.common.log import log
 from mmtool.data.identity import TrainingItems, identities, key_id, noted_content, original_key, source_keys
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
-from mmtool.tokenizers.base import read_fitted_on
+from mmtool.tokenizers.base import FITTED_CONTENTS, read_fitted_on
 
 Rows = dict[str, tuple[np.ndarray, np.ndarray]]  # modality -> what items are known by (N,), the sample of each (N,)
 EXAMPLES = 3  # keys named for each learner
@@ -39,8 +39,9 @@ def tokenizers_of(tokens: TokenSet) -> list[Learner]:
     """The tokenizers of a token set, with what they were fitted on."""
     learners = []
     for name, data in sorted(tokens.tokenizers.items()):
-        known = read_fitted_on(data)
-        items = TrainingItems(complete=False) if known is None else TrainingItems({name: known})
+        known, contents = read_fitted_on(data), read_fitted_on(data, FITTED_CONTENTS)
+        of_modality = {} if contents is None else {name: contents}
+        items = TrainingItems(complete=False) if known is None else TrainingItems({name: known}, contents=of_modality)
         learners.append(Learner(f"the tokenizer of {name}", items, OF_TOKENIZER))
     return learners
 

@@ -25,11 +25,9 @@ from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
 from mmtool.imputation.jobs import Jobs, jobs_of, run_job
 from mmtool.imputation.probability import ProbabilityCurve
 from mmtool.imputation.sampling_params import PLAIN
-from mmtool.imputation.tables import QUANTILES, mean_values, quantile_rows, table_layers
+from mmtool.imputation.tables import QUANTILES, mean_values, quantile_rows, table_layers, warn_of_few_draws
 from mmtool.tokenizers.base import RowWriter, Tokenizer, ValueCodes
 from mmtool.training.target import Target
-
-ENOUGH_DRAWS = 10  # for quantiles
 
 
 @dataclass(frozen=True)
@@ -233,8 +231,8 @@ def _layers(tokenizer: Any, want: str, imputed: Sequence[Imputed], calibration: 
     """Rows of a table: means under the name "" and quantiles, or of donors those of each rank, the best under the name ""."""
     if not imputed[0].imputation.donors and isinstance(tokenizer, ValueCodes):
         draws = len(imputed[0].imputation.tokens)
-        if 1 < draws < ENOUGH_DRAWS:
-            log(f"{want}: quantiles of {draws} draws are rough, take {ENOUGH_DRAWS} or more (--draws)")
+        if draws > 1:
+            warn_of_few_draws(want, draws)
         given = [value.given for value in imputed]
         quantiles = quantile_rows if calibration is None else partial(calibration.quantile_rows, given, want)
         imputations = [value.imputation for value in imputed]

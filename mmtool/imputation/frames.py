@@ -14,7 +14,7 @@ from mmtool.imputation.calibration import Calibration
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.jobs import jobs_of, run_job
-from mmtool.imputation.tables import mean_rows, quantile_rows
+from mmtool.imputation.tables import mean_rows, quantile_rows, warn_of_few_draws
 from mmtool.preprocessing.frames import Frames, encode_frames, labels_of
 from mmtool.tokenizers.base import ValueCodes
 from mmtool.tokenizers.column_types import NUMBER, ColumnType, Date
@@ -99,6 +99,10 @@ def impute_frames(
         calibration.check(options.params)
         calibration.check_bounds(options.draws, shares)
     (want,), labels = options.want, labels_of(frames)
+    if shares and options.draws < 2:
+        raise UsageError("quantiles need several draws.", where="draws", fix="Give 10 or more, e.g. draws=30.")
+    if shares:
+        warn_of_few_draws(want, options.draws)
     table = impute_tables(imputer, encode_frames(frames, imputer.tokenizers), options).get(want)
     index = index_of(frames, labels)
     if len(labels) > (known := len(table.keys) if table else 0):

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from mmtool.common.log import log
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ENOUGH_DRAWS = 10  # for quantiles
 NOISE_LEVELS = tuple(NormalDist().inv_cdf((i + 0.5) / 25) for i in range(25))  # stand for the noise that codes do not hold
 CHUNK_CELLS = 1 << 25  # numbers held at once (128 MiB)
 
@@ -56,6 +59,12 @@ def _mean_values(tokenizer: Any, draws: Sequence[np.ndarray]) -> np.ndarray:
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(0)
     return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+def warn_of_few_draws(want: str, draws: int) -> None:
+    """Say where quantiles of so many draws are rough."""
+    if draws < ENOUGH_DRAWS:
+        log(f"{want}: quantiles of {draws} draws are rough, take {ENOUGH_DRAWS} or more")
 
 
 def _quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import log
 from mmtool.data.identity import GROUP, VARIANT_OF
 from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shard_format import PART
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.preprocessing.items import NUMBERED_ROWS as NUMBERED_ROWS
 from mmtool.preprocessing.items import Items
+from mmtool.preprocessing.parts import missing
 from mmtool.preprocessing.readers.entries import SPLIT_WITHIN
 from mmtool.preprocessing.splits import Split
 
@@ -20,12 +23,14 @@ FILLED = "filled_values"  # metadata: modality -> how many missing values of a t
 
 @dataclass
 class Collection:
-    """What the inputs hold: modalities, tokenizer files, and items (samples of one modality) by name."""
+    """What the inputs hold: modalities, tokenizer files, and items (samples of one modality) by name; and which parts of the samples those
+    inputs state that were tokenized in parts."""
 
     modalities: dict[str, Modality] = field(default_factory=dict)
     tokenizers: dict[str, bytes] = field(default_factory=dict)
     items: dict[str, Items] = field(default_factory=dict)
     count: int = 0
+    parts: dict[str, list[str]] = field(default_factory=dict)
     protocols: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, token_set: TokenSet, where: object) -> None:
@@ -33,8 +38,11 @@ class Collection:
         for modality in token_set.modalities:
             self._add_modality(modality, where)
             self.tokenizers[modality.name] = token_set.tokenizers[modality.name]
-        if token_set.protocol and token_set.protocol not in self.protocols:
-            self.protocols.append(token_set.protocol)
+        protocol = {name: value for name, value in token_set.protocol.items() if name != PART}
+        if protocol and protocol not in self.protocols:
+            self.protocols.append(protocol)
+        for modality in token_set.modalities if PART in token_set.protocol else ():
+            self.parts.setdefault(modality.name, []).append(str(token_set.protocol[PART]))
         self.count += 1
         for modality in token_set.modalities:
             self.items[modality.name].add(token_set, self.count, where)
@@ -78,6 +86,9 @@ def collect(inputs: Sequence[Path | None]) -> Collection:
     for path in inputs:
         for split in split_directories(path) if path else [None]:
             collection.add(open_token_set(path, split), path or "standard input")
+    for name, parts in collection.parts.items():
+        if lacking := missing(parts):
+            log(f"warning: parts of {name} are not among the inputs: {', '.join(lacking)}")
     return collection
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmtool.common.errors import UsageError
@@ -25,7 +26,20 @@ class Part:
             raise UsageError(f"{text!r} states no part.", where="--part", fix="Give number and count, e.g. 2/8, the number from 1 on.")
         return part
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
     def holds(self, key: str) -> bool:
         """Whether the sample of this key, as the reader gives it, belongs to the part."""
         digest = hashlib.sha256(f"part\0{key}".encode(errors="surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+
+def missing(texts: Iterable[str]) -> list[str]:
+    """The parts that are not among these, of as many as the first one states. Raises UsageError where another states another number."""
+    parts = [Part.parse(text) for text in texts]
+    if len({part.count for part in parts}) > 1:
+        listed = ", ".join(map(str, parts))
+        raise UsageError(f"these are parts of different divisions: {listed}.", where="INPUT", fix="Give all parts of one --part I/N.")
+    held = {part.number for part in parts}
+    return [f"{number}/{part.count}" for part in parts[:1] for number in range(1, part.count + 1) if number not in held]

@@ -205,10 +205,9 @@ class _Gate:
         for text, counts in self.tallies.items():
             often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             self._log(text.format(", ".join(f"{count:,} {what}" for what, count in often_first)))
-        if not good:
-            fix = "Check the input." if self.options.part is None else f"Check the input; the part {self.options.part} may be empty."
-            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix=fix)
-        if len(self.absent) == good:
+        if not good and (self.rejects or self.options.part is None):
+            raise DataError(f"no sample could be read{first_reason(self.rejects)}", where=where, fix="Check the input.")
+        if len(self.absent) == good and self.options.part is None:
             what = f"all {good} samples are empty: texts of white space, or rows without any value."
             raise DataError(what, where=where, fix="Check the input, and --text-column for texts.")
         if self.absent:
@@ -236,7 +235,9 @@ class _Gate:
         return None
 
     def _withdraw(self) -> None:
-        """Take back samples with labels that do not fit their columns, or raise for the first."""
+        """Take back samples with labels that do not fit their columns, or raise for the first; columns of a part are judged by `shard`."""
+        if self.options.part is not None:
+            return
         if not self.may_withdraw:
             self.columns.check()
         for key, (where, error) in self.columns.wrong().items():

@@ -29,8 +29,8 @@ class Labelled:
 
 @dataclass
 class Survey:
-    """What is known of all samples. fitted_on: identities of those that the tokenizer was fitted to, None where it was not. episodes: two
-    of them at most."""
+    """What is known of all samples. fitted_on, fitted_contents: identities and contents of those that the tokenizer was fitted to,
+    None where it was not. episodes: two of them at most."""
 
     samples: int = 0
     variants: int = 0
@@ -39,6 +39,7 @@ class Survey:
     splits: Counter[str] = field(default_factory=Counter)
     episodes: set[Any] = field(default_factory=set)
     fitted_on: np.ndarray | None = None
+    fitted_contents: np.ndarray | None = None
 
     @classmethod
     def of(cls, samples: Iterable[Sample], name: str, fitting_keys: Collection[str]) -> "Survey":
@@ -55,7 +56,8 @@ class Survey:
                 survey.episodes.add(sample.metadata.get(EPISODE))
         if fitting_keys:
             fitted_to = (sample for sample in samples if sample.key in fitting_keys)
-            survey.fitted_on = TrainingItems.of(fitted_to).identities.get(name)
+            items = TrainingItems.of(fitted_to)
+            survey.fitted_on, survey.fitted_contents = items.identities.get(name), items.contents.get(name)
         return survey
 
     def log_undivided(self, options: SourceOptions) -> None:

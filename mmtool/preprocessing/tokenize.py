@@ -16,7 +16,7 @@ from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes
 from mmtool.data.identity import VARIANT_OF, content_field, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
-from mmtool.data.shard_format import MODALITY_NAME
+from mmtool.data.shard_format import MODALITY_NAME, PART
 from mmtool.data.shard_writer import write_shard
 from mmtool.data.spool import Spool
 from mmtool.kinds import KINDS, is_pretrained, kind_named, load
@@ -121,10 +121,10 @@ def tokenize(
             spool.add(sample)
         samples = Labelled(spool, columns)
         survey = Survey.of(samples, name, fitting_keys)
-        _check_samples(survey.samples, rejects, paths, name)
+        _check_samples(survey.samples, rejects, paths, name, options.part)
         if survey.fitted_on is not None:
-            fitted.fitted_on = survey.fitted_on
-        modality = _write(outputs, fitted, name, survey.max_length, samples)
+            fitted.fitted_on, fitted.fitted_contents = survey.fitted_on, survey.fitted_contents
+        modality = _write(outputs, fitted, name, survey.max_length, samples, options.part)
     list_rejects(rejects, outputs.rejects, finally_at)
     survey.log_undivided(options)
     encoder.report()
@@ -206,17 +206,21 @@ def _samples(items: Iterator[tuple[Item, str | None]], encoder: Encoder, placeme
             yield Sample(item.key, {encoder.name: tokens}, item.labels, metadata, place)
 
 
-def _check_samples(samples: int, rejects: Sequence[Reject], paths: Sequence[Path], name: str) -> None:
+def _check_samples(samples: int, rejects: Sequence[Reject], paths: Sequence[Path], name: str, part: str | None) -> None:
+    """Raise DataError where too many samples were rejected, or none is left; a part may be empty, which is logged."""
     where = ", ".join(map(str, paths))
     refuse_many(rejects, samples, where)
     if not samples and rejects:
         raise DataError(f"no sample fits the tokenizer; the last: {rejects[-1].reason}", where=where, fix="Fit a new one with --fit.")
+    if not samples and part is not None:
+        log(f"warning: the part {part} of {name} is empty")
+        return
     if not samples:
         fix = "Use the tables that the tokenizer was made for, or fit a new one."
         raise DataError(f"no row holds a value of a feature that the tokenizer of {name!r} keeps.", where=where, fix=fix)
 
 
-def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, samples: Iterable[Sample]) -> Modality:
+def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, samples: Iterable[Sample], part: str | None) -> Modality:
     """Write the tokenizer and the samples, which are in order of their keys; gives their modality."""
     data, size, shape = to_bytes(fitted), fitted.vocabulary_size, fitted.shape
     ordered, width = getattr(fitted, "ordered_codes", 0), 0 if shape else getattr(fitted, "patch_width", 0)
@@ -225,7 +229,7 @@ def _write(outputs: _Outputs, fitted: Tokenizer, name: str, max_length: int, sam
         with outputs.tokenizer.file() as file:
             file.write(data)
     with nullcontext(sys.stdout.buffer) if outputs.tokens is None else outputs.tokens.file() as file:
-        write_shard(file, [modality], {name: data}, samples, {})
+        write_shard(file, [modality], {name: data}, samples, {PART: part} if part else {})
         file.flush()
     return modality
 
@@ -240,7 +244,7 @@ def _summary(modality: Modality, encoder: Encoder, survey: Survey, counts: Mappi
         variants=survey.variants,
         **counts,
         tokens=survey.tokens,
-        mean_length=round(survey.tokens / survey.samples, 2),
+        mean_length=round(survey.tokens / max(survey.samples, 1), 2),
         vocabulary_size=modality.vocabulary_size,
         reconstruction=encoder.tokenizer.report,
         tokenizer=modality.tokenizer,

@@ -27,7 +27,7 @@ SampleRate = Annotated[int, Bounds(1, 384_000)]
 MAX_BINS = (1 << 16) - 1
 Bins = Annotated[int, Bounds(2, MAX_BINS)]
 METADATA_KEY = "mmtool"
-FITTED_ON = "fitted_on"  # name of a tensor beside those of the state
+FITTED_ON, FITTED_CONTENTS = "fitted_on", "fitted_contents"  # names of tensors beside those of the state
 FORMAT, UNSEALED = "mmtool-tokenizer/2", "mmtool-tokenizer/1"  # the earlier one carries no digest
 REPLACE = "Restore it from a copy, or fit it again."
 
@@ -47,6 +47,7 @@ class Tokenizer(Protocol):
     positions: Positions
     report: dict[str, Any]  # what fitting measured: reconstruction error, codebook usage
     fitted_on: np.ndarray | None  # sorted identities of the items it was fitted on (see data/identity.py); None: not recorded
+    fitted_contents: np.ndarray | None  # the same of their contents, which may repeat
 
     def encode(self, values: Sequence[Any]) -> list[np.ndarray]: ...
 
@@ -111,8 +112,8 @@ def to_bytes(tokenizer: Tokenizer) -> bytes:
     from safetensors.numpy import save
 
     tensors, settings = tokenizer.state()
-    fitted_on = getattr(tokenizer, FITTED_ON, None)  # the stage that fits sets it
-    tensors = tensors if fitted_on is None else {**tensors, FITTED_ON: fitted_on}
+    fitted = {name: getattr(tokenizer, name, None) for name in (FITTED_ON, FITTED_CONTENTS)}  # the stage that fits sets them
+    tensors = {**tensors, **{name: items for name, items in fitted.items() if items is not None}}
     record = {"kind": tokenizer.kind, "scheme": tokenizer.scheme, "settings": settings, "report": tokenizer.report}
     record = {"format": getattr(tokenizer, "file_format", FORMAT), **json.loads(canonical_json(record))}
     if record["format"] != UNSEALED:
@@ -164,9 +165,10 @@ def from_bytes(data: bytes, where: object = None) -> Tokenizer:
     check_seal(record, where, REPLACE, tensors=tensors, unsealed=record["format"] == UNSEALED)
     with reading(where, REPLACE):
         cls = _class_of(record["kind"], record["scheme"], where)
-        fitted_on = tensors.pop(FITTED_ON, None)
+        fitted_on, fitted_contents = tensors.pop(FITTED_ON, None), tensors.pop(FITTED_CONTENTS, None)
         tokenizer: Any = cls.from_state(tensors, record["settings"])
-        tokenizer.report, tokenizer.fitted_on, tokenizer.file_format = record["report"], fitted_on, record["format"]
+        tokenizer.report, tokenizer.file_format = record["report"], record["format"]
+        tokenizer.fitted_on, tokenizer.fitted_contents = fitted_on, fitted_contents
     checked: Tokenizer = tokenizer
     return checked
 
@@ -178,14 +180,14 @@ def _class_of(kind: str, scheme: str, where: object) -> Any:
     return load_reference(KINDS[kind].schemes[scheme])
 
 
-def read_fitted_on(data: bytes) -> np.ndarray | None:
-    """Identities of the items that a tokenizer was fitted on, of its file's bytes; None where an earlier version fitted it, or where
-    the bytes are no tokenizer, which `from_bytes` says."""
+def read_fitted_on(data: bytes, what: str = FITTED_ON) -> np.ndarray | None:
+    """Identities of the items that a tokenizer was fitted on, of its file's bytes, or their contents (FITTED_CONTENTS); None where an
+    earlier version fitted it, or where the bytes are no tokenizer, which `from_bytes` says."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        return load(data).get(FITTED_ON)
+        return load(data).get(what)
     except SafetensorError:
         return None
 

@@ -31,7 +31,8 @@ def _machine(loop: "Loop") -> str:
     precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(getattr(loop.model, "compute_dtype", torch.float32), "fp16")
     if loop.device.type == "cuda":
         return f"{torch.cuda.get_device_name(loop.device)} ({precision})"
-    return f"the CPU ({torch.get_num_threads()} threads, {precision})"
+    threads = torch.get_num_threads()
+    return f"the CPU ({threads} thread{'' if threads == 1 else 's'}, {precision})"
 
 
 class LiveLine:

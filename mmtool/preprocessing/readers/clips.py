@@ -118,9 +118,9 @@ def rate_stated(stated: Any, where: str, options: SourceOptions, fix: str) -> fl
             raise DataError("the file does not state its sample rate.", where=where, fix=f"Declare it with --source-rate-hz, or {fix}")
         return options.source_rate_hz
     try:
-        rate_hz = float(stated)
+        rate_hz = float(stated.item() if isinstance(stated, np.ndarray) and stated.size == 1 else stated)
     except (TypeError, ValueError):
         rate_hz = 0.0
     if not 0 < rate_hz < float("inf"):
-        raise DataError(f"{stated!r} is no sample rate.", where=where, fix="State one number in Hz.")
+        raise DataError(f"{stated!s:.60} is no sample rate.", where=where, fix="State one number in Hz.")
     return rate_hz

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mmtool.common.errors import DataError
+
 TAB, COMMA, SEMICOLON, BAR, BLANKS = "\t", ",", ";", "|", " "
 DELIMITERS = {"tab": TAB, "comma": COMMA, "semicolon": SEMICOLON, "bar": BAR, "blanks": BLANKS}  # in order of preference
 USUAL = {"tsv": TAB, "tab": TAB, "csv": COMMA}  # by format
@@ -138,16 +140,27 @@ def end_of_comments(text: str, start: int, marks: tuple[str, ...]) -> tuple[int,
 
 
 def behind_comments(text: str, start: int, file_format: str, delimiter: str | None, decimal: str) -> int:
-    """Where the header starts: behind lines that begin with `#`, or behind that mark in the last one where it names the columns."""
+    """Where the header starts: behind lines that begin with `#`, or behind that mark in the last one where it names the columns. Raises
+    DataError where that is another one, or where several may."""
     last, place = end_of_comments(text, start, ("#",))
     if place == start:
         return start
-    header, row, *_ = [*_first_lines(text[last + 1 : text.find("\n", place) + 1 or len(text)]), "", ""]
-    if ASSIGNMENT.search(header):
+    comments = [line.lstrip()[1:] for line in text[start:place].splitlines() if line.strip()]
+    row = next(iter(_first_lines(text[place : text.find("\n", place) + 1 or len(text)])), "")
+    mark = delimiter or choose_delimiter([comments[-1], row], file_format, decimal)
+    (width,) = row_widths([row], mark) or [1]
+    if width == 1 or not _has_number(row, mark):
         return place
-    mark = delimiter or choose_delimiter([header, row], file_format, decimal)
-    widths = row_widths([header, row], mark)
-    return last + 1 if widths[:1] != [1] and widths[1:] == widths[:1] and _has_number(row, mark) else place
+    headers = [
+        line for line in comments if not ASSIGNMENT.search(line) and row_widths([line], mark) == [width] and not _has_number(line, mark)
+    ]
+    if not headers:
+        return place
+    if headers != comments[-1:]:
+        named = " and ".join(repr(f"#{line}") for line in headers[:2])
+        what = f"it is unclear which line names the columns: {named} {'may' if len(headers) > 1 else 'may, but other comments follow'}."
+        raise DataError(what, fix="Delete the # of the line that does, and leave it the last one above the rows.")
+    return last + 1
 
 
 def _has_number(line: str, delimiter: str) -> bool:

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from mmtool.preprocessing.readers.folders import ZARR, is_zarr, walk
 from mmtool.preprocessing.readers.other_formats import OtherFormats, is_document, is_hidden, is_system_folder
 from mmtool.preprocessing.readers.tar_members import tar_members
 
+AS_LINKS = " as links"  # said of such members of an archive
 MAX_FILE_BYTES = 4 << 30  # that are read into memory
 MAX_GROWTH_BYTES = 1 << 30  # by which content that is read into memory may be larger than what is stored: beyond, it is taken for a bomb
 ARCHIVES = ("tar", "tgz", "zip")
@@ -141,6 +143,8 @@ def find_files(
     for path in map(Path, paths):
         if not path.exists():
             raise DataError("there is no such file or folder.", where=path, fix="Check the path.")
+        if (above := _above(path, paths)) is not None:
+            raise DataError(f"it lies in {above}, which is given as well.", where=path, fix="Give one of them, for files are read once.")
         if not (path.is_dir() or path.is_file()):
             raise not_regular(path)
         any_file, before = False, others.total
@@ -151,6 +155,12 @@ def find_files(
             what = f"no {kind} file here" + (f", but {others}." if others.total > before else ".")
             frames = "Where the pictures of a folder are the frames of a video, say --frames. " if kind == "video" else ""
             raise DataError(what, where=path, fix=f"{frames}Accepted: {wanted}.")
+
+
+def _above(path: Path, paths: Sequence[Path]) -> Path | None:
+    """The path among these that is a folder in which another one lies."""
+    folders = path.resolve().parents
+    return next((other for other in map(Path, paths) if other.resolve() in folders), None)
 
 
 def raw_file(path: Path, name: str | None = None) -> RawFile:
@@ -269,6 +279,8 @@ def _zip_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if info.flag_bits & 1:
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                others.add(f"{path}/{info.filename}", PurePosixPath(info.filename).name, split_name(info.filename)[1], AS_LINKS)
             elif not info.is_dir():
                 yield from _member(path, info.filename, wanted, partial(archive.open, info), info.compress_size, others)
 
@@ -286,7 +298,7 @@ def _tar_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
             continue
         archive, info, content = member
         if content is None and (info.issym() or info.islnk()):  # to a member that is read under its name, or to what must not be
-            others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], " as links")
+            others.add(f"{path}/{info.name}", PurePosixPath(info.name).name, split_name(info.name)[1], AS_LINKS)
         elif info.isdev():
             yield _broken(f"the archive holds a device, {info.name!r}.", path, "Pack plain files only.")
         elif content is not None:

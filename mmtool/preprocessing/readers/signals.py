@@ -23,19 +23,25 @@ from mmtool.preprocessing.readers.clips import clip_entries, rate_stated, stacke
 from mmtool.preprocessing.readers.edf import read_edf
 from mmtool.preprocessing.readers.entries import Broken, Entry, LeftOut, Note, SourceOptions, UnreadArrays
 from mmtool.preprocessing.readers.raw_files import RawFile, held
+from mmtool.preprocessing.readers.signal_arrays import (
+    CHANNELS,
+    RATES,
+    STATE_RATE,
+    channels_beside_times,
+    check_single,
+    direction,
+    take_channels,
+    take_rate,
+)
 from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, opened, read_columns
-from mmtool.preprocessing.readers.signal_direction import check_labels, check_no_times, check_rows
-from mmtool.preprocessing.readers.signal_names import is_time
+from mmtool.preprocessing.readers.signal_direction import check_no_times, check_rows
 from mmtool.preprocessing.readers.signal_times import Times
-from mmtool.preprocessing.readers.stacks import has_splits, load_stacks, name_of_samples
+from mmtool.preprocessing.readers.stacks import IMAGES, cells_of_single, has_splits, load_stacks, name_of_samples
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
 ARRAYS = ("signal", "signals", "data", "x", NPY_NAME)  # names of the array of samples
 Found = Entry | Broken | LeftOut | Note | Keys | UnreadArrays
-RATES = ("sample_rate_hz", "sample_rate", "sampling_rate", "sfreq", "fs")
-CHANNELS = ("channels", "channel_names", "ch_names")
 MAX_CHANNELS = 1024
-STATE_RATE = "in an array `sample_rate_hz` (npz), or a column of times, such as `time_s` or `time_ms` (csv)."
 MAX_RATIO = 1000  # of numerator and denominator of two sample rates
 
 
@@ -137,43 +143,37 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
         what = f"there is no array of samples; the arrays are: {', '.join(arrays)}."
         raise DataError(what, where=file.where, fix="Call it `signal`.")
     samples = None if name is None else arrays.pop(name)
-    rate_hz = rate_stated(next((arrays.pop(name) for name in RATES if name in arrays), None), file.where, options, STATE_RATE)
-    channels = next((tuple(map(str, arrays.pop(name).tolist())) for name in CHANNELS if name in arrays), None)
+    rate_hz, note = take_rate(arrays, file.where, options)
+    if note is not None:
+        yield note
+    channels = take_channels(arrays, file.where)
     if samples is not None and samples.ndim != 3:
-        row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
-        _check_single(samples, arrays, file.where)
-        channels = channels or _numbered_beside_times(samples, arrays)
-        if channels is None and samples.ndim == 2 and 1 not in samples.shape:
-            yield _direction(samples, file.where)
-        if unread := [name for name in arrays if name not in row]:
-            yield UnreadArrays(file.where, unread, [ARRAYS[0], RATES[0], CHANNELS[0]])
-        yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
+        yield from _single_entries(file, samples, arrays, rate_hz, channels, options)
         return
+    stacks = [array for called, array in arrays.items() if called.endswith(f"_{IMAGES}")] if samples is None else [samples]
+    channels = channels or channels_beside_times(stacks[0].shape[1:], arrays, file.where, {*map(len, stacks)})
+    if channels is None:
+        yield from direction(stacks[0], file.where)
     yield from stacked_entries(file, samples, arrays, lambda array, where: _signal(array, rate_hz, channels, where), options)
 
 
-def _check_single(samples: np.ndarray, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raise DataError for an array (N, T) beside one of N, which may be N series or one with a value at each time."""
-    for name, array in arrays.items():
-        if samples.ndim == 2 and array.ndim == 1 and len(array) == len(samples) and not is_time(name):
-            what = f"it is unclear whether {samples.shape} with {len(array):,} values of `{name}` are {len(samples):,} series, or one."
-            fix = f"Save series of one channel as {(*samples.shape, 1)}, and one series without `{name}`."
-            raise DataError(what, where=where, fix=fix)
-
-
-def _numbered_beside_times(samples: np.ndarray, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
-    """Names for the channels of an array beside which another holds the times of one of its axes; None where none does."""
-    lengths = {len(array) for name, array in arrays.items() if array.ndim == 1 and is_time(name)}
-    others = [samples.shape[1 - axis] for axis in range(2) if samples.ndim == 2 and samples.shape[axis] in lengths]
-    return tuple(f"ch{number}" for number in range(others[0])) if len(others) == 1 else None
-
-
-def _direction(samples: np.ndarray, where: str) -> Note:
-    """As what an array is read whose rows or columns may as well be recordings of one channel. Raises DataError where rows hold labels."""
-    check_labels(samples, where)
-    steps, count = max(samples.shape), min(samples.shape)
-    text = f"{where}, an array {samples.shape}, is read as one series of {count:,} channels and {steps:,} samples"
-    return Note("direction of arrays", f"{text}; if each row or column is a recording, save them as (recordings, time, 1)")
+def _single_entries(
+    file: RawFile,
+    samples: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+    rate_hz: float,
+    channels: tuple[str, ...] | None,
+    options: SourceOptions,
+) -> Iterator[Found]:
+    """Those of an array of one series; what else the file holds is its label, or named."""
+    check_single(samples, arrays, file.where)
+    channels = channels or channels_beside_times(samples.shape, arrays, file.where)
+    if channels is None:
+        yield from direction(samples, file.where)
+    row, options = cells_of_single(arrays, options)
+    if unread := [name for name in arrays if name not in row]:
+        yield UnreadArrays(file.where, unread, [ARRAYS[0], RATES[0], CHANNELS[0]])
+    yield from clip_entries(file.stem, file.where, partial(_signal, samples, rate_hz, channels, file.where), options, row)
 
 
 def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None, where: str) -> Signal:

@@ -4,7 +4,7 @@ So are one-hot arrays (N, C), as classes. Arrays that are no labels are named, a
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -41,7 +41,8 @@ def stack_rows(
     file: RawFile, stack: np.ndarray, arrays: Mapping[str, np.ndarray], options: SourceOptions, called: str = ""
 ) -> Iterator[Keys | Note | StackRow]:
     """How keys were chosen, what was made of other arrays, and the samples. arrays: the others of the file. called: what a person calls a
-    sample. Raises DataError for labels of another length than the stack."""
+    sample. Raises DataError for labels of another length than the stack, and for further samples."""
+    _check_no_samples(arrays, stack.ndim, {len(stack)}, file)
     columns: dict[str, np.ndarray] = {}
     unread = []
     for name, array in arrays.items():
@@ -50,6 +51,10 @@ def stack_rows(
             columns |= held
             if array.shape[1:] not in ((), (1,)):
                 yield _several(f"`{name}`", array, file, list(held))
+        elif _is_of_last_axis(name, array, stack, options):
+            what = f"the array `{name}` holds a value for each along the last axis of {stack.shape}, and not along the first."
+            fix = f"{_samples_first(stack.ndim)} If `{name}` is no label, leave it out of the file."
+            raise DataError(what, where=file.where, fix=fix)
         elif _is_of_samples(name, array, stack, options):
             what = f"the array `{name}` of shape {array.shape} does not hold one value for each of {len(stack):,} samples."
             raise DataError(what, where=file.where, fix="Correct it, or remove it from the file.")
@@ -57,6 +62,10 @@ def stack_rows(
             unread.append(name)
     if unread:
         yield _left_out(unread, file)
+    if not columns and stack.ndim > 2:
+        sides = " x ".join(map(str, stack.shape[1:]))
+        text = f"{file.where}, an array {stack.shape} without labels, is read as {len(stack):,} {called.strip() or 'sample'}s of {sides}"
+        yield Note("stack without labels", f"{text}: samples lie along the first axis")
 
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         return ([columns[name][number] for name in names] for number in range(len(stack)))
@@ -68,6 +77,14 @@ def stack_rows(
     for number, value in enumerate(stack):
         row = {name: column[number] for name, column in columns.items()}
         yield StackRow(keys.of(row, number), f"{file.where}, {called}{number}", value, row, options, keys.rows)
+
+
+def cells_of_single(arrays: Mapping[str, np.ndarray], options: SourceOptions) -> tuple[dict[str, Any], SourceOptions]:
+    """The labels of a file with a single sample, from its arrays of one value: those that the options name, else those called labels."""
+    labels = tuple(name for name, array in arrays.items() if array.size == 1 and _is_called_labels(name, options))
+    options = replace(options, label_columns=options.label_columns or labels)
+    wanted = (*options.label_names.values(), options.group_column)
+    return {name: array.item() for name, array in arrays.items() if array.size == 1 and name in wanted}, options
 
 
 def is_labels(name: str, array: np.ndarray, options: SourceOptions) -> bool:
@@ -83,6 +100,21 @@ def counts_samples(name: str, array: np.ndarray, stack: np.ndarray, options: Sou
     if name in (options.key_column, options.group_column) or _is_called_labels(name, options):
         return array.ndim == 1 or array.shape[1:] == (1,) or _is_one_hot(array)
     return array.ndim == 1 and array.dtype.kind in "iu" and not is_time(name) and NO_LABELS.fullmatch(name) is None
+
+
+def _is_of_last_axis(name: str, array: np.ndarray, stack: np.ndarray, options: SourceOptions) -> bool:
+    """Whether an array says that the last axis of a stack is that of samples, and not the first: it is called like their labels or keys, or
+    holds more whole numbers than the first axis is long, some of them several times, as classes are."""
+    last = np.moveaxis(stack, -1, 0)
+    if stack.ndim < 3 or len(last) == len(stack) or _is_of_classes(array, stack) or not counts_samples(name, array, last, options):
+        return False
+    is_named = name in (options.key_column, options.group_column) or _is_called_labels(name, options)
+    return is_named or (len(array) > len(stack) and len(np.unique(array)) < len(array))
+
+
+def _samples_first(ndim: int) -> str:
+    """How an array whose samples lie along its last axis is brought into order."""
+    return f"Samples must lie along the first axis: save array.transpose{(ndim - 1, *range(ndim - 1))}."
 
 
 def labels_of(array: np.ndarray, name: str) -> dict[str, np.ndarray]:
@@ -112,12 +144,26 @@ def _is_of_samples(name: str, array: np.ndarray, stack: np.ndarray, options: Sou
     those of another axis."""
     if name in (options.key_column, options.group_column, *options.label_names.values()):
         return True
-    if array.dtype.kind in "US" and array.ndim == 1 and 2 * len(array) <= len(stack) and len(set(array.tolist())) == len(array):
-        return False  # names of the classes
+    if _is_of_classes(array, stack):
+        return False
     if _is_called_labels(name, options):
         return True
     is_long = array.ndim == 1 and len(array) > 1 and 2 * len(array) >= len(stack)
     return is_long and len(array) not in stack.shape[1:] and NO_LABELS.fullmatch(name) is None
+
+
+def _is_of_classes(array: np.ndarray, stack: np.ndarray) -> bool:
+    """Whether an array holds the names of the classes."""
+    return array.dtype.kind in "US" and array.ndim == 1 and 2 * len(array) <= len(stack) and len(set(array.tolist())) == len(array)
+
+
+def _check_no_samples(arrays: Mapping[str, np.ndarray], ndim: int, counts: Collection[int], file: RawFile) -> None:
+    """Raise DataError for an array of as many axes as the samples, but of another number of them: it is no array of masks, but holds
+    samples too, such as those without labels."""
+    for name, array in arrays.items():
+        if array.ndim == ndim > 2 and len(array) not in counts:
+            what = f"the array `{name}` of shape {array.shape} seems to hold samples too, but {len(array):,} and not {max(counts):,}."
+            raise DataError(what, where=file.where, fix="Save it in a file of its own, or leave it out.")
 
 
 def _check_labels(names: Sequence[str], file: RawFile, options: SourceOptions) -> None:
@@ -193,6 +239,8 @@ def split_rows(
         what = f"the array `{further}` of shape {arrays[further].shape} holds samples too, but its name states none of the splits."
         fix = "Save it in a file of its own, or under one of `train_images`, `val_images` and `test_images`."
         raise DataError(what, where=file.where, fix=fix)
+    counts = {len(arrays[f"{split}_{IMAGES}"]) for split in splits}
+    _check_no_samples({name: arrays[name] for name in unread}, len(sample_shape) + 1, counts, file)
     if unread:
         yield _left_out(unread, file)
     yield Note("splits", f"{file.where} states splits, here the label {SPLIT!r}: --split-label {SPLIT} keeps them")
@@ -201,7 +249,9 @@ def split_rows(
         images, first = arrays[f"{split}_{IMAGES}"], next(iter(stated.values()))
         if array.ndim not in (1, 2) or len(array) != len(images) or array.shape[1:] != first.shape[1:]:
             what = f"`{split}_{LABELS}` of shape {array.shape} does not go with {len(images):,} samples and the labels of other splits."
-            raise DataError(what, where=file.where, fix="Save one row of labels for each of them, with as many columns in each split.")
+            is_last = images.ndim > 2 and array.ndim in (1, 2) and len(array) == images.shape[-1] != len(images)
+            fix = "Save one row of labels for each of them, with as many columns in each split."
+            raise DataError(what, where=file.where, fix=_samples_first(images.ndim) if is_last else fix)
     columns = labels_of(np.concatenate([*stated.values()]), LABEL) if stated else {}
     first = next(iter(stated.values()), np.zeros(0))
     if first.shape[1:] not in ((), (1,)):

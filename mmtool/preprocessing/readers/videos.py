@@ -24,7 +24,7 @@ from mmtool.preprocessing.readers.frame_folders import FrameFolder
 from mmtool.preprocessing.readers.images import BROKEN, decode, to_uint8
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.read_errors import DeepImageError
-from mmtool.preprocessing.readers.stacks import check_axes, name_of_samples
+from mmtool.preprocessing.readers.stacks import cells_of_single, check_axes, name_of_samples
 from mmtool.preprocessing.readers.video_frames import sound_frames
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
@@ -107,7 +107,7 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Entry | Br
         load = partial(_video, rate_hz=rate_hz, options=options)
         yield from stacked_entries(file, frames, arrays, load, options)
         return
-    row = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
+    row, options = cells_of_single(arrays, options)
     yield from clip_entries(file.stem, file.where, partial(_video, frames, file.where, rate_hz, options), options, row)
 
 

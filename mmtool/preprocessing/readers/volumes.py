@@ -23,7 +23,7 @@ from mmtool.preprocessing.readers.entries import Entry, Note, SourceOptions, Tal
 from mmtool.preprocessing.readers.nifti import read_nifti
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.scans import Volume, as_volume, check_shape, most_voxels, oriented, slant_notes
-from mmtool.preprocessing.readers.stacks import StackRow, has_splits, load_stacks, name_of_samples, split_rows, stack_rows
+from mmtool.preprocessing.readers.stacks import StackRow, cells_of_single, has_splits, load_stacks, name_of_samples, split_rows, stack_rows
 from mmtool.tokenizers.volume import Lengths, shown, stretched, three_sides
 
 ARRAYS = ("volume", "volumes", "scan", "data", NPY_NAME)  # names of the array of voxels
@@ -130,7 +130,7 @@ def _array_entries(file: RawFile, options: SourceOptions) -> Iterator[Found]:
     if affine is not None:
         yield from slant_notes(affine, file.where)
     if name is not None and stack.ndim != 4:
-        row = {name: array.item() for name, array in arrays.items() if array.size == 1}
+        row, options = cells_of_single(arrays, options)
         if unread := [name for name in arrays if name not in row]:
             yield UnreadArrays(file.where, unread, [*ARRAYS[:1], AFFINE, SPACING])
         yield row_entry(row, file.stem, file.where, partial(_of_array, stack, affine, spacing, file.where, options), options)
