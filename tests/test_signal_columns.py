@@ -18,7 +18,7 @@ def signal(folder: Path, text: str, **options: object) -> Signal:
 
 
 def series(name: str, times: list[object]) -> str:
-    return f"{name},a,b\n" + "".join(f"{time},{number / 8},{number % 3}\n" for number, time in enumerate(times))
+    return f"{name},a,b\n" + "".join(f"{time},{number % 11 / 8},{number % 3}\n" for number, time in enumerate(times))
 
 
 @pytest.mark.parametrize("text", ["1,2\n2,3\n3,4\n4,4\n", "0.5,-2e3\n2,3\n3,4\n", "0,1\n1,2\n2,3\n"])
@@ -103,7 +103,7 @@ def test_decimal_commas_are_read(tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_decimal_commas_of_series(tmp_path: Path, mmtool) -> None:
-    (tmp_path / "a.csv").write_text("time_s;a\n" + "".join(f"{number}/4;{number},5\n".replace("/4", ",0") for number in range(64)))
+    (tmp_path / "a.csv").write_text("time_s;a\n" + "".join(f"{number}/4;{number % 7},5\n".replace("/4", ",0") for number in range(64)))
     command = ["tokenize", "signal", tmp_path / "a.csv", "--delimiter", ";", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar"]
     assert mmtool(*command).code != 0
     assert mmtool(*command, "--decimal", ",").code == 0

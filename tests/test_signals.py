@@ -29,10 +29,10 @@ CODEC = {"steps": 60, "width": 16, "codebook": 64, "patch": 8}
 
 
 def series(number: int, steps: int = STEPS, rate_hz: float = RATE_HZ) -> np.ndarray:
-    """(steps, 2): a beat whose rate is the class, and a slope with an offset of its own."""
+    """(steps, 2): a beat whose rate is the class, and a slope, not quite even, with an offset of its own."""
     time, random = np.arange(steps) / rate_hz, np.random.default_rng(number)
     beat = np.sin(2 * np.pi * (1 + 2 * (number % 4)) * time + random.uniform(0, 0.3)) + 0.05 * random.normal(size=steps)
-    return np.stack([beat, 9.8 + 0.3 * (number % 4) + 0.1 * time], 1).astype(np.float32)
+    return np.stack([beat, 9.8 + 0.3 * (number % 4) + 0.1 * time + 0.001 * np.sin(31 * time)], 1).astype(np.float32)
 
 
 def items(path: Path, **options: object) -> list:
@@ -195,9 +195,9 @@ def test_times_beside_an_array_say_which_axis_is_time_and_within_it_are_no_chann
     values = np.random.default_rng(0).normal(size=(30, 20))
     np.savez(tmp_path / "x.npz", X=values, time=np.arange(20) / 50, fs=50)
     assert items(tmp_path / "x.npz")[0].value.samples.shape == (20, 30)
-    for times in (np.arange(20) / 50, np.arange(20) * 20, np.arange(20)):
+    for times in (np.arange(20) / 50, np.arange(20) * 20, np.arange(20), 2458849.5 + np.arange(20) / 24):
         np.savez(tmp_path / "x.npz", X=np.column_stack([times, values.T[:, :2]]), fs=50)
-        with pytest.raises(DataError, match=r"channel 0 seems to hold.*`channels`"):
+        with pytest.raises(DataError, match=r"channel '0' rises evenly.*`channels`"):
             items(tmp_path / "x.npz")
 
 

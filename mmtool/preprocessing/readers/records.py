@@ -57,14 +57,16 @@ def read_cells(
     """Header and rows of a text in columns; `columns` is the header of a file that has none.
 
     may_break: columns whose cells may hold line breaks, None: all. delimiter: of the columns; default: that of the format. comments: marks
-    of lines above the header that are passed over. table: the file is a table, whose layout is recognised (`delimited.py`), whose columns
-    may share names, and whose first column may lack one, as R writes row names. Rows with broken quotes, too many or too few cells and
-    bytes that are not UTF-8 are given as `Broken`. Raises DataError for an empty file, a broken header, and a name that stands twice in
-    it.
+    of lines above the header that are passed over, as are rows of nothing but delimiters there. table: the file is a table, whose layout
+    is recognised (`delimited.py`), whose columns may share names, and whose first column may lack one, as R writes row names. Rows with
+    broken quotes, too many or too few cells and bytes that are not UTF-8 are given as `Broken`. Raises DataError for an empty file, a
+    broken header, and a name that stands twice in it.
     """
     layout = plain_layout(file, delimiter, comments) if table is None else _layout(file, table)
     rows = _rows(file, layout)
     first = None if columns else next(rows, None)
+    while comments and first is not None and not isinstance(first, Broken) and not any(cell.strip() for cell in first[1]):
+        first = next(rows, None)
     if isinstance(first, Broken):
         raise first.error
     header = list(columns) or (first[1] if first else [])

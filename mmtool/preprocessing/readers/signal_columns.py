@@ -15,7 +15,7 @@ from mmtool.preprocessing.readers.entries import MISSING, Broken, Note, SourceOp
 from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import read_cells
-from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction
+from mmtool.preprocessing.readers.signal_direction import LEAST_COLUMNS, check_direction, check_no_times
 from mmtool.preprocessing.readers.signal_header import COMMENTS, heading_of, names_time
 from mmtool.preprocessing.readers.signal_names import counts
 from mmtool.preprocessing.readers.signal_order import check_order, check_same_series
@@ -29,11 +29,12 @@ from mmtool.preprocessing.readers.signal_roles import (
     roles_of,
     wanted_of_series,
 )
-from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, rate_of, read_times
+from mmtool.preprocessing.readers.signal_times import Times, is_since_1970, numeric_times, rate_of, read_times
 
 LOOKED_AT = 1000  # rows by which it is seen what columns hold
 HEAD_BYTES = 1000  # by which it is seen how a file begins
 SEPARATOR = re.compile(r"[,;\t]")
+RENAME = "If it is the times, call it time_s (or time_ms ...)."
 LEFT_OUT = {
     "times or numbers of samples": (Role.TIME, Role.COUNT),
     "labels, or names of the whole series": (Role.LABEL, Role.SERIES),
@@ -44,12 +45,14 @@ LEFT_OUT = {
 @dataclass(frozen=True)
 class Series:
     """A file that was opened. columns: with their first cells; roles: of each; time_indices: of those that give the times of samples;
-    units: a line below the header or in a comment that holds them, None: there is none; rows: all others."""
+    units: a line below the header or in a comment that holds them, None: there is none; names_from: the
+    line of a comment that names the columns, 0: none does; rows: all others."""
 
     columns: Sequence[Column]
     roles: Sequence[Role]
     time_indices: Sequence[int]
     units: tuple[int, list[str]] | None
+    names_from: int
     rows: Cells
 
     @classmethod
@@ -71,7 +74,7 @@ class Series:
         ]
         roles = roles_of(columns, options, file.where)
         check_direction([column for column, role in zip(columns, roles, strict=True) if role is Role.CHANNEL], options.table, file.where)
-        return cls(columns, roles, rate_columns(columns, roles, file.where), units, chain(head, rows))
+        return cls(columns, roles, rate_columns(columns, roles, file.where), units, heading.line, chain(head, rows))
 
     def indices(self, *roles: Role) -> list[int]:
         """Of the columns with one of these roles."""
@@ -104,6 +107,9 @@ def notes(series: Series, options: SourceOptions, where: str) -> Iterator[Note]:
     if not options.source_rate_hz:
         with suppress(DataError):  # it is said when the samples are read
             times = series.times([column.cells for column in series.columns_of_times], where)
+    if series.names_from:
+        names = ", ".join(repr(column.name) for column in series.columns[:10])
+        yield Note("names", f"names of columns from line {series.names_from} of {where}, a comment: {names} (--columns gives others)")
     if series.units:
         line, cells = series.units
         yield Note("units", f"left out of {where}: line {line}, which holds units: {', '.join(map(repr, cells[:5]))}")
@@ -153,6 +159,7 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
     table = np.array(values, np.float64)
     for number, column in enumerate(columns[len(channels) :], len(channels)):
         _check_count(table[:, number], column.name, file.where)
+    _check_no_times(columns[: len(channels)], table, options, file.where)
     cells_of_times = list(zip(*stamps, strict=True))
     times = None if options.source_rate_hz else series.times(cells_of_times, file.where, lines)
     if times is None or (len(lines) > 1 and not times.are_even):
@@ -160,6 +167,17 @@ def read_columns(file: RawFile, options: SourceOptions) -> tuple[np.ndarray, flo
         check_order(series.columns_of_times, cells_of_times, lines, others, options.source_rate_hz, file.where)
     rate_hz = None if times is None else rate_of(times, file.where)
     return table[:, : len(channels)], rate_hz, tuple(column.name for column in columns[: len(channels)])
+
+
+def _check_no_times(channels: Sequence[Column], table: np.ndarray, options: SourceOptions, where: str) -> None:
+    """Raise DataError where a channel rises evenly, as times do, and neither options nor the tokenizer know it."""
+    known = {*options.table.declared, *options.table.features}
+    rising = {
+        column.name: Times(values, numeric_times(column.cells, column.numbers).tick_s)
+        for column, values in zip(channels, table.T, strict=False)
+        if column.name not in known
+    }
+    check_no_times(rising, where, f"{RENAME} {KEEP_OR_SKIP}")
 
 
 def _sound(rows: Sequence[tuple[int, list[str]] | Broken], where: str) -> list[tuple[int, list[str]]]:

@@ -1,20 +1,20 @@
 """Whether the rows of a series in columns are instants, as they should be, or recordings, each of which goes from left to right."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.signal_roles import Column
+from mmtool.preprocessing.readers.signal_times import Times
 from mmtool.preprocessing.readers.table_options import TableOptions
 
 LEAST_COLUMNS, LEAST_ROWS = 12, 4  # by which it is seen
 NUMBERED = re.compile(r"(.*?)(-?\d+(?:\.\d+)?)\D{0,3}")  # X1, 0, t_0.05, -100ms
 OF_CHANNELS = re.compile(r"\b(ch|chan|channel|exg|eeg|ecg|emg|eog|lead|sensor|electrode|station|node|joint)s?\b", re.IGNORECASE)
 SMOOTH, ROUGH = 0.7, 0.3  # correlation of neighbours along a recording, and across recordings
-SAME_STEP = 0.01  # of a step: how far one may differ from another
 SINGLE = 0.95  # share of the variance in one component, such as mains in all channels
 
 
@@ -56,15 +56,15 @@ def check_labels(rows: np.ndarray, where: str) -> None:
             raise DataError(what, where=where, fix=fix)
 
 
-def check_no_times(samples: np.ndarray, rate_hz: float, where: str) -> None:
-    """Raise DataError where a channel of an array (T, C) without names holds the times of the samples, in s or ms, or counts them."""
-    if samples.shape[1] < 2 or len(samples) < LEAST_COLUMNS:
-        return
-    steps = np.diff(samples.astype(np.float64), axis=0)
-    for step, called in ((1 / rate_hz, "the times of the samples in s"), (1000 / rate_hz, "their times in ms"), (1.0, "their numbers")):
-        if len(found := np.flatnonzero((np.abs(steps - step) < SAME_STEP * step).all(0))):
-            fix = "Leave it out of the array, or name the channels in an array `channels`, if it is one."
-            raise DataError(f"the channel {found[0]} seems to hold {called}.", where=where, fix=fix)
+def check_no_times(channels: Mapping[str, Times], where: str, fix: str) -> None:
+    """Raise DataError where a channel rises evenly throughout, as the times of the samples do, or their numbers. fix: says what to do, with
+    the name of the channel in place of {0}."""
+    for name, times in channels.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_even = len(times.seconds) >= LEAST_COLUMNS and times.are_even
+        if is_even:
+            what = f"the channel {name!r} rises evenly throughout, as times or numbers of samples do."
+            raise DataError(what, where=where, fix=fix.format(name))
 
 
 def _numbered(columns: Sequence[Column]) -> list[Column]:

@@ -4,21 +4,22 @@ that are neither."""
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import NamedTuple
 
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.cell_values import shown
 from mmtool.preprocessing.readers.delimited import ASSIGNMENT, BLANKS, WORDS
 from mmtool.preprocessing.readers.entries import MISSING, SourceOptions
-from mmtool.preprocessing.readers.numbers import Numbers
+from mmtool.preprocessing.readers.numbers import COMMA_WITHIN, NUMBER, Numbers
 from mmtool.preprocessing.readers.raw_files import RawFile
 from mmtool.preprocessing.readers.records import SEPARATORS, plain_layout
-from mmtool.preprocessing.readers.signal_names import OF_TIME, counts, is_time, words
+from mmtool.preprocessing.readers.signal_names import OF_TIME, SECONDS, counts, is_time, is_unit_of_time, may_be_time, unit_of, words
+from mmtool.preprocessing.readers.signal_times import is_moment
 from mmtool.preprocessing.readers.text_streams import lines_of, open_text
 
 COMMENTS = ("%", "#", "//")
-MARK = re.compile(r"\s*(%|#|//)[%#/]*\s*")
+MARK = re.compile(r"\s*(%|#|//)[%#/]*\s*(units?\s*[:=]\s*)?", re.IGNORECASE)
 LOOKED_AT = 50  # lines below the comments by which it is seen where the table begins
 LEAST_ALIKE = 2  # lines with as many cells each that make a table
 PART = (
@@ -30,12 +31,16 @@ UNIT = re.compile(
     r"seconds|volts?|bpm|rpm|mmHg|%|dps|gauss|lux|dB|counts?|\N{DEGREE SIGN}?[CFK]|\N{DEGREE SIGN}(/s)?|a\.?u\.?|none|-|"
     r"hh:mm:ss(\.m+)?|mm:ss|)[\])]?"
 )
+NO_UNIT = ("", "-", "none", "None")
+ALSO_NAMES = ("min", "d", "h")  # units of time by which channels are called as well
 
 
 class Heading(NamedTuple):
-    """names: of the columns (none: they are not in a comment). units: of a line of comments, None: there is none."""
+    """names: of the columns (none: they are not in a comment), and the number of their line. units: of a line of comments, None: there is
+    none."""
 
     names: tuple[str, ...] = ()
+    line: int = 0
     units: tuple[int, list[str]] | None = None
 
 
@@ -50,7 +55,27 @@ class _Line(NamedTuple):
 
     @property
     def are_units(self) -> bool:
-        return any(self.cells) and all(UNIT.fullmatch(cell) for cell in self.cells)
+        """Whether all cells are known units, or one of a comment is a unit of time."""
+        are_known = any(self.cells) and all(UNIT.fullmatch(cell) for cell in self.cells)
+        return are_known or (self.is_comment and any(map(_is_sure, self.cells)))
+
+    def are_units_of(self, names: Sequence[str]) -> bool:
+        """Whether a comment below or above a header of these names holds units, some of which may be unknown."""
+        known = any(UNIT.fullmatch(cell) and cell not in NO_UNIT for cell in self.cells)
+        times = [cell for cell, name in zip(self.cells, names, strict=True) if is_time(name) or may_be_time(name)]
+        return known or self.are_units or any(unit_of(cell) is not None and (is_unit_of_time(cell) or is_time(cell)) for cell in times)
+
+    @property
+    def tells_unit(self) -> bool:
+        """Whether it is a comment about the unit of times alone: `unit: ms`, `times in ms`."""
+        parts = words(self.text)
+        about_times = not OF_TIME.isdisjoint(parts) and unit_of(self.text) is not None and parts[-1] in SECONDS
+        return len(self.cells) == 1 and len(parts) <= 3 and (_is_sure(self.text) or about_times)
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether a cell is a number, a date or a time of day, and none names times."""
+        return not self.names_times and any(NUMBER.fullmatch(cell) or is_moment(cell, "") for cell in self.cells)
 
     @property
     def names_times(self) -> bool:
@@ -64,34 +89,62 @@ def names_time(cell: str) -> bool:
 
 
 def heading_of(file: RawFile, options: SourceOptions) -> Heading:
-    """The names and units that stand in comments, of a file whose columns the options do not name. Raises DataError where it is unclear
-    which comment is the header, and for lines above the table that are no comments."""
+    """The names and units that stand in comments; names only where the options give none. Raises DataError where it is unclear which
+    comment holds them, and for lines above the table that are no comments."""
     comments, below = _lines_above(file, options)
+    if not options.columns:
+        below = list(dropwhile(lambda line: not any(line.cells), below))
+        _check_single_column(below, file.where)
     _check_table_begins(below, file.where)
-    if options.columns or not comments or not below:
+    if not comments or not below:
         return Heading()
+    if options.columns:
+        return Heading(units=_units(comments, options.columns, file.where))
     numbers = Numbers.of(options.table)
     rows = [_has_number(line.cells, numbers) for line in below[:2]]
     above = [] if rows[0] else below[:1]
     if above and rows[1:] != [True]:
         return Heading()
-    lines = [*_as_wide(comments, len(below[0].cells)), *above]
-    return _chosen(lines, file.where) if lines else Heading()
+    lines = [line for line in _as_wide(comments, len(below[0].cells)) if not line.holds_values] + above
+    if not lines:
+        return Heading()
+    header = _header(lines, file.where)
+    units = _units([line for line in comments if line is not header], header.cells, file.where)
+    return Heading(tuple(header.cells), header.number, units) if header.is_comment else Heading(units=units)
 
 
-def _chosen(lines: Sequence[_Line], where: str) -> Heading:
-    """The heading of lines that may be one: comments, and a last one that is none where the table has no numbers in its first line."""
+def _header(lines: Sequence[_Line], where: str) -> _Line:
+    """The header among lines that may be one: comments, and a last one that is none where the table has no numbers in its first line."""
     others = [line for line in lines if not line.are_units]
     naming = [line for line in others if line.names_times]
     usual = next((line for line in lines if not line.is_comment), None)
     header = next((line for some in (naming, others) if len(some) == 1 for line in some), usual)
     if header is None:
-        listed = " or ".join(f"line {line.number} ({shown(line.text)})" for line in lines)
+        listed = _listed(lines)
         what = f"it is unclear which comment names the columns: {listed}." if others else f"{listed} holds units, and no line holds names."
         raise DataError(what, where=where, fix="Name them with --columns, or write the header without a mark of comments.")
-    units = next((line for line in lines if line.is_comment and line.are_units and line is not header), None)
-    names = tuple(header.cells) if header.is_comment else ()
-    return Heading(names, None if units is None else (units.number, units.cells))
+    return header
+
+
+def _units(comments: Sequence[_Line], names: Sequence[str], where: str) -> tuple[int, list[str]] | None:
+    """The number and the cells of the comment that holds the units of columns of these names."""
+    lines = [line for line in comments if len(line.cells) == len(names) > 1 and line.are_units_of(names)]
+    if any(line.cells != lines[0].cells for line in lines):
+        fix = "Remove all but one, or put the units into the names, as in time_ms."
+        raise DataError(f"it is unclear which comment holds the units: {_listed(lines)}.", where=where, fix=fix)
+    if lines:
+        return lines[0].number, lines[0].cells
+    told = next((line for line in comments if len(names) > 1 and line.tells_unit), None)
+    return told and (told.number, [told.text if is_time(name) or may_be_time(name) else "" for name in names])
+
+
+def _listed(lines: Sequence[_Line]) -> str:
+    return " or ".join(f"line {line.number} ({shown(line.text)})" for line in lines)
+
+
+def _is_sure(cell: str) -> bool:
+    """Whether a cell is a unit of time, and no likely name of a channel."""
+    return is_unit_of_time(cell) and words(cell)[0] not in ALSO_NAMES
 
 
 def _as_wide(comments: Sequence[_Line], width: int) -> list[_Line]:
@@ -121,6 +174,14 @@ def _check_table_begins(lines: Sequence[_Line], where: str) -> None:
     what = f"the line {shown(first.text)} is no header: the columns begin in line {table.number}, {shown(table.text)}."
     fix = f"Remove what stands above it (tail -n +{table.number}), or begin those lines with #."
     raise DataError(what, where=f"{where}:{first.number}", fix=fix)
+
+
+def _check_single_column(lines: Sequence[_Line], where: str) -> None:
+    """Raise DataError for numbers with decimal commas below a single name, which commas would part."""
+    if len(lines) > 1 and len(lines[0].cells) == 1 and all(len(x.cells) == 2 and COMMA_WITHIN.fullmatch(x.text) for x in lines[1:]):
+        what = f"below the single name {shown(lines[0].text)} stands {shown(lines[1].text)}, which commas part in two."
+        fix = f"Add --decimal , --delimiter ';' if it is one number, or remove line {lines[0].number} if these are two columns."
+        raise DataError(what, where=f"{where}:{lines[1].number}", fix=fix)
 
 
 def _lines_above(file: RawFile, options: SourceOptions) -> tuple[list[_Line], list[_Line]]:

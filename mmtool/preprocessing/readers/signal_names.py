@@ -10,15 +10,20 @@ SECONDS = {
     **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
     **dict.fromkeys(("us", *MICRO, "usec", "micros", "microsecond", "microseconds"), 1e-6),
     **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), 1e-9),
-    **dict.fromkeys(("min", "minutes"), 60.0),
+    **dict.fromkeys(("min", "mins", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hours"), 3600.0),
+    **dict.fromkeys(("d", "days"), 86_400.0),
 }
 OF_TIME = frozenset(
     ["time", "times", "t", "timestamp", "timestamps", "stamp", "date", "datetime", "elapsed", "epoch", "unix", "utc", "clock"]
 )
 IN_SECONDS = frozenset(["time", "times", "t", "elapsed"])  # where nothing else is said
-ALONE = frozenset(SECONDS) - {"s", "min"}  # units that a column of times may be called by; others are channels
+NO_NAMES = frozenset(("s", "min", "mins", "h", "hr", "hrs", "hours", "d", "days"))
+ALONE = frozenset(SECONDS) - NO_NAMES  # units that a column of times may be called by; others are channels
 WITHIN = frozenset(["time", "timestamp", "timestamps", "elapsed"])  # words of names that may be those of times, or of channels
-UNCLEAR = frozenset(["t", "ts", "ms", "us", *MICRO, "ns", "sec", "secs", "second"])  # names that may be those of times, or of channels
+UNCLEAR = frozenset(  # names that may be those of times, or of channels
+    ["t", "ts", "ms", "us", *MICRO, "ns", "sec", "secs", "second", "hrs", "hours", "days"]
+)
 COUNTING = frozenset(
     (
         *("", "sample", "samples", "sample number", "sample index", "sample no", "frame", "frame number", "unnamed 0"),  # pandas: its index
@@ -48,9 +53,21 @@ def words(name: str) -> list[str]:
     return [word.casefold() for word in BETWEEN.split(name.strip()) if word]
 
 
+def units_of(name: str) -> dict[str, float]:
+    """Units of time in a name, in seconds."""
+    return {word: SECONDS[word] for word in words(name) if word in SECONDS}
+
+
 def unit_of(name: str) -> float | None:
-    """Of times, in seconds; None where the name does not say it."""
-    return next((SECONDS[word] for word in words(name) if word in SECONDS), None)
+    """Of times, in seconds; None where the name says none, or several that differ."""
+    units = set(units_of(name).values())
+    return units.pop() if len(units) == 1 else None
+
+
+def is_unit_of_time(cell: str) -> bool:
+    """Whether a cell is a unit of time and nothing else: `ms`, `[s]`, `in s`."""
+    parts = words(cell)
+    return parts[-1:] != [] and parts[-1] in SECONDS and parts[:-1] in ([], ["in"])
 
 
 def is_time(name: str) -> bool:
@@ -65,7 +82,8 @@ def is_time(name: str) -> bool:
 def may_be_time(name: str) -> bool:
     """Whether a column may be called so for its times or otherwise: `ms`, `accelerometerTimestamp_sinceReboot(s)`, `reaction time`."""
     parts = words(name)
-    return (len(parts) == 1 and parts[0] in UNCLEAR) or (not is_time(name) and not WITHIN.isdisjoint(parts))
+    is_unit = len(parts) == 2 and is_unit_of_time(name)  # `in s`, as PicoScope writes
+    return is_unit or (len(parts) == 1 and parts[0] in UNCLEAR) or (not is_time(name) and not WITHIN.isdisjoint(parts))
 
 
 def counts(name: str) -> bool:

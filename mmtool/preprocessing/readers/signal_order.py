@@ -54,6 +54,9 @@ def check_order(
     known = [seconds for seconds, _ in parts if seconds is not None]
     seconds = np.sum(known, axis=0) if len(known) == len(parts) else None
     if seconds is not None and len(back := np.flatnonzero(np.diff(seconds) < 0)):
+        if (np.diff(seconds) <= 0).all():
+            what = f"the times in the column {times[0].name!r} go back from row to row: the newest stands first."
+            raise DataError(what, where=where, fix="Sort the rows by time, the oldest first.")
         what = f"the times in the column {times[0].name!r} go back: several series?"
         fix = f"{OWN_FILE}, or leave it out: --column-type '{times[0].name}=skip'."
         raise DataError(what, where=f"{where}:{lines[back[0] + 1]}", fix=fix)

@@ -105,7 +105,7 @@ def _declared(name: str, options: SourceOptions) -> Role | None:
 
 def _role(column: Column, where: str) -> Role:
     name = column.name
-    if named.may_be_time(name):
+    if named.may_be_time(name) or (named.is_unit_of_time(column.unit) and not named.is_time(name)):
         if _holds_times(column, where):
             return Role.TIME
     elif named.is_time(name):

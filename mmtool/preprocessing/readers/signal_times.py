@@ -1,5 +1,6 @@
 """Times of the samples of a series, as numbers, dates or times of day, and the rate that follows from them."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.preprocessing.readers.cell_values import shown
 from mmtool.preprocessing.readers.numbers import NUMBER, Numbers
-from mmtool.preprocessing.readers.signal_names import IN_SECONDS, SECONDS, unit_of, words
+from mmtool.preprocessing.readers.signal_names import IN_SECONDS, SECONDS, unit_of, units_of, words
 
 EPOCH = {  # numbers of the years 2000 to 2286; unit in s
     "seconds": (946_684_800, 10**10, 1.0),
@@ -19,7 +20,9 @@ EPOCH = {  # numbers of the years 2000 to 2286; unit in s
     "nanoseconds": (946_684_800 * 10**9, 10**19, 1e-9),
 }
 SINCE_START = "microseconds"  # since 1970 or nanoseconds since the start of a phone, which after 11 days are as many
-DAYS, DAYS_STEP = (36_526, 73_051), 1e-3  # since 1900, of the years 2000 to 2099, as spreadsheets count them
+JULIAN, MATLAB = (2_451_544, 2_488_070), (730_486, 767_011)  # days of the years 2000 to 2099, which as seconds would be weeks
+DAYS, DAYS_STEP = (10_957, 88_070), 1e-3  # days since 1970, since 1900 as in spreadsheets, or since 1858
+PER_DAY = 288  # steps of five minutes, of which longer ones in days are multiples
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 TIME_OF_DAY = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 HOURS, MINUTES_FIRST = 24, "mm:ss"
@@ -32,16 +35,16 @@ WRITE_TIME = (
     "Write seconds, or dates as 2024-01-31 12:00:00.004, or leave the column out (--column-type NAME=skip) and give the rate with "
     "--source-rate-hz."
 )
-SAY_UNIT = "Call it time_s, time_ms or time_us, or give the rate with --source-rate-hz."
+SAY_UNIT = "Call it time_s, time_ms, time_us, time_min, time_h or time_days after its unit, or give the rate with --source-rate-hz."
 
 
 @dataclass(frozen=True)
 class Times:
-    """seconds: (T,) since the first. tick_s: one in the last place that is written. guess: the unit that they were taken in where neither
-    name nor cells say it."""
+    """seconds: (T,) since the first. tick_s: one in the last place that is written, infinite where none is. guess: the unit that they were
+    taken in where neither name nor cells say it."""
 
     seconds: np.ndarray
-    tick_s: float
+    tick_s: float = math.inf
     guess: str = ""
 
     @property
@@ -138,20 +141,31 @@ def rate_of(times: Times, where: str) -> float:
 
 def _unit(name: str, first: float, step: float, where: str) -> tuple[float, str]:
     """The unit of times in seconds, and how it was guessed, if it was."""
+    units = units_of(name)
+    if len(set(units.values())) > 1:
+        fix = "Keep the right one, or give the rate with --source-rate-hz."
+        raise DataError(f"the times in the column {name!r} have several units: {', '.join(units)}.", where=where, fix=fix)
     unit = unit_of(name)
     epoch = next(((word, size) for word, (low, high, size) in EPOCH.items() if low < first < high), None)
     if epoch is not None and (unit is None or words(name)[-1] not in SECONDS) and not (epoch[0] == SINCE_START and step * epoch[1] >= 1):
         return epoch[1], f"{epoch[0]} since 1970"
     if unit is not None:
         return unit, ""
-    may_be_days = DAYS[0] < first < DAYS[1] and step < DAYS_STEP
-    if IN_SECONDS.issuperset(words(name)) and 0 < step < 1 and not may_be_days:
+    if IN_SECONDS.issuperset(words(name)) and 0 < step < 1 and not _may_be_days(first, step):
         return 1.0, "seconds"
     if WITHOUT_HYPHENS.fullmatch(f"{first:.0f}"):
         fix = "Write dates as 2024-01-31, or give the rate with --source-rate-hz."
         raise DataError(f"the column {name!r} holds {first:.0f}, which seems to be a date.", where=where, fix=fix)
     steps = f"; its step is {step:g}" if step else ""
     raise DataError(f"the name of the column {name!r} does not say in which unit its times are{steps}.", where=where, fix=SAY_UNIT)
+
+
+def _may_be_days(first: float, step: float) -> bool:
+    """Whether times with this step, of less than one, may be those of days that are counted since long ago."""
+    if any(low < first < high for low, high in (JULIAN, MATLAB)):
+        return True
+    steps = step * PER_DAY
+    return DAYS[0] < first < DAYS[1] and (step < DAYS_STEP or abs(steps - round(steps)) < 0.01 * steps)
 
 
 def _decimals(text: str, mark: str) -> int:

@@ -35,6 +35,7 @@ from mmtool.preprocessing.readers.signal_arrays import (
 )
 from mmtool.preprocessing.readers.signal_columns import cells_of_series, notes, opened, read_columns
 from mmtool.preprocessing.readers.signal_direction import check_no_times, check_rows
+from mmtool.preprocessing.readers.signal_times import Times
 from mmtool.preprocessing.readers.stacks import IMAGES, cells_of_single, has_splits, load_stacks, name_of_samples
 from mmtool.tokenizers.base import PositiveNumber, check_settings
 
@@ -191,7 +192,9 @@ def _signal(array: np.ndarray, rate_hz: float, channels: tuple[str, ...] | None,
     if not channels:
         fix = f"Save recordings of one channel as {(*array.shape, 1)}, or name the channels in an array `channels`."
         check_rows(samples.T, f"a row of {array.shape} seems to hold a whole recording, and not the channels at one time.", where, fix)
-        check_no_times(samples, rate_hz, where)
+        if samples.shape[1] > 1:
+            fix = "Leave it out of the array, or name the channels in an array `channels`, if it is one."
+            check_no_times({str(place): Times(values) for place, values in enumerate(samples.T.astype(np.float64))}, where, fix)
     return _checked(samples, rate_hz, channels or tuple(f"ch{number}" for number in range(samples.shape[1])), where)
 
 
