@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmtool.common.errors import DataError
@@ -109,3 +110,25 @@ def test_rows_of_delimiters_above_the_header_are_blank(tmp_path: Path) -> None:
         assert signal(tmp_path, above + "time,v\n" + ROWS).rate_hz == 2
     with pytest.raises(DataError, match=r"a.csv:1: the channel 'v' holds no number"):
         signal(tmp_path, ",\n" + ROWS, columns=("time", "v"))
+
+
+@pytest.mark.parametrize("rate_hz", [None, 25])
+@pytest.mark.parametrize("places", [2, 3])
+def test_a_hole_in_the_times_is_never_closed_in_silence(rate_hz: float | None, places: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = "".join(f"{i / 25 + (6 if i >= 60 else 0):.{places}f},{random.normal():.3f}\n" for i in range(120))
+    (tmp_path / "s.csv").write_text("time_s,x\n" + rows)
+    with pytest.raises(DataError, match=r"s\.csv:62: the times in the column 'time_s' jump by 6.04 s here, as if 150 samples"):
+        [item.value for item in read_items("signal", [tmp_path / "s.csv"], SourceOptions(source_rate_hz=rate_hz))]
+    skipped = SourceOptions(source_rate_hz=25, table=TableOptions(column_types={"time_s": "skip"}))
+    (item,) = read_items("signal", [tmp_path / "s.csv"], skipped)
+    assert len(item.value.samples) == 120
+
+
+@pytest.mark.parametrize(
+    "times", [[i // 25 for i in range(120)], [i / 25 + 0.01 * (i % 3) for i in range(120)], [i / 25 for i in range(120) if i % 40]]
+)
+def test_rounded_times_jitter_and_single_samples_that_are_missing_are_no_holes(times: list[float], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "s.csv").write_text("time_s,x\n" + "".join(f"{time:.3f},{random.normal():.3f}\n" for time in times))
+    assert len(list(read_items("signal", [tmp_path / "s.csv"], SourceOptions(source_rate_hz=25)))) == 1

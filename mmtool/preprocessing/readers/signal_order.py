@@ -1,4 +1,4 @@
-"""Whether the rows of a file are one series: their times neither go back nor repeat, and no column tells rows of several apart."""
+"""Whether the rows of a file are one series: their times neither go back nor repeat nor jump, and no column tells rows of several apart."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,6 +12,7 @@ from mmtool.preprocessing.readers.signal_roles import KEEP_OR_SKIP, Column, cycl
 from mmtool.preprocessing.readers.signal_times import is_moment, numeric_times, read_times
 
 OFTEN = 1.5  # rows for each time, or for each that the rate and the steps between times promise: so many are too many
+GAP = 5  # samples that may be missing: more are a gap
 OWN_FILE = "Write each series to a file of its own"
 
 
@@ -36,8 +37,8 @@ def check_order(
     rate_hz: float | None,
     where: str,
 ) -> None:
-    """Raise DataError where times go back, or repeat more often than the rate explains, as those of several series do; and for a cell that
-    is no time where others are.
+    """Raise DataError where times go back, or repeat more often than the rate explains, as those of several series do; where they jump;
+    and for a cell that is no time where others are.
 
     times: the columns that hold them; cells: all of each, which may be missing, in no known unit, or altogether in a format that is not
     known; lines: of the rows. others: columns by which series may be told apart. rate_hz: None where it would follow from the times.
@@ -65,6 +66,22 @@ def check_order(
     is_explained = has_unit and seconds is not None and rate_hz is not None and _explains(rate_hz, seconds, repeats)
     if OFTEN <= repeats < len(kept) and not is_explained:
         raise _repeating(times[0].name, repeats, others, rate_hz, where)
+    if seconds is not None and has_unit:
+        _check_gaps(times[0].name, seconds, lines, rate_hz, where)
+
+
+def _check_gaps(name: str, seconds: np.ndarray, lines: Sequence[int], rate_hz: float | None, where: str) -> None:
+    """Raise DataError where times jump by more than several samples and the last place that is written explain."""
+    steps = np.diff(seconds)
+    rising = steps[steps > 0]
+    if not len(rising):
+        return
+    step, longest = float(np.median(rising)), int(steps.argmax())
+    if steps[longest] > GAP * step + rising.min():
+        missing = round(steps[longest] / step) - 1
+        what = f"the times in the column {name!r} jump by {steps[longest]:.6g} s here, as if {missing:,} samples were missing."
+        fix = f"Write what lies before and behind it to files of their own, or read the rows as one series: --column-type '{name}=skip'"
+        raise DataError(what, where=f"{where}:{lines[longest + 1]}", fix=f"{fix} --source-rate-hz {rate_hz or 1 / step:.6g}.")
 
 
 def _repeating(name: str, repeats: float, others: Sequence[Column], rate_hz: float | None, where: str) -> DataError:
