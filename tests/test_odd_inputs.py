@@ -181,3 +181,14 @@ def test_what_lies_in_a_folder_that_is_given_as_well_is_refused(tmp_path: Path) 
     for inner in ("data/r", "data/r/x.txt"):
         with pytest.raises(DataError, match="which is given as well"):
             list(read_items("text", [tmp_path / "data", tmp_path / inner], SourceOptions()))
+
+
+def test_a_member_whose_header_is_damaged_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """Also where its content is looked at because its name says nothing."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("scan", "not looked at")
+    data = (tmp_path / "a.zip").read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    (tmp_path / "a.zip").write_bytes(data[: directory + 6] + b"\xee" + data[directory + 7 :])  # a version that nobody knows
+    with pytest.raises(DataError, match="a.zip"):
+        list(read_items("image", [tmp_path / "a.zip"], SourceOptions()))

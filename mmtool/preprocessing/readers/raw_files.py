@@ -15,6 +15,7 @@ from typing import IO, Any
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
 from mmtool.common.regular_files import not_regular, open_regular
+from mmtool.common.seal import foreign, guarded
 from mmtool.kinds import KINDS, Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
 from mmtool.preprocessing.readers.conversions import CONVERSIONS, advice
@@ -115,7 +116,7 @@ class Wanted:
         if self.recognizer is None:
             return False
         try:
-            with opened() as file:
+            with foreign(where), opened() as file:
                 recognized: bool = load(self.recognizer)(read_bytes(file, name, where, HEAD_BYTES), named)
         except (DataError, OSError):  # it is reported when the file is read
             return True
@@ -231,7 +232,10 @@ def _members(
         yield Broken(str(path), error)
         return
     with file:
-        yield from reader(path, file, wanted, others)
+        try:
+            yield from guarded(reader(path, file, wanted, others), path)
+        except DataError as error:
+            yield Broken(str(path), error)
 
 
 def _read_path(path: Path) -> bytes:
@@ -281,7 +285,7 @@ def _zip_members(path: Path, file: IO[bytes], wanted: Wanted, others: OtherForma
                 yield _broken(f"the archive's member {info.filename!r} is encrypted.", path, "Unpack it and give the folder.")
             elif stat.S_ISLNK(info.external_attr >> 16):
                 others.add(f"{path}/{info.filename}", PurePosixPath(info.filename).name, split_name(info.filename)[1], AS_LINKS)
-            elif not info.is_dir():
+            elif not info.filename.endswith("/"):
                 yield from _member(path, info.filename, wanted, partial(archive.open, info), info.compress_size, others)
 
 
