@@ -141,3 +141,4 @@ def test_a_folder_in_the_place_of_a_lock_is_an_error_that_names_it(tmp_path: Pat
     lock_of(tmp_path / "a.tar").mkdir()
     with pytest.raises(UsageError, match="a folder stands where the lock"), locked(tmp_path / "a.tar"):
         pass
+    assert leftovers(tmp_path) == leftovers(tmp_path / "a.tar") == []

@@ -178,7 +178,7 @@ def _renew(descriptor: int, ended: threading.Event) -> None:
 def _holder(descriptor: int) -> dict[str, Any]:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
+    except (ValueError, IsADirectoryError):  # somebody's file, or folder
         return {}
     return holder if isinstance(holder, dict) else {}
 
