@@ -3,8 +3,8 @@
     python -m tests.faults.fuzz --seconds 600 png wav shard        these readers (none: all), so long each
 
 What may come of a damaged file: that it is read, or one of our errors, which names it. Anything else is a finding: another exception; more
-than `HANG_S` seconds; and where a digest exists, other content than before. Mutations are functions of a seed, which is printed with a
-finding: `--seed` repeats it.
+than `HANG_S` seconds; more than `MEMORY` bytes beyond what the whole file took; and where a digest exists, other content than before.
+Mutations are functions of a seed, which is printed with a finding: `--seed` repeats it.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -33,6 +34,7 @@ from mmtool.common.errors import MmtoolError
 from mmtool.preprocessing.sources import SourceOptions, read_items
 
 HANG_S = 5
+MEMORY = 2**30
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 Digest = Callable[[Path], object]
 
@@ -51,10 +53,12 @@ class Reader:
 
 @dataclass
 class Findings:
-    """tried: inputs; accepted: those that were read; problems: what went wrong, by the place where it did, with a seed that shows it."""
+    """tried: inputs; accepted: those that were read; grown: by how many bytes the peak of memory rose beyond that of the whole file;
+    problems: what went wrong, by the place where it did, with a seed that shows it."""
 
     tried: int = 0
     accepted: int = 0
+    grown: int = 0
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,13 +72,16 @@ def fuzz(name: str, folder: Path, seconds: float | None = None, tries: int | Non
     whole = folder / f"whole{reader.suffix}"
     reader.make(whole)
     content, data = reader.read(whole), (whole / reader.target).read_bytes()
-    seed = first
+    seed, before = first, _peak_memory()
     while (tries is None or seed < first + tries) and (seconds is None or time.monotonic() - started < seconds):
         place = folder / f"damaged{reader.suffix}"
         if reader.target and not place.exists():
             shutil.copytree(whole, place)
         (place / reader.target).write_bytes(mutate(data, random.Random(f"{name} {seed}")))
         _try(reader, place, content, seed, findings)
+        findings.grown = _peak_memory() - before
+        if findings.grown > MEMORY:
+            findings.problems.setdefault("memory", f"seed {seed}")
         seed += 1
     return findings
 
@@ -96,6 +103,11 @@ def _try(reader: Reader, path: Path, content: object, seed: int, findings: Findi
         frame = next((frame for frame in reversed(frames) if "/mmtool/" in frame.filename and "/tests/" not in frame.filename), frames[-1])
         place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
         findings.problems.setdefault(place, f"seed {seed}: {str(error)[:200]}")
+
+
+def _peak_memory() -> int:
+    """Bytes, of this process since its start."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager
@@ -401,7 +413,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             findings = fuzz(name, Path(folder), chosen.seconds, first=chosen.seed)
         problems += len(findings.problems)
-        print(f"{name}: {findings.tried} tried, {findings.accepted} read, {len(findings.problems)} problems", flush=True)
+        counts = f"{findings.tried} tried, {findings.accepted} read, {findings.grown >> 20} MiB more at the peak"
+        print(f"{name}: {counts}, {len(findings.problems)} problems", flush=True)
         for place, seed in findings.problems.items():
             print(f"  {place}: {seed}", flush=True)
     return problems
