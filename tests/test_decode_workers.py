@@ -23,7 +23,7 @@ from PIL import Image
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file
 from mmtool.data.shards import open_token_set
-from mmtool.preprocessing import messages
+from mmtool.preprocessing import messages, worker_process
 from mmtool.preprocessing import workers as workers_module
 from mmtool.preprocessing.decoding import Decoding, Steps
 from mmtool.preprocessing.readers import images
@@ -293,8 +293,8 @@ def test_remarks_on_files_are_made_once(pictures: Path, monkeypatch: pytest.Monk
 
 
 def test_a_worker_that_does_not_begin_is_not_said_to_be_slow_at_a_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "run_worker", lambda *_: time.sleep(60))
-    monkeypatch.setattr(workers_module, "START_S", 0.3)
+    monkeypatch.setattr(worker_process, "run_worker", lambda *_: time.sleep(60))
+    monkeypatch.setattr(worker_process, "START_S", 0.3)
     monkeypatch.setattr(workers_module, "MAX_STARTS", 1)
     with pytest.raises(DataError, match="a process that reads files did not begin within") as raised:
         read(pictures, 1)

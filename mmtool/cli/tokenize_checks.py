@@ -36,7 +36,8 @@ def check_use(context: typer.Context, kind: str | None, paths: list[Path] | None
         raise UsageError("a manifest comes instead of a kind and files.", where="--manifest", fix="Leave out KIND and PATH.")
     if manifest is not None and given["output"] == STREAM:
         raise UsageError("the token sets of a manifest are a folder.", where="--output", fix="Name a folder.")
-    refuse_unused(context, "without --workers", "--timeout", when=not given["workers"])
+    alone = not given["workers"] and given["engine"] == "local"
+    refuse_unused(context, "without --workers or --engine ray", "--timeout", when=alone)
     refuse_unused(context, "without --manifest", "--column", when=manifest is None)
     refuse_unused(context, "with --manifest; write --set NAME.KEY=VALUE for settings", *OF_ONE_KIND, when=manifest is not None)
     refuse_unused(context, "with --manifest", *OF_TABLES, *OF_MATRICES, *OF_VALUES, when=manifest is not None)

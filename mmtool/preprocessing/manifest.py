@@ -17,7 +17,7 @@ from mmtool.data.identity import VARIANT_OF
 from mmtool.data.presence import PRESENCE, PRESENCE_FORMAT
 from mmtool.data.shards import open_token_set
 from mmtool.kinds import KINDS
-from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
+from mmtool.preprocessing.decoding import IN_PROCESS, Decoding, opens_engine
 from mmtool.preprocessing.keys import COUNTS_ROWS, KeyColumnError, Keys, is_first_name, numbers_rows
 from mmtool.preprocessing.readers.entries import NUMBERED, Broken, SourceOptions, require_column
 from mmtool.preprocessing.readers.file_columns import CONTENT, PATH, is_missing
@@ -64,6 +64,7 @@ class ManifestSummary:
 
 
 @one_writer
+@opens_engine
 def tokenize_manifest(
     manifest: Path,
     output: Path,

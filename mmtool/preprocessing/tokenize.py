@@ -20,7 +20,7 @@ from mmtool.data.shard_format import MODALITY_NAME, PART
 from mmtool.data.shard_writer import write_shard
 from mmtool.data.spool import Spool
 from mmtool.kinds import KINDS, is_pretrained, kind_named, load
-from mmtool.preprocessing.decoding import IN_PROCESS, Decoding
+from mmtool.preprocessing.decoding import IN_PROCESS, Decoding, opens_engine
 from mmtool.preprocessing.encode import BATCH, Encoder
 from mmtool.preprocessing.fit import fit, fitted_before
 from mmtool.preprocessing.join import FILLED, NUMBERED_ROWS, Placement
@@ -66,6 +66,7 @@ class TokenizeSummary:
 
 
 @one_writer
+@opens_engine
 def tokenize(
     kind: str,
     paths: Sequence[Path],

@@ -1,4 +1,7 @@
-"""What one worker does (see `workers.py`): goes through all messages, loads the samples that are its own, and sends what came of them."""
+"""What one worker does (see `workers.py`): goes through all messages, loads the samples that are its own, and sends what came of them.
+
+It runs in a process of its own, which `worker_process.py` starts and watches.
+"""
 
 import ctypes
 import mmap
@@ -18,7 +21,7 @@ from zlib import crc32
 from mmtool.common.errors import DataError, MmtoolError
 from mmtool.common.processes import STOP_SIGNALS, end_with_parent
 from mmtool.common.seal import foreign
-from mmtool.preprocessing.decoding import Decoding, IsEmpty, Source, Steps, Taken
+from mmtool.preprocessing.decoding import IsEmpty, Source, Steps, Taken
 from mmtool.preprocessing.messages import Position
 from mmtool.preprocessing.readers.entries import Broken, Entry
 from mmtool.preprocessing.value_size import num_bytes
@@ -71,13 +74,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Share:
-    """The work of the worker `number` among those of `decoding`."""
+    """The work of the worker `number` among `count`. timeout_s, memory_bytes: see `Decoding`."""
 
     source: Source
     steps: Steps
     is_empty: IsEmpty
-    decoding: Decoding
-    number: int
+    timeout_s: float
+    memory_bytes: int
+    number: int = 0
+    count: int = 1
 
 
 @dataclass
@@ -86,6 +91,15 @@ class Losses:
 
     samples: dict[int, str] = field(default_factory=dict)
     files: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a worker begins: at the message `index`, passing over what was lost. one_by_one: it sends each message by itself."""
+
+    losses: Losses
+    index: int = 0
+    one_by_one: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,15 +129,13 @@ class Ended:
     digest: int
 
 
-def run_worker(
-    share: Share, losses: Losses, start: int, one_by_one: bool, progress: Progress, connection: Connection, is_main_thread: bool
-) -> None:
-    """Send the messages of a share from index `start` on, in lists of (index, message). The last one is `Ended` or `Failed`.
+def run_worker(share: Share, start: Start, progress: Progress, connection: Connection, is_main_thread: bool) -> None:
+    """Send the messages of a share from the start on, in lists of (index, message). The last one is `Ended` or `Failed`.
 
     is_main_thread: whether the thread that started the worker ends with its process alone.
     """
-    _settle(share.decoding.memory_bytes, is_main_thread)
-    work = _Work(share, losses, start, 1 if one_by_one else BATCH, progress, connection)
+    _settle(share.memory_bytes, is_main_thread)
+    work = _Work(share, start, progress, connection)
     try:
         work.run()
     except BrokenPipeError:  # nobody listens any more
@@ -135,22 +147,23 @@ def run_worker(
 
 
 class _Work:
-    def __init__(self, share: Share, losses: Losses, start: int, batch: int, progress: Progress, connection: Connection) -> None:
-        self._share, self._losses, self._start, self._batch = share, losses, start, batch
+    def __init__(self, share: Share, start: Start, progress: Progress, connection: Connection) -> None:
+        self._share, self._losses, self._start = share, start.losses, start.index
+        self._batch = 1 if start.one_by_one else BATCH
         self._progress, self._connection = progress, connection
         self._pending: list[tuple[int, Any]] = []
         self._bytes = 0
         self._index = -1
 
     def run(self) -> None:
-        digest, entries, decoding = 0, 0, self._share.decoding
+        digest, entries, share = 0, 0, self._share
         for message in self._read():
             if isinstance(message, Entry):
                 digest = crc32(f"{message.where}\0{message.key}\0".encode(errors="replace"), digest)
                 entries += 1
-                if entries % decoding.workers == self._share.number and self._index >= self._start:
+                if entries % share.count == share.number and self._index >= self._start:
                     self._add(self._loaded(message))
-            elif self._share.number == 0 and self._index >= self._start and not isinstance(message, Position):
+            elif share.number == 0 and self._index >= self._start and not isinstance(message, Position):
                 self._add(message)
         self._index += 1
         self.send(Ended(digest))
@@ -162,7 +175,7 @@ class _Work:
 
     def _read(self) -> Iterator[Any]:
         """All messages; where a file is given up, that it was in the place of those left of it."""
-        sequence, timeout_s = self._share.source(), self._share.decoding.timeout_s
+        sequence, timeout_s = self._share.source(), self._share.timeout_s
         activity, allowance_s = Activity.LISTING, 0.0
         while True:
             self._index += 1
@@ -185,7 +198,7 @@ class _Work:
         lost = self._losses.samples.get(self._index)
         if lost is not None:
             return Broken(entry.where, _error(f"decoding it {lost}.", entry.where), entry.key)
-        self._progress.note(Activity.LOADING, self._index, self._share.decoding.timeout_s)
+        self._progress.note(Activity.LOADING, self._index, self._share.timeout_s)
         try:
             with foreign(entry.where):
                 values = [self._share.steps.load(load, self._share.is_empty) for load in (entry.load, *entry.further)]
@@ -209,7 +222,7 @@ class _Work:
         batch = self._share.steps.batch
         taken = [load.value for _, message in self._pending for load in _loads(message) if isinstance(load.value, Taken)]
         if batch is not None and taken:
-            self._progress.note(Activity.ENCODING, self._pending[0][0], self._share.decoding.timeout_s * len(taken))
+            self._progress.note(Activity.ENCODING, self._pending[0][0], self._share.timeout_s * len(taken))
             pending, self._pending = self._pending, []  # which is lost where the next line raises
             results = iter(batch(taken))
             self._pending = [(index, _replaced(message, results)) for index, message in pending]
