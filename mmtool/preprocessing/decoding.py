@@ -52,14 +52,14 @@ class Decoding:
 
     The sample is a bad one then. Of a file of many samples, every 100 kB allow a second more."""
     engine: Annotated[Literal["local", "ray"], Option(panel=READING)] = "local"
-    """Where workers run: on this machine, or on a Ray cluster.
+    """Where workers run; a Ray cluster has to share the files.
 
-    On Ray there is one for each CPU of the cluster, all of which have to read the files at the same paths."""
-    ray_address: Annotated[str | None, Option(metavar="ADDRESS", default="RAY_ADDRESS, or as Ray finds or starts one", panel=READING)] = None
-    """Of a running Ray cluster: auto, HOST:PORT.
+    All nodes of the cluster read them, at the same paths. On Ray there is one worker for each CPU that is free, 256 at most."""
+    ray_address: Annotated[str | None, Option(metavar="ADDRESS", default="RAY_ADDRESS, or found or started here", panel=READING)] = None
+    """Of a running Ray cluster, e.g. auto or HOST:PORT.
 
-    None: what the environment variable RAY_ADDRESS says, else a cluster that runs on this machine, else one of this machine alone that
-    is started for the time."""
+    None: what the environment variable RAY_ADDRESS says, else that of a cluster which runs on this machine; where none does, Ray is
+    started on this machine alone, and ended with the command."""
     memory_bytes: int = 4 << 30
     """What a worker may need more than it begins with."""
     cluster: Any = field(default=None, repr=False, compare=False)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import mmtool
@@ -26,6 +25,7 @@ from mmtool.preprocessing.worker_process import Batch, LostError, WorkerProcess,
 MAX_WORKERS = 256
 START_S = 120.0  # in which the first actor begins; it imports PyTorch, often from a network file system
 LATE_S = 20.0  # further, in which those that are to be used begin
+TERMINATED = 128 + signal.SIGTERM
 WHERE = "--engine ray"
 
 
@@ -44,7 +44,8 @@ class Cluster:
         self._address = address
         self._is_ours = not ray.is_initialized()
         self._hosts: list[Any] = []
-        self._before: Any = None
+        self._handler: Any = None  # of SIGTERM, before Ray and this
+        self._asked_to_stop = False
         if address is not None and not self._is_ours:
             raise UsageError("Ray is running in this process already.", where="--ray-address", fix="Leave the address out.")
 
@@ -83,18 +84,24 @@ class Cluster:
         self._hosts = []
         if self._is_ours:
             self._ray.shutdown()
-            _handle_requests_to_stop(self._before)
+            _handle_sigterm(self._handler)
+        if self._asked_to_stop:  # by a signal that Ray has turned into an exit code of its own
+            raise SystemExit(TERMINATED)
+
+    def _stop(self, *_: Any) -> None:
+        self._asked_to_stop = True
+        raise SystemExit(TERMINATED)
 
     def _start(self) -> None:
         if self._is_ours:
-            self._before = signal.getsignal(signal.SIGTERM)
+            self._handler = signal.getsignal(signal.SIGTERM)
             how = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}  # standard output may be the tokens'
             try:
                 self._ray.init(self._address, **how)
             except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
                 fix = "Check --ray-address and RAY_ADDRESS: `ray status` says whether a cluster runs there."
                 raise UsageError(f"Ray cannot be reached or started ({_in_one_line(error)}).", where=WHERE, fix=fix) from error
-            _handle_requests_to_stop(_leave)  # Ray has a handler of its own
+            _handle_sigterm(self._stop)  # Ray has set a handler of its own
         wanted = min(int(self._ray.cluster_resources().get("CPU", 0)), MAX_WORKERS)
         hosts = [self._new_host(num_cpus=1) for _ in range(wanted)]
         nodes = self._nodes(hosts)
@@ -117,7 +124,7 @@ class Cluster:
         self._hosts = [greeted[reference] for reference in begun]
         if not begun:
             fix = "Wait until others have ended, or give --workers N instead."
-            raise UsageError(f"Ray started no worker within {START_S:.0f} s: no CPU is free.", where=WHERE, fix=fix)
+            raise UsageError(f"Ray started no worker within {START_S:.0f} s: no CPU of the cluster is free.", where=WHERE, fix=fix)
         try:
             return {_checked(*self._ray.get(reference)) for reference in begun}
         except self._ray.exceptions.RayError as error:
@@ -201,14 +208,10 @@ def _checked(node: str, version: str, problem: str) -> str:
     return node
 
 
-def _handle_requests_to_stop(handler: Any) -> None:
-    """Of the main thread, where they arrive."""
+def _handle_sigterm(handler: Any) -> None:
+    """In the main thread, where it arrives."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -18,6 +18,9 @@ from mmtool.preprocessing.worker_process import LostError, Runner, WorkerProcess
 
 MAX_STARTS = 100  # of one worker, where it is not known what it died of
 CHANGED = "Wait until nobody writes them, then run the same command again."
+DIFFERENT = "Wait until nobody writes them, and give paths at which all nodes of the cluster find the same files."
+FEWER = "Give fewer --workers where memory ran out, or --workers 0."
+NOT_ON_RAY = "See what Ray's logs say of it, or give --workers N instead of --engine ray."
 
 
 def read_in_workers(source: Source, steps: Steps, is_empty: IsEmpty, decoding: Decoding) -> Iterator[Any]:
@@ -25,7 +28,8 @@ def read_in_workers(source: Source, steps: Steps, is_empty: IsEmpty, decoding: D
     change meanwhile."""
     share = Share(source, steps, is_empty, decoding.timeout_s, decoding.memory_bytes)
     with decoding.opened() as opened:
-        readers = _Readers(_here(share, decoding.workers) if opened.cluster is None else opened.cluster.runners(share))
+        here = opened.cluster is None
+        readers = _Readers(_here(share, decoding.workers) if here else opened.cluster.runners(share), here)
         try:
             yield from readers.messages()
         finally:
@@ -39,10 +43,10 @@ def _here(share: Share, count: int) -> list[WorkerProcess]:
 
 
 class _Readers:
-    """All workers of one reading."""
+    """All workers of one reading. here: on this machine."""
 
-    def __init__(self, runners: Sequence[Runner]) -> None:
-        self._losses = Losses()
+    def __init__(self, runners: Sequence[Runner], here: bool) -> None:
+        self._losses, self._here = Losses(), here
         self._workers = [_Worker(runner, self._losses) for runner in runners]
 
     def messages(self) -> Iterator[Any]:
@@ -90,12 +94,12 @@ class _Readers:
             worker.start()
         else:
             what = f"a process that reads files {lost.reason}, before or between them."
-            raise DataError(what, fix="Give fewer --workers where memory ran out, or --workers 0.")
+            raise DataError(what, fix=FEWER if self._here else NOT_ON_RAY)
 
     def _check_same_end(self) -> None:
         first, *others = (worker.received[0] for worker in self._workers)
         if any(received != first for received in others):
-            raise DataError("the files changed while they were read.", fix=CHANGED)
+            raise DataError("the files changed while they were read.", fix=CHANGED if self._here else DIFFERENT)
 
 
 class _Worker:

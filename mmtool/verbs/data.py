@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmtool.common.errors import UsageError
 from mmtool.verbs.arguments import PathLike, Paths, as_names, as_paths, optional_path
@@ -31,6 +31,8 @@ def tokenize(
     source: Mapping[str, Any] | None = None,
     workers: int = 0,
     timeout_s: float = 60.0,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
     seed: int = 0,
     force: bool = False,
     **settings: Any,
@@ -40,8 +42,9 @@ def tokenize(
     name: of the modality (default: the kind). tokenizer: one fitted before, or what holds one; None fits one to the training samples with
     these settings (`size=64`), or takes one from elsewhere (`scheme="hf:encodec/"`). source: how raw files are read, by the fields of
     `SourceOptions` and, for tables, of `TableOptions` (`{"key_column": "patient", "unseen": "missing"}`). workers: processes that read and
-    decode (0: this one), for at most `timeout_s` each sample. Raises DataError for files that cannot be read, UsageError for settings that
-    do not exist.
+    decode (0: this one), for at most `timeout_s` each sample. engine: "ray" has them read on a Ray cluster instead (the extra `ray`), at
+    `ray_address` or as `ray.init` finds or starts one; Ray that runs in this process is used, and left running. Raises DataError for files
+    that cannot be read, UsageError for settings that do not exist.
 
         mmtool.tokenize("text", "notes.csv", "tokens/text.tar", source={"text_column": "note"})
     """
@@ -56,7 +59,7 @@ def tokenize(
         settings=settings,
         augment=augment,
         guide=optional_path(guide),
-        **_stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s),
+        **_stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s, engine, ray_address),
     )
 
 
@@ -73,19 +76,22 @@ def tokenize_manifest(
     source: Mapping[str, Any] | None = None,
     workers: int = 0,
     timeout_s: float = 60.0,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> ManifestSummary:
     """Turn several columns of one table into tokens of one modality each, in a folder of token sets NAME.tar.
 
     columns: name of each modality (or NAME:KIND) -> its column, of paths, files or texts; an empty cell is an absent modality. tokenizer: a
-    run, or an earlier output; None fits new ones. schemes, settings: by modality. source, workers, timeout_s: as for `tokenize`.
+    run, or an earlier output; None fits new ones. schemes, settings: by modality. source, workers, timeout_s,
+    engine, ray_address: as for `tokenize`.
 
         mmtool.tokenize_manifest("data.csv", "tokens/", {"image": "image_path", "text": "caption"}, settings={"image": {"size": 32}})
     """
     from mmtool.preprocessing.manifest import tokenize_manifest as write_token_sets
 
-    stage = _stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s)
+    stage = _stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s, engine, ray_address)
     return write_token_sets(Path(manifest), Path(output), columns, schemes=schemes, settings=settings, **stage)
 
 
@@ -179,6 +185,8 @@ def _stage(
     force: bool,
     workers: int,
     timeout_s: float,
+    engine: Literal["local", "ray"],
+    ray_address: str | None,
 ) -> dict[str, Any]:
     """What tokenizing one modality and several have in common, as the library takes it."""
     from mmtool.preprocessing.decoding import Decoding
@@ -192,5 +200,5 @@ def _stage(
         "split_label": split_label,
         "seed": seed,
         "force": force,
-        "decoding": Decoding(workers, timeout_s),
+        "decoding": Decoding(workers, timeout_s, engine, ray_address),
     }
