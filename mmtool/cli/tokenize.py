@@ -46,6 +46,7 @@ EXAMPLES = examples(
     "mmtool tokenize image train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --fit -o tokens/digits.tar",
     "mmtool tokenize audio clips/ --fit --name speech --label-pattern '^(?P<digit>[0-9])_(?P<group>[a-z]+)' -o tokens/speech.tar",
     "mmtool tokenize image scans/ --fit --as patches --patch 8 --workers 8 --on-error skip -o tokens/patches.tar",
+    "mmtool tokenize image /shared/scans/ --fit --engine ray --ray-address auto -o tokens/image.tar",
     "mmtool tokenize text notes.csv --text-column note --label author --fit -o - | mmtool shard tokens/image.tar - -o shards/",
     "mmtool tokenize table mrna.csv.gz --fit --scheme codec --set components=32 --name mrna -o tokens/mrna.tar",
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",

@@ -8,9 +8,11 @@ meanwhile. The nodes read the files themselves.
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ START_S = 120.0  # in which the first actor begins; it imports PyTorch, often fr
 LATE_S = 20.0  # further, in which those that are to be used begin
 TERMINATED = 128 + signal.SIGTERM
 WHERE = "--engine ray"
+NEEDED = ("mmtool.preprocessing.", "mmtool.tokenizers.")  # beginnings of the names of modules that workers may use
 
 
 class Cluster:
@@ -54,8 +57,8 @@ class Cluster:
         cannot take part."""
         if not self._hosts:
             self._start()
-        common = self._ray.put(share)
-        return [_RayRunner(self, common, number, len(self._hosts)) for number in range(len(self._hosts))]
+        common, modules = self._ray.put(share), [name for name in sys.modules if name.startswith(NEEDED)]
+        return [_RayRunner(self, (common, modules, number, len(self._hosts))) for number in range(len(self._hosts))]
 
     def host(self, number: int) -> Any:
         """The actor below which a worker runs."""
@@ -133,15 +136,16 @@ class Cluster:
 
 
 class _RayRunner:
-    """A `Runner` below the actor `number` of a cluster. share: a reference to what all workers have in common."""
+    """A `Runner` below an actor of a cluster. work: the first arguments of `_Host.start`, of which a reference stands for the share."""
 
-    def __init__(self, cluster: Cluster, share: Any, number: int, count: int) -> None:
-        self._cluster, self._share, self._number, self._count = cluster, share, number, count
+    def __init__(self, cluster: Cluster, work: tuple[Any, list[str], int, int]) -> None:
+        self._cluster, self._work = cluster, work
+        self._number = work[2]
         self._pending: Any = None
 
     def start(self, start: Start) -> None:
         """Start the process, in the place of an earlier one, and ask for its first messages."""
-        self._pending = self._cluster.host(self._number).start.remote(self._share, self._number, self._count, start)
+        self._pending = self._cluster.host(self._number).start.remote(*self._work, start)
 
     def receive(self) -> Batch:
         """Wait for further messages, and ask for those behind them. Raises LostError where none will come."""
@@ -176,9 +180,12 @@ class _Host:
             return socket.gethostname(), mmtool.__version__, f"{folder}: {error.strerror}"
         return socket.gethostname(), mmtool.__version__, "" if can_fork() else "this system cannot start processes that fork"
 
-    def start(self, share: Share, number: int, count: int, start: Start) -> bytes | LostError:
-        """Start the process in the place of an earlier one; gives what `receive` does."""
+    def start(self, share: Share, modules: Sequence[str], number: int, count: int, start: Start) -> bytes | LostError:
+        """Start the process in the place of an earlier one; gives what `receive` does. modules: imported before, as they are where workers
+        are forked from the command, so that no sample's time goes on that."""
         self.end()
+        for name in modules:
+            import_module(name)
         self._process = WorkerProcess(replace(share, number=number, count=count))
         self._process.start(start)
         return self.receive()
