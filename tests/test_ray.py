@@ -1,6 +1,7 @@
 """Samples are decoded on a Ray cluster with the same result as here, and a sample is all that a crash or a hang costs there, too."""
 
 import ctypes
+import faulthandler
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from conftest import Raw, Result
 from PIL import Image
 
+import mmtool
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import sha256_file
 from mmtool.preprocessing import ray_workers
@@ -22,7 +24,7 @@ from mmtool.preprocessing.decoding import Decoding, Steps
 from mmtool.preprocessing.sources import Item, Reject, SourceOptions, read_items
 from mmtool.preprocessing.tokenize import tokenize
 
-Mmtool = Callable[..., Result]
+Command = Callable[..., Result]
 BAD, NUM_PICTURES, TIMEOUT_S = "007", 20, 5.0
 
 
@@ -55,7 +57,7 @@ def read(folder: Path, decoding: Decoding, each: Any = None, **options: Any) -> 
     return items, rejects
 
 
-def test_without_ray_the_extra_is_named(pictures: Path, mmtool: Mmtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_extra_is_named(pictures: Path, mmtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_workers, "find_spec", lambda name: None)
     command = ["tokenize", "image", pictures, "--fit", "--engine", "ray", "--timeout", 5, "-o", tmp_path / "out.tar"]
     refused = mmtool(*command)
@@ -75,9 +77,21 @@ def test_without_ray_the_extra_is_named(pictures: Path, mmtool: Mmtool, tmp_path
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_options_that_contradict_each_other(pictures: Path, mmtool: Mmtool, tmp_path: Path, options: list[Any], said: str) -> None:
+def test_options_that_contradict_each_other(pictures: Path, mmtool: Command, tmp_path: Path, options: list[Any], said: str) -> None:
     refused = mmtool("tokenize", "image", pictures, "--fit", *options, "-o", tmp_path / "out.tar")
     assert refused.code == 2 and said in " ".join(refused.err.split()) and not (tmp_path / "out.tar").exists()
+
+
+def test_nodes_that_cannot_take_part_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    host = ray_workers._Host()
+    node, version, problem = host.greet(str(tmp_path / "of the other machine"))
+    assert version == mmtool.__version__ and "of the other machine: No such file" in problem
+    with pytest.raises(UsageError, match=f"the node {node} cannot read what this machine does"):
+        ray_workers._checked(node, version, problem)
+    with pytest.raises(UsageError, match=r"has mmtool 0\.0\.1"):
+        ray_workers._checked(node, "0.0.1", "")
+    assert ray_workers._checked(*host.greet(str(tmp_path))) == node
 
 
 @pytest.mark.slow
@@ -102,6 +116,7 @@ def test_a_decoder_that_does_harm_costs_its_sample(pictures: Path, harm: str, on
 
     def each(picture: np.ndarray) -> np.ndarray:
         if picture.flat[0] == int(BAD):
+            faulthandler.disable()  # of pytest, whose traces nobody needs
             if number is None:
                 ctypes.PyDLL(None).sleep(1000)  # as C does that never gives Python a chance
             else:
