@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.storage import canonical_json, sha256_bytes
-from mmtool.data import shards as shards_module
+from mmtool.data import shard_files
 from mmtool.data.entries import Keys
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key, file_stem, npy_header
@@ -196,8 +196,25 @@ def test_keys_are_a_sequence_of_texts(texts: list[str], data: st.DataObject) -> 
 def test_large_sets_are_mapped_instead_of_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = samples(8)
     write_split(tmp_path, MODALITIES, TOKENIZERS, made, split="train", samples_per_shard=3)
-    monkeypatch.setattr(shards_module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(shard_files, "IN_MEMORY_BYTES", 0)
     assert_same(open_token_set(tmp_path), made)
+
+
+def test_many_shards_are_verified_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = samples(11)
+    write_split(tmp_path, MODALITIES, TOKENIZERS, made, {"seed": 1}, split="train", samples_per_shard=3)
+    alone = open_token_set(tmp_path)
+    monkeypatch.setattr(shard_files, "PARALLEL_BYTES", 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    opened, processes = list[str](), shard_files._in_processes
+    monkeypatch.setattr(shard_files, "_in_processes", lambda *arguments: opened.append("") or processes(*arguments))
+    assert_same(open_token_set(tmp_path), made)
+    assert opened and open_token_set(tmp_path).fingerprint == alone.fingerprint
+    damaged = bytearray((tmp_path / "00002.tar").read_bytes())
+    damaged[700] ^= 1
+    (tmp_path / "00002.tar").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"00002\.tar"):
+        open_token_set(tmp_path)
 
 
 def test_the_fingerprint_follows_content_not_place(tmp_path: Path) -> None:

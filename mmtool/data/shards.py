@@ -6,7 +6,6 @@ The first shard of a split carries the tokenizers, so a directory, a file and a 
 """
 
 import json
-import mmap
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -24,6 +23,7 @@ from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, wri
 from mmtool.data.entries import Entries
 from mmtool.data.raw_files import check_no_raw_file
 from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shard_files import load, open_shards
 from mmtool.data.shard_format import ABSENT, PART, Shard
 from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens, token_format
 from mmtool.data.shard_writer import in_order, measured, write_shard, write_stream
@@ -33,7 +33,6 @@ __all__ = ["TokenSet", "fingerprint_of", "measured", "open_token_set", "split_di
 
 INDEX = "index.json"
 INDEX_FORMAT, INDEX_FORMAT_1 = "mmtool-index/2", "mmtool-index/1"  # the first one held the offset of every sample
-IN_MEMORY_BYTES = 1 << 30  # smaller sets are read whole; larger ones are mapped
 
 
 class TokenSet:
@@ -154,7 +153,7 @@ def open_token_set(path: Path | None, split: str | None = None) -> TokenSet:
         return _open_directory(path, split)
     if not path.is_file():
         raise DataError("there is no such file or directory.", where=path, fix="Give a token tar or a shards directory.")
-    buffer = _load(path, path.stat().st_size)
+    buffer = load(path, path.stat().st_size)
     check_no_raw_file(buffer, path)
     return _single((buffer, read_shard(buffer, path)), split, path)
 
@@ -241,8 +240,7 @@ def _open_split(path: Path, split: str | None) -> TokenSet:
     on_disk = sorted(file.name for file in path.glob("*.tar"))
     if on_disk != sorted(names) or not names:
         raise DataError(f"the index lists {sorted(names)}, the directory holds {on_disk}.", where=path, fix="Restore what is missing.")
-    total_bytes = sum((path / name).stat().st_size for name in names)
-    opened = {name: _open_shard(path / name, sha256, total_bytes) for name, sha256 in names.items()}
+    opened = dict(zip(names, open_shards(path, names), strict=True))
     shards = list(opened.values())
     _check_tokenizers(shards[0][1], path)
     _check_same_set([shard for _, shard in shards], indexed_split, path)
@@ -260,22 +258,6 @@ def _check_same_set(shards: Sequence[Shard], split: str, where: object) -> None:
     ordered = all(before[-1] < after[0] for before, after in pairwise(keys))  # as they are within each
     if not same or not ordered or any((shard.entries.splits != SPLITS.index(split)).any() for shard in shards):
         raise DataError("these shards do not belong together.", where=where, fix=REBUILD)
-
-
-def _open_shard(path: Path, sha256: str, total_bytes: int) -> tuple[memoryview, Shard]:
-    buffer = _load(path, total_bytes)
-    shard = read_shard(buffer, path)
-    if shard.sha256 != sha256:
-        raise DataError("this shard is not the one that the index lists.", where=path, fix=REBUILD)
-    return buffer, shard
-
-
-def _load(path: Path, total_bytes: int) -> memoryview:
-    """The file's bytes: in memory when the whole set is small, mapped otherwise."""
-    if total_bytes <= IN_MEMORY_BYTES:
-        return memoryview(path.read_bytes())
-    with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _check_tokenizers(shard: Shard, where: object) -> None:
