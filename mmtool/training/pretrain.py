@@ -121,7 +121,7 @@ def _pretrain(
         check_patience(config, held_out, path)
         with here.first_ahead():
             if here.first:
-                _begin_or_go_on(place, config, train, config.accumulate * here.size, initial, EXTENSIBLE if extensible else ())
+                _begin_or_go_on(place, config, train, here, initial, EXTENSIBLE if extensible else ())
         run = open_run(output)
         if INIT_FROM in run.record:
             held_out = unseen(run, held_out)
@@ -216,20 +216,20 @@ def _spooled(data: Path | None) -> Iterator[Path]:
 
 
 def _begin_or_go_on(
-    place: OutputPath, config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, may_change: Sequence[str]
+    place: OutputPath, config: PretrainConfig, train: TokenSet, here: Processes, initial: InitialRun | None, may_change: Sequence[str]
 ) -> None:
     """A new run directory, or the one that is there, if it was begun in the same way but for what may change."""
-    begun, begin = place.continues(CONFIG), partial(_begin, config, train, parts, initial)
+    begun, begin = place.continues(CONFIG), partial(_begin, config, train, here, initial)
     begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
     if begun:
-        check_pretraining(open_run(place.path), _typical(config, train))
+        check_pretraining(open_run(place.path), _typical(config, train), here)
         _extend(config, place.path)
 
 
-def _begin(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, folder: Path) -> None:
-    """Fill a new run directory. parts: of a step."""
-    record, items = _record(config, train, parts, initial), TrainingItems.of(train)
-    check_pretraining(Run(folder, record), _typical(config, train))
+def _begin(config: PretrainConfig, train: TokenSet, here: Processes, initial: InitialRun | None, folder: Path) -> None:
+    """Fill a new run directory."""
+    record, items = _record(config, train, config.accumulate * here.size, initial), TrainingItems.of(train)
+    check_pretraining(Run(folder, record), _typical(config, train), here)
     if initial is not None:
         initial.check(shape_of(config), config.preset, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
