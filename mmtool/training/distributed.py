@@ -115,7 +115,7 @@ def processes(shard_model: bool = False) -> Iterator[Processes]:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a sharded tensor, for which every process has to ask at once; any other one as it is."""
-    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+    return _exchanged(tensor.full_tensor) if _is_sharded(tensor) else tensor
 
 
 def part_like(tensor: Tensor, like: Tensor) -> Tensor:
@@ -159,10 +159,25 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+@contextlib.contextmanager
+def of_lost_processes() -> Iterator[None]:
+    """Raises DataError where what the block computes ends because another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise _lost(error) from error
+        raise
+
+
 def _exchanged(exchange: Callable[[], T]) -> T:
     try:
         return exchange()
     except RuntimeError as error:
-        what = f"the processes of this training lost each other ({str(error).splitlines()[0]})."
-        fix = "See what the first of them said that ended; the same command continues from the last checkpoint."
-        raise DataError(what, where="torchrun", fix=fix) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> DataError:
+    what = f"the processes of this training lost each other ({str(error).splitlines()[0]})."
+    fix = "See what the first of them said that ended; the same command continues from the last checkpoint."
+    return DataError(what, where="torchrun", fix=fix)

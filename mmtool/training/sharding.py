@@ -25,9 +25,7 @@ from mmtool.methods.base import Method
 from mmtool.model.transformer import Block, Transformer
 from mmtool.training.checkpoint import MODEL, assist_saving
 from mmtool.training.config import PretrainConfig
-from mmtool.training.distributed import Processes, whole
-from mmtool.training.loop import Validate
-from mmtool.training.metrics import MetricsLog
+from mmtool.training.distributed import Processes, of_lost_processes, whole
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.trainer import Parts, Trainer
 
@@ -77,19 +75,19 @@ class ShardedTrainer(Trainer):
             self.backward(batches[-1], counts, 0.0)  # for the processes that have one part more
         return self.processes.add(sums)
 
+    def backward(self, batch: AnyBatch, counts: np.ndarray, weight: float = 1.0) -> Tensor:
+        with of_lost_processes():
+            return super().backward(batch, counts, weight)
+
     def _save(self, folder: Path) -> None:
         super()._save(folder)
         if not self.processes.first:
             assist_saving(self.model, self.optimizer)
 
-    def _validate(self, folder: Path, metrics_log: MetricsLog, validate: Validate) -> None:
-        self._saved_weights = folder / f"{self.step:08d}" / MODEL
-        super()._validate(folder, metrics_log, validate)
-
     @contextmanager
     def measured_model(self) -> Iterator[Transformer]:
         """With the weights that were saved: others need not give theirs."""
-        with self._copy.holding(load_file(self._saved_weights).items()):
+        with self._copy.holding(load_file(self._folder / f"{self.step:08d}" / MODEL).items()):
             yield self._copy.model
 
 
