@@ -205,6 +205,8 @@ def test_damaged_records_of_metrics_are_dropped_with_a_line(tmp_path: Path, caps
     assert [record["step"] for _, record in read_metrics(path.read_bytes()) if record] == [1, 3]
     path.write_bytes(b'{"loss":{"a":1},"step":1}\n' + whole)
     assert [None if record is None else record["step"] for _, record in read_metrics(path.read_bytes())] == [1, 1, 2, 3], "begun before"
+    path.write_bytes(re.sub(rb'"digest".*?,', b'"digost":', whole, count=1) + b"656")
+    assert [record is None for _, record in read_metrics(path.read_bytes())] == [True, False, False, True], "neither a record nor none"
 
 
 def test_a_changed_report_is_refused(tmp_path: Path) -> None:

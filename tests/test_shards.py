@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.storage import sha256_bytes
-from mmtool.data import shards as shards_module
+from mmtool.common.storage import canonical_json, sha256_bytes
+from mmtool.data import shard_files
+from mmtool.data.entries import Keys
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shard_format import encode_key, file_stem, npy_header
 from mmtool.data.shards import TokenSet, open_token_set, write_split, write_stream
@@ -161,14 +162,59 @@ def test_a_directory_reads_like_a_file_across_shards(tmp_path: Path) -> None:
     for shard in index["shards"]:
         content = (tmp_path / "train" / shard["name"]).read_bytes()
         assert sha256_bytes(content) == shard["sha256"]
-        assert all(content[offset : offset + 512].split(b"\0")[0].endswith(b".json") for offset in shard["offsets"])
+
+
+def test_an_index_of_the_first_form_is_read_and_verified(tmp_path: Path) -> None:
+    """It lists where the first header of every sample stands."""
+    made = samples(25)
+    index = write_split(tmp_path, MODALITIES, TOKENIZERS, made, split="train", samples_per_shard=10)
+    first = {**index, "format": "mmtool-index/1", "shards": [dict(shard) for shard in index["shards"]]}
+    for shard in first["shards"]:
+        with tarfile.open(tmp_path / shard["name"]) as tar:
+            records = [member for member in tar.getmembers() if member.name.endswith(".json") and "__mmtool__" not in member.name]
+        shard["offsets"] = [member.offset for member in records]
+    (tmp_path / "index.json").write_text(canonical_json(first) + "\n")
+    assert_same(open_token_set(tmp_path), made)
+    first["shards"][1]["offsets"][2] += 512
+    (tmp_path / "index.json").write_text(canonical_json(first) + "\n")
+    with pytest.raises(DataError, match="does not match"):
+        open_token_set(tmp_path)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=12), st.data())
+def test_keys_are_a_sequence_of_texts(texts: list[str], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(texts)))
+    keys = Keys.joined([Keys.of(texts[:cut]), Keys.of(texts[cut:])])
+    assert list(keys) == texts == [keys[i] for i in range(len(texts))] == keys[:] and keys == texts and keys != [*texts, "x"]
+    assert [keys[i - len(texts)] for i in range(len(texts))] == texts and (not texts or texts[-1] in keys)
+    rows = np.array(data.draw(st.lists(st.integers(0, max(0, len(texts) - 1)), max_size=5 if texts else 0)), int)
+    assert list(keys.take(rows)) == [texts[i] for i in rows]
+    with pytest.raises(IndexError):
+        keys[len(texts)]
 
 
 def test_large_sets_are_mapped_instead_of_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = samples(8)
     write_split(tmp_path, MODALITIES, TOKENIZERS, made, split="train", samples_per_shard=3)
-    monkeypatch.setattr(shards_module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(shard_files, "IN_MEMORY_BYTES", 0)
     assert_same(open_token_set(tmp_path), made)
+
+
+def test_many_shards_are_verified_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = samples(11)
+    write_split(tmp_path, MODALITIES, TOKENIZERS, made, {"seed": 1}, split="train", samples_per_shard=3)
+    alone = open_token_set(tmp_path)
+    monkeypatch.setattr(shard_files, "PARALLEL_BYTES", 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    opened, processes = list[str](), shard_files._in_processes
+    monkeypatch.setattr(shard_files, "_in_processes", lambda *arguments: opened.append("") or processes(*arguments))
+    assert_same(open_token_set(tmp_path), made)
+    assert opened and open_token_set(tmp_path).fingerprint == alone.fingerprint
+    damaged = bytearray((tmp_path / "00002.tar").read_bytes())
+    damaged[700] ^= 1
+    (tmp_path / "00002.tar").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"00002\.tar"):
+        open_token_set(tmp_path)
 
 
 def test_the_fingerprint_follows_content_not_place(tmp_path: Path) -> None:

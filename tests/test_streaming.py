@@ -18,7 +18,7 @@ from PIL import Image
 import mmtool.preprocessing.fit as fitting
 from mmtool.common.errors import DataError
 from mmtool.common.storage import sha256_bytes, sha256_file
-from mmtool.data import shards
+from mmtool.data import shard_files
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.shards import open_token_set, write_stream
 from mmtool.data.spool import Spool
@@ -252,7 +252,7 @@ def test_sharding_holds_no_tokens(tmp_path: Path, align: bool, monkeypatch: pyte
 
     count, length = 200, 50_000
     inputs = [token_tar(tmp_path / f"{name}.tar", name, count, length) for name in "ab"]
-    monkeypatch.setattr(shards, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(shard_files, "IN_MEMORY_BYTES", 0)
     how: dict[str, Any] = {"alignment": Alignment("digit")} if align else {}
     peak = peak_bytes(lambda: shard(inputs, tmp_path / "out", **how))
     assert peak < 2 * count * length * 2 / 4

@@ -57,6 +57,14 @@ def pretrain(
             rich_help_panel=BUDGET_AND_OPTIMISER,
         ),
     ] = None,
+    shard_model: Annotated[
+        bool,
+        typer.Option(
+            "--shard-model",
+            help="Under `torchrun` each process keeps its part of the weights, gradients and moments alone: for models too large for one.",
+            rich_help_panel=BUDGET_AND_OPTIMISER,
+        ),
+    ] = False,
     track: Annotated[
         Literal["tensorboard", "wandb", "trackio"] | None,
         typer.Option(help="A tracker to send metrics and pictures of imputed samples to as well.", show_default="none"),
@@ -80,7 +88,9 @@ def pretrain(
     from mmtool.training.pretrain import pretrain as train
 
     with on_machine(machine), quieted(quiet):
-        done = train(resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers, track=track)
+        done = train(
+            resolved, stdin_or(data), output, init_from=init_from, force=force, workers=workers, track=track, shard_model=shard_model
+        )
     if not speaks():
         return
     steps = f"{done.steps} steps" + (f" (best at step {done.best_step})" if done.best_step != done.steps else "")

@@ -50,6 +50,14 @@ def affinity_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def num_threads() -> int:
+    """How many threads this process is to take: what the environment says, else the cores that it may use."""
+    said = os.environ.get(NUM_THREADS, "")
+    if said.isascii() and said.isdigit() and int(said):
+        return int(said)
+    return max(1, int(min(affinity_cpus(), cpu_quota() or affinity_cpus())))
+
+
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
     """The least number of cores that a control group of this process, or one above it, grants; None where none is limited."""
     folders = group_folders("cpu", cgroups, membership)

@@ -9,6 +9,7 @@ A file of training items is one `.safetensors` file: sorted uint64 identities by
 """
 
 import hashlib
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,19 +146,21 @@ class TrainingItems:
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "TrainingItems":
         """Every item of the samples."""
-        by_modality: dict[str, set[int]] = defaultdict(set)
-        contents: dict[str, set[tuple[str, int]]] = defaultdict(set)
-        keys: set[int] = set()
+        by_modality: dict[str, array[int]] = defaultdict(_numbers)
+        contents: dict[str, tuple[array[int], array[int]]] = defaultdict(lambda: (_numbers(), _numbers()))
+        keys = _numbers()
         for sample in samples:
             for name in sample.tokens:
-                keys.add(key_id(original_key(sample, name)))
-                by_modality[name] |= identities(sample, name)
+                key = key_id(original_key(sample, name))
+                keys.append(key)
+                by_modality[name].extend(identities(sample, name))
                 if (content := noted_content(sample, name)) is not None:
-                    contents[name].add((original_key(sample, name), content))
+                    contents[name][0].append(key)
+                    contents[name][1].append(content)
         return cls(
-            {name: _sorted(values) for name, values in sorted(by_modality.items())},
-            contents={name: _sorted([content for _, content in pairs]) for name, pairs in sorted(contents.items())},
-            keys=_sorted(keys),
+            {name: _unique(values) for name, values in sorted(by_modality.items())},
+            contents={name: _once_a_key(*pairs) for name, pairs in sorted(contents.items())},
+            keys=_unique(keys),
         )
 
     @classmethod
@@ -225,3 +228,20 @@ def _most(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _sorted(values: Collection[int]) -> np.ndarray:
     return np.sort(np.fromiter(values, np.uint64, len(values)))
+
+
+def _numbers() -> "array[int]":
+    """Of 64 bits each, where objects of Python take ten times the memory."""
+    return array("Q")
+
+
+def _unique(values: "array[int]") -> np.ndarray:
+    return np.unique(np.frombuffer(values, np.uint64))
+
+
+def _once_a_key(keys: "array[int]", contents: "array[int]") -> np.ndarray:
+    """The contents in order, each as often as different keys have it."""
+    ordered = np.lexsort((keys, contents))
+    pairs = np.stack([np.frombuffer(contents, np.uint64)[ordered], np.frombuffer(keys, np.uint64)[ordered]])
+    first = np.r_[True, (pairs[:, 1:] != pairs[:, :-1]).any(0)][: len(ordered)]
+    return pairs[0][first]

@@ -60,7 +60,9 @@ class Loader:
     @cached_property
     def _turns(self) -> np.ndarray:
         """How often each member has occurred before in `members`, whose repetitions stand together."""
-        first = np.r_[True, np.diff(self.members) != 0]
+        first = np.r_[True, self.members[1:] != self.members[:-1]]
+        if first.all():
+            return np.zeros(len(first), np.int8)
         return np.arange(len(self.members)) - np.maximum.accumulate(np.where(first, np.arange(len(self.members)), 0))
 
 
@@ -102,7 +104,8 @@ def drawn(consumed: int, number: int, count: int, seed: int, part: int = 0, part
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(size)
+    numbers = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)  # their order is the same
+    return np.random.default_rng([seed, epoch]).permutation(numbers)
 
 
 def sample_seed(seed: int, epoch: int, key: str) -> int:

@@ -15,13 +15,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 from urllib.parse import quote
 
 import numpy as np
 
 from mmtool.common.errors import DataError
 from mmtool.common.storage import canonical_json, sha256_bytes
+from mmtool.data.entries import Entries
 from mmtool.data.layout import layout_of
 from mmtool.data.sample import Modality
 from mmtool.kinds import KINDS
@@ -37,32 +38,17 @@ NPY_HEADER_BYTES = 128
 ABSENT = -1
 
 
-class Entry(NamedTuple):
-    """Where a sample lies in its shard.
-
-    record: first byte and size of its JSON; starts, lengths: per modality (in the manifest's order) the first byte of its
-    values and the number of tokens, ABSENT where the sample lacks it.
-    """
-
-    key: str
-    split: str
-    record: tuple[int, int]
-    starts: tuple[int, ...]
-    lengths: tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class Shard:
     """A shard as written or verified.
 
-    offsets: byte at which each sample's first header stands; digest: of everything before the end record; sha256: of the file.
+    digest: of everything before the end record; sha256: of the file.
     """
 
     modalities: tuple[Modality, ...]
     tokenizers: dict[str, bytes]
     protocol: dict[str, Any]
-    entries: list[Entry]
-    offsets: list[int]
+    entries: Entries
     digest: str
     sha256: str
 
@@ -128,9 +114,9 @@ def manifest_record(modalities: Sequence[Modality], protocol: Mapping[str, Any])
     }
 
 
-def end_record(modalities: Sequence[Modality], entries: Sequence[Entry], digest: str) -> dict[str, Any]:
+def end_record(modalities: Sequence[Modality], entries: Entries, digest: str) -> dict[str, Any]:
     """Counts and longest segments per modality, and the digest of all that stands before the record."""
-    lengths = np.array([entry.lengths for entry in entries], np.int64).reshape(len(entries), len(modalities))
+    lengths = entries.lengths
     counts = {modality.name: int((lengths[:, m] != ABSENT).sum()) for m, modality in enumerate(modalities)}
     longest = {modality.name: int(lengths[:, m].max(initial=0)) for m, modality in enumerate(modalities)}
     return {"counts": {SAMPLES: len(entries), **counts}, "max_length": longest, "digest": digest}

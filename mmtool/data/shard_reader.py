@@ -11,6 +11,7 @@ import numpy as np
 from mmtool.common.errors import DataError
 from mmtool.common.seal import reading
 from mmtool.common.storage import sha256_bytes
+from mmtool.data.entries import Entries, EntryList
 from mmtool.data.sample import SPLITS, Modality
 from mmtool.data.shard_format import (
     ABSENT,
@@ -19,7 +20,6 @@ from mmtool.data.shard_format import (
     MANIFEST,
     NPY_HEADER_BYTES,
     TOKENIZERS,
-    Entry,
     Shard,
     array_header,
     check_modalities,
@@ -64,11 +64,11 @@ def _read(buffer: memoryview, where: object) -> Shard:
     modalities, protocol = _read_manifest(members[0].read(buffer), where)
     num_tokenizers = sum(member.name.startswith(TOKENIZERS) for member in members)
     tokenizers = _read_tokenizers(buffer, members[1 : 1 + num_tokenizers], modalities, where)
-    entries, offsets = _read_samples(buffer, members[1 + num_tokenizers : -1], modalities, where)
+    entries = _read_samples(buffer, members[1 + num_tokenizers : -1], modalities, where)
     if end.read(buffer) != json_bytes(end_record(modalities, entries, digest), END):
         raise DataError("the end record does not match the samples: the shard is damaged or spliced.", where=where, fix=REBUILD)
     hashed.update(buffer[end.header :])
-    return Shard(modalities, tokenizers, protocol, entries, offsets, digest, hashed.hexdigest())
+    return Shard(modalities, tokenizers, protocol, entries, digest, hashed.hexdigest())
 
 
 def read_record(buffer: memoryview, place: tuple[int, int]) -> dict[str, Any]:
@@ -132,11 +132,8 @@ def _read_tokenizers(buffer: memoryview, members: Sequence[Member], modalities: 
     return tokenizers
 
 
-def _read_samples(
-    buffer: memoryview, members: Sequence[Member], modalities: Sequence[Modality], where: object
-) -> tuple[list[Entry], list[int]]:
-    entries: list[Entry] = []
-    offsets: list[int] = []
+def _read_samples(buffer: memoryview, members: Sequence[Member], modalities: Sequence[Modality], where: object) -> Entries:
+    listed = EntryList(len(modalities))
     position = 0
     while position < len(members):
         member = members[position]
@@ -146,12 +143,12 @@ def _read_samples(
         arrays = members[position + 1 : position + 1 + len(record["present"])]
         if [array.name for array in arrays] != [f"{member.name[:-5]}.{name}.npy" for name in record["present"]]:
             raise DataError(f"the sample {record['key']!r} does not hold what it declares: {record['present']}.", where=where, fix=REBUILD)
-        if entries and entries[-1].key >= record["key"]:
+        if listed.last_key is not None and listed.last_key >= record["key"]:
             raise DataError(f"the sample {record['key']!r} is repeated or out of order.", where=where, fix=REBUILD)
-        entries.append(_entry(buffer, record, member, arrays, modalities, where))
-        offsets.append(member.header)
+        starts, lengths = _places(buffer, record, arrays, modalities, where)
+        listed.append(record["key"], record["split"], member.header, (member.start, member.size), starts, lengths)
         position += 1 + len(arrays)
-    return entries, offsets
+    return listed.entries()
 
 
 def _sample_record(member: Member, buffer: memoryview, modalities: Sequence[Modality], where: object) -> dict[str, Any]:
@@ -168,16 +165,17 @@ def _sample_record(member: Member, buffer: memoryview, modalities: Sequence[Moda
     return record
 
 
-def _entry(
-    buffer: memoryview, record: dict[str, Any], member: Member, arrays: Sequence[Member], modalities: Sequence[Modality], where: object
-) -> Entry:
+def _places(
+    buffer: memoryview, record: dict[str, Any], arrays: Sequence[Member], modalities: Sequence[Modality], where: object
+) -> tuple[list[int], list[int]]:
+    """Where the values of each modality begin, and the number of its tokens; see `Entries`."""
     by_name = dict(zip(record["present"], arrays, strict=True))
     starts, lengths = [], []
     for modality in modalities:
         array = by_name.get(modality.name)
         starts.append(array.start + NPY_HEADER_BYTES if array else ABSENT)
         lengths.append(_check_array(buffer, array, modality, where) if array else ABSENT)
-    return Entry(record["key"], record["split"], (member.start, member.size), tuple(starts), tuple(lengths))
+    return starts, lengths
 
 
 def _check_array(buffer: memoryview, array: Member, modality: Modality, where: object) -> int:

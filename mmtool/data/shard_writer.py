@@ -7,6 +7,7 @@ from typing import IO, Any
 import numpy as np
 
 from mmtool.common.errors import DataError
+from mmtool.data.entries import EntryList
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import (
     ABSENT,
@@ -14,7 +15,6 @@ from mmtool.data.shard_format import (
     MANIFEST,
     NPY_HEADER_BYTES,
     TOKENIZERS,
-    Entry,
     Shard,
     array_header,
     check_modalities,
@@ -79,18 +79,16 @@ def write_shard(
     writer.add(MANIFEST, json_bytes(manifest_record(modalities, protocol), MANIFEST))
     for name in sorted(tokenizers):
         writer.add(f"{TOKENIZERS}{name}.safetensors", tokenizers[name])
-    entries: list[Entry] = []
-    offsets: list[int] = []
+    listed = EntryList(len(modalities))
     for sample in samples:
-        offsets.append(writer.position)
-        entries.append(_write_sample(writer, sample, modalities))
-    digest = writer.digest
+        _write_sample(writer, sample, modalities, listed)
+    entries, digest = listed.entries(), writer.digest
     writer.add(END, json_bytes(end_record(modalities, entries, digest), END))
     writer.close()
-    return Shard(tuple(modalities), dict(tokenizers), dict(protocol), entries, offsets, digest, writer.digest)
+    return Shard(tuple(modalities), dict(tokenizers), dict(protocol), entries, digest, writer.digest)
 
 
-def _write_sample(writer: TarWriter, sample: Sample, modalities: Sequence[Modality]) -> Entry:
+def _write_sample(writer: TarWriter, sample: Sample, modalities: Sequence[Modality], listed: EntryList) -> None:
     unknown = set(sample.tokens) - {modality.name for modality in modalities}
     if unknown or sample.split not in SPLITS:
         what = f"the sample holds undeclared modalities {sorted(unknown)} or has an unknown split {sample.split!r}."
@@ -103,7 +101,7 @@ def _write_sample(writer: TarWriter, sample: Sample, modalities: Sequence[Modali
         "metadata": sample.metadata,
         "split": sample.split,
     }
-    content = json_bytes(record, sample.key)
+    header, content = writer.position, json_bytes(record, sample.key)
     writer.add(f"{stem}.json", content)
     place = (content_start(writer, len(content)), len(content))
     starts, lengths = [], []
@@ -116,7 +114,7 @@ def _write_sample(writer: TarWriter, sample: Sample, modalities: Sequence[Modali
         writer.add(f"{stem}.{modality.name}.npy", content)
         starts.append(content_start(writer, len(content)) + NPY_HEADER_BYTES)
         lengths.append(len(sample.tokens[modality.name]))
-    return Entry(sample.key, sample.split, place, tuple(starts), tuple(lengths))
+    listed.append(sample.key, sample.split, header, place, starts, lengths)
 
 
 def array_bytes(modality: Modality, tokens: np.ndarray, key: str) -> bytes:

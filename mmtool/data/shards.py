@@ -6,7 +6,6 @@ The first shard of a split carries the tokenizers, so a directory, a file and a 
 """
 
 import json
-import mmap
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -21,8 +20,10 @@ import numpy as np
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.seal import reading
 from mmtool.common.storage import atomic_file, canonical_json, sha256_bytes, write_bytes
+from mmtool.data.entries import Entries
 from mmtool.data.raw_files import check_no_raw_file
 from mmtool.data.sample import SPLITS, Modality, Sample
+from mmtool.data.shard_files import load, open_shards
 from mmtool.data.shard_format import ABSENT, PART, Shard
 from mmtool.data.shard_reader import REBUILD, read_record, read_shard, read_tokens, token_format
 from mmtool.data.shard_writer import in_order, measured, write_shard, write_stream
@@ -31,8 +32,7 @@ from mmtool.data.tar import CutError
 __all__ = ["TokenSet", "fingerprint_of", "measured", "open_token_set", "split_directories", "write_split", "write_stream"]
 
 INDEX = "index.json"
-INDEX_FORMAT = "mmtool-index/1"
-IN_MEMORY_BYTES = 1 << 30  # smaller sets are read whole; larger ones are mapped
+INDEX_FORMAT, INDEX_FORMAT_1 = "mmtool-index/2", "mmtool-index/1"  # the first one held the offset of every sample
 
 
 class TokenSet:
@@ -49,22 +49,30 @@ class TokenSet:
         self.tokenizers = first.tokenizers
         self._formats = [(modality.name, *token_format(modality)) for modality in self.modalities]
         self._buffers = [buffer for buffer, _ in shards]
-        entries = [(number, entry) for number, (_, shard) in enumerate(shards) for entry in shard.entries]
-        entries = [(number, entry) for number, entry in entries if split is None or entry.split == split]
+        entries = Entries.joined([shard.entries for _, shard in shards])
+        numbers = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.entries) for _, shard in shards])
+        wanted = np.ones(len(entries), bool) if split is None else entries.splits == SPLITS.index(split)
+        self._entries, self._shard = entries.take(wanted), numbers[wanted]
         may_be_empty = split is None and PART in first.protocol
-        if not entries and not may_be_empty:
+        if not len(self._entries) and not may_be_empty:
             raise DataError("there are no samples here." if split is None else f"there are no samples of the split {split!r}.", where=where)
-        self.keys = [entry.key for _, entry in entries]
-        self.splits = [entry.split for _, entry in entries]
-        of_modalities = len(entries), len(self.modalities)
-        self.lengths = np.array([entry.lengths for _, entry in entries], np.int32).reshape(of_modalities)
-        self._starts = np.array([entry.starts for _, entry in entries], np.int64).reshape(of_modalities)
-        self._records = np.array([entry.record for _, entry in entries], np.int64)
-        self._shard = np.array([number for number, _ in entries], np.int32)
         self.fingerprint = fingerprint_of(self.modalities, split, [shard.digest for _, shard in shards])
 
+    @property
+    def keys(self) -> Sequence[str]:
+        return self._entries.keys
+
+    @property
+    def splits(self) -> list[str]:
+        """Of each sample."""
+        return [SPLITS[number] for number in self._entries.splits.tolist()]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._entries.lengths
+
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -77,15 +85,15 @@ class TokenSet:
         """The sample with its tokens alone, without labels and metadata: in a fifth of the time."""
         if not -len(self) <= i < len(self):  # negative ones count from the end
             raise IndexError(f"there is no sample {i} of {len(self):,}")
-        buffer, tokens = self._buffers[self._shard[i]], {}
-        for (name, dtype, width), start, length in zip(self._formats, self._starts[i].tolist(), self.lengths[i].tolist(), strict=True):
+        buffer, tokens, entries = self._buffers[self._shard[i]], {}, self._entries
+        for (name, dtype, width), start, length in zip(self._formats, entries.starts[i].tolist(), entries.lengths[i].tolist(), strict=True):
             if length != ABSENT:
                 tokens[name] = read_tokens(buffer, dtype, width, start, length)
-        return Sample(self.keys[i], tokens, split=self.splits[i])
+        return Sample(entries.keys[i], tokens, split=SPLITS[entries.splits[i]])
 
     def record(self, i: int) -> dict[str, Any]:
         """The JSON record of a sample (key, present, labels, metadata, split) without its tokens."""
-        start, size = self._records[i].tolist()
+        start, size = self._entries.records[i].tolist()
         return read_record(self._buffers[self._shard[i]], (start, size))
 
     def num_tokens(self, members: Sequence[int] | np.ndarray | None = None) -> int:
@@ -112,9 +120,7 @@ class TokenSet:
         if not len(rows):
             raise DataError(f"no sample holds {least} of {', '.join(names or known)}.", fix="Train on other modalities.")
         part = copy(self)
-        part.lengths = lengths[rows]
-        part.keys, part.splits = [self.keys[i] for i in rows], [self.splits[i] for i in rows]
-        part._starts, part._records, part._shard = self._starts[rows], self._records[rows], self._shard[rows]
+        part._entries, part._shard = replace(self._entries, lengths=lengths).take(rows), self._shard[rows]
         return part
 
     def counts(self) -> dict[str, int]:
@@ -147,7 +153,7 @@ def open_token_set(path: Path | None, split: str | None = None) -> TokenSet:
         return _open_directory(path, split)
     if not path.is_file():
         raise DataError("there is no such file or directory.", where=path, fix="Give a token tar or a shards directory.")
-    buffer = _load(path, path.stat().st_size)
+    buffer = load(path, path.stat().st_size)
     check_no_raw_file(buffer, path)
     return _single((buffer, read_shard(buffer, path)), split, path)
 
@@ -228,19 +234,18 @@ def _open_split(path: Path, split: str | None) -> TokenSet:
         stored = (path / INDEX).read_bytes()
         index = json.loads(stored)
         names = {str(shard["name"]): shard["sha256"] for shard in index["shards"]}
-        indexed_split = index["split"]
+        indexed_split, form = index["split"], index["format"]
     if split not in (None, indexed_split):
         raise DataError(f"this directory holds the split {indexed_split!r}, not {split!r}.", where=path)
     on_disk = sorted(file.name for file in path.glob("*.tar"))
     if on_disk != sorted(names) or not names:
         raise DataError(f"the index lists {sorted(names)}, the directory holds {on_disk}.", where=path, fix="Restore what is missing.")
-    total_bytes = sum((path / name).stat().st_size for name in names)
-    opened = {name: _open_shard(path / name, sha256, total_bytes) for name, sha256 in names.items()}
+    opened = dict(zip(names, open_shards(path, names), strict=True))
     shards = list(opened.values())
     _check_tokenizers(shards[0][1], path)
     _check_same_set([shard for _, shard in shards], indexed_split, path)
     token_set = TokenSet(shards, indexed_split, path)
-    if stored != _index_bytes(_index({name: shard for name, (_, shard) in opened.items()}, token_set)):
+    if stored != _index_bytes(_index({name: shard for name, (_, shard) in opened.items()}, token_set, form)):
         raise DataError("the index does not match its shards.", where=path / INDEX, fix=REBUILD)
     return token_set
 
@@ -248,27 +253,11 @@ def _open_split(path: Path, split: str | None) -> TokenSet:
 def _check_same_set(shards: Sequence[Shard], split: str, where: object) -> None:
     """The shards of a split agree on modalities and protocol, hold that split only, and their keys go on where others end."""
     first = shards[0]
-    entries = [entry for shard in shards for entry in shard.entries]
-    same = all((shard.modalities, shard.protocol) == (first.modalities, first.protocol) for shard in shards)
-    ordered = all(before.key < after.key for before, after in pairwise(entries))
-    if not same or not ordered or any(entry.split != split for entry in entries):
+    same = split in SPLITS and all((shard.modalities, shard.protocol) == (first.modalities, first.protocol) for shard in shards)
+    keys = [shard.entries.keys for shard in shards if len(shard.entries)]
+    ordered = all(before[-1] < after[0] for before, after in pairwise(keys))  # as they are within each
+    if not same or not ordered or any((shard.entries.splits != SPLITS.index(split)).any() for shard in shards):
         raise DataError("these shards do not belong together.", where=where, fix=REBUILD)
-
-
-def _open_shard(path: Path, sha256: str, total_bytes: int) -> tuple[memoryview, Shard]:
-    buffer = _load(path, total_bytes)
-    shard = read_shard(buffer, path)
-    if shard.sha256 != sha256:
-        raise DataError("this shard is not the one that the index lists.", where=path, fix=REBUILD)
-    return buffer, shard
-
-
-def _load(path: Path, total_bytes: int) -> memoryview:
-    """The file's bytes: in memory when the whole set is small, mapped otherwise."""
-    if total_bytes <= IN_MEMORY_BYTES:
-        return memoryview(path.read_bytes())
-    with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _check_tokenizers(shard: Shard, where: object) -> None:
@@ -276,12 +265,14 @@ def _check_tokenizers(shard: Shard, where: object) -> None:
         raise DataError("the shard carries no tokenizers: it is one of several.", where=where, fix="Open the directory that it lies in.")
 
 
-def _index(shards: Mapping[str, Shard], token_set: TokenSet) -> dict[str, Any]:
-    listed = [
-        {"name": name, "sha256": shard.sha256, "samples": len(shard.entries), "offsets": shard.offsets} for name, shard in shards.items()
-    ]
+def _index(shards: Mapping[str, Shard], token_set: TokenSet, form: str = INDEX_FORMAT) -> dict[str, Any]:
+    """What the index of a split holds. Of a form that is unknown: another one."""
+    listed = [{"name": name, "sha256": shard.sha256, "samples": len(shard.entries)} for name, shard in shards.items()]
+    if form == INDEX_FORMAT_1:
+        headers = [shard.entries.headers.tolist() for shard in shards.values()]
+        listed = [{**of_shard, "offsets": offsets} for of_shard, offsets in zip(listed, headers, strict=True)]
     return {
-        "format": INDEX_FORMAT,
+        "format": form if form == INDEX_FORMAT_1 else INDEX_FORMAT,
         "split": token_set.split,
         "shards": listed,
         "samples": len(token_set),

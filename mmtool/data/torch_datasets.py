@@ -38,7 +38,7 @@ class ShardDataset(Dataset[Item]):
         self._opened = (path, split, names, least)
         self._data: TokenSet = open_token_set(path, split).only(names, least)
         self.modalities: tuple[Modality, ...] = tuple(m for m in self._data.modalities if not names or m.name in names)
-        self.keys: list[str] = self._data.keys
+        self.keys: list[str] = list(self._data.keys)
 
     def __len__(self) -> int:
         return len(self._data)

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors and JSON in one directory, committed by one rename, verified when opened."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.common.seal import check_seal, read_json, reading, write_sealed
 from mmtool.common.storage import atomic_directory, clean_orphans, remove_directory, sha256_file
+from mmtool.training.distributed import part_like, whole
 
 FORMAT = "mmtool-checkpoint/2"
 UNSEALED = {"step", "consumed", "elapsed_s", "sha256"}  # fields of an earlier one, which said no format and carried no digest of its state
@@ -41,12 +43,18 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     """Write `folder/STEP`, then drop old ones (see `drop_old`)."""
     path = folder / f"{state['step']:08d}"
     with atomic_directory(path, force=True) as partial:
-        _save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
+        _save(dict(_model_tensors(model)), partial / MODEL)
         _save(dict(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER)
         digests = {name: sha256_file(partial / name) for name in (MODEL, OPTIMIZER)}
         write_sealed(partial / STATE, {**state, "format": FORMAT, "sha256": digests})
     drop_old(folder, keep)
     return path
+
+
+def assist_saving(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """What every process but the first does while that one saves a checkpoint of a sharded model: it gives its part of every tensor."""
+    for _ in chain(_model_tensors(model), _optimizer_tensors(model, optimizer)):
+        pass
 
 
 def drop_old(folder: Path, keep: int) -> None:
@@ -122,6 +130,12 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put whole tensors into a model, which may be sharded."""
+    state = model.state_dict()
+    model.load_state_dict({name: part_like(tensor, state[name]) if name in state else tensor for name, tensor in weights.items()})
+
+
 def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put the saved moments back, by parameter name (a parameter that the method never uses has none)."""
     tensors = load_file(path / OPTIMIZER)
@@ -129,10 +143,21 @@ def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optim
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
-        optimizer.state[parameter][moment] = tensor.to(parameter.device)
+        mine = part_like(tensor, parameter) if tensor.shape == parameter.shape else tensor  # a count of steps is whole everywhere
+        optimizer.state[parameter][moment] = mine.to(parameter.device)
+
+
+def _model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict().items():
+        yield name, _on_cpu(tensor)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         for key, tensor in optimizer.state[parameter].items():
-            yield f"{name}/{key}", tensor.detach().cpu().contiguous()
+            yield f"{name}/{key}", _on_cpu(tensor)
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    """All of it, as it is saved."""
+    return whole(tensor.detach()).cpu().contiguous()

@@ -1,10 +1,20 @@
 """Which method a training takes where none is named."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import combinations
 
+from mmtool.common.log import log
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import Modality
+from mmtool.training.config import PretrainConfig
+
+
+def with_method(config: PretrainConfig, modalities: Sequence[Modality], graph: CoOccurrence) -> PretrainConfig:
+    """The settings with the method that suits the data (see `choose_method`); says which one, and why."""
+    name, reason = choose_method(modalities, graph)
+    log(f"method: {name}, because {reason} (--method names another)")
+    return dataclasses.replace(config, method=name)
 
 
 def choose_method(modalities: Sequence[Modality], graph: CoOccurrence) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from mmtool.common.errors import DataError
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 TIMEOUT = datetime.timedelta(hours=12)  # others wait while the first validates
 BUCKET = 1 << 24  # numbers summed at once
 T = TypeVar("T")
@@ -27,10 +30,12 @@ T = TypeVar("T")
 
 @dataclass
 class Processes:
-    """This process among those that train together. rank: its number, from 0 on; size: how many there are."""
+    """This process among those that train together. rank: its number, from 0 on; size: how many there are; sharded: whether each keeps its
+    part of the model only (see sharding.py)."""
 
     rank: int = 0
     size: int = 1
+    sharded: bool = False
     _summed: list[nn.Parameter] | None = field(default=None, repr=False)
 
     @property
@@ -46,6 +51,11 @@ class Processes:
         _exchanged(lambda: dist.all_reduce(total))
         return total.numpy()
 
+    def add(self, tensor: Tensor) -> Tensor:
+        """Sums over all processes, in place."""
+        _exchanged(lambda: dist.all_reduce(tensor))
+        return tensor
+
     def sum_gradients(self, model: nn.Module, sums: Tensor) -> Tensor:
         """Sum the gradients of all processes, in place; gives the sums of `sums`, too.
 
@@ -60,8 +70,7 @@ class Processes:
         gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self._summed]
         sums = sums.clone()
         for bucket in _buckets([sums, *gradients]):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            _exchanged(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            flat = self.add(torch.cat([tensor.reshape(-1) for tensor in bucket]))
             for tensor, total in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(total.view_as(tensor))
         for parameter, gradient in zip(self._summed, gradients, strict=True):
@@ -83,7 +92,7 @@ class Processes:
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[Processes]:
+def processes(shard_model: bool = False) -> Iterator[Processes]:
     """Those that `torchrun` started, connected while the block runs; one alone where it did not. Only the first speaks."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
@@ -95,13 +104,36 @@ def processes() -> Iterator[Processes]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         _exchanged(lambda: dist.init_process_group(backend, timeout=TIMEOUT))
     try:
-        here = Processes(dist.get_rank(), dist.get_world_size())
+        here = Processes(dist.get_rank(), dist.get_world_size(), shard_model)
         with contextlib.nullcontext() if here.first else contextlib.redirect_stderr(io.StringIO()):
             yield here
             here.wait()
     finally:
         if joining:
             dist.destroy_process_group()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a sharded tensor, for which every process has to ask at once; any other one as it is."""
+    return _exchanged(tensor.full_tensor) if _is_sharded(tensor) else tensor
+
+
+def part_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """The part of a whole tensor that this process keeps where `like` is sharded, on its device; else the tensor as it is."""
+    if not _is_sharded(like):
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    mesh = like.device_mesh
+    parts = tensor.chunk(mesh.size())
+    part = parts[mesh.get_local_rank()] if mesh.get_local_rank() < len(parts) else tensor[:0]
+    local = part.to(like.device, copy=True)
+    return DTensor.from_local(local, mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride())
+
+
+def _is_sharded(tensor: Tensor) -> TypeGuard["DTensor"]:
+    """Known by an attribute, since the import of DTensor takes two seconds."""
+    return hasattr(tensor, "device_mesh")
 
 
 def speaks() -> bool:
@@ -127,10 +159,25 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+@contextlib.contextmanager
+def of_lost_processes() -> Iterator[None]:
+    """Raises DataError where what the block computes ends because another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise _lost(error) from error
+        raise
+
+
 def _exchanged(exchange: Callable[[], T]) -> T:
     try:
         return exchange()
     except RuntimeError as error:
-        what = f"the processes of this training lost each other ({str(error).splitlines()[0]})."
-        fix = "See what the first of them said that ended; the same command continues from the last checkpoint."
-        raise DataError(what, where="torchrun", fix=fix) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> DataError:
+    what = f"the processes of this training lost each other ({str(error).splitlines()[0]})."
+    fix = "See what the first of them said that ended; the same command continues from the last checkpoint."
+    return DataError(what, where="torchrun", fix=fix)

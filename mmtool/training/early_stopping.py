@@ -1,10 +1,16 @@
 """The best validation of a training so far, and whether it is time to stop for want of a better one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from mmtool.common.errors import UsageError
 from mmtool.common.log import log
+from mmtool.data.sample import Sample
+from mmtool.methods import METHODS
+from mmtool.methods.base import Method
+from mmtool.training.config import PretrainConfig
 
 
 @dataclass
@@ -43,3 +49,15 @@ class EarlyStopping:
         """Go on from what `state` gave."""
         if "best_step" in state:
             self.best, self.judged = (state["best_score"], state["best_step"]), state["judged"]
+
+
+def check_patience(config: PretrainConfig, held_out: Sequence[Sample], where: Path) -> None:
+    """Raise UsageError where a training is to stop early by a validation that there is not."""
+    if not config.patience:
+        return
+    silent = config.method in METHODS and METHODS[config.method].validate is Method.validate
+    why = "no steps between checkpoints" if not config.checkpoint_every else "no validation samples" if not held_out else ""
+    if why or silent:
+        why = why or f"nothing that the method {config.method} measures on them"
+        fix = "Leave --patience out, or give what it needs: a validation split, and --checkpoint-every."
+        raise UsageError(f"there are {why}, so nothing says when to stop early.".replace("are nothing", "is nothing"), where=where, fix=fix)

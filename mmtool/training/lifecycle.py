@@ -8,7 +8,7 @@ from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import clean_folder
-from mmtool.training.checkpoint import drop_old, list_checkpoints, newest_checkpoint, restore_optimizer
+from mmtool.training.checkpoint import Checkpoint, drop_old, list_checkpoints, load_weights, newest_checkpoint, restore_optimizer
 from mmtool.training.loop import Loop
 
 SHOWN = 12  # digits of a fingerprint
@@ -35,17 +35,27 @@ def other_inputs(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def resume(loop: Loop, folder: Path) -> bool:
     """Continue from the newest checkpoint under `folder` that verifies; whether there is one."""
+    checkpoint = to_resume(folder)
+    if checkpoint is not None:
+        resume_from(checkpoint, loop)
+    return checkpoint is not None
+
+
+def to_resume(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint under `folder` that verifies, behind which nothing is left that a killed process wrote."""
     clean_folder(folder)
-    checkpoint = newest_checkpoint(folder)
-    if checkpoint is None:
-        return False
-    loop.model.load_state_dict(checkpoint.model)
+    return newest_checkpoint(folder)
+
+
+def resume_from(checkpoint: Checkpoint, loop: Loop) -> None:
+    """Continue from a checkpoint that `to_resume` gave."""
+    folder = checkpoint.path.parent
+    load_weights(loop.model, checkpoint.model)
     restore_optimizer(checkpoint.path, loop.model, loop.optimizer)
     loop.restore(checkpoint.state)
     if checkpoint.path == list_checkpoints(folder)[-1]:  # who wrote it may have been killed before it dropped old ones
         drop_old(folder, loop.config.keep)
     log(f"continuing {folder.parent} from step {loop.step}")
-    return True
 
 
 def log_finished(path: Path, step: int) -> None:

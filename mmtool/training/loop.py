@@ -20,6 +20,7 @@ from mmtool.model.transformer import Transformer
 from mmtool.training.checkpoint import amend_checkpoint, save_checkpoint
 from mmtool.training.checks import Checks
 from mmtool.training.config import Budget
+from mmtool.training.distributed import whole
 from mmtool.training.early_stopping import EarlyStopping
 from mmtool.training.extension import Extension
 from mmtool.training.hardware import matmul_limit
@@ -170,7 +171,7 @@ class Loop(ABC):
 
     def _update(self, sums: Tensor, keys: Sequence[str]) -> None:
         """Step along the gradients, unless they or the losses `sums` of the samples `keys` are not finite (then DataError)."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         finite = torch.isfinite(norm) & torch.isfinite(sums).all()
         self._checks.add(finite, partial(self._refuse, self.step, sums, keys))
         rate = self.max_lr * lr_multiplier(self.step, self.progress, self.config, self.extension)

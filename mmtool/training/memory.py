@@ -22,13 +22,15 @@ from mmtool.common.cgroups import memory_left
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.data.sample import Sample
+from mmtool.methods import METHODS
+from mmtool.methods.base import Method
 from mmtool.methods.protocols import representing
 from mmtool.model.attention import EXPLICIT_MAX_LENGTH
 from mmtool.model.bridge import position_starts
 from mmtool.model.losses import CHUNK_LOGITS, GPU_CHUNK_LOGITS
-from mmtool.model.transformer import Transformer, num_slots
+from mmtool.model.transformer import Block, Transformer, num_slots
 from mmtool.training.config import FinetuneConfig
-from mmtool.training.distributed import local_processes
+from mmtool.training.distributed import Processes, local_processes
 from mmtool.training.hardware import pick_device, pick_precision
 from mmtool.training.run import Run, make_method
 from mmtool.training.target import head_outputs
@@ -42,18 +44,29 @@ GIB = 1 << 30
 PARTS = ("visible", "whole")  # of a batch that is masked: what the encoder reads, and the decoder
 
 
-def check_pretraining(run: Run, samples: Sequence[Sample]) -> None:
+def check_pretraining(run: Run, samples: Sequence[Sample], here: Processes) -> None:
     """Raise UsageError where the steps of a pretraining cannot fit into the memory that is available here, and warn where they might not.
 
-    samples: some of the training.
+    samples: some of the training. here: one of the processes that train.
     """
     config, batch = run.config, run.record["batch"]
     device = pick_device()
     options = ["give fewer --batch-tokens, or split them (--set accumulate=4)"] if _whole(batch)["rows"] > 1 else []
     options += ["pass --set recompute=true"] if not config.recompute else []
     options += ["take a smaller --preset or --set shape.width"]
+    options += ["pass --shard-model"] if here.size > 1 and not here.sharded else []
+    draws = METHODS[config.method].documents is not Method.documents
+    if here.sharded and config.validation_samples and not draws:
+        options.append("validate none, which takes the whole model (--set validation_samples=0)")
     accumulate = batch.get("parts", config.accumulate)
-    _check(run, batch, device, options, lambda: rehearse_pretraining(run, samples[:TYPICAL], device).training_bytes(accumulate))
+
+    def needs() -> int:
+        rehearsal = rehearse_pretraining(run, samples[:TYPICAL], device)
+        if not here.sharded:
+            return rehearsal.training_bytes(accumulate)
+        return rehearsal.sharded_bytes(here.size, whole=draws or config.validation_samples > 0, saved=device.type == "cpu")
+
+    _check(run, batch, device, options, needs)
 
 
 def check_finetuning(run: Run, config: FinetuneConfig, samples: Sequence[Sample]) -> None:
@@ -96,17 +109,27 @@ def _whole(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 @dataclass(frozen=True)
 class Rehearsal:
     """Of one forward and backward pass. peak_bytes: the most that tensors held, weights and gradients included. weights_bytes: of all
-    parameters; trained_bytes: of those with a gradient."""
+    parameters; trained_bytes: of those with a gradient; gathered_bytes: of those that are whole at a time where the model is sharded, which
+    are all outside of the blocks, and two blocks."""
 
     peak_bytes: int
     weights_bytes: int
     trained_bytes: int
+    gathered_bytes: int
 
     def training_bytes(self, accumulate: int) -> int:
         """The most that a training holds with AdamW, in a step of so many batches or while it writes a checkpoint."""
         moments = 2 * self.trained_bytes
         step = self.peak_bytes + moments + (self.trained_bytes if accumulate > 1 else 0)
         return max(step, self.weights_bytes + moments + max(self.weights_bytes, moments))
+
+    def sharded_bytes(self, processes: int, *, whole: bool, saved: bool) -> int:
+        """The same of the first of several processes over which the model is sharded. whole: whether it needs all weights at times, to
+        validate or to draw; saved: whether it collects a checkpoint in the same memory."""
+        moments = 2 * self.trained_bytes
+        kept = (self.weights_bytes + self.trained_bytes + moments) // processes
+        step = max(0, self.peak_bytes - self.weights_bytes - self.trained_bytes) + 2 * self.gathered_bytes
+        return kept + max(step, whole * self.weights_bytes, saved * max(self.weights_bytes, moments))
 
 
 def rehearse(make_model: Callable[[], Transformer], loss: Callable[[Transformer], Tensor]) -> Rehearsal:
@@ -115,7 +138,10 @@ def rehearse(make_model: Callable[[], Transformer], loss: Callable[[Transformer]
         model = make_model()
         loss(model).backward()
         sizes = [(parameter.nbytes, parameter.grad is not None) for parameter in model.parameters()]
-    return Rehearsal(held.peak_bytes, sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained))
+        blocks = sorted(sum(part.nbytes for part in block.parameters()) for block in model.modules() if isinstance(block, Block))
+    weights = sum(size for size, _ in sizes)
+    gathered = weights - sum(blocks) + sum(blocks[-2:])
+    return Rehearsal(held.peak_bytes, weights, sum(size for size, trained in sizes if trained), gathered)
 
 
 class _Peak(TorchDispatchMode):

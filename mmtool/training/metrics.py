@@ -11,6 +11,9 @@ from mmtool.common.seal import DIGEST, check_seal, sealed
 from mmtool.common.storage import canonical_json, write_bytes
 from mmtool.training.trackers import Tracking
 
+UNSEALED = {"step", "progress", "elapsed_s", "loss", "validation", "samples_per_s", "tokens_per_s", "hardware_share", "loading_share"}
+UNSEALED |= {"learning_rate"}  # fields of records of an earlier version, which carried no digest
+
 
 class MetricsLog:
     """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged.
@@ -69,11 +72,12 @@ def read_metrics(data: bytes) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
 
 
 def _record(line: bytes, unsealed: bool) -> dict[str, Any] | None:
-    """unsealed: whether an earlier version may have written it, without a digest; other strings there are none in a record."""
+    """unsealed: whether an earlier version may have written it, without a digest."""
     try:
         record = json.loads(line)
-        unsealed = unsealed and not any(isinstance(value, str) for value in record.values())
-        check_seal(record, None, "", unsealed=unsealed)
+        if not isinstance(record, dict):
+            return None
+        check_seal(record, None, "", unsealed=unsealed and record.keys() <= UNSEALED)
         return record if isinstance(record["step"], int) else None
-    except (DataError, ValueError, KeyError, AttributeError, RecursionError):
+    except (DataError, ValueError, KeyError, RecursionError):
         return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmtool.model.transformer import Transformer
 from mmtool.tokenizers.muon import MOMENTUM, orthogonal
 from mmtool.training.config import Budget, PretrainConfig
+from mmtool.training.distributed import part_like, whole
 from mmtool.training.extension import Extension
 
 ADAMW_SIZE = 0.2  # root mean square of the entries of a typical step of AdamW
@@ -32,7 +33,8 @@ class Schedule(Protocol):
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW in which the groups marked `muon` are stepped by Muon: one optimizer, one state, one schedule.
+    """AdamW in which the groups marked `muon` are stepped by Muon: one optimizer, one state, one schedule. A matrix that is sharded is
+    gathered for its step, one at a time.
 
     dtype: of the orthogonalisation, the dearest part of the step.
     """
@@ -59,9 +61,9 @@ class MuonAdamW(torch.optim.AdamW):
                 continue
             momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
             momentum.lerp_(weight.grad, 1 - MOMENTUM)
-            step = orthogonal(weight.grad.lerp(momentum, MOMENTUM), self.dtype)
+            step = orthogonal(whole(weight.grad.lerp(momentum, MOMENTUM)), self.dtype)
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(step, alpha=-group["lr"] * ADAMW_SIZE * max(weight.shape) ** 0.5)
+            weight.add_(part_like(step, weight), alpha=-group["lr"] * ADAMW_SIZE * max(weight.shape) ** 0.5)
 
 
 def make_optimizer(model: Transformer, config: PretrainConfig) -> MuonAdamW:

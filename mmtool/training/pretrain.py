@@ -36,14 +36,15 @@ from mmtool.methods import METHODS
 from mmtool.methods.base import Method
 from mmtool.methods.protocols import Retrieving
 from mmtool.model.transformer import PRESETS, Shape, Transformer
-from mmtool.training.choice import choose_method
+from mmtool.training.choice import with_method
 from mmtool.training.config import AUTO, EXTENSIBLE, RUN_FORMAT, PretrainConfig, options_of
 from mmtool.training.distributed import Processes, local_processes, processes
+from mmtool.training.early_stopping import check_patience
 from mmtool.training.extension import Extension, extend
 from mmtool.training.fit_values import fit_values
 from mmtool.training.hardware import be_deterministic, pick_compile, pick_device, pick_precision, pick_workers
 from mmtool.training.initial import InitialRun, load_initial, unseen
-from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume
+from mmtool.training.lifecycle import begin_or_check, log_finished, other_inputs, resume_from, to_resume
 from mmtool.training.memory import check_pretraining
 from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
@@ -81,18 +82,21 @@ def pretrain(
     workers: int | None = None,
     track: str | None = None,
     extensible: bool = True,
+    shard_model: bool = False,
 ) -> PretrainSummary:
     """Train on the train split of `data` (None: a stream on standard input) into the run directory `output`.
 
     init_from: a run with whose weights this one begins. workers: processes beside this one that make batches (None: some beside a GPU, none
     on a CPU); no batch depends on it. track: a tracker that is sent the metrics as well (see trackers.py). extensible: whether steps,
-    minutes and patience of a run that is there may change (see extension.py). Under `torchrun` its processes train together. Raises
-    UsageError where the run was begun with other settings, data or weights or the tracker is not installed, DataError where a loss is not
-    finite.
+    minutes and patience of a run that is there may change (see extension.py). Under `torchrun` its processes train together; shard_model:
+    each keeps its part of the model only (see sharding.py). Raises UsageError where the run was begun with other settings, data or weights
+    or the tracker is not installed, DataError where a loss is not finite.
     """
     if track:
         library_of(track)
-    with processes() as here:
+    with processes(shard_model) as here:
+        if shard_model and here.size == 1:
+            log("--shard-model: one process keeps the whole model; `torchrun` starts several")
         if data is None and here.size > 1:
             raise UsageError("several processes cannot read one stream.", where="-", fix="Write the token set to a file first.")
         return _pretrain(config, data, OutputPath(output, force, [data, init_from]), init_from, workers, track, here, extensible)
@@ -112,28 +116,23 @@ def _pretrain(
     output, initial = place.path, InitialRun.open(init_from) if init_from else None
     with _spooled(data) as path:
         train = open_token_set(path, split=TRAIN).only(config.only, config.least_modalities)
-        config = _with_method(config, train, initial)
+        config = with_method(config, train.modalities, _graph(train, initial)) if config.method == AUTO else config
         held_out = _validation_samples(path, config)
-        _check_patience(config, held_out, path)
+        check_patience(config, held_out, path)
         with here.first_ahead():
             if here.first:
-                _begin_or_go_on(place, config, train, config.accumulate * here.size, initial, EXTENSIBLE if extensible else ())
+                _begin_or_go_on(place, config, train, here, initial, EXTENSIBLE if extensible else ())
         run = open_run(output)
         if INIT_FROM in run.record:
             held_out = unseen(run, held_out)
-            _check_patience(config, held_out, path)
+            check_patience(config, held_out, path)
     device = pick_device()
     method = run.method()
     loader = _parts(run, method, train, here)
     prefetch = Prefetch(loader.loaders, method.plain_documents, pick_workers(workers, device, local_processes()))
     with contextlib.closing(prefetch), tracked(track if here.first else None, run.path, run.record["config"]) as tracking:
         be_deterministic(device)
-        model = _model(run, method, train, device)
-        trainer = Trainer(model, make_optimizer(model, config), method, loader, config, prefetch=prefetch, processes=here)
-        trainer.extension = Extension.of(run.record)
-        with here.first_ahead():
-            if not resume(trainer, run.checkpoints) and INIT_FROM in run.record:
-                load_initial(model, run.record[INIT_FROM], init_from)
+        trainer = _trainer(run, _model(run, method, train, device), method, loader, prefetch, here, init_from)
         if trainer.progress >= 1.0:
             log_finished(output, trainer.step)
         else:
@@ -148,53 +147,54 @@ def _pretrain(
     best, measured = trainer.step, trainer.measured
     if here.first and trainer.early_stopping.best:
         best = trainer.early_stopping.best[1]
-        model.load_state_dict(run.checkpoint().model)
         measured = metrics.validation(best) or {}
     if here.first and run.teaches_values and not run.complete:
-        model.eval()
-        decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
+        with trainer.measured_model() as model:
+            model.load_state_dict(run.checkpoint().model)
+            model.eval()
+            decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
         write_bytes(run.path / VALUES, decoder.to_bytes())
-    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, model.num_parameters(), measured, best)
+    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trainer.model.num_parameters(), measured, best)
+
+
+def _trainer(
+    run: Run, model: Transformer, method: Method, loader: Parts, prefetch: Prefetch, here: Processes, init_from: Path | None
+) -> Trainer:
+    """The trainer of a run, where its last checkpoint left off, or at the weights that it begins with."""
+    with here.first_ahead():
+        checkpoint = to_resume(run.checkpoints)
+    if checkpoint is None and INIT_FROM in run.record:
+        load_initial(model, run.record[INIT_FROM], init_from)
+    if here.sharded:
+        from mmtool.training.sharding import ShardedTrainer  # imports what takes seconds
+
+        trainer: Trainer = ShardedTrainer(model, method, loader, run.config, pick_device(), prefetch=prefetch, processes=here)
+    else:
+        model.to(pick_device())
+        trainer = Trainer(model, make_optimizer(model, run.config), method, loader, run.config, prefetch=prefetch, processes=here)
+    trainer.extension = Extension.of(run.record)
+    if checkpoint is not None:
+        with here.first_ahead():
+            resume_from(checkpoint, trainer)
+    return trainer
 
 
 def _model(run: Run, method: Method, train: TokenSet, device: torch.device) -> Transformer:
-    """The untrained model, on its device."""
+    """The untrained model, on the CPU, which computes as suits the device."""
     config = run.config
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(config.seed))
     method.prepare(model, _typical(config, train))
     if model.ordinal is not None:
         model.ordinal.smoothing = config.smoothing
-    model.to(device).compute_dtype = pick_precision(config.precision, device)
-    model.recompute = config.recompute
+    model.compute_dtype, model.recompute = pick_precision(config.precision, device), config.recompute
     return model
-
-
-def _check_patience(config: PretrainConfig, held_out: Sequence[Sample], where: Path) -> None:
-    """Raise UsageError where a training is to stop early by a validation that there is not."""
-    if not config.patience:
-        return
-    silent = config.method in METHODS and METHODS[config.method].validate is Method.validate
-    why = "no steps between checkpoints" if not config.checkpoint_every else "no validation samples" if not held_out else ""
-    if why or silent:
-        why = why or f"nothing that the method {config.method} measures on them"
-        fix = "Leave --patience out, or give what it needs: a validation split, and --checkpoint-every."
-        raise UsageError(f"there are {why}, so nothing says when to stop early.".replace("are nothing", "is nothing"), where=where, fix=fix)
 
 
 def _graph(train: TokenSet, initial: InitialRun | None) -> CoOccurrence:
     """What occurred together in training, that of the run it begins with included."""
     graph = CoOccurrence.of(train.present(i) for i in range(len(train)))
     return graph | initial.run.graph if initial else graph
-
-
-def _with_method(config: PretrainConfig, train: TokenSet, initial: InitialRun | None) -> PretrainConfig:
-    """The settings with the method that suits the data where none is named; says which one, and why."""
-    if config.method != AUTO:
-        return config
-    name, reason = choose_method(train.modalities, _graph(train, initial))
-    log(f"method: {name}, because {reason} (--method names another)")
-    return dataclasses.replace(config, method=name)
 
 
 @contextmanager
@@ -216,20 +216,20 @@ def _spooled(data: Path | None) -> Iterator[Path]:
 
 
 def _begin_or_go_on(
-    place: OutputPath, config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, may_change: Sequence[str]
+    place: OutputPath, config: PretrainConfig, train: TokenSet, here: Processes, initial: InitialRun | None, may_change: Sequence[str]
 ) -> None:
     """A new run directory, or the one that is there, if it was begun in the same way but for what may change."""
-    begun, begin = place.continues(CONFIG), partial(_begin, config, train, parts, initial)
+    begun, begin = place.continues(CONFIG), partial(_begin, config, train, here, initial)
     begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
     if begun:
-        check_pretraining(open_run(place.path), _typical(config, train))
+        check_pretraining(open_run(place.path), _typical(config, train), here)
         _extend(config, place.path)
 
 
-def _begin(config: PretrainConfig, train: TokenSet, parts: int, initial: InitialRun | None, folder: Path) -> None:
-    """Fill a new run directory. parts: of a step."""
-    record, items = _record(config, train, parts, initial), TrainingItems.of(train)
-    check_pretraining(Run(folder, record), _typical(config, train))
+def _begin(config: PretrainConfig, train: TokenSet, here: Processes, initial: InitialRun | None, folder: Path) -> None:
+    """Fill a new run directory."""
+    record, items = _record(config, train, config.accumulate * here.size, initial), TrainingItems.of(train)
+    check_pretraining(Run(folder, record), _typical(config, train), here)
     if initial is not None:
         initial.check(shape_of(config), config.preset, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
@@ -342,4 +342,7 @@ def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
 
 def _validate(trainer: Trainer, samples: Sequence[Sample]) -> dict[str, float]:
     """What the method measures on held-out samples."""
-    return trainer.method.validate(trainer.model, samples) if samples else {}
+    if not samples:
+        return {}
+    with trainer.measured_model() as model:
+        return trainer.method.validate(model, samples)

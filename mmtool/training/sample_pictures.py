@@ -26,7 +26,8 @@ def shown(
     """What `validate` measures; a tracker is also shown what is imputed of some of the samples."""
     measured = validate()
     if tracking and tracking.wants_pictures(trainer.step):
-        pictures = imputed_pictures(trainer.method, trainer.model, run.tokenizers(), samples, trainer.config.seed)
+        with trainer.measured_model() as model:
+            pictures = imputed_pictures(trainer.method, model, run.tokenizers(), samples, trainer.config.seed)
         tracking.pictures(trainer.step, pictures)
     return measured
 

@@ -1,7 +1,8 @@
 """The pretraining step: one for every method."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ class Parts:
         for loader in self.loaders:
             loader.consumed = int(self._consumed[loader.part])
 
+    def most(self, processes: int) -> int:
+        """Parts of the one that has the most, of so many processes."""
+        return -(-len(self._consumed) // processes)
+
     def here(self) -> np.ndarray:
         """Samples that the parts of this process have used, 0 for all others."""
         counts = np.zeros(len(self._consumed))
@@ -59,7 +64,7 @@ class Trainer(TransformerLoop):
     """Packs the documents of a method and asks its loss at their targets.
 
     A step has one part or several, each a batch with a stream of samples for itself; gradients are summed over them before the weights
-    change. The processes of a training share the parts.
+    change. The processes of a training share the parts. drawn_with: the model with which a method draws what it trains on.
     """
 
     loader: Parts
@@ -80,16 +85,21 @@ class Trainer(TransformerLoop):
         super().__init__(model, optimizer, loader, config, max_lr=rate, losses=method.loss_names)
         self.method, self._value_dropout = method, config.value_dropout
         self.processes = processes or Processes()
+        self.drawn_with = model
         self._prefetch = prefetch or Prefetch(loader.loaders, method.plain_documents)
         self._waited_s = 0.0
         self.forward_loss: Callable[..., Tensor] = self._forward_loss
         self._make_mask: MakeMask = attention_mask
 
     def compile(self) -> None:
-        """Run the forward, the loss and their backward as one compiled graph of static shapes."""
-        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
+        """Run the step compiled, in static shapes."""
+        self._compile()
         if self.device.type == "cuda" and self.model.takes_blocks:
             self._make_mask = gpu_mask
+
+    def _compile(self) -> None:
+        """The forward, the loss and their backward as one graph."""
+        self.forward_loss = torch.compile(self._forward_loss, dynamic=False)
 
     def warm_up(self) -> None:
         """Compile before the clock starts, on a batch that is then forgotten: no weight and no state changes."""
@@ -104,8 +114,7 @@ class Trainer(TransformerLoop):
     def next_batch(self, number: int = 0) -> tuple[AnyBatch, list[str]]:
         """The batch of one of the parts of this process, and keys of its samples."""
         loader = self.loader.loaders[number]
-        name = f"step/{loader.part}" if loader.part else "step"
-        context = Step(self.step, self.progress, sample_seed(self.config.seed, self.step, name), self.model)
+        context = self._context(f"step/{loader.part}" if loader.part else "step")
         if self.method.makes_own_documents(context):
             batch, keys = loader.next(lambda samples, seeds: self.method.documents(samples, seeds, context))
         else:
@@ -116,28 +125,40 @@ class Trainer(TransformerLoop):
             batch = drop_values(batch, self.model.layout, self._value_dropout, context.seed)
         return batch, keys
 
+    def _context(self, name: str) -> Step:
+        """What the method may know of this step; the name is that of its random numbers."""
+        return Step(self.step, self.progress, sample_seed(self.config.seed, self.step, name), self.drawn_with)
+
     def _gradients(self, window: Window) -> tuple[Tensor, Sequence[str]]:
-        parts = [self.next_batch(number) for number in range(len(self.loader.loaders))]
+        parts = self._next_batches()
         batches = [batch for batch, _ in parts]
         counted = [np.array([*batch.num_targets, batch.num_tokens, self.model.batch_flops(batch)]) for batch in batches]
         *targets, tokens, flops = self.processes.sum(np.sum(counted, 0))
         counts = np.array(targets)
-        sums = torch.stack([self.backward(batch, counts) for batch in batches]).sum(0)
-        sums = self.processes.sum_gradients(self.model, sums)
+        sums = self._summed_gradients(batches, counts)
         window.loss, window.targets = window.loss + sums, window.targets + counts
         window.tokens, window.flops = window.tokens + int(tokens), window.flops + int(flops)
         return sums, [key for _, keys in parts for key in keys]
+
+    def _next_batches(self) -> list[tuple[AnyBatch, list[str]]]:
+        """Of all parts of this process."""
+        return [self.next_batch(number) for number in range(len(self.loader.loaders))]
+
+    def _summed_gradients(self, batches: Sequence[AnyBatch], counts: np.ndarray) -> Tensor:
+        """Gradients of all parts of a step, those of other processes included; gives the sums of losses."""
+        sums = torch.stack([self.backward(batch, counts) for batch in batches]).sum(0)
+        return self.processes.sum_gradients(self.model, sums)
 
     @property
     def _can_abandon(self) -> bool:
         """Not one of several processes, for the others would wait for its gradients."""
         return self.processes.size == 1
 
-    def backward(self, batch: AnyBatch, counts: np.ndarray) -> Tensor:
+    def backward(self, batch: AnyBatch, counts: np.ndarray, weight: float = 1.0) -> Tensor:
         """Gradients of the mean loss over all targets of the step, of whose numbers `counts` the batch has a part; gives the sums per
         modality, (M,)."""
         sums = self.forward_loss(*self.method.inputs(batch, self.device, self._make_mask))
-        self.method.mean_loss(sums, counts).backward()
+        (self.method.mean_loss(sums, counts) * weight).backward()
         return sums.detach()
 
     def _forward_loss(self, *inputs: Any) -> Tensor:
@@ -168,6 +189,11 @@ class Trainer(TransformerLoop):
         speed = super()._speed(window, seconds)
         waited, self._waited_s = self._waited_s, 0.0
         return {**speed, "hardware_share": speed["hardware_share"] / self.processes.size, "loading_share": waited / seconds}
+
+    @contextmanager
+    def measured_model(self) -> Iterator[Transformer]:
+        """The model as it was saved last, on the process that measures it."""
+        yield self.model
 
     def _save(self, folder: Path) -> None:
         if self.processes.first:

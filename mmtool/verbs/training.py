@@ -26,14 +26,15 @@ def pretrain(
     force: bool = False,
     workers: int | None = None,
     track: str | None = None,
+    shard_model: bool = False,
     **settings: Any,
 ) -> PretrainSummary:
     """Train a transformer on whatever combinations of modalities the shards hold; the same call continues an interrupted run, one with more
     steps a finished one.
 
     init_from: a run of the same modalities, or of fewer, with whose weights it begins. workers: processes that make batches (None: beside a
-    GPU up to four). track: tensorboard, wandb or trackio. settings: the fields of `PretrainConfig`. Raises UsageError for settings that do
-    not exist or do not suit the data.
+    GPU up to four). track: tensorboard, wandb or trackio. shard_model: under `torchrun`, over its processes. settings: the fields of
+    `PretrainConfig`. Raises UsageError for settings that do not exist or do not suit the data.
 
         mmtool.pretrain("shards/", "run/", method="loretta", preset="tiny", steps=500)
     """
@@ -41,9 +42,11 @@ def pretrain(
     from mmtool.training.hardware import using
     from mmtool.training.pretrain import pretrain as train
 
-    from_run = optional_path(init_from)
+    config, from_run = resolve(None, settings), optional_path(init_from)
     with using(device, threads):
-        return train(resolve(None, settings), Path(data), Path(output), init_from=from_run, force=force, workers=workers, track=track)
+        return train(
+            config, Path(data), Path(output), init_from=from_run, force=force, workers=workers, track=track, shard_model=shard_model
+        )
 
 
 def finetune(
