@@ -171,7 +171,7 @@ def _as_given(result: T) -> T:
         return [as_given(item) for item in result]  # type: ignore[return-value]
     if not dataclasses.is_dataclass(result) or isinstance(result, type):
         return result
-    paths = {name: str(value) for name, value in vars(result).items() if isinstance(value, Path)}
+    paths = {name: str(value) for name, value in vars(result).items() if isinstance(value, str | Path)}
     return dataclasses.replace(result, **{name: as_given(path) for name, path in paths.items() if as_given(path) != path})
 
 
