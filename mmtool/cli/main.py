@@ -46,7 +46,8 @@ def about(
 ) -> None:
     """Tokenize, pretrain on and impute incomplete multimodal data.
 
-    Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output.
+    Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output. URLs (s3://, gs://, hf://,
+    https://) may stand for paths, with `pip install 'mmtool\[remote]'`.
     """
 
 
