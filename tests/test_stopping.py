@@ -1,5 +1,7 @@
 """Promise: a request to stop is met within seconds, however long a step takes, and costs nothing but that step."""
 
+import hashlib
+import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +12,8 @@ import pytest
 import torch
 from test_training import make_shards, same, settings, weights
 
+from mmtool.methods import METHODS
+from mmtool.training import loop
 from mmtool.training.checkpoint import list_checkpoints
 from mmtool.training.pretrain import pretrain
 from mmtool.training.stopping import Stopped, heard_in_backward, stop_requests
@@ -41,6 +45,38 @@ def test_a_step_that_takes_long_is_abandoned_and_done_anew(
     assert stopped.value.code == 128 + signal.SIGTERM and "it is abandoned" in capsys.readouterr().err
     assert list_checkpoints(tmp_path / "run/checkpoints")[-1].name == f"{step:08d}"
     pretrain(config, shards, tmp_path / "run")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def _train_with_an_endless_operation(shards: Path, run: Path, place: str) -> None:
+    """In step 5, or in the validation after step 4: OpenSSL computes for hours, and Python calls no handler of a signal meanwhile."""
+    forward = Trainer._forward_loss
+
+    def endless(*_: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+    loop.GRACE_S = 0.1
+    if place == "step":
+        Trainer._forward_loss = lambda self, *inputs: endless() if self.step == 5 else forward(self, *inputs)  # type: ignore[method-assign]
+    else:
+        METHODS["cm3"].validate = endless  # type: ignore[method-assign]
+    pretrain(settings(method="cm3"), shards, run)
+
+
+@pytest.mark.parametrize(("place", "step"), [("step", 5), ("validation", 4)])
+def test_an_operation_that_takes_long_is_left_in_its_midst(tmp_path: Path, place: str, step: int) -> None:
+    shards = make_shards(tmp_path / "shards")
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_with_an_endless_operation, args=(shards, tmp_path / "run", place), daemon=True
+    )
+    process.start()
+    process.join(100)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert list_checkpoints(tmp_path / "run/checkpoints")[-1].name == f"{step:08d}"
+    assert not list(tmp_path.rglob("*partial*")), "neither a lock nor half a checkpoint is left"
+    pretrain(settings(method="cm3"), shards, tmp_path / "run")
+    pretrain(settings(method="cm3"), shards, tmp_path / "whole")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
 
 
@@ -81,7 +117,7 @@ def test_a_backward_pass_can_be_left_in_its_midst() -> None:
             asked.append(signal.setitimer(signal.ITIMER_REAL, 1e-3))
             return gradient
 
-    with stop_requests() as requests, heard_in_backward(parameters):
+    with stop_requests(1.0) as requests, heard_in_backward(parameters):
         output = Late.apply(model(torch.ones(4096, 64)))
         with pytest.raises(Stopped):
             requests.interrupting(output.sum().backward, 1.0)

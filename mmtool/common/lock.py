@@ -25,6 +25,7 @@ from mmtool.common.storage import PARTIAL
 P = ParamSpec("P")
 T = TypeVar("T")
 RENEWED_EVERY_S, GIVEN_UP_AFTER_S = 30.0, 300.0
+_held: set[Path] = set()  # locks of this process
 
 
 def one_writer(stage: Callable[P, T]) -> Callable[P, T]:
@@ -55,12 +56,14 @@ def locked(path: Path) -> Iterator[None]:
     file = lock_of(path)
     try:
         descriptor = _take(file, path)
+        _held.add(file)
         ended = threading.Event()
         threading.Thread(target=_renew, args=(descriptor, ended), daemon=True).start()
         try:
             yield
         finally:
             ended.set()
+            _held.discard(file)
             with suppress(FileNotFoundError):
                 file.unlink()
             os.close(descriptor)
@@ -68,6 +71,12 @@ def locked(path: Path) -> Iterator[None]:
         for folder in created:
             with suppress(OSError):  # something was written into it
                 folder.rmdir()
+
+
+def release_locks() -> None:
+    """Remove the locks of this process, which is about to end without coming back to where it took them."""
+    for file in list(_held):
+        file.unlink(missing_ok=True)
 
 
 def lock_of(path: Path) -> Path:

@@ -16,7 +16,9 @@ from mmtool.common.log import log
 from mmtool.common.seal import check_seal, read_json, reading, write_sealed
 from mmtool.common.storage import atomic_directory, clean_orphans, remove_directory, sha256_file
 
-FORMAT = "mmtool-checkpoint/2"  # an earlier one said no format, and carried no digest of its state
+FORMAT = "mmtool-checkpoint/2"
+UNSEALED = {"step", "consumed", "elapsed_s", "sha256"}  # fields of an earlier one, which said no format and carried no digest of its state
+ALSO_UNSEALED = {"progress", "best_score", "best_step", "judged"}  # which it might have
 ADVICE = "Use another checkpoint of the run, or train it again."
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -85,7 +87,7 @@ def best_of(path: Path) -> Path:
 def read_state(path: Path) -> dict[str, Any]:
     """state.json of a checkpoint. Raises DataError where it is missing, or not as it was written."""
     state = read_json(path / STATE, ADVICE)
-    check_seal(state, path / STATE, ADVICE, unsealed="format" not in state)
+    check_seal(state, path / STATE, ADVICE, unsealed=UNSEALED <= state.keys() <= UNSEALED | ALSO_UNSEALED)
     digests = state.get("sha256")
     if state.get("format", FORMAT) != FORMAT or not isinstance(digests, dict) or set(digests) != {MODEL, OPTIMIZER}:
         raise DataError(f"this is no state of a checkpoint that this version can read (it reads {FORMAT}).", where=path / STATE, fix=ADVICE)

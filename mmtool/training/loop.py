@@ -29,7 +29,7 @@ from mmtool.training.progress import LiveLine
 from mmtool.training.stopping import Stopped, StopRequests, heard_in_backward, stop_requests
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
-GRACE_S = 8.0  # that a step still has after a request to stop
+GRACE_S = 7.0  # that a step still has after a request to stop
 Validate = Callable[[], dict[str, float]]
 
 
@@ -75,7 +75,7 @@ class Loop(ABC):
         self.model, self.optimizer, self.loader, self.config = model, optimizer, loader, config
         self.device, self.max_lr, self.losses = device, max_lr, tuple(losses)
         self.step, self.elapsed_s, self._saved, self._validated = 0, 0.0, -1, -1
-        self._checks, self._stopping, self._requests = Checks(device), False, StopRequests()
+        self._checks, self._stopping, self._requests, self._folder = Checks(device), False, StopRequests(), Path()
         self.early_stopping = EarlyStopping(getattr(config, "patience", 0), config.checkpoint_every)
         self.extension: Extension | None = None
         self.last_losses: dict[str, float] = {}
@@ -90,8 +90,8 @@ class Loop(ABC):
         """Train to the end of the budget, with checkpoints under `folder`. A first signal to stop finishes the step, saves and leaves; a
         step that is not done after `GRACE_S` is abandoned, a validation is left at once: both are made up for when the training goes on."""
         live = LiveLine()
-        with heard_in_backward(self.model.parameters()), stop_requests() as requests, suppress(Stopped):
-            self._requests = requests
+        with heard_in_backward(self.model.parameters()), stop_requests(GRACE_S) as requests, suppress(Stopped):
+            self._requests, self._folder = requests, folder
             try:
                 self._train(folder, metrics_log, validate, live)
             finally:
@@ -135,13 +135,19 @@ class Loop(ABC):
     def _one_step(self, window: Window) -> None:
         """Train on one batch. Raises Stopped where the step is abandoned: what it had changed is as before, but for the window.
 
-        That can happen until the weights begin to change. Python handles a signal between two of its own instructions: one long operation
-        of PyTorch is finished first.
+        That can happen until the weights begin to change. Python handles a signal between two of its own instructions: where one operation
+        of PyTorch takes long, another thread saves the checkpoint and ends the process.
         """
         consumed = self.loader.consumed
+
+        def save() -> None:
+            self.loader.consumed = consumed
+            if self._saved != self.step:
+                self._checkpoint(self._folder)
+
         try:
             work = partial(self._gradients, window)
-            sums, keys = self._requests.interrupting(work, GRACE_S) if self._can_abandon else work()
+            sums, keys = self._requests.interrupting(work, GRACE_S, save) if self._can_abandon else work()
         except Stopped:
             self.optimizer.zero_grad(set_to_none=True)
             self.loader.consumed = consumed

@@ -40,8 +40,9 @@ def test_every_verb_that_writes_survives(verbs: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_survives_kills_at_random_times() -> None:
-    command = [sys.executable, "-m", "tests.faults.kill", "--kills", "50", "--seconds", "600"]
+@pytest.mark.parametrize(("name", "kills"), [("KILL", 50), ("TERM", 20)])
+def test_a_training_survives_kills_at_random_times(name: str, kills: int) -> None:
+    command = [sys.executable, "-m", "tests.faults.kill", "--signal", name, "--kills", str(kills), "--seconds", "600"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parents[2])
     assert done.stdout, done.stderr
     result = json.loads(done.stdout)
