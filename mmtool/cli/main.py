@@ -47,7 +47,7 @@ def about(
     """Tokenize, pretrain on and impute incomplete multimodal data.
 
     Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output. URLs (s3://, gs://, hf://,
-    https://) may stand for paths, with `pip install 'mmtool\[remote]'`.
+    https://) may stand for paths, with the extra `remote`.
     """
 
 
