@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.remote_arguments import accepts_urls
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.imputation.calibrate import calibrate, calibrate_draws, directions_to
@@ -291,6 +292,7 @@ class Adapter:
                 raise UsageError(f"the adapter has no encoder of {name!r}.", where="adapter", fix=fix)
 
 
+@accepts_urls()
 def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = None, shards: PathLike | None = None) -> "Run | Adapter":
     """Open what `pretrain`, `finetune` or `export` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
 
@@ -305,6 +307,7 @@ def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = 
     return Adapter(open_adapter(Path(path), tokenizers, torch.device(device) if device else pick_device()))
 
 
+@accepts_urls()
 def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sample]:
     """The samples of a token set: of one split, in which they are read when they are needed, or of all its splits, as a list. Raises
     DataError where the shards are not whole."""

@@ -10,6 +10,7 @@ from mmtool.common.errors import DataError, MmtoolError
 from mmtool.common.listing import problems_of, read_listing
 from mmtool.common.seal import DIGEST, check_seal, read_json, reading
 from mmtool.common.storage import sha256_file
+from mmtool.common.urls import as_given
 from mmtool.data.presence import PRESENCE, read_presence
 from mmtool.data.sample import Modality
 from mmtool.data.shards import INDEX, TokenSet, open_token_set, split_directories
@@ -65,7 +66,7 @@ def describe(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {"artefact": TOKENS, "path": "-", **_token_set([open_token_set(None)])}
     sort = recognise(path)
-    return {"artefact": sort, "path": str(path), **ARTEFACTS[sort].describe(_home(path))}
+    return {"artefact": sort, "path": as_given(str(path)), **ARTEFACTS[sort].describe(_home(path))}
 
 
 def lint(path: Path) -> list[str]:

@@ -38,7 +38,7 @@ BELOW["__init__"] = {"common", "data", "api", "verbs", "exports"}
 STAGES = ("tokenize", "shard", "pretrain", "finetune", "adapt", "impute", "evaluate", "compare", "export")
 VERBS = (*STAGES, "info", "peek", "lint", "bench", "settings")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "sentencepiece", "soundfile", "pyarrow", "safetensors", "webdataset")
-HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas", "pydicom", "nibabel", "ray")
+HEAVY += ("h5py", "transformers", "anndata", "mudata", "pandas", "pydicom", "nibabel", "ray", "fsspec")
 
 
 def modules() -> list[Path]:

@@ -16,6 +16,7 @@ from mmtool.common.config_files import read_config
 from mmtool.common.errors import UsageError
 from mmtool.common.hints import read_value
 from mmtool.common.options import Setting, settings_of, unknown_setting
+from mmtool.common.urls import packed
 from mmtool.training.config import Budget, resolve_as
 
 ASSIGNMENTS = "settings"  # the parameter of --set
@@ -78,7 +79,7 @@ class VerbConfig:
         """A file of settings. Raises UsageError for keys that the verb does not have, and values that they cannot have."""
         plain, fields, names = dict[str, Any](), dict[str, Any](), set[str]()
         spellings: dict[str, str] = {}
-        for written, value in read_config(path).items():
+        for written, value in _packed(read_config(path)).items():
             key = self._known_as(written)
             if spellings.setdefault(key, written) != written:
                 raise UsageError(f"{spellings[key]!r} and {written!r} are the same setting.", where=path, fix="Leave one of them out.")
@@ -116,6 +117,15 @@ class VerbConfig:
             return {key: value for key, value in config.items() if value is not None}
         owners = {setting.key: getattr(config, setting.group) if setting.group else config for setting in part.offered}
         return {setting.key: getattr(owners[setting.key], setting.name) for setting in part.offered}
+
+
+def _packed(value: Any) -> Any:
+    """What was read, with URLs as on the command line."""
+    if isinstance(value, dict):
+        return {key: _packed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_packed(inner) for inner in value]
+    return packed(value) if isinstance(value, str) else value
 
 
 def _key(parameter: inspect.Parameter) -> str:

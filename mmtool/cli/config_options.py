@@ -9,8 +9,8 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -22,14 +22,18 @@ from mmtool.common.arguments import by_modality, names, survival_labels
 from mmtool.common.bounds import check_range
 from mmtool.common.config_files import to_toml
 from mmtool.common.options import Setting, assemble, settings_of
+from mmtool.common.remote_arguments import at_hand
+from mmtool.common.urls import unpacked
 from mmtool.evaluation.tasks import TASKS
 from mmtool.kinds import schemes_by_kind
 
 WORDS = {"{tasks}": ", ".join(TASKS), "{schemes}": schemes_by_kind()}  # stand in docstrings for what other tables list
 
+OF_PATHS = ("raw", "encoders", "calibration", "ood")  # options whose texts are, or hold, paths
 OFF = "--" + "no-"  # before the name of a switch
 CONFIG = "Configuration"  # panel of the help
 KNOWN = "known"  # the attribute of a command that holds its keys
+OF_FILE = "settings of the file"  # beside the arguments of a verb
 LOADED = "mmtool.config"  # in what Typer knows of a call: the file that was read
 
 
@@ -84,11 +88,15 @@ def with_config_options(verb: Callable[..., None]) -> Callable[..., None]:
             values[ASSIGNMENTS] = merged(loaded.plain[ASSIGNMENTS], values[ASSIGNMENTS])
         printing = values.pop("print_config")
         del values["config"]
-        configs = {part.name: _read_part(part, values, given, loaded, known) for part in parts}
         if printing:
-            print(to_toml(known.printed(values, configs)), end="")
-        else:
-            verb(**({"context": context} if has_context else {}), **configs, **values)
+            configs = {part.name: _read_part(part, values, given, loaded, known) for part in parts}
+            print(unpacked(to_toml(known.printed(values, configs))), end="")
+            return
+        arguments = {**_paths(values), OF_FILE: _paths(loaded.fields)}
+        with at_hand(verb.__name__, arguments, problems_of, quiet=bool(values.get("quiet"))) as local:
+            loaded = replace(loaded, fields=local.pop(OF_FILE))
+            configs = {part.name: _read_part(part, local, given, loaded, known) for part in parts}
+            verb(**({"context": context} if has_context else {}), **configs, **local)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # this and the annotations are what Typer reads
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -112,6 +120,24 @@ def _of_files(known: VerbConfig) -> Iterator[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
     yield inspect.Parameter("config", kind, default=None, annotation=Annotated[Path | None, read])
     yield inspect.Parameter("print_config", kind, default=False, annotation=Annotated[bool, shown])
+
+
+def problems_of(path: Path) -> list[str]:
+    """What is wrong with an artefact."""
+    from mmtool.artefacts import lint
+
+    return lint(path)
+
+
+def _paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in which URLs are packed where paths are meant, and stand as they were given in other texts."""
+    return {name: value if name in OF_PATHS else _unpacked(value) for name, value in values.items()}
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_unpacked(item) for item in value)
+    return unpacked(value) if isinstance(value, str) else value
 
 
 def was_given(context: typer.Context, name: str) -> bool:

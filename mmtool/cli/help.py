@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer.core
 
+from mmtool.common.urls import masked, packed, unpacked
+
 PRINTING = "--print-config"
 WIDEST = 24  # characters of what an option takes, beyond which its choices are in its text
 SHORT = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
@@ -36,12 +38,16 @@ class Verb(typer.core.TyperCommand):
                 _shorten(parameter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """With --print-config nothing is done, so nothing has to be given."""
+        """With --print-config nothing is done, so nothing has to be given. URLs are packed: they would not be the same as paths."""
         required = [parameter for parameter in self.params if parameter.required and PRINTING in args]
         for parameter in required:
             parameter.required = False
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [packed(argument) for argument in args])
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = masked(unpacked(message))  # type: ignore[attr-defined]
+            raise
         finally:
             for parameter in required:
                 parameter.required = True

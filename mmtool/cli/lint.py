@@ -8,6 +8,7 @@ import typer
 from mmtool.cli.config_options import with_config_options
 from mmtool.cli.options import Json, examples, json_line
 from mmtool.common.log import log
+from mmtool.common.urls import as_given
 
 EXAMPLES = examples("mmtool lint shards/ run/", "mmtool lint tokens/*.tar --json", "mmtool lint run/ --repair")
 
@@ -40,6 +41,6 @@ def lint(
         print(json_line({path: [str(problem) for problem in problems] for path, problems in problems_of.items()}), flush=True)
     else:
         for name, problems in problems_of.items():
-            print("\n".join(f"problem: {problem}" for problem in problems) or f"ok: {name}", flush=True)
+            print(as_given("\n".join(f"problem: {problem}" for problem in problems) or f"ok: {name}"), flush=True)
     if any(problems_of.values()):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from mmtool.cli.help import Verb, Verbs
 from mmtool.cli.options import examples, help_text
 from mmtool.common.errors import MmtoolError
 from mmtool.common.log import log
+from mmtool.common.urls import as_given
 
 STAGES, ARTEFACTS = "Stages, in the order of a project", "Looking at what a stage wrote"
 MACHINE = "Settings, and the machine"
@@ -45,7 +46,8 @@ def about(
 ) -> None:
     """Tokenize, pretrain on and impute incomplete multimodal data.
 
-    Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output.
+    Each verb reads artefacts and writes one new artefact, whole or not at all. '-' is standard input or output. URLs (s3://, gs://, hf://,
+    https://) may stand for paths, with the extra `remote`.
     """
 
 
@@ -79,7 +81,7 @@ def main() -> None:
     except MmtoolError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = as_given(f"{error.filename}: ") if error.filename else ""
         advice = "Check the path, its permissions and the free space, then run the same command again."
         _fail(f"{place}the system refused ({error.strerror or error}). {advice}", 1)
     except SystemExit as stop:

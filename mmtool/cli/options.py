@@ -21,6 +21,7 @@ from mmtool.common.log import log
 from mmtool.common.machine import Machine
 from mmtool.common.options import settings_of
 from mmtool.common.output import OutputPath
+from mmtool.common.urls import as_given
 from mmtool.preprocessing.readers.entries import LABELS, SourceOptions
 from mmtool.preprocessing.readers.table_options import TableOptions
 from mmtool.preprocessing.splits import SPLITTING
@@ -168,7 +169,7 @@ def finish(summary: Any, sentence: str, as_json: bool, quiet: bool, *, to_stderr
 
 
 def json_line(value: Any) -> str:
-    """Sorted JSON on one line; dataclasses by their fields."""
+    """Sorted JSON on one line; dataclasses by their fields, copies of remote files by their URLs."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return as_given(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))

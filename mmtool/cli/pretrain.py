@@ -30,6 +30,7 @@ EXAMPLES = examples(
     "mmtool pretrain --method loretta --preset small --steps 4000 shards/ -o run/",
     "mmtool pretrain --method cm3 --minutes 30 --set method.mean_spans=2 shards/ -o run-cm3/",
     "mmtool pretrain --init-from run/ --preset small --steps 2000 more-shards/ -o run-more/",
+    "mmtool pretrain s3://bucket/shards -o run/",
     "mmtool shard image.tar text.tar -o - | mmtool pretrain - -o run/",
 )
 
@@ -37,7 +38,7 @@ EXAMPLES = examples(
 @with_config_options
 def pretrain(
     output: OutputDirectory,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory or token tar; '-' is standard input.")] = STREAM,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards directory, token tar, or URL; '-' is standard input.")] = STREAM,
     *,
     options: Annotated[dict[str, Any], OptionsOf(PretrainConfig, *MODEL, *BUDGET, rest=True)],
     init_from: Annotated[

@@ -52,12 +52,13 @@ EXAMPLES = examples(
     "mmtool tokenize trajectory maze.hdf5 --fit --clip 32 --set streams=observations,actions --name actions -o tokens/actions.tar",
     "mmtool tokenize table cells.h5mu --fit --name rna --layer counts --label cell_type -o tokens/rna.tar",
     "mmtool tokenize table mrna.csv.gz --tokenizer run/ --name mrna -o new.tar",
+    "mmtool tokenize image s3://bucket/scans/ --fit -o s3://bucket/tokens/image.tar",
     "mmtool tokenize --manifest data.csv --column image=image_path --column speech=wav --column text=caption --fit -o tokens/",
 )
 
 Kind = Annotated[KindName | None, typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}.", show_default=False)]
 Paths = Annotated[
-    list[Path] | None, typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz).", show_default=False)
+    list[Path] | None, typer.Argument(metavar="PATH", help="Files, folders and archives (.zip, .tar, .gz), or URLs.", show_default=False)
 ]
 Manifest = Annotated[
     Path | None, typer.Option(metavar="FILE", help="CSV, TSV, JSON lines or Parquet, instead of KIND and PATH.", rich_help_panel=MANIFEST)

@@ -5,6 +5,8 @@ Every message says what is wrong, where (file, sample, field or option) and what
 
 from typing import Any
 
+from mmtool.common.urls import as_given
+
 
 class MmtoolError(ValueError):
     """A mistake the user can mend; the command line prints it as one paragraph and exits with `exit_code`."""
@@ -16,7 +18,7 @@ class MmtoolError(ValueError):
         self.what, self.where, self.fix = what, where, fix
         place = f"{where}: " if where is not None else ""
         advice = f" {fix}" if fix else ""
-        super().__init__(f"{place}{what}{advice}")
+        super().__init__(as_given(f"{place}{what}{advice}"))
 
     def __reduce__(self) -> Any:
         """On its way from another process, whatever a subclass is made of."""

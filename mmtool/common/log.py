@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from mmtool.common.urls import as_given
+
 T = TypeVar("T")
 PLAIN_EVERY_S = 10.0
 
@@ -18,6 +20,7 @@ def log(message: str) -> None:
     written there, work goes on in silence."""
     if sys.stderr is not None:  # which it is where it was closed before the start
         with suppress(OSError, ValueError):
+            message = as_given(message)
             print(_broken(message) if on_terminal() else message, file=sys.stderr, flush=True)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmtool.common.errors import UsageError
+from mmtool.common.remote_arguments import accepts_urls
 from mmtool.data.sample import Modality
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 
@@ -54,6 +55,7 @@ class ShardDataset(Dataset[Item]):
         self.__init__(*state["opened"])  # type: ignore[misc]
 
 
+@accepts_urls()
 def torch_dataset(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> ShardDataset:
     """The samples of shards as a map-style dataset of PyTorch, verified when it is opened.
 
@@ -66,6 +68,7 @@ def torch_dataset(path: str | Path, *, split: str | None = None, modalities: Col
     return ShardDataset(Path(path), split, list(modalities or ()), least)
 
 
+@accepts_urls()
 def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> Any:
     """The samples of shards as a pipeline of the package `webdataset`, which reads shards from front to back.
 

@@ -8,6 +8,7 @@ from mmtool.common.errors import DataError
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import canonical_json
+from mmtool.common.urls import as_given
 
 MAX_REJECTED_SHARE, MIN_REJECTS = 0.01, 20
 
@@ -37,7 +38,7 @@ def first_reason(rejects: Sequence[Reject]) -> str:
 def list_rejects(rejects: Sequence[Reject], output: OutputPath | None, finally_at: Path | None = None) -> None:
     """One JSON line per rejected sample beside the output, or on standard error where there is no file. finally_at: where the output will
     be moved to."""
-    lines = [canonical_json(asdict(reject)) for reject in rejects]
+    lines = [as_given(canonical_json(asdict(reject))) for reject in rejects]
     if output is None:
         for line in lines:
             log(f"rejected: {line}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
+from mmtool.common.urls import as_given
 from mmtool.data.identity import identities
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
@@ -39,7 +40,12 @@ class InitialRun:
     def to_json(self) -> dict[str, Any]:
         """What the new run keeps: where its weights come from, and what those were trained on."""
         step, record = self.weights.state["step"], self.run.record
-        origin = {"run": self.run.path.resolve().name, "path": str(self.run.path.resolve()), "step": step, "sha256": self.fingerprint}
+        origin = {
+            "run": self.run.path.resolve().name,
+            "path": as_given(str(self.run.path.resolve())),
+            "step": step,
+            "sha256": self.fingerprint,
+        }
         return {**origin, "data": record["data"], **({INIT_FROM: record[INIT_FROM]} if INIT_FROM in record else {})}
 
     def check(self, shape: Shape, preset: str, data: TokenSet, where: object) -> None:

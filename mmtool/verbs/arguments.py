@@ -3,9 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mmtool.common.remote_arguments import accepts_urls
+
 PathLike = str | Path
 Paths = PathLike | Iterable[PathLike]
 Names = str | Sequence[str]
+
+
+def problems_of(path: Path) -> list[str]:
+    """What is wrong with an artefact."""
+    from mmtool.artefacts import lint
+
+    return lint(path)
+
+
+takes_urls = accepts_urls(problems_of)
 
 
 def as_paths(paths: Paths) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmtool.common.errors import UsageError
-from mmtool.verbs.arguments import PathLike, Paths, as_names, as_paths, optional_path
+from mmtool.verbs.arguments import PathLike, Paths, as_names, as_paths, optional_path, takes_urls
 
 if TYPE_CHECKING:
     from mmtool.evaluation.peek import PeekSummary
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmtool.preprocessing.tokenize import TokenizeSummary
 
 
+@takes_urls
 def tokenize(
     kind: str,
     paths: Paths,
@@ -63,6 +64,7 @@ def tokenize(
     )
 
 
+@takes_urls
 def tokenize_manifest(
     manifest: PathLike,
     output: PathLike,
@@ -95,6 +97,7 @@ def tokenize_manifest(
     return write_token_sets(Path(manifest), Path(output), columns, schemes=schemes, settings=settings, **stage)
 
 
+@takes_urls
 def shard(
     inputs: Paths,
     output: PathLike,
@@ -148,6 +151,7 @@ def shard(
     )
 
 
+@takes_urls
 def peek(
     data: PathLike, output: PathLike, *, split: str | None = None, samples: int = 12, seed: int = 0, force: bool = False
 ) -> PeekSummary:
@@ -160,6 +164,7 @@ def peek(
     return write_samples(Path(data), Path(output), split=split, samples=samples, seed=seed, force=force)
 
 
+@takes_urls
 def lint(path: PathLike, *, repair: bool = False) -> list[str]:
     """Every problem found in an artefact, none if it is whole.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtool.verbs.arguments import Names, PathLike, Paths, as_names, as_paths, optional_path
+from mmtool.verbs.arguments import Names, PathLike, Paths, as_names, as_paths, optional_path, takes_urls
 
 if TYPE_CHECKING:
     from mmtool.adaptation.evaluate import AdapterEvaluation
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmtool.imputation.files import ImputeSummary
 
 
+@takes_urls
 def impute(
     run: PathLike,
     data: PathLike,
@@ -44,6 +45,7 @@ def impute(
         return impute_files(Path(run), stored_samples(Path(run), Path(data), split), Path(output), chosen, force=force, inputs=[Path(data)])
 
 
+@takes_urls
 def evaluate(
     trained: Paths,
     data: PathLike,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtool.verbs.arguments import Names, PathLike, as_names, as_sources, optional_path
+from mmtool.verbs.arguments import Names, PathLike, as_names, as_sources, optional_path, takes_urls
 
 if TYPE_CHECKING:
     from mmtool.adaptation.train import AdaptSummary
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmtool.training.pretrain import PretrainSummary
 
 
+@takes_urls
 def pretrain(
     data: PathLike,
     output: PathLike,
@@ -49,6 +50,7 @@ def pretrain(
         )
 
 
+@takes_urls
 def finetune(
     run: PathLike, data: PathLike, output: PathLike, *, device: str = "", threads: int = 0, force: bool = False, **settings: Any
 ) -> FinetuneSummary:
@@ -66,6 +68,7 @@ def finetune(
         return train(resolve_as(FinetuneConfig, None, settings), Path(run), Path(data), Path(output), force=force)
 
 
+@takes_urls
 def adapt(
     data: PathLike,
     output: PathLike,
@@ -93,6 +96,7 @@ def adapt(
         return train(config, as_sources(encoders), Path(data), Path(output), force=force)
 
 
+@takes_urls
 def compare(
     data: PathLike,
     output: PathLike,

@@ -1,0 +1,125 @@
+"""What lies at a URL: one file, all files of a folder, or what a pattern matches."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.remote import Place, RemoteFile, reaching
+from mmtool.common.urls import shown
+
+MAGIC = re.compile(r"[*?\[]")
+HTML = "text/html"
+REQUESTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Listing:
+    """named: what the URL names, one path or those that its pattern matches, in order; files: all files there. Both below the folder of
+    copies."""
+
+    named: Sequence[PurePosixPath]
+    files: Sequence[RemoteFile]
+
+
+def list_files(place: Place) -> Listing:
+    """The files that a URL names. Raises DataError where there are none, or names that cannot be those of files on this machine."""
+    with reaching(place.url):
+        listing = _on_the_web(place) if place.is_web else _in_a_store(place)
+    if not listing.files:
+        raise DataError("there are no files here.", where=shown(place.url), fix="Check the address; a pattern has to match some.")
+    return listing
+
+
+def _in_a_store(place: Place) -> Listing:
+    system, path = place.system, place.path
+    if not MAGIC.search(path) or system.exists(path):
+        info = system.info(path)
+        return _listing(place, [info["name"]], _files(place, info))
+    last = path.rpartition("/")[2]
+    found = system.glob(path, detail=True)
+    infos = [info for name, info in sorted(found.items()) if last.startswith(".") or not name.rpartition("/")[2].startswith(".")]
+    return _listing(place, [info["name"] for info in infos], (file for info in infos for file in _files(place, info)))
+
+
+def _files(place: Place, info: Mapping[str, Any]) -> Iterator[RemoteFile]:
+    """A file, or all files of a folder."""
+    if info["type"] != "directory":
+        yield place.file(info["name"], info)
+        return
+    home = f"{info['name'].rstrip('/')}/"
+    for path, entry in place.system.find(info["name"], detail=True).items():
+        if entry["type"] == "directory" or path.endswith("/"):  # an object that stands for a folder
+            continue
+        if not path.startswith(home):
+            fix = "Give the files that are wanted."
+            raise DataError(f"the folder lists {shown(path)!r}, which lies elsewhere.", where=shown(place.url), fix=fix)
+        yield place.file(path, entry)
+
+
+def _listing(place: Place, named: Sequence[str], files: Iterable[RemoteFile]) -> Listing:
+    """Raises DataError where a file has the name of a folder, which object stores allow."""
+    by_name = {file.name: file for file in files}
+    for file in by_name.values():
+        if both := next((folder for folder in file.name.parents if folder in by_name), None):
+            what = f"{shown(by_name[both].path)!r} is both a file and a folder."
+            raise DataError(what, where=shown(place.url), fix="Rename one of them there.")
+    return Listing([place.name(path) for path in named], [by_name[name] for name in sorted(by_name)])
+
+
+def _on_the_web(place: Place) -> Listing:
+    """By the links of pages that list folders, as web servers make them."""
+    url = place.path
+    address, _, query = url.partition("?")
+    if "*" in address:
+        return _matching(place, address)
+    if not query and (address.endswith("/") or not urlsplit(address).path):
+        return _listing(place, [address], _described(place, _below(place, f"{address.rstrip('/')}/")))
+    info = place.system.info(url)
+    if not query and info.get("mimetype") == HTML and "." not in address.rpartition("/")[2]:
+        return _listing(place, [address], _described(place, _below(place, f"{address}/")))
+    return _listing(place, [url], [place.file(url, info)])
+
+
+def _matching(place: Place, address: str) -> Listing:
+    folder, _, pattern = address.rpartition("/")
+    if "*" in folder:
+        raise UsageError("only the last part of a web address can be a pattern.", where=shown(place.url), fix="Give one folder.")
+    links = [link for link in _links(place, f"{folder}/") if "/" not in link[len(folder) + 1 :].rstrip("/")]
+    matched = sorted(link for link in links if fnmatchcase(unquote(link.rstrip("/").rpartition("/")[2]), unquote(pattern)))
+    urls = [url for link in matched for url in (_below(place, link) if link.endswith("/") else [link])]
+    return _listing(place, matched, _described(place, urls))
+
+
+def _described(place: Place, urls: Iterable[str]) -> list[RemoteFile]:
+    """The files at these addresses, of each of which the server is asked."""
+    asked = list(urls)
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        return [place.file(url, info) for url, info in zip(asked, threads.map(place.system.info, asked), strict=True)]
+
+
+def _below(place: Place, folder: str) -> Iterator[str]:
+    """All files below a folder."""
+    waiting, seen = [folder], {folder}
+    while waiting:
+        for link in _links(place, waiting.pop()):
+            if not link.endswith("/"):
+                yield link
+            elif link not in seen:
+                seen.add(link)
+                waiting.append(link)
+
+
+def _links(place: Place, folder: str) -> Iterator[str]:
+    """What a page that lists a folder links to below it, folders with a slash at the end: not the folder above, not the list in another
+    order, nothing elsewhere."""
+    for link in sorted(place.system.ls(folder, detail=False)):
+        below = link.removeprefix(folder)
+        parts = [unquote(part) for part in below.removesuffix("/").split("/")]
+        if link.startswith(folder) and below and not re.search(r"[?#]|^[a-z]+:", below) and not {"", ".", ".."} & {*parts}:
+            yield link
