@@ -19,7 +19,7 @@ from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol
 from mmtool.preprocessing.readers.entries import SourceOptions
 from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tokenizer_settings import TokenizerSettings
-from mmtool.training.config import FinetuneConfig, PretrainConfig
+from mmtool.training.config import FinetuneConfig, PretrainConfig, check
 
 CONFIGS = (PretrainConfig, FinetuneConfig, AdaptConfig, EvaluationConfig, ImputeOptions, SourceOptions, MissingnessProtocol, Alignment)
 CONFIGS += (Split, TokenizerSettings)
@@ -140,3 +140,10 @@ def test_bounds_hold_in_nested_configs() -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_every_field_of_a_config_has_a_docstring(config: type) -> None:
     assert [setting.name for setting in settings_of(config) if not docstring(setting)] == []
+
+
+def test_a_switch_of_the_command_line_is_a_switch_in_python() -> None:
+    assert [check({"compile": wanted}).compile for wanted in (True, False, "auto")] == ["on", "off", "auto"]
+    for wrong in ({"steps": True}, {"compile": "never"}):
+        with pytest.raises(UsageError):
+            check(wrong)

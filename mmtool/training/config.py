@@ -231,6 +231,7 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     values = {"method_options" if name == "method" and isinstance(value, Mapping) else name: value for name, value in values.items()}
     usual = {item.name: _default(item) for item in dataclasses.fields(cls)}
     hints = get_type_hints(cls, include_extras=True)
+    values = {name: _from_switch(hints.get(name), value) for name, value in values.items()}
     for name, value in values.items():
         if name not in usual:
             raise unknown_setting(name, usual, "config")
@@ -246,6 +247,14 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
 
 def _default(item: dataclasses.Field[Any]) -> Any:
     return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
+def _from_switch(hint: Any, value: Any) -> Any:
+    """The value of a field that is a switch on the command line, from True or False; any other as it is."""
+    for option in getattr(hint, "__metadata__", ()):
+        if isinstance(option, Option) and option.type is bool and option.read and isinstance(value, bool):
+            return option.read(value)
+    return value
 
 
 def _check_value(name: str, value: Any, default: Any, hint: Any, where: str) -> None:
