@@ -1,4 +1,4 @@
-"""Where the samples of shards lie, in columns: some 80 bytes a sample for two modalities, where objects of Python took 700."""
+"""Where the samples of shards lie, in columns: some 80 bytes a sample of two modalities, where objects took 180, and 700 while they were made."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
