@@ -1,4 +1,4 @@
-"""Where the samples of shards lie, in columns: some 80 bytes a sample of two modalities, where objects took 180, and 700 while they were made."""
+"""Where samples lie in shards, in columns: 80 bytes a sample of two modalities, where objects took 180, and 700 while they were made."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
