@@ -151,7 +151,12 @@ def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(world, tmp_path,
     OutputPath(tmp_path / "whole", force=True).check_directory()
     whole, cut = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
-    assert not (tmp_path / "cut" / "checkpoints").exists()
+    left = tmp_path / "cut" / "checkpoints"
+    assert not left.exists()
+    left.mkdir()
+    (left / "state.json").write_text("of a process that was killed while it removed them")
+    adapt(config, sources, world / "shards", tmp_path / "cut")
+    assert not left.exists()
 
 
 def test_other_settings_wrong_labels_and_damage_are_refused_by_name(world, tmp_path, mmtool):

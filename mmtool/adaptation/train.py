@@ -1,6 +1,5 @@
 """The stage `adapt`: frozen encoders and labelled shards in, an adapter out; the same command continues an interrupted one."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -31,7 +30,7 @@ from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.common.seal import write_sealed
-from mmtool.common.storage import sha256_bytes, write_bytes
+from mmtool.common.storage import clean_orphans, remove_directory, sha256_bytes, write_bytes
 from mmtool.data.identity import TrainingItems
 from mmtool.data.loader import sample_seed
 from mmtool.data.shards import open_token_set
@@ -82,6 +81,7 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     begin_or_check(place, begun, "adapter", partial(_begin, record, train, sources), partial(_changes, config, record, output))
     done = read_record(output)
     if done["finished"]:
+        _drop_checkpoints(output)
         log_finished(output, config.steps)
         return AdaptSummary(str(output), config.method, config.steps, 0.0, done["trained"], done["share"], done["bytes"], {})
     counted = count_parameters(model)
@@ -95,9 +95,17 @@ def adapt(config: AdaptConfig, sources: Mapping[str, Path], data: Path, output: 
     trainer.fit_moments(first=False)
     model.eval()
     size = save_adapter(output, model, {**record, "trained_on": done["trained_on"]})
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    _drop_checkpoints(output)
     trained, share = counted["trained"], counted["share"]
     return AdaptSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trained, share, size, trainer.last_losses)
+
+
+def _drop_checkpoints(output: Path) -> None:
+    """A finished adapter needs none; a process that was killed may have left some."""
+    folder = output / CHECKPOINTS
+    clean_orphans(folder)
+    if folder.is_dir():
+        remove_directory(folder)
 
 
 def task_of(train: LabelledSamples, config: AdaptConfig) -> LabelledTask:
