@@ -30,7 +30,12 @@ def try_out(source: Path | io.BytesIO, where: str) -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
             _read(source)
         os._exit(0)
-    _, status = os.waitpid(pid, 0)
+    try:
+        _, status = os.waitpid(pid, 0)
+    except BaseException:  # a request to stop
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         how = "reading it does not end" if number == signal.SIGPROF else f"reading it ends the process by {signal.Signals(number).name}"
