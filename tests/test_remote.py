@@ -334,6 +334,16 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+def test_addresses_that_differ_in_their_queries_are_not_taken_for_one(server: tuple[str, Path]) -> None:
+    url, folder = server
+    (folder / "get.csv").write_text("key,text")
+    with pytest.raises(UsageError, match="the same name") as caught:
+        local_copies([f"{url}/get.csv?id=1", f"{url}/get.csv?id=2"])
+    assert f"{url}/get.csv" in str(caught.value) and "id=" not in str(caught.value)
+    [[one], [other]] = local_copies([f"{url}/get.csv", f"{url}/%67et.csv"])
+    assert one == other
+
+
 def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = server
     shutil.copytree(raw.images, folder / "our images" / "one")
