@@ -225,6 +225,22 @@ def test_urls_survive_being_paths() -> None:
         assert packed(argument) == argument
 
 
+def test_texts_that_look_like_urls_stay_texts(mmtool: Mmtool, tmp_path: Path) -> None:
+    column = "http://127.0.0.1:9/terms/note"
+    (tmp_path / "notes.csv").write_text(f"key,{column}\n" + "".join(f"{i},a note\n" for i in range(9)))
+    (tmp_path / "settings.json").write_text(json.dumps({"text_column": column}))
+    one, two, three = (tmp_path / f"{name}.tar" for name in ("one", "two", "three"))
+    arguments = ("tokenize", "text", tmp_path / "notes.csv", "--fit")
+    assert mmtool(*arguments, "--text-column", column, "-o", one).code == 0
+    assert mmtool(*arguments, "--config", f"file://{tmp_path}/settings.json", "-o", two).code == 0
+    package.tokenize("text", tmp_path / "notes.csv", three, source={"text_column": column})
+    assert one.read_bytes() == two.read_bytes() == three.read_bytes()
+    done = mmtool(*arguments, "--config", "http://me:secret@host/settings.json", "-o", tmp_path / "four.tar")
+    assert done.code == 2 and "this machine" in done.err and "host/settings.json" in done.err and "secret" not in done.err
+    done = mmtool("settings", "http://me:secret@host/x")
+    assert done.code == 2 and "'http://***@host/x'" in done.err
+
+
 def test_settings_are_printed_with_urls_as_given(mmtool: Mmtool, tmp_path: Path) -> None:
     done = mmtool("pretrain", "https://host//shards/", "-o", tmp_path / "run", "--print-config")
     assert done.code == 0 and "https://host//shards/" in done.out

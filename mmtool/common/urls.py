@@ -63,7 +63,9 @@ def cache_folder() -> Path:
 
 
 def as_given(text: str) -> str:
-    """A text with the URL in place of each path of its copy."""
+    """A text with the URL in place of each path of its copy, and of each packed one."""
+    if PACKED in text:
+        text = re.sub(rf"{PACKED}([\w.~%-]+)", lambda match: shown(unquote(match[1], errors="surrogateescape")), text)
     if f"/{COPIES}/" not in text and f"/{OUTGOING}/" not in text:
         return text
     return re.sub(rf"{re.escape(str(cache_folder()))}/(?:{COPIES}|{OUTGOING})/\w+/({PROTOCOL})/", r"\1://", text)
