@@ -279,6 +279,17 @@ def test_outputs_are_sent_whole(mmtool: Mmtool, raw: Raw, project: Path, store: 
     assert not list((cache_folder() / "outgoing").iterdir())
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    mmtool: Mmtool, project: Path, store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.pipe_file("/bucket/text.tar", (project / "text.tar").read_bytes())
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMTOOL_CACHE", str(tmp_path / "file"))
+    for arguments in (["info", "memory://bucket/text.tar"], ["shard", project / "lab.tar", "-o", "memory://bucket/text.tar", "--force"]):
+        done = mmtool(*arguments)
+        assert done.code == 1 and str(tmp_path / "file") in done.err and "the system refused" in done.err
+
+
 def test_force_replaces_nothing_but_ours(mmtool: Mmtool, project: Path, store: Any) -> None:
     arguments = ("shard", project / "text.tar", project / "lab.tar", "--force", "-o", "memory://bucket/shards")
     assert mmtool(*arguments).code == 0
@@ -350,6 +361,19 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+def test_pages_as_other_servers_write_them(server: tuple[str, Path]) -> None:
+    url, folder = server
+    home = folder / "v1.0"
+    home.mkdir()
+    for name in ("a&b.csv", "c d.csv", "e:f.csv"):
+        (home / name).write_text(name)
+    links = ("../", "./", "?C=M;O=D", "/", "a&amp;b.csv", "./c%20d.csv", "./e:f.csv", "https://elsewhere/x.csv", "../../secret")
+    (home / "index.html").write_text("".join(f'<a href="{link}">x</a>' for link in links))
+    for address in (f"{url}/v1.0/", f"{url}/v1.0"):
+        [[copy]] = local_copies([address])
+        assert sorted(files(copy)) == ["a&b.csv", "c d.csv", "e:f.csv"]
+
+
 def test_addresses_that_differ_in_their_queries_are_not_taken_for_one(server: tuple[str, Path]) -> None:
     url, folder = server
     (folder / "get.csv").write_text("key,text")
@@ -376,3 +400,5 @@ def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: P
         done = mmtool("tokenize", "table", f"{url}/{address}", "--fit", "-o", tmp_path / "x.tar")
         assert done.code == 1 and words in done.err and "secret" not in done.err and url in done.err
     assert mmtool("tokenize", "table", raw.values, "--fit", "-o", f"{url}/x.tar").code == 2
+    done = mmtool("tokenize", "table", "http://me:secret@127.0.0.1:1/x.csv", "--fit", "-o", tmp_path / "x.tar")
+    assert done.code == 1 and "127.0.0.1:1/x.csv: it cannot be reached" in done.err and "secret" not in done.err
