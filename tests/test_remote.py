@@ -290,6 +290,22 @@ def test_a_cache_that_cannot_be_written_is_named(
         assert done.code == 1 and str(tmp_path / "file") in done.err and "the system refused" in done.err
 
 
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
+    store.pipe_file("/bucket/notes.txt", b"a note")
+    monkeypatch.setenv("MMTOOL_CACHE", "~nobody-of-this-name/cache")
+    assert str(DataError("it is empty.", where="/data/copies/notes.txt")) == "/data/copies/notes.txt: it is empty."
+    with pytest.raises(UsageError, match="MMTOOL_CACHE"):
+        local_copies(["memory://bucket/notes.txt"])
+
+
+def test_a_protocol_alone_is_no_output(mmtool: Mmtool, project: Path, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("memory://", "memory:///"):
+        done = mmtool("shard", project / "text.tar", "-o", url)
+        assert done.code == 2 and "no name of an output" in done.err
+    assert not list(tmp_path.glob("memory*")) and not store.find("/")
+
+
 def test_force_replaces_nothing_but_ours(mmtool: Mmtool, project: Path, store: Any) -> None:
     arguments = ("shard", project / "text.tar", project / "lab.tar", "--force", "-o", "memory://bucket/shards")
     assert mmtool(*arguments).code == 0

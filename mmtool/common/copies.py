@@ -164,7 +164,10 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
     """A folder below `name` in the cache, gone in the end; those of processes that were killed go after a week."""
-    folder = cache_folder() / name
+    try:
+        folder = cache_folder() / name
+    except RuntimeError as error:
+        raise UsageError(f"there is no place for copies of remote files ({error}).", fix="Name a folder in MMTOOL_CACHE.") from None
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
         with suppress(OSError):

@@ -23,7 +23,8 @@ READ_WHOLE, READ_IN_PART = (".json", ".jsonl", ".md"), (".tar", ".safetensors") 
 
 def output_place(url: str, inputs: Sequence[str], force: bool) -> Place:
     """Where an output is to go. Raises UsageError where that may not be: something is there, or it is what the command reads."""
-    place = Place.of(url.rstrip("/"))
+    protocol, _, path = url.partition("://")
+    place = Place.of(f"{protocol}://{path.rstrip('/')}")
     if place.is_web or MAGIC.search(place.path) or not place.path.strip("/"):
         raise UsageError("this is no name of an output.", where=shown(url), fix="Name a new file or folder, e.g. s3://bucket/shards.")
     for source in inputs:
