@@ -98,3 +98,19 @@ def test_tables_are_read_at_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(raw_files, "MAX_GROWTH_BYTES", 10_000)
     monkeypatch.setattr(raw_files, "MAX_FILE_BYTES", 10_000)
     assert len(list(read_items("table", [tmp_path / "t.csv.gz"], SourceOptions()))) == rows
+
+
+def test_an_hdf5_file_in_which_the_library_never_ends_is_refused(tmp_path: Path) -> None:
+    """The heap of texts of variable length is overwritten: to read one takes for ever, in one call."""
+    path = tmp_path / "episode.hdf5"
+    with h5py.File(path, "w") as file:
+        file.attrs["environment"] = "maze"
+        file["rewards"], file["actions"] = np.zeros(3), np.zeros((3, 2))
+    whole = path.read_bytes()
+    assert len(list(read_items("trajectory", [path], SourceOptions(), quiet=True))) == 1
+    damaged = bytearray(whole)
+    heap = whole.index(b"GCOL") + 16
+    damaged[heap : heap + 64] = b"\xff" * 64
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"episode\.hdf5.*does not end"):
+        list(read_items("trajectory", [path], SourceOptions(), quiet=True))

@@ -101,6 +101,27 @@ def test_a_step_is_not_abandoned_once_the_weights_change(tmp_path: Path, monkeyp
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
 
 
+def test_what_is_raised_and_dropped_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python does with what is raised while it collects garbage."""
+    monkeypatch.setattr("mmtool.training.stopping.AGAIN_S", 0.05)
+    dropped = []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            try:
+                while True:
+                    time.sleep(0.01)
+            except Stopped:
+                if dropped:
+                    raise
+                dropped.append(1)
+
+    with stop_requests(1.0) as requests, pytest.raises(Stopped):
+        requests.interrupting(work, 0.05)
+    assert dropped
+
+
 def test_a_backward_pass_can_be_left_in_its_midst() -> None:
     """While PyTorch computes, Python would handle no signal before the end; here one comes when hundreds of layers are left."""
     layers = [torch.nn.Linear(64, 64) for _ in range(300)]

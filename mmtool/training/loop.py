@@ -30,7 +30,7 @@ from mmtool.training.progress import LiveLine
 from mmtool.training.stopping import Stopped, StopRequests, heard_in_backward, stop_requests
 
 REPORT_EVERY = 20  # steps between records in metrics.jsonl
-GRACE_S = 7.0  # that a step still has after a request to stop
+GRACE_S = 5.0  # that a step still has after a request to stop
 Validate = Callable[[], dict[str, float]]
 
 

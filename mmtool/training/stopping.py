@@ -31,7 +31,7 @@ class StopRequests:
         self.signals: list[int] = []
         self._grace_s: float | None = None  # of the work that is being done; None: it is to be finished
         self._save: Callable[[], None] | None = None
-        self._leaving, self._rescuing = threading.Lock(), False
+        self._leaving, self._rescuing, self._expired = threading.Lock(), False, False
 
     def interrupting(self, work: Callable[[], T], grace_s: float = 0.0, save: Callable[[], None] = lambda: None) -> T:
         """What `work` gives. Raises Stopped in the midst of it, `grace_s` seconds after a request; at once where one came before.
@@ -45,8 +45,9 @@ class StopRequests:
         try:
             return work()
         finally:
+            self._grace_s = None
             with self._leaving:  # held for good by the thread that ends the process
-                self._grace_s = self._save = None
+                self._save = None
 
     def note(self, number: int) -> None:
         """Take a request."""
@@ -61,8 +62,9 @@ class StopRequests:
     def expire(self) -> None:
         """The grace is over."""
         if self._grace_s is not None and not self._rescuing:
-            log("the step takes long: it is abandoned, and done anew when the training goes on")
-            self._grace_s = None
+            if not self._expired:
+                log("the step takes long: it is abandoned, and done anew when the training goes on")
+            self._expired = True
             raise Stopped
 
     def rescue(self, number: int) -> None:

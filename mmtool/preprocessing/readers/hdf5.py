@@ -11,6 +11,7 @@ import numpy as np
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.preprocessing.readers.compressed import is_compressed
+from mmtool.preprocessing.readers.hdf5_trial import try_out
 from mmtool.preprocessing.readers.raw_files import RawFile, check_growth
 from mmtool.tokenizers.trajectory import MAX_TOKENS_PER_STEP
 
@@ -27,7 +28,9 @@ def open_hdf5(file: RawFile) -> Iterator[Any]:
         fix = "Install it with `pip install 'mmtool[trajectory]'`, or convert the file to npz."
         raise UsageError("reading HDF5 needs h5py.", where=file.where, fix=fix) from error
     plain = file.path is not None and not is_compressed(file.path.name)
-    with damage_named(file.where), h5py.File(file.path if plain else io.BytesIO(file.read()), "r") as root:
+    source = file.path if file.path is not None and plain else io.BytesIO(file.read())
+    try_out(source, file.where)
+    with damage_named(file.where), h5py.File(source, "r") as root:
         yield root
 
 
