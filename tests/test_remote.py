@@ -225,6 +225,22 @@ def test_urls_survive_being_paths() -> None:
         assert packed(argument) == argument
 
 
+def test_texts_that_look_like_urls_stay_texts(mmtool: Mmtool, tmp_path: Path) -> None:
+    column = "http://127.0.0.1:9/terms/note"
+    (tmp_path / "notes.csv").write_text(f"key,{column}\n" + "".join(f"{i},a note\n" for i in range(9)))
+    (tmp_path / "settings.json").write_text(json.dumps({"text_column": column}))
+    one, two, three = (tmp_path / f"{name}.tar" for name in ("one", "two", "three"))
+    arguments = ("tokenize", "text", tmp_path / "notes.csv", "--fit")
+    assert mmtool(*arguments, "--text-column", column, "-o", one).code == 0
+    assert mmtool(*arguments, "--config", f"file://{tmp_path}/settings.json", "-o", two).code == 0
+    package.tokenize("text", tmp_path / "notes.csv", three, source={"text_column": column})
+    assert one.read_bytes() == two.read_bytes() == three.read_bytes()
+    done = mmtool(*arguments, "--config", "http://me:secret@host/settings.json", "-o", tmp_path / "four.tar")
+    assert done.code == 2 and "this machine" in done.err and "host/settings.json" in done.err and "secret" not in done.err
+    done = mmtool("settings", "http://me:secret@host/x")
+    assert done.code == 2 and "'http://***@host/x'" in done.err
+
+
 def test_settings_are_printed_with_urls_as_given(mmtool: Mmtool, tmp_path: Path) -> None:
     done = mmtool("pretrain", "https://host//shards/", "-o", tmp_path / "run", "--print-config")
     assert done.code == 0 and "https://host//shards/" in done.out
@@ -261,6 +277,33 @@ def test_outputs_are_sent_whole(mmtool: Mmtool, raw: Raw, project: Path, store: 
     assert done.code == 2 and "input" in done.err
     assert sorted(store.ls("/bucket", detail=False)) == ["/bucket/shards", "/bucket/text.tar"]
     assert not list((cache_folder() / "outgoing").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    mmtool: Mmtool, project: Path, store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.pipe_file("/bucket/text.tar", (project / "text.tar").read_bytes())
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMTOOL_CACHE", str(tmp_path / "file"))
+    for arguments in (["info", "memory://bucket/text.tar"], ["shard", project / "lab.tar", "-o", "memory://bucket/text.tar", "--force"]):
+        done = mmtool(*arguments)
+        assert done.code == 1 and str(tmp_path / "file") in done.err and "the system refused" in done.err
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
+    store.pipe_file("/bucket/notes.txt", b"a note")
+    monkeypatch.setenv("MMTOOL_CACHE", "~nobody-of-this-name/cache")
+    assert str(DataError("it is empty.", where="/data/copies/notes.txt")) == "/data/copies/notes.txt: it is empty."
+    with pytest.raises(UsageError, match="MMTOOL_CACHE"):
+        local_copies(["memory://bucket/notes.txt"])
+
+
+def test_a_protocol_alone_is_no_output(mmtool: Mmtool, project: Path, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("memory://", "memory:///"):
+        done = mmtool("shard", project / "text.tar", "-o", url)
+        assert done.code == 2 and "no name of an output" in done.err
+    assert not list(tmp_path.glob("memory*")) and not store.find("/")
 
 
 def test_force_replaces_nothing_but_ours(mmtool: Mmtool, project: Path, store: Any) -> None:
@@ -334,6 +377,29 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+def test_pages_as_other_servers_write_them(server: tuple[str, Path]) -> None:
+    url, folder = server
+    home = folder / "v1.0"
+    home.mkdir()
+    for name in ("a&b.csv", "c d.csv", "e:f.csv"):
+        (home / name).write_text(name)
+    links = ("../", "./", "?C=M;O=D", "/", "a&amp;b.csv", "./c%20d.csv", "./e:f.csv", "https://elsewhere/x.csv", "../../secret")
+    (home / "index.html").write_text("".join(f'<a href="{link}">x</a>' for link in links))
+    for address in (f"{url}/v1.0/", f"{url}/v1.0"):
+        [[copy]] = local_copies([address])
+        assert sorted(files(copy)) == ["a&b.csv", "c d.csv", "e:f.csv"]
+
+
+def test_addresses_that_differ_in_their_queries_are_not_taken_for_one(server: tuple[str, Path]) -> None:
+    url, folder = server
+    (folder / "get.csv").write_text("key,text")
+    with pytest.raises(UsageError, match="the same name") as caught:
+        local_copies([f"{url}/get.csv?id=1", f"{url}/get.csv?id=2"])
+    assert f"{url}/get.csv" in str(caught.value) and "id=" not in str(caught.value)
+    [[one], [other]] = local_copies([f"{url}/get.csv", f"{url}/%67et.csv"])
+    assert one == other
+
+
 def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = server
     shutil.copytree(raw.images, folder / "our images" / "one")
@@ -350,3 +416,5 @@ def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: P
         done = mmtool("tokenize", "table", f"{url}/{address}", "--fit", "-o", tmp_path / "x.tar")
         assert done.code == 1 and words in done.err and "secret" not in done.err and url in done.err
     assert mmtool("tokenize", "table", raw.values, "--fit", "-o", f"{url}/x.tar").code == 2
+    done = mmtool("tokenize", "table", "http://me:secret@127.0.0.1:1/x.csv", "--fit", "-o", tmp_path / "x.tar")
+    assert done.code == 1 and "127.0.0.1:1/x.csv: it cannot be reached" in done.err and "secret" not in done.err

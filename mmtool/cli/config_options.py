@@ -22,14 +22,13 @@ from mmtool.common.arguments import by_modality, names, survival_labels
 from mmtool.common.bounds import check_range
 from mmtool.common.config_files import to_toml
 from mmtool.common.options import Setting, assemble, settings_of
-from mmtool.common.remote_arguments import at_hand
+from mmtool.common.remote_arguments import OF_PATHS, at_hand, local_settings
 from mmtool.common.urls import unpacked
 from mmtool.evaluation.tasks import TASKS
 from mmtool.kinds import schemes_by_kind
 
 WORDS = {"{tasks}": ", ".join(TASKS), "{schemes}": schemes_by_kind()}  # stand in docstrings for what other tables list
 
-OF_PATHS = ("raw", "encoders", "calibration", "ood")  # options whose texts are, or hold, paths
 OFF = "--" + "no-"  # before the name of a switch
 CONFIG = "Configuration"  # panel of the help
 KNOWN = "known"  # the attribute of a command that holds its keys
@@ -109,6 +108,7 @@ def _of_files(known: VerbConfig) -> Iterator[inspect.Parameter]:
 
     def load(context: typer.Context, path: Path | None) -> Path | None:
         if path is not None and not context.resilient_parsing:
+            path = local_settings(path)
             loaded = context.meta[LOADED] = known.load(path)
             context.default_map = {**(context.default_map or {}), **loaded.plain}
         return path
@@ -135,6 +135,8 @@ def _paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unpacked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _paths(value)
     if isinstance(value, list | tuple):
         return type(value)(_unpacked(item) for item in value)
     return unpacked(value) if isinstance(value, str) else value

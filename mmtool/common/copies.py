@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log, track
 from mmtool.common.remote import Place, RemoteFile, reaching
-from mmtool.common.remote_listing import list_files
+from mmtool.common.remote_listing import Listing, list_files
 from mmtool.common.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.common.urls import COPIES, cache_folder, shown
 
@@ -34,10 +35,11 @@ def local_copies(urls: Sequence[str]) -> list[list[Path]]:
     """For each URL the local copy of its file or folder, or several where it is a pattern; they lie to each other as they do there.
 
     A file of the same size and version as before is not fetched again. Raises DataError where a place cannot be read, UsageError where the
-    package that reads it is missing or the disk has too little space.
+    package that reads it is missing, the disk has too little space, or two URLs differ in their queries alone.
     """
     places = [Place.of(url) for url in urls]
     listings = [list_files(place) for place in places]
+    _refuse_same_names(places, listings)
     with temporary_folder(INCOMING) as incoming:
         parts = [(place, _with_versions(place, listing.files, incoming)) for place, listing in zip(places, listings, strict=True)]
         files = {file.name: file for _, part in parts for file in part}
@@ -49,6 +51,16 @@ def local_copies(urls: Sequence[str]) -> list[list[Path]]:
                     _fetch(place, [file for file in part if not _is_whole(_stored(file), file)], incoming)
                 _lay_out(copy, list(files.values()), incoming)
     return [[copy / name for name in listing.named] for listing in listings]
+
+
+def _refuse_same_names(places: Sequence[Place], listings: Sequence[Listing]) -> None:
+    """Raise UsageError where copies of two files would have the same name: addresses on the web may differ in their queries alone."""
+    paths: dict[PurePosixPath, str] = {}
+    for place, listing in zip(places, listings, strict=True):
+        for file in listing.files:
+            if unquote(paths.setdefault(file.name, file.path)) != unquote(file.path):
+                what = "another URL differs from this one in its query or user alone, and the copies of both would have the same name."
+                raise UsageError(what, where=shown(place.url), fix="Download both under different names, and give the paths of these.")
 
 
 def _with_versions(place: Place, files: Sequence[RemoteFile], incoming: Path) -> list[RemoteFile]:
@@ -152,7 +164,10 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
     """A folder below `name` in the cache, gone in the end; those of processes that were killed go after a week."""
-    folder = cache_folder() / name
+    try:
+        folder = cache_folder() / name
+    except RuntimeError as error:
+        raise UsageError(f"there is no place for copies of remote files ({error}).", fix="Name a folder in MMTOOL_CACHE.") from None
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
         with suppress(OSError):

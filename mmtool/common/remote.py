@@ -25,7 +25,7 @@ VERSION_FIELDS = (  # by which file systems tell that a file was changed, letter
     *("etag", "checksum", "contentmd", "contentmd5", "md5", "md5hash", "crc32c", "digest", "sha", "sha256", "blobid", "generation"),
     *("versionid", "mtime", "modified", "modify", "lastmodified", "lastwritetime", "updated", "created"),
 )
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 READ_TIMEOUT_S = 120.0
 
 
@@ -123,7 +123,8 @@ def reaching(url: str) -> Iterator[None]:
         if isinstance(error, PermissionError) or status in (401, 403):
             fix = "Check the address and the credentials: each file system has its own environment variables and files for them."
             raise DataError("access is refused.", where=shown(url), fix=fix) from None
-        if isinstance(error, FileNotFoundError) and status in (None, 404):
+        is_unreached = protocol_of(url) in WEB and status is None and error.__cause__ is not None  # of which fsspec makes the same error
+        if isinstance(error, FileNotFoundError) and status in (None, 404) and not is_unreached:
             raise DataError("there is no such file or folder.", where=shown(url), fix="Check the address.") from None
         fix = "Check the address, the credentials and the network, then run the same command again."
         raise DataError(f"it cannot be reached ({_words(error)}).", where=shown(url), fix=fix) from None

@@ -24,6 +24,7 @@ Verify = Callable[[Path], Sequence[str]]
 OUTPUT, TOKENIZER = "output", "save_tokenizer"
 SEVERAL = ("paths", "inputs", "trained")  # arguments that may be one path or several
 WRITTEN_ONCE = ("tokenize", "tokenize_manifest", "shard", "impute", "evaluate", "peek", "export")  # verbs whose output is not continued
+OF_PATHS = ("raw", "encoders", "calibration", "ood", "root", "labels_path", "sample_sheet")  # settings whose texts are, or hold, paths
 ONE = re.compile(rf"(?P<name>[\w-]+=)?(?P<url>{PACKED}[\w.~%-]+)")
 
 
@@ -35,10 +36,14 @@ def accepts_urls(verify: Verify | None = None) -> Callable[[Callable[P, T]], Cal
 
         @functools.wraps(function)
         def at_edge(*args: P.args, **kwargs: P.kwargs) -> T:
-            packed_args, packed_kwargs = _mapped(args, _pack), _mapped(kwargs, _pack)
-            if not _urls((packed_args, packed_kwargs)):
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError:
+                return function(*args, **kwargs)  # which says what is wrong with them
+            packed_values = {name: _packed_paths(signature.parameters[name], value) for name, value in given.arguments.items()}
+            if not _urls(packed_values):
                 return function(*args, **kwargs)
-            given = signature.bind(*packed_args, **packed_kwargs)
+            given.arguments.update(packed_values)
             with at_hand(function.__name__, given.arguments, verify) as local:
                 given.arguments.update(local)
                 return _as_given(function(*given.args, **given.kwargs))
@@ -127,6 +132,14 @@ def _only(paths: Sequence[Any], value: object) -> Any:
     return paths[0]
 
 
+def local_settings(path: Path) -> Path:
+    """The path of a file of settings. Raises UsageError for a URL of another machine."""
+    local = Path(_local_file(path))
+    if urls := _urls(local):
+        raise UsageError("settings are read from this machine alone.", where=f"--config {shown(urls[0])}", fix="Download the file first.")
+    return local
+
+
 def _local_file(value: Any) -> Any:
     """The path that a `file://` URL names, any other value as it is."""
     match = ONE.fullmatch(str(value))
@@ -148,6 +161,15 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: _mapped(inner, change) for key, inner in value.items()}
     return type(value)(_mapped(inner, change) for inner in value) if type(value) in (list, tuple) else value
+
+
+def _packed_paths(parameter: inspect.Parameter, value: Any) -> Any:
+    """What was given for a parameter, with URLs packed where paths are meant: a column may be named by a URL, too."""
+    if "Path" in str(parameter.annotation) or parameter.name in OF_PATHS:
+        return _mapped(value, _pack)
+    if isinstance(value, dict):
+        return {key: _mapped(inner, _pack) if key in OF_PATHS else inner for key, inner in value.items()}
+    return value
 
 
 def _pack(value: str | Path) -> str | Path:

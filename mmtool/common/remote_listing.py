@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from html import unescape
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -81,7 +82,8 @@ def _on_the_web(place: Place) -> Listing:
     if not query and (address.endswith("/") or not urlsplit(address).path):
         return _listing(place, [address], _described(place, _below(place, f"{address.rstrip('/')}/")))
     info = place.system.info(url)
-    if not query and info.get("mimetype") == HTML and "." not in address.rpartition("/")[2]:
+    is_folder = "." not in address.rpartition("/")[2] or urlsplit(str(info.get("url", ""))).path.endswith("/")  # to which it was redirected
+    if not query and info.get("mimetype") == HTML and is_folder:
         return _listing(place, [address], _described(place, _below(place, f"{address}/")))
     return _listing(place, [url], [place.file(url, info)])
 
@@ -118,8 +120,9 @@ def _below(place: Place, folder: str) -> Iterator[str]:
 def _links(place: Place, folder: str) -> Iterator[str]:
     """What a page that lists a folder links to below it, folders with a slash at the end: not the folder above, not the list in another
     order, nothing elsewhere."""
-    for link in sorted(place.system.ls(folder, detail=False)):
-        below = link.removeprefix(folder)
+    for written in sorted(place.system.ls(folder, detail=False)):
+        link = unescape(written.removeprefix(folder))
+        below = link.removeprefix("./")  # as some servers write each link, so that a colon in it ends no protocol
         parts = [unquote(part) for part in below.removesuffix("/").split("/")]
-        if link.startswith(folder) and below and not re.search(r"[?#]|^[a-z]+:", below) and not {"", ".", ".."} & {*parts}:
-            yield link
+        if written.startswith(folder) and below and not re.search(r"[?#]|^[a-z]+:", link) and not {"", ".", ".."} & {*parts}:
+            yield folder + below

@@ -23,7 +23,8 @@ READ_WHOLE, READ_IN_PART = (".json", ".jsonl", ".md"), (".tar", ".safetensors") 
 
 def output_place(url: str, inputs: Sequence[str], force: bool) -> Place:
     """Where an output is to go. Raises UsageError where that may not be: something is there, or it is what the command reads."""
-    place = Place.of(url.rstrip("/"))
+    protocol, _, path = url.partition("://")
+    place = Place.of(f"{protocol}://{path.rstrip('/')}")
     if place.is_web or MAGIC.search(place.path) or not place.path.strip("/"):
         raise UsageError("this is no name of an output.", where=shown(url), fix="Name a new file or folder, e.g. s3://bucket/shards.")
     for source in inputs:
@@ -41,19 +42,19 @@ def refuse_existing(place: Place, force: bool, local: Path | None = None) -> Non
     with reaching(place.url):
         if not _is_there(place):
             return
-        if not force:
-            fix = "Choose another place, or pass --force to replace it."
-            raise UsageError("the output exists already.", where=shown(place.url), fix=fix)
-        with temporary_folder(OUTGOING) as folder:
-            outline = folder / place.name(place.path)
-            is_file = place.system.isfile(place.path)
-            for path in [place.path] if is_file else place.system.find(place.path):
-                _outline(place.system, path, outline / path[len(place.path) :].lstrip("/"))
-            output = OutputPath(outline, force=True)
-            if is_file if local is None else local.is_file():
-                output.check_file()
-            else:
-                output.check_directory()
+    if not force:
+        fix = "Choose another place, or pass --force to replace it."
+        raise UsageError("the output exists already.", where=shown(place.url), fix=fix)
+    with temporary_folder(OUTGOING) as folder, reaching(place.url):
+        outline = folder / place.name(place.path)
+        is_file = place.system.isfile(place.path)
+        for path in [place.path] if is_file else place.system.find(place.path):
+            _outline(place.system, path, outline / path[len(place.path) :].lstrip("/"))
+        output = OutputPath(outline, force=True)
+        if is_file if local is None else local.is_file():
+            output.check_file()
+        else:
+            output.check_directory()
 
 
 @contextmanager

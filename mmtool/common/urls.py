@@ -56,14 +56,21 @@ def unpacked(text: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where copies of remote files lie: `$MMTOOL_CACHE`, else `mmtool` in the cache of the user (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    """Where copies of remote files lie: `$MMTOOL_CACHE`, else `mmtool` in the cache of the user (`$XDG_CACHE_HOME`, `~/.cache`). Raises
+    RuntimeError where the user has no home."""
     chosen, shared = os.environ.get("MMTOOL_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
     caches = Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()
     return (Path(chosen).expanduser() if chosen else caches / "mmtool").resolve()
 
 
 def as_given(text: str) -> str:
-    """A text with the URL in place of each path of its copy."""
+    """A text with the URL in place of each path of its copy, and of each packed one."""
+    if PACKED in text:
+        text = re.sub(rf"{PACKED}([\w.~%-]+)", lambda match: shown(unquote(match[1], errors="surrogateescape")), text)
     if f"/{COPIES}/" not in text and f"/{OUTGOING}/" not in text:
         return text
-    return re.sub(rf"{re.escape(str(cache_folder()))}/(?:{COPIES}|{OUTGOING})/\w+/({PROTOCOL})/", r"\1://", text)
+    try:
+        cache = re.escape(str(cache_folder()))
+    except RuntimeError:  # so there are no copies
+        return text
+    return re.sub(rf"{cache}/(?:{COPIES}|{OUTGOING})/\w+/({PROTOCOL})/", r"\1://", text)
