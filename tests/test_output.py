@@ -315,3 +315,12 @@ def test_every_artefact_that_info_knows_has_its_files_listed() -> None:
     marks = {Path(mark).name for kind in KINDS for mark in kind.marks}
     assert {mark for mark, sort in MARKS.items() if sort != CHECKPOINT} <= marks
     assert set(ARTEFACTS) == {*MARKS.values(), TOKENIZER, TOKENS}
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_what_is_no_name_is_no_output(tmp_path: Path, mmtool, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "values.csv").write_text("key,a,b\nx,1,2\ny,3,5\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = mmtool("tokenize", "table", tmp_path / "values.csv", "--fit", "-o", name)
+    assert done.code == 2 and "no name of an output" in done.err

@@ -74,9 +74,17 @@ class OutputPath:
         self.check_directory()
         return False
 
-    def _is_free(self) -> bool:
+    def beside(self, suffix: str) -> "OutputPath":
+        """A file of the same name with a suffix, which belongs to this output and is replaced with it."""
+        self._check_name()
+        return OutputPath(self.path.with_name(f"{self.path.name}{suffix}"), True, self.inputs)
+
+    def _check_name(self) -> None:
         if self.path.name in ("", ".."):
             raise UsageError("this is no name of an output.", where=self.path, fix="Name a new file or folder.")
+
+    def _is_free(self) -> bool:
+        self._check_name()
         if self.path.is_symlink():
             what = f"there is a symbolic link, to {self.path.readlink()}."
             raise UsageError(what, where=self.path, fix="Give the path that it leads to, or another one; --force follows no links.")

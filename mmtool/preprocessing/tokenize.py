@@ -148,8 +148,8 @@ def _outputs(output: Path | None, save_tokenizer: Path | None, force: bool, inpu
     tokenizer = None if save_tokenizer is None else OutputPath(Path(save_tokenizer), force, sources)
     if output is None:
         return _Outputs(None, tokenizer, None)
-    path = Path(output)
-    return _Outputs(OutputPath(path, force, sources), tokenizer, OutputPath(path.with_name(f"{path.name}.rejects.jsonl"), True, sources))
+    tokens = OutputPath(Path(output), force, sources)
+    return _Outputs(tokens, tokenizer, tokens.beside(".rejects.jsonl"))
 
 
 def _check(kind: str, name: str, augment: int, outputs: _Outputs) -> None:
