@@ -8,7 +8,7 @@ With --through, of tables that never met, two of them are chained: what is given
 
 import argparse
 from collections.abc import Callable, Sequence
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 
 import mudata
@@ -38,7 +38,7 @@ def main() -> None:
         have, want = paired(cells, start, target, splits=(VALIDATION, TEST))
         for name, fit in {"mean": fit_mean, "ridge": fit_ridge, "k nearest": fit_nearest}.items():
             values = have.X
-            for link in zip(path, path[1:], strict=False):
+            for link in pairwise(path):
                 values = best_of(fit, cells, *link)(values)
             save(given.out / name / "0", start, target, values, want)
 

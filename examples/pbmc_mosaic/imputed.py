@@ -1,12 +1,11 @@
-"""Where imputations lie: OUT/imputed/METHOD/SEED/GIVEN/TARGET.h5ad, as `mmtool impute --format h5ad` writes them; for methods in environments
-of their own, which have no mmtool."""
+"""What the methods share, also those in environments of their own, which have no mmtool: splits, scales and where imputations lie, in
+OUT/imputed/METHOD/SEED/GIVEN/TARGET.h5ad, as `mmtool impute --format h5ad` writes them."""
 
 from pathlib import Path
 
 import anndata
 import mudata
 import numpy as np
-import pandas
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PAIRED, HELD_OUT = "p3_0", "p4_0"  # batches whose cells hold both
@@ -24,11 +23,12 @@ def paired(cells: mudata.MuData, *names: str, splits: tuple[str, ...] = (TRAIN,)
 
 
 def save(folder: Path, given: str, target: str, values: np.ndarray, like: anndata.AnnData) -> None:
-    """Imputed values (N, F) of the cells and features of `like`."""
-    path = folder / given / f"{target}.h5ad"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    obs = pandas.DataFrame(index=like.obs_names)
-    anndata.AnnData(np.asarray(values, np.float32), obs, like.var[[]]).write_h5ad(path)
+    """Imputed values (N, F) of the cells and features of `like`; a file is whole or not there."""
+    folder = folder / given
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{target}.part"
+    anndata.AnnData(np.asarray(values, np.float32), like.obs[[]], like.var[[]]).write_h5ad(part)
+    part.replace(folder / f"{target}.h5ad")
 
 
 def centred_logs(counts: np.ndarray) -> np.ndarray:

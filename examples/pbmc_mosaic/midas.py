@@ -1,10 +1,10 @@
 """Either table from the other by MIDAS (scmidas; He et al. 2024, doi 10.1038/s41587-023-02040-y).
 
-    PYTHON examples/pbmc_mosaic/midas.py CELLS.h5mu OUT [--seeds 0,1,2] [--epochs N]
+    PYTHON examples/pbmc_mosaic/midas.py CELLS.h5mu OUT [--seed N] [--epochs N]
 
-PYTHON: of an environment with scmidas. Trained on the counts of all training cells, at the learning rate and batch size that MIDAS has for this data
-set. Held-out cells are encoded after training, from one table and without a batch (as a tenth of its training steps is). Of every 25 epochs those with
-the highest mean correlation on validation cells count.
+PYTHON: of an environment with scmidas. Trained on the counts of all training cells, at the learning rate and batch size that MIDAS has for
+this data set. Held-out cells are encoded after training, from one table and without a batch (as it is in a tenth of the training steps).
+Looked at every 25 epochs; those with the highest mean correlation on validation cells count.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=500)
     given = parser.parse_args()
     cells = mudata.read_h5mu(given.cells)
@@ -33,17 +33,16 @@ def main() -> None:
     for table in tables.values():
         table.X = table.layers["counts"]
     settings = {**scmidas.load_config(), "lr_net": 3e-4, "lr_dsc": 3e-4, "num_workers": 0, "persistent_workers": False, "pin_memory": False}
-    for seed in given.seeds.split(","):
-        lightning.seed_everything(int(seed), verbose=False)
-        train = mudata.MuData(tables)
-        scmidas.MIDAS.setup_mudata(train, batch_key="batch")
-        folder = given.out / "MIDAS" / seed
-        model = scmidas.MIDAS(train, configs=settings, batch_size=128, save_model_path=str(given.out.parent / "midas"))
-        look = Look(cells)
-        model.train(max_epochs=given.epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[look])
-        for (start, target), (score, epoch, values) in look.best.items():
-            print(f"seed {seed}, {start} -> {target}: epoch {epoch}, validation {score:.3f}", flush=True)
-            save(folder, start, target, values, look.held_out[target])
+    lightning.seed_everything(given.seed, verbose=False)
+    train = mudata.MuData(tables)
+    scmidas.MIDAS.setup_mudata(train, batch_key="batch")
+    model = scmidas.MIDAS(train, configs=settings, batch_size=128, save_model_path=str(given.out.parent / "midas"))
+    look = Look(cells)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    model.train(max_epochs=given.epochs, accelerator="cpu", callbacks=[look], **quiet)
+    for (start, target), (score, epoch, values) in look.best.items():
+        print(f"{start} -> {target}: epoch {epoch}, validation {score:.3f}", flush=True)
+        save(given.out / "MIDAS" / str(given.seed), start, target, values, look.held_out[target])
 
 
 class Look(lightning.Callback):

@@ -3,8 +3,8 @@
     PYTHON examples/pbmc_mosaic/mofa.py CELLS.h5mu OUT [--factors 10,20,40] [--iterations N]
 
 PYTHON: of an environment with mofapy2 and mudata. Trained on the training cells, of which a table may be missing. The factors of a held-out
-cell are their posterior mean under the trained weights and noise, given one table; the other table is what the weights make of them. The number
-of factors is the one with the highest mean correlation on validation cells.
+cell are their posterior mean under the trained weights and noise, given one table; the other table is what the weights make of them. The
+number of factors is the one with the highest mean correlation on validation cells.
 """
 
 import argparse

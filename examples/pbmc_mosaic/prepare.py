@@ -2,8 +2,8 @@
 
     python examples/pbmc_mosaic/prepare.py COUNTS.h5mu OUT [--cells N]
 
-OUT/cells.h5mu: tables rna and adt. Cells of the batches p1 (RNA alone) and p2 (proteins alone) and four fifths of p3 (both) are for training,
-the rest of p3 for validation, p4 (both) is the test.
+OUT/cells.h5mu: tables rna and adt. Cells of the batches p1 (RNA alone) and p2 (proteins alone) and four fifths of p3 (both) are for
+training, the rest of p3 for validation, p4 (both) is the test.
 OUT/halves.h5mu: rna, and adt as two tables, adt_a and adt_b, which no training cell holds both of: one half of the cells that have proteins
 keeps the first 112, the other the rest. Held-out cells keep all.
 

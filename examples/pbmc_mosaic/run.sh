@@ -61,10 +61,13 @@ for method in $(words "$methods"); do
         impute "$out/runs/$method-$seed" "$out/shards" adt rna "$out/imputed/$method/$seed/adt"
     done
 done
-make "$out/imputed/ridge" python3 "$here/baselines.py" "$out/cells.h5mu" "$out/imputed"
-[ -z "$mofa" ] || make "$out/imputed/MOFA+" "$mofa" "$here/mofa.py" "$out/cells.h5mu" "$out/imputed" $iterations
-[ -z "$totalvi" ] || make "$out/imputed/totalVI" "$totalvi" "$here/totalvi.py" "$out/cells.h5mu" "$out/imputed" --seeds "$seeds" $epochs
-[ -z "$midas" ] || make "$out/imputed/MIDAS" "$midas" "$here/midas.py" "$out/cells.h5mu" "$out/imputed" --seeds "$seeds" $epochs
+imputed=$out/imputed
+make "$imputed/k nearest/0/adt/rna.h5ad" python3 "$here/baselines.py" "$out/cells.h5mu" "$imputed"
+[ -z "$mofa" ] || make "$imputed/MOFA+/0/adt/rna.h5ad" "$mofa" "$here/mofa.py" "$out/cells.h5mu" "$imputed" $iterations
+for seed in $(words "$seeds"); do
+    [ -z "$totalvi" ] || make "$imputed/totalVI/$seed/rna/adt.h5ad" "$totalvi" "$here/totalvi.py" "$out/cells.h5mu" "$imputed" --seed "$seed" $epochs
+    [ -z "$midas" ] || make "$imputed/MIDAS/$seed/adt/rna.h5ad" "$midas" "$here/midas.py" "$out/cells.h5mu" "$imputed" --seed "$seed" $epochs
+done
 if [ -n "$halves" ]; then
     fit "$out/halves.h5mu" "$out/halves" rna adt_a adt_b
     for seed in $(words "$seeds"); do
@@ -82,7 +85,7 @@ if [ -n "$halves" ]; then
                 "$out/halves/imputed/commutative, twice/$seed/$given"
         done
     done
-    make "$out/halves/imputed/ridge" python3 "$here/baselines.py" "$out/halves.h5mu" "$out/halves/imputed" --through rna
+    make "$out/halves/imputed/k nearest/0/adt_b/adt_a.h5ad" python3 "$here/baselines.py" "$out/halves.h5mu" "$out/halves/imputed" --through rna
     say python3 "$here/score.py" "$out/halves.h5mu" "$out/halves/imputed" --against loretta --split "$split"
 fi
-say python3 "$here/score.py" "$out/cells.h5mu" "$out/imputed" --split "$split"
+say python3 "$here/score.py" "$out/cells.h5mu" "$imputed" --split "$split"

@@ -75,8 +75,8 @@ class Judge:
 
 
 def correlations(truth: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """truth, values (N, F), weights (R, N) with rows that sum to 1 -> (R,) Pearson's correlation over weighted cells, mean over the features
-    whose true values vary; 0 where the others do not."""
+    """truth, values (N, F), weights (R, N) with rows that sum to 1 -> (R,) Pearson's correlation over weighted cells, mean over the
+    features whose true values vary; 0 where the others do not."""
     varies = truth.std(0) > LEAST
     x, y = (array[:, varies].astype(np.float64) for array in (truth, values))
     x, y = x - x.mean(0), y - y.mean(0)
@@ -101,10 +101,11 @@ def differences(methods: dict[str, Scores], one: str) -> list[dict[str, Any]]:
     """Of a method from each other one, paired by cells."""
     rows = []
     for method, scores in methods.items():
-        for where, values in scores.items():
-            if method != one and where in methods.get(one, {}):
-                gaps = methods[one][where].mean(0) - values.mean(0)
-                rows.append({"difference": f"{one} - {method}", **dict(zip(("given", "target", "metric"), where, strict=True)), **interval(gaps)})
+        for (given, target, metric), values in scores.items():
+            if method != one and (given, target, metric) in methods.get(one, {}):
+                gaps = methods[one][given, target, metric].mean(0) - values.mean(0)
+                where = {"given": given, "target": target, "metric": metric}
+                rows.append({"difference": f"{one} - {method}", **where, **interval(gaps)})
     return rows
 
 
@@ -122,7 +123,7 @@ def markdown(rows: list[dict[str, Any]], one: str) -> str:
     for key in ("method", "difference"):
         for name in dict.fromkeys(row[key] for row in rows if key in row):
             mine = [row for row in rows if row.get(key) == name]
-            cells = [next((cell(row) for row in mine if fits(row, column)), "–") for column in columns]
+            cells = [next((cell(row) for row in mine if fits(row, column)), "-") for column in columns]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -137,7 +138,7 @@ def cell(row: dict[str, Any]) -> str:
     value, low, high = (f"{scale * row[name]:{sign}.{digits}f}" for name in ("value", "low", "high"))
     spread = row.get("seeds", [])
     seeds = f"; seeds {scale * min(spread):.{digits}f} to {scale * max(spread):.{digits}f}" if len(spread) > 1 else ""
-    return f"{value} [{low}, {high}]{seeds}".replace("-", "−")
+    return f"{value} [{low}, {high}]{seeds}"
 
 
 if __name__ == "__main__":

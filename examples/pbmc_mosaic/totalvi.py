@@ -1,9 +1,9 @@
 """Proteins from RNA by totalVI (scvi-tools; Gayoso et al. 2021, doi 10.1038/s41592-020-01050-x), which needs RNA of every cell.
 
-    PYTHON examples/pbmc_mosaic/totalvi.py CELLS.h5mu OUT [--seeds 0,1,2] [--epochs N]
+    PYTHON examples/pbmc_mosaic/totalvi.py CELLS.h5mu OUT [--seed N] [--epochs N]
 
-PYTHON: of an environment with scvi-tools. Trained on the training cells that have RNA. Those of p1 have no proteins, which totalVI knows how
-to take: held-out cells are shown as such cells, after training, and their proteins decoded as those of the batch that has both. The
+PYTHON: of an environment with scvi-tools. Trained on the training cells that have RNA. Those of p1 have no proteins, which totalVI knows
+how to take: held-out cells are shown as such cells, after training, and their proteins decoded as those of the batch that has both. The
 number of latent dimensions is the one with the highest mean correlation on validation cells.
 """
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=400)
     given = parser.parse_args()
     cells = mudata.read_h5mu(given.cells)
@@ -34,19 +34,16 @@ def main() -> None:
     asked = anndata.AnnData(rna.layers["counts"], obs=rna.obs[[]].assign(batch=WITHOUT), obsm={"adt": np.zeros(adt.shape, np.float32)})
     validates = (rna.obs["split"] == VALIDATION).to_numpy()
     scvi.model.TOTALVI.setup_anndata(train, protein_expression_obsm_key="adt", batch_key="batch")
-    for seed in given.seeds.split(","):
-        tried = []
-        for dimensions in DIMENSIONS:
-            scvi.settings.seed = int(seed)
-            model = scvi.model.TOTALVI(train, n_latent=dimensions)
-            model.train(max_epochs=given.epochs, accelerator="cpu", enable_progress_bar=False)
-            expected = model.get_normalized_expression(
-                asked, transform_batch=PAIRED, n_samples=SAMPLES, include_protein_background=True, return_numpy=True
-            )[1]
-            values = centred_logs(expected)
-            tried.append((mean_correlation(adt.X[validates], values[validates]), values))
-            print(f"seed {seed}, {dimensions} latent dimensions: validation {tried[-1][0]:.3f}", flush=True)
-        save(given.out / "totalVI" / seed, "rna", "adt", max(tried, key=lambda trial: trial[0])[1], adt)
+    tried = []
+    for dimensions in DIMENSIONS:
+        scvi.settings.seed = given.seed
+        model = scvi.model.TOTALVI(train, n_latent=dimensions)
+        model.train(max_epochs=given.epochs, accelerator="cpu", enable_progress_bar=False)
+        decoding = {"transform_batch": PAIRED, "n_samples": SAMPLES, "include_protein_background": True, "return_numpy": True}
+        values = centred_logs(model.get_normalized_expression(asked, **decoding)[1])
+        tried.append((mean_correlation(adt.X[validates], values[validates]), values))
+        print(f"{dimensions} latent dimensions: validation {tried[-1][0]:.3f}", flush=True)
+    save(given.out / "totalVI" / str(given.seed), "rna", "adt", max(tried, key=lambda trial: trial[0])[1], adt)
 
 
 def counts_of(cells: mudata.MuData) -> anndata.AnnData:
