@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from mkdocs.structure.files import File, Files
 
-FOLDERS = "svl_mnist|tcga_omics|atari|four_modalities|m3ae_mnist|m3ae_emoji|joint_embedding|benchmarks|slurm|recipes"
+FOLDERS = "svl_mnist|tcga_omics|pbmc_mosaic|atari|four_modalities|m3ae_mnist|m3ae_emoji|joint_embedding|benchmarks|slurm|recipes"
 REPOSITORY = re.compile(rf"\]\((?:\.\./)+(?P<path>(?:{FOLDERS})/[^)]*)\)")
 CLI = "reference/cli.md"
 EXAMPLES = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 ALPHAS = [10.0**power for power in range(0, 6)]
-COMPONENTS, NEIGHBOURS = [5, 10, 20, 40], [5, 10, 20, 40]
+COMPONENTS, NEIGHBOURS = [5, 10, 20, 40], [5, 10, 20, 40, 80]
 Predict = Callable[[np.ndarray], np.ndarray]
 
 

@@ -12,14 +12,14 @@ PAIRED, HELD_OUT = "p3_0", "p4_0"  # batches whose cells hold both
 
 
 def cells_of(table: anndata.AnnData, *splits: str) -> anndata.AnnData:
-    return table[table.obs["split"].isin(splits)]
+    return table[table.obs["split"].isin(splits)].copy()
 
 
 def paired(cells: mudata.MuData, *names: str, splits: tuple[str, ...] = (TRAIN,)) -> list[anndata.AnnData]:
     """The tables of these names, of the cells of these splits which are in all of them, in the same order."""
     tables = [cells_of(cells[name], *splits) for name in names]
     keys = [key for key in tables[0].obs_names if all(key in table.obs_names for table in tables[1:])]
-    return [table[keys] for table in tables]
+    return [table[keys].copy() for table in tables]
 
 
 def save(folder: Path, given: str, target: str, values: np.ndarray, like: anndata.AnnData) -> None:

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=500)
     given = parser.parse_args()
     cells = mudata.read_h5mu(given.cells)
-    tables = {name: cells_of(cells[name], TRAIN).copy() for name in NAMES}
+    tables = {name: cells_of(cells[name], TRAIN) for name in NAMES}
     for table in tables.values():
         table.X = table.layers["counts"]
     settings = {**scmidas.load_config(), "lr_net": 3e-4, "lr_dsc": 3e-4, "num_workers": 0, "persistent_workers": False, "pin_memory": False}

@@ -10,7 +10,7 @@
 # Finished stages and trainings are kept: the same command continues an interrupted one. Standard output ends with a table and, in one line, the
 # same numbers as JSON.
 set -eu
-data='' out='' totalvi='' mofa='' midas='' seeds=0,1,2 steps=1000 methods=commutative split=test halves='' smoke=
+data='' out='' totalvi='' mofa='' midas='' seeds=0,1,2 steps=100 methods=commutative split=test halves='' smoke=
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -39,14 +39,14 @@ fit() { # fit CELLS FOLDER TABLE...: tokens and shards
     file=$1 folder=$2
     shift 2
     for name in "$@"; do
-        make "$folder/tokens/$name.tar" mmtool tokenize table "$file" --fit --name "$name" --scheme codec --set components=32 \
+        make "$folder/tokens/$name.tar" mmtool tokenize table "$file" --fit --name "$name" --scheme codec --set components=16 \
             --label celltype,split --split-label split -o "$folder/tokens/$name.tar"
     done
     make "$folder/shards" mmtool shard "$folder"/tokens/*.tar --split-label split -o "$folder/shards"
 }
 train() { # train FOLDER METHOD SEED
     say mmtool pretrain "$1/shards" --method "$2" --seed "$3" --preset tiny --set shape.depth=2 --set shape.width=96 --set optimizer=muon \
-        --steps "$steps" --batch-tokens 4096 -o "$1/runs/$2-$3"
+        --steps "$steps" --batch-tokens 4096 --no-compile -o "$1/runs/$2-$3"
 }
 impute() { # impute RUN DATA GIVEN TARGET OUT: of all cells
     make "$5" mmtool impute "$1" $2 --have "$3" --want "$4" --no-confidence --format h5ad -o "$5"

@@ -76,15 +76,14 @@ class Judge:
 
 def correlations(truth: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """truth, values (N, F), weights (R, N) with rows that sum to 1 -> (R,) Pearson's correlation over weighted cells, mean over the
-    features whose true values vary; 0 where the others do not."""
-    varies = truth.std(0) > LEAST
-    x, y = (array[:, varies].astype(np.float64) for array in (truth, values))
-    x, y = x - x.mean(0), y - y.mean(0)
+    features whose true values vary among these; 0 where the others do not."""
+    x, y = (array.astype(np.float64) - array.mean(0) for array in (truth, values))
     means = weights @ x, weights @ y
     variances = [np.maximum(weights @ array**2 - mean**2, 0) for array, mean in zip((x, y), means, strict=True)]
     lengths = np.sqrt(variances[0] * variances[1])
     covariances = weights @ (x * y) - means[0] * means[1]
-    return np.where(lengths > LEAST**2, covariances / np.maximum(lengths, LEAST**2), 0).mean(1)
+    found = np.where(lengths > LEAST**2, covariances / np.maximum(lengths, LEAST**2), 0)
+    return found.mean(1, where=variances[0] > LEAST**2)
 
 
 def results(methods: dict[str, Scores]) -> list[dict[str, Any]]:
