@@ -4,13 +4,13 @@
 # nearest neighbours and, each in a Python environment of its own, totalVI, MOFA+ and MIDAS.
 #
 #   sh examples/pbmc_mosaic/run.sh --data DIR --out DIR [--totalvi PYTHON] [--mofa PYTHON] [--midas PYTHON] [--seeds 0,1,2] [--steps N]
-#                                  [--methods commutative] [--split validation|test] [--halves] [--smoke]
+#                                  [--methods commutative] [--rival-seeds 0] [--split validation|test] [--halves] [--smoke]
 #
 # DIR/pbmc/quickstart_pbmc_mosaic.h5mu. --halves: also two halves of the protein panel that no training cell holds both of; RNA is the link.
 # Finished stages and trainings are kept: the same command continues an interrupted one. Standard output ends with a table and, in one line, the
 # same numbers as JSON.
 set -eu
-data='' out='' totalvi='' mofa='' midas='' seeds=0,1,2 steps=100 methods=commutative split=test halves='' smoke=
+data='' out='' totalvi='' mofa='' midas='' seeds=0,1,2 steps=100 methods=commutative rival_seeds=0 split=test halves='' smoke=
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=$2 ;;
         --steps) steps=$2 ;;
         --methods) methods=$2 ;;
+        --rival-seeds) rival_seeds=$2 ;;
         --split) split=$2 ;;
         *) usage ;;
     esac
@@ -48,44 +49,44 @@ train() { # train FOLDER METHOD SEED
     say mmtool pretrain "$1/shards" --method "$2" --seed "$3" --preset tiny --set shape.depth=2 --set shape.width=96 --set optimizer=muon \
         --steps "$steps" --batch-tokens 4096 --no-compile -o "$1/runs/$2-$3"
 }
-impute() { # impute RUN DATA GIVEN TARGET OUT: of all cells
-    make "$5" mmtool impute "$1" $2 --have "$3" --want "$4" --no-confidence --format h5ad -o "$5"
+impute() { # impute RUN GIVEN TARGET OUT DATA...: of all cells
+    run=$1 given=$2 target=$3 to=$4
+    shift 4
+    make "$to" mmtool impute "$run" "$@" --have "$given" --want "$target" --no-confidence --format h5ad -o "$to"
 }
 
+imputed=$out/imputed
 make "$out/cells.h5mu" python3 "$here/prepare.py" "$data/pbmc/quickstart_pbmc_mosaic.h5mu" "$out" $cells
 fit "$out/cells.h5mu" "$out" rna adt
 for method in $(words "$methods"); do
     for seed in $(words "$seeds"); do
         train "$out" "$method" "$seed"
-        impute "$out/runs/$method-$seed" "$out/shards" rna adt "$out/imputed/$method/$seed/rna"
-        impute "$out/runs/$method-$seed" "$out/shards" adt rna "$out/imputed/$method/$seed/adt"
+        impute "$out/runs/$method-$seed" rna adt "$imputed/$method/$seed/rna" "$out/shards"
+        impute "$out/runs/$method-$seed" adt rna "$imputed/$method/$seed/adt" "$out/shards"
     done
 done
-imputed=$out/imputed
 make "$imputed/k nearest/0/adt/rna.h5ad" python3 "$here/baselines.py" "$out/cells.h5mu" "$imputed"
 [ -z "$mofa" ] || make "$imputed/MOFA+/0/adt/rna.h5ad" "$mofa" "$here/mofa.py" "$out/cells.h5mu" "$imputed" $iterations
-for seed in $(words "$seeds"); do
+for seed in $(words "$rival_seeds"); do
     [ -z "$totalvi" ] || make "$imputed/totalVI/$seed/rna/adt.h5ad" "$totalvi" "$here/totalvi.py" "$out/cells.h5mu" "$imputed" --seed "$seed" $epochs
     [ -z "$midas" ] || make "$imputed/MIDAS/$seed/adt/rna.h5ad" "$midas" "$here/midas.py" "$out/cells.h5mu" "$imputed" --seed "$seed" $epochs
 done
 if [ -n "$halves" ]; then
-    fit "$out/halves.h5mu" "$out/halves" rna adt_a adt_b
+    folder=$out/halves
+    fit "$out/halves.h5mu" "$folder" rna adt_a adt_b
     for seed in $(words "$seeds"); do
         for method in commutative loretta; do
-            train "$out/halves" "$method" "$seed"
+            train "$folder" "$method" "$seed"
+            impute "$folder/runs/$method-$seed" adt_a adt_b "$folder/imputed/$method/$seed/adt_a" "$folder/shards"
+            impute "$folder/runs/$method-$seed" adt_b adt_a "$folder/imputed/$method/$seed/adt_b" "$folder/shards"
         done
-        for pair in adt_a:adt_b adt_b:adt_a; do
-            given=${pair%:*} target=${pair#*:}
-            for method in commutative loretta; do
-                impute "$out/halves/runs/$method-$seed" "$out/halves/shards" "$given" "$target" "$out/halves/imputed/$method/$seed/$given"
-            done
-            # asked twice: RNA from what is given, the target from that RNA
-            impute "$out/halves/runs/commutative-$seed" "$out/halves/shards" "$given" rna "$out/halves/links/$seed/$given"
-            impute "$out/halves/runs/commutative-$seed" "--raw rna=$out/halves/links/$seed/$given/rna.h5ad" rna "$target" \
-                "$out/halves/imputed/commutative, twice/$seed/$given"
+        for pair in adt_a:adt_b adt_b:adt_a; do # asked twice: for the link, and with it for the target
+            start=${pair%:*} end=${pair#*:} twice=$folder/runs/commutative-$seed link=$folder/links/$seed/${pair%:*}
+            impute "$twice" "$start" rna "$link" "$folder/shards"
+            impute "$twice" rna "$end" "$folder/imputed/commutative twice/$seed/$start" --raw rna="$link/rna.h5ad"
         done
     done
-    make "$out/halves/imputed/k nearest/0/adt_b/adt_a.h5ad" python3 "$here/baselines.py" "$out/halves.h5mu" "$out/halves/imputed" --through rna
-    say python3 "$here/score.py" "$out/halves.h5mu" "$out/halves/imputed" --against loretta --split "$split"
+    make "$folder/imputed/k nearest/0/adt_b/adt_a.h5ad" python3 "$here/baselines.py" "$out/halves.h5mu" "$folder/imputed" --through rna
+    say python3 "$here/score.py" "$out/halves.h5mu" "$folder/imputed" --against loretta --split "$split"
 fi
 say python3 "$here/score.py" "$out/cells.h5mu" "$imputed" --split "$split"
