@@ -1,13 +1,13 @@
 """`tokenize` and `shard` of much data: peak memory, rates by the number of workers, and whether all of them write the same bytes.
 
-    python examples/benchmarks/tokenize_scale.py [--folder DIR] [--images 100000] [--side 28] [--rows 50000] [--columns 2000] [--workers 0,1,2]
-        [--repeats 1] [--json FILE]
+    python examples/benchmarks/tokenize_scale.py [--folder DIR] [--images 100000] [--side 28] [--rows 50000] [--columns 2000]
+        [--workers 0,1,2] [--repeats 1] [--json FILE]
 
-Made up are grey pictures of so many pixels on a side, a PNG file each, and a CSV table of numbers; with --folder they are kept, and taken again. The
-image codec and the bins of the table are fitted once (the codec for 30 steps: its rate does not depend on them), then the same data is
-tokenized with the fitted ones by each number of workers. Memory is that of all processes together (the proportional set size, which counts
-what they share once, looked at every quarter of a second), and of the largest alone. The rate of the codec is that at which it encodes the
-pictures from memory, in batches, on one core.
+Made up are grey pictures of so many pixels on a side, a PNG file each, and a CSV table of numbers; with --folder they are kept, and taken
+again. The image codec and the bins of the table are fitted once (the codec for 30 steps: its rate does not depend on them), then the same
+data is tokenized with the fitted ones by each number of workers. Memory is that of all processes together (the proportional set size, which
+counts what they share once, looked at every quarter of a second), and of the largest alone. The rate of the codec is that at which it
+encodes the pictures from memory, in batches, on one core.
 """
 
 import argparse
