@@ -24,7 +24,7 @@ def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_omics() -> None:
     names = run(NOTEBOOKS / "omics.ipynb")
     assert names["imputer"].method_ == "loretta" and all(frame.notna().all().all() for frame in names["complete"].values())
@@ -32,7 +32,7 @@ def test_omics() -> None:
     assert 0.5 < names["inside"] < 0.98
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_images_sounds_and_texts() -> None:
     names = run(NOTEBOOKS / "images_sounds_texts.ipynb")
     assert names["trained"].method == "loretta" and set(names["shards"].combinations["train"]) == {"image+sound", "image+text"}

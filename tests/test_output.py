@@ -324,3 +324,12 @@ def test_what_is_no_name_is_no_output(tmp_path: Path, mmtool, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "here")
     done = mmtool("tokenize", "table", tmp_path / "values.csv", "--fit", "-o", name)
     assert done.code == 2 and "no name of an output" in done.err
+
+
+def test_a_url_with_a_slash_too_few_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for check in (OutputPath(Path("s3:/bucket/a.tar")).check_file, OutputPath(Path("file:/tmp/run")).check_directory):
+        with pytest.raises(UsageError, match="a slash too few"):
+            check()
+    (tmp_path / "s3:").mkdir()
+    OutputPath(Path("s3:/a.tar")).check_file()

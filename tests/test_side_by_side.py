@@ -80,7 +80,7 @@ def test_an_error_is_that_of_the_training(tmp_path: Path) -> None:
         train_all({"gone": vanish, "good": partial(note, tmp_path, "good", "good")}, jobs=2)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_shards(tmp_path / "shards")

@@ -108,6 +108,14 @@ def test_a_fitted_tokenizer_goes_on_with_other_data(table: Path, tmp_path: Path)
     assert preparer_of(values)((np.array([1, 2, 3], np.float32), ("c", "a", "b"))).tolist() == [2, 3, 1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "scheme"), [(kind, scheme) for kind, entry in KINDS.items() for scheme in entry.schemes if scheme != "hf"]
+)
+def test_settings_are_checked_before_files_are_read(kind: str, scheme: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{kind} {scheme}: unknown tokenizer setting 'stepz'"):
+        tokenize(kind, [tmp_path / "absent"], tmp_path / "new.tar", name="a", scheme=scheme, settings={"stepz": 3})
+
+
 def test_wrong_use_is_refused_before_any_work(notes: Path, table: Path, tmp_path: Path) -> None:
     tokenize("text", [notes], tmp_path / "text.tar", name="text")
     refused: list[tuple[type[Exception], str, dict[str, Any]]] = [

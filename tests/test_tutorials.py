@@ -37,7 +37,7 @@ def sensors(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_sensors(sensors: Path) -> None:
     imputed = sorted((sensors / "imputed").rglob("*.npz"))
     assert imputed

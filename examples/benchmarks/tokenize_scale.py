@@ -1,13 +1,13 @@
 """`tokenize` and `shard` of much data: peak memory, rates by the number of workers, and whether all of them write the same bytes.
 
-    python examples/benchmarks/tokenize_scale.py [--folder DIR] [--images 100000] [--rows 50000] [--columns 2000] [--workers 0,1,2]
-        [--repeats 1] [--json FILE]
+    python examples/benchmarks/tokenize_scale.py [--folder DIR] [--images 100000] [--side 28] [--rows 50000] [--columns 2000]
+        [--workers 0,1,2] [--repeats 1] [--json FILE]
 
-Made up are grey pictures of 28 x 28 pixels, a PNG file each, and a CSV table of numbers; with --folder they are kept, and taken again. The
-image codec and the bins of the table are fitted once (the codec for 30 steps: its rate does not depend on them), then the same data is
-tokenized with the fitted ones by each number of workers. Memory is that of all processes together (the proportional set size, which counts
-what they share once, looked at every quarter of a second), and of the largest alone. The rate of the codec is that at which it encodes the
-pictures from memory, in batches, on one core.
+Made up are grey pictures of so many pixels on a side, a PNG file each, and a CSV table of numbers; with --folder they are kept, and taken
+again. The image codec and the bins of the table are fitted once (the codec for 30 steps: its rate does not depend on them), then the same
+data is tokenized with the fitted ones by each number of workers. Memory is that of all processes together (the proportional set size, which
+counts what they share once, looked at every quarter of a second), and of the largest alone. The rate of the codec is that at which it
+encodes the pictures from memory, in batches, on one core.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from mmtool.common.storage import sha256_file
 from mmtool.preprocessing.encode import BATCH
 from mmtool.tokenizers.base import load_tokenizer
 
-SIDE, PER_FOLDER, LOOK_EVERY_S = 28, 1000, 0.25
+PER_FOLDER, LOOK_EVERY_S = 1000, 0.25
 WRITTEN_ROWS = 500  # of the table at once
 GIB = 1 << 30
 
 
-def make_images(folder: Path, count: int) -> Path:
+def make_images(folder: Path, count: int, side: int) -> Path:
     """Blobs of some sizes, at some places, with noise."""
-    random, (y, x) = np.random.default_rng(0), np.mgrid[:SIDE, :SIDE]
+    random, (y, x) = np.random.default_rng(0), np.mgrid[:side, :side]
     for number in range(0 if folder.exists() else count):
         place = folder / f"{number // PER_FOLDER:04d}"
         if number % PER_FOLDER == 0:
             place.mkdir(parents=True)
-        centre, width = random.uniform(6, SIDE - 6, 2), random.uniform(2, 6)
-        blob = 220 * np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / width**2) + random.integers(0, 20, (SIDE, SIDE))
+        centre, width = random.uniform(side / 5, side * 4 / 5, 2), random.uniform(side / 14, side / 5)
+        blob = 220 * np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / width**2) + random.integers(0, 20, (side, side))
         Image.fromarray(blob.astype(np.uint8)).save(place / f"{number:07d}.png", compress_level=1)
     return folder
 
@@ -136,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--side", type=int, default=28)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--columns", type=int, default=2_000)
     parser.add_argument("--workers", default="0,1,2")
@@ -147,8 +148,8 @@ def main() -> None:
         folder, results = arguments.folder or Path(scratch), {}
         folder.mkdir(parents=True, exist_ok=True)
         if arguments.images:
-            pictures = make_images(folder / f"pictures{arguments.images}", arguments.images)
-            results["image"] = measure("image", pictures, folder, workers, arguments.repeats, "--set", "steps=30")
+            pictures = make_images(folder / f"pictures{arguments.images}x{arguments.side}", arguments.images, arguments.side)
+            results["image"] = measure("image", pictures, folder, workers, arguments.repeats, "--size", arguments.side, "--set", "steps=30")
             rate = codec_rate(folder / "image.safetensors", pictures)
             medians = {n: statistics.median(done["seconds"] for done in runs) for n, runs in results["image"]["runs"].items()}
             shares = ", ".join(f"{arguments.images / seconds / rate:.0%} by {n} workers" for n, seconds in medians.items())

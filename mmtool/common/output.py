@@ -15,6 +15,7 @@ from typing import IO, Any
 from mmtool.common.artefact_files import FILES, KINDS, LEFTOVER, Kind, files_below, kind_of
 from mmtool.common.errors import UsageError
 from mmtool.common.storage import atomic_directory, atomic_file, write_json
+from mmtool.common.urls import is_collapsed
 
 ELSEWHERE = "Choose another path; --force replaces nothing but empty places and what mmtool wrote."
 
@@ -82,6 +83,8 @@ class OutputPath:
     def _check_name(self) -> None:
         if self.path.name in ("", ".."):
             raise UsageError("this is no name of an output.", where=self.path, fix="Name a new file or folder.")
+        if is_collapsed(self.path) and not os.path.lexists(self.path.parents[-2]):
+            raise UsageError("this begins like a URL, with a slash too few.", where=self.path, fix="Write SCHEME://..., or a path.")
 
     def _is_free(self) -> bool:
         self._check_name()

@@ -28,3 +28,11 @@ def open_regular(path: Path) -> IO[bytes]:
 def not_regular(path: Path) -> DataError:
     """What to say of such a file."""
     return DataError("this is not a regular file but a pipe, a device or a folder.", where=path, fix="Give a plain file.")
+
+
+def mode_of(path: Path) -> int:
+    """What sort of file it is, as `stat.S_ISREG` and its like take it; 0 where there is none."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0

@@ -80,6 +80,15 @@ class KVCache:
         return self
 
     def _grow(self, count: int) -> None:
-        self.keys = F.pad(self.keys, (0, 0, 0, count))  # one after the other, so that the old of one is gone before the new of the next
-        self.values = F.pad(self.values, (0, 0, 0, count))
+        self.keys = _longer(self.keys, count)  # one after the other, so that the old of one is gone before the new of the next
+        self.values = _longer(self.values, count)
         self.tokens, self.slots = (F.pad(part, (0, count)) for part in (self.tokens, self.slots))
+
+
+def _longer(part: Tensor, count: int) -> Tensor:
+    """(depth, B, H, S, K) with `count` empty positions behind; `F.pad` would write all of it twice."""
+    depth, batch, heads, length, width = part.shape
+    longer = part.new_empty(depth, batch, heads, length + count, width)
+    longer[:, :, :, :length] = part
+    longer[:, :, :, length:] = 0
+    return longer

@@ -51,6 +51,8 @@ class ValueEncoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._prepare = preparer_of(tokenizer)
+        self._ranged = tokenizer if isinstance(tokenizer, RangeLimited) else None  # a protocol: asking for each value takes long
+        self._fills = getattr(tokenizer, "fills_missing", False)
 
     def prepare(self, value: Any) -> Prepared:
         """A value as the tokenizer takes it, which is often smaller."""
@@ -80,9 +82,8 @@ class ValueEncoder:
     def _encoded(self, prepared: Prepared, tokens: np.ndarray | None) -> Encoded:
         if tokens is None:
             return Encoded(prepared.content, error=prepared.error)
-        beyond = self.tokenizer.beyond(prepared.value) if isinstance(self.tokenizer, RangeLimited) else {}
-        fills = getattr(self.tokenizer, "fills_missing", False)
-        missing = tuple(np.flatnonzero(np.isnan(prepared.value)).tolist()) if fills else ()
+        beyond = self._ranged.beyond(prepared.value) if self._ranged else {}
+        missing = tuple(np.flatnonzero(np.isnan(prepared.value)).tolist()) if self._fills else ()
         return Encoded(prepared.content, tokens, beyond=beyond, missing=missing)
 
 

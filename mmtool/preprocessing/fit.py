@@ -17,7 +17,7 @@ from mmtool.preprocessing.join import Placement
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.reservoir import Reservoir
 from mmtool.preprocessing.sources import Item, SourceOptions, read_items
-from mmtool.tokenizers.base import Tokenizer, from_bytes, load_tokenizer
+from mmtool.tokenizers.base import Tokenizer, check_settings, from_bytes, load_tokenizer
 
 MAX_FITTING_SAMPLES, MAX_FITTING_BYTES = 20_000, 1 << 30
 EPISODES = "trajectory"  # the kind whose files often hold a single long one
@@ -45,6 +45,8 @@ def fit(
         fix = "Add --scheme codec, or leave it out." if kind == "table" else "Leave it out."
         raise UsageError("only a table's components can be guided.", where="--guide", fix=fix)
     tokenizer, columns = load(schemes[scheme]), LabelColumns()  # imported before processes are forked that need it
+    if hasattr(tokenizer, "SETTINGS"):  # before files are read for hours
+        check_settings(settings, tokenizer.SETTINGS, f"{kind} {scheme}")
     steps = Steps(partial(preparer.reduced, settings=settings))
     with closing(read_items(kind, paths, options, columns=columns, check_options=True, decoding=decoding, steps=steps)) as read:
         items = _fitting_items(track(read, f"reading {kind}"), placement)

@@ -1,14 +1,12 @@
 """All samples of a token set before it is written: as their labels want them, and what is to be known of them first."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from mmtool.common.log import log
-from mmtool.data.identity import VARIANT_OF, TrainingItems
+from mmtool.data.identity import VARIANT_OF
 from mmtool.data.sample import Sample
 from mmtool.data.spool import Spool
 from mmtool.preprocessing.label_columns import LabelColumns
@@ -29,8 +27,7 @@ class Labelled:
 
 @dataclass
 class Survey:
-    """What is known of all samples. fitted_on, fitted_contents: identities and contents of those that the tokenizer was fitted to,
-    None where it was not. episodes: two of them at most."""
+    """What is known of all samples of one modality. episodes: two of them at most."""
 
     samples: int = 0
     variants: int = 0
@@ -38,27 +35,23 @@ class Survey:
     max_length: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     episodes: set[Any] = field(default_factory=set)
-    fitted_on: np.ndarray | None = None
-    fitted_contents: np.ndarray | None = None
 
     @classmethod
-    def of(cls, samples: Iterable[Sample], name: str, fitting_keys: Collection[str]) -> "Survey":
-        """Of samples that may be read more than once."""
+    def of(cls, samples: Iterable[Sample], name: str) -> "Survey":
         survey = cls()
         for sample in samples:
-            length = len(sample.tokens[name])
-            survey.samples += 1
-            survey.variants += VARIANT_OF in sample.metadata
-            survey.tokens += length
-            survey.max_length = max(survey.max_length, length)
-            survey.splits[sample.split] += 1
-            if len(survey.episodes) < 2:
-                survey.episodes.add(sample.metadata.get(EPISODE))
-        if fitting_keys:
-            fitted_to = (sample for sample in samples if sample.key in fitting_keys)
-            items = TrainingItems.of(fitted_to)
-            survey.fitted_on, survey.fitted_contents = items.identities.get(name), items.contents.get(name)
+            survey.add(sample, name)
         return survey
+
+    def add(self, sample: Sample, name: str) -> None:
+        length = len(sample.tokens[name])
+        self.samples += 1
+        self.variants += VARIANT_OF in sample.metadata
+        self.tokens += length
+        self.max_length = max(self.max_length, length)
+        self.splits[sample.split] += 1
+        if len(self.episodes) < 2:
+            self.episodes.add(sample.metadata.get(EPISODE))
 
     def log_undivided(self, options: SourceOptions) -> None:
         """Say so where all clips are of one episode and hence lie in one split: nothing is held out."""

@@ -14,7 +14,7 @@ from mmtool.common.lock import one_writer
 from mmtool.common.log import log, track
 from mmtool.common.output import OutputPath
 from mmtool.common.storage import sha256_bytes
-from mmtool.data.identity import VARIANT_OF, content_field, identity, original_field
+from mmtool.data.identity import VARIANT_OF, TrainingItems, content_field, identity, original_field
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shard_format import MODALITY_NAME, PART
 from mmtool.data.shard_writer import write_shard
@@ -118,13 +118,17 @@ def tokenize(
     read = read_items(kind, paths, preparer_of(fitted).reading(options), rejects, columns, **how)
     with Spool() as spool, closing(read):
         items = _with_variants(kind, track(read, f"tokenizing {name}"), placement, augment, seed)
+        survey = Survey()
         for sample in _samples(items, encoder, placement):
             spool.add(sample)
+            survey.add(sample, name)
         samples = Labelled(spool, columns)
-        survey = Survey.of(samples, name, fitting_keys)
+        if columns.withdrawn:
+            survey = Survey.of(samples, name)
         _check_samples(survey.samples, rejects, paths, name, options.part)
-        if survey.fitted_on is not None:
-            fitted.fitted_on, fitted.fitted_contents = survey.fitted_on, survey.fitted_contents
+        if fitting_keys:
+            fitted_to = TrainingItems.of(sample for sample in samples if sample.key in fitting_keys)
+            fitted.fitted_on, fitted.fitted_contents = fitted_to.identities.get(name), fitted_to.contents.get(name)
         modality = _write(outputs, fitted, name, survey.max_length, samples, options.part)
     list_rejects(rejects, outputs.rejects, finally_at)
     survey.log_undivided(options)

@@ -28,7 +28,6 @@ from mmtool.tokenizers.table_rows import (
 )
 
 MANY_FEATURES = 2000  # as bins: the cost of attention grows with the square of the tokens
-SETTINGS = {"n_bins": Bins, **SELECTION_SETTINGS}
 
 
 @dataclass
@@ -41,6 +40,7 @@ class TableTokenizer(TableRows):
     """
 
     scheme: ClassVar[str] = "bins"
+    SETTINGS: ClassVar[dict[str, Any]] = {"n_bins": Bins, **SELECTION_SETTINGS}
     features: tuple[str, ...]
     dropped: tuple[str, ...]
     edges: np.ndarray
@@ -79,7 +79,7 @@ class TableTokenizer(TableRows):
         of values, default 0), `max_features` (keep only those that vary most on the scale, and categories; default all). Nothing is
         random; `seed` is there because every tokenizer has one. Raises UsageError for settings that make no sense.
         """
-        check_settings(settings, SETTINGS, "table")
+        check_settings(settings, cls.SETTINGS, "table")
         chosen = choose_columns(values, settings)
         n_bins = int(settings.get("n_bins", 32))
         one_hot = OneHot([chosen.types.get(name, NUMBER) for name in chosen.features])

@@ -37,13 +37,6 @@ from mmtool.tokenizers.table_rows import (
     types_in,
 )
 
-SETTINGS = {
-    "components": Count,
-    "n_bins": Bins,
-    "clip": Annotated[Number, Bounds(0, 0.5, open_high=True)],
-    "guides": list,
-    **SELECTION_SETTINGS,
-}
 HELD_OUT_EVERY = 10  # every tenth row is kept from a first fit, which the report is measured on
 IMPUTATIONS = 6  # rounds of imputing missing values by reconstruction (Josse and Husson 2012)
 LLOYD_ROUNDS = 30
@@ -62,6 +55,13 @@ class TableCodecTokenizer(TableRows):
     """
 
     scheme: ClassVar[str] = "codec"
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        "components": Count,
+        "n_bins": Bins,
+        "clip": Annotated[Number, Bounds(0, 0.5, open_high=True)],
+        "guides": list,
+        **SELECTION_SETTINGS,
+    }
     fills_missing: ClassVar[bool] = True
     features: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -100,7 +100,7 @@ class TableCodecTokenizer(TableRows):
         has none: half of the components are those that predict these best). Nothing is random. The report's R2 is that of rows kept from a
         fit, on the scale. Raises UsageError for settings that make no sense, and for columns of categories.
         """
-        check_settings(settings, SETTINGS, "table codec")
+        check_settings(settings, cls.SETTINGS, "table codec")
         chosen = choose_columns(values, settings)
         _refuse_categories(chosen.types, chosen.features)
         rows, build = chosen.scaled, partial(cls, chosen.features, chosen.dropped, types=chosen.types, scaling=chosen.scaling)

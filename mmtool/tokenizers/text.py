@@ -37,6 +37,7 @@ class TextTokenizer:
 
     kind: ClassVar[str] = "text"
     scheme: ClassVar[str] = "pieces"
+    SETTINGS: ClassVar[dict[str, Any]] = {"vocabulary_size": Count, "algorithm": str}
     shape: tuple[int, ...] | None = None
     positions: Positions = "line"
 
@@ -59,7 +60,7 @@ class TextTokenizer:
         The result depends on the texts and their order alone; `seed` is there because every tokenizer has one. A vocabulary
         larger than the texts support comes out smaller. Raises DataError where there is no text at all.
         """
-        check_settings(settings, {"vocabulary_size": Count, "algorithm": str}, "text")
+        check_settings(settings, cls.SETTINGS, "text")
         algorithm = settings.get("algorithm", ALGORITHMS[0])
         if algorithm not in ALGORITHMS:
             raise UsageError(f"there is no algorithm {algorithm!r}.", where="algorithm", fix=f"Choose from: {', '.join(ALGORITHMS)}.")

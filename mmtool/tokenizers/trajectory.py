@@ -22,14 +22,6 @@ USUAL = (OBSERVATIONS, ACTIONS, "rewards")
 CHOICES = ("mu-law", "quantile")
 MAX_TOKENS_PER_STEP = 1024
 CLIP_LENGTHS, MAX_SHARE_LOST = (32, 16, 8, 4, 2), 0.25  # of clips that are proposed
-SETTINGS = {
-    "streams": str | list | tuple,
-    "binning": str | dict,
-    "n_bins": Bins,
-    "mu": PositiveNumber,
-    "max_value": PositiveNumber,
-    "num_actions": Count,
-}
 Clip = Mapping[str, np.ndarray]
 
 
@@ -45,6 +37,14 @@ class TrajectoryTokenizer:
 
     kind: ClassVar[str] = "trajectory"
     scheme: ClassVar[str] = "steps"
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        "streams": str | list | tuple,
+        "binning": str | dict,
+        "n_bins": Bins,
+        "mu": PositiveNumber,
+        "max_value": PositiveNumber,
+        "num_actions": Count,
+    }
     positions: Positions = "grid"
 
     def __init__(self, steps: int, streams: Sequence[Stream]) -> None:
@@ -60,7 +60,7 @@ class TrajectoryTokenizer:
 
         Raises UsageError for settings that make no sense, DataError for clips that differ in length or lack a stream.
         """
-        check_settings(settings, SETTINGS, "trajectory")
+        check_settings(settings, cls.SETTINGS, "trajectory")
         names, steps = _streams(settings, values), _steps(values)
         streams = []
         for name in names:

@@ -33,7 +33,7 @@ def test_tokenize_and_shard_survive() -> None:
 
 
 @pytest.mark.parametrize(
-    "verbs", [pytest.param(["pretrain", "impute"], marks=pytest.mark.thorough), pytest.param([*VERBS], marks=pytest.mark.slow)]
+    "verbs", [pytest.param(["pretrain", "impute"], marks=pytest.mark.slow), pytest.param([*VERBS], marks=pytest.mark.slow)]
 )
 def test_every_verb_that_writes_survives(verbs: list[str]) -> None:
     check(survived(verbs, 2), verbs)  # all points: python -m tests.faults.crash

@@ -73,7 +73,8 @@ def decode(file: RawFile, options: SourceOptions) -> np.ndarray:
             image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
         _check_header(image, data, file.where, options)
         image.load()
-        return _to_array(ImageOps.exif_transpose(image), file.where, options)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_array(image, file.where, options)
     except DataError:
         raise
     except BROKEN as error:
@@ -105,7 +106,7 @@ def _to_array(image: Image.Image, where: str, options: SourceOptions) -> np.ndar
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return to_uint8(np.asarray(image.convert(mode)), where, options)
+    return to_uint8(np.asarray(image if image.mode == mode else image.convert(mode)), where, options)
 
 
 def to_uint8(image: np.ndarray, where: str, options: SourceOptions) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from mmtool.common.artefact_files import is_token_tar
 from mmtool.common.errors import DataError
-from mmtool.common.regular_files import not_regular, open_regular
+from mmtool.common.regular_files import mode_of, not_regular, open_regular
 from mmtool.common.seal import foreign, guarded
 from mmtool.kinds import KINDS, Reference, kind_named, load
 from mmtool.preprocessing.readers.compressed import OPENERS, Stream, read_bytes
@@ -207,10 +207,12 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _open(path: Path, name: str, wanted: Wanted, others: OtherFormats) -> Iterator[RawFile | Broken]:
+    """A file, or a folder that is a Zarr store."""
     stem, form = split_name(name)
-    if is_zarr(path) and ZARR in wanted.formats:
+    mode = mode_of(path)
+    if stat.S_ISDIR(mode) and ZARR in wanted.formats:
         yield replace(raw_file(path, name), format=ZARR)
-    elif path.exists() and not path.is_file() and not is_zarr(path):  # a pipe or a socket, which would keep a reader waiting
+    elif mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe or a socket, which would keep a reader waiting
         others.add(str(path), path.name, form)
     elif form == "tar" and is_token_tar(path):
         others.add(str(path), path.name, form, " of tokens")

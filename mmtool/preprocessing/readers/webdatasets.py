@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,7 +44,7 @@ class Members:
     formats: Collection[str]
     labels: Mapping[str, str]
 
-    @property
+    @cached_property
     def asked(self) -> tuple[str, ...]:
         """Formats of all members that are looked at."""
         return (*self.formats, *(name for name in (JSON, *self.labels.values()) if self.labels and name not in self.formats))
@@ -51,7 +52,7 @@ class Members:
     def named(self, file: RawFile) -> RawFile | None:
         """The file under the key that the pattern finds in its name; None where it is no such member, or holds labels alone. Files whose
         content was recognized may be of any other format."""
-        if file.format in set(self.asked).difference(self.formats):
+        if file.format in self.asked and file.format not in self.formats:
             return None
         match = self.pattern and self.pattern.fullmatch(f"{file.stem}.{file.format}")
         return replace(file, stem=match["key"]) if match else None if self.pattern else file
