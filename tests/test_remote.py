@@ -377,6 +377,17 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+def test_links_that_lead_nowhere_and_in_circles_are_named(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = server
+    for name in ("dead", "circle"):
+        shutil.copytree(raw.images, folder / name / "pictures")
+    (folder / "dead" / "gone.png").symlink_to("nowhere.png")
+    (folder / "circle" / "pictures" / "up").symlink_to("..")
+    for name, words in (("dead", f"{url}/dead/gone.png: there is no such file"), ("circle", "leads in a circle")):
+        done = mmtool("tokenize", "image", f"{url}/{name}/", *PATCHES, "-o", tmp_path / "x.tar")
+        assert done.code == 1 and words in done.err and not (tmp_path / "x.tar").exists()
+
+
 def test_pages_as_other_servers_write_them(server: tuple[str, Path]) -> None:
     url, folder = server
     home = folder / "v1.0"
@@ -415,6 +426,7 @@ def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: P
     for address, words in (("none.csv?token=secret", "no such file"), ("private/x.csv?token=secret", "access is refused")):
         done = mmtool("tokenize", "table", f"{url}/{address}", "--fit", "-o", tmp_path / "x.tar")
         assert done.code == 1 and words in done.err and "secret" not in done.err and url in done.err
-    assert mmtool("tokenize", "table", raw.values, "--fit", "-o", f"{url}/x.tar").code == 2
+    done = mmtool("tokenize", "table", raw.values, "--fit", "-o", f"{url}/x.tar")
+    assert done.code == 2 and "a web server takes no files" in done.err
     done = mmtool("tokenize", "table", "http://me:secret@127.0.0.1:1/x.csv", "--fit", "-o", tmp_path / "x.tar")
     assert done.code == 1 and "127.0.0.1:1/x.csv: it cannot be reached" in done.err and "secret" not in done.err

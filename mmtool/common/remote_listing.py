@@ -17,6 +17,7 @@ from mmtool.common.urls import shown
 MAGIC = re.compile(r"[*?\[]")
 HTML = "text/html"
 REQUESTS_AT_ONCE = 16
+REPEATED = 2  # folders above with the same list: once may be meant
 
 
 @dataclass(frozen=True)
@@ -99,22 +100,34 @@ def _matching(place: Place, address: str) -> Listing:
 
 
 def _described(place: Place, urls: Iterable[str]) -> list[RemoteFile]:
-    """The files at these addresses, of each of which the server is asked."""
-    asked = list(urls)
+    """The files at these addresses, of each of which the server is asked. Raises DataError for one that is not there."""
+
+    def described(url: str) -> RemoteFile:
+        with reaching(url):
+            return place.file(url, place.system.info(url))
+
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-        return [place.file(url, info) for url, info in zip(asked, threads.map(place.system.info, asked), strict=True)]
+        return list(threads.map(described, urls))
 
 
 def _below(place: Place, folder: str) -> Iterator[str]:
-    """All files below a folder."""
-    waiting, seen = [folder], {folder}
+    """All files below a folder. Raises DataError where folders repeat, as a link to a folder above makes them."""
+    waiting: list[tuple[str, list[list[str]]]] = [(folder, [])]  # folders, and what those above them list
+    seen = {folder}
     while waiting:
-        for link in _links(place, waiting.pop()):
+        address, above = waiting.pop()
+        with reaching(address):
+            links = list(_links(place, address))
+        listed = [link.removeprefix(address) for link in links]
+        if above.count(listed) >= REPEATED:
+            what = "it lists the same as several folders above it, as a link that leads in a circle does."
+            raise DataError(what, where=shown(address), fix="Give the folders or files that are wanted.")
+        for link in links:
             if not link.endswith("/"):
                 yield link
             elif link not in seen:
                 seen.add(link)
-                waiting.append(link)
+                waiting.append((link, [*above, listed]))
 
 
 def _links(place: Place, folder: str) -> Iterator[str]:

@@ -25,7 +25,10 @@ def output_place(url: str, inputs: Sequence[str], force: bool) -> Place:
     """Where an output is to go. Raises UsageError where that may not be: something is there, or it is what the command reads."""
     protocol, _, path = url.partition("://")
     place = Place.of(f"{protocol}://{path.rstrip('/')}")
-    if place.is_web or MAGIC.search(place.path) or not place.path.strip("/"):
+    if place.is_web:
+        fix = "Name a local file or folder, or one in an object store, e.g. s3://bucket/shards."
+        raise UsageError("a web server takes no files.", where=shown(url), fix=fix)
+    if MAGIC.search(place.path) or not place.path.strip("/"):
         raise UsageError("this is no name of an output.", where=shown(url), fix="Name a new file or folder, e.g. s3://bucket/shards.")
     for source in inputs:
         here, there = (f"{protocol_of(each.url)}://{each.path.strip('/')}/" for each in (place, Place.of(source)))
