@@ -69,19 +69,29 @@ def describe(path: Path | None) -> dict[str, Any]:
     return {"artefact": sort, "path": as_given(str(path)), **ARTEFACTS[sort].describe(_home(path))}
 
 
-def lint(path: Path) -> list[str]:
-    """Every problem found in an artefact, none if it is whole."""
+def is_artefact(path: Path) -> bool:
+    """Whether one lies at a path, whole or not."""
+    try:
+        recognise(path)
+    except DataError:
+        return False
+    return True
+
+
+def lint(path: Path, repaired: bool = False) -> list[str]:
+    """Every problem found in an artefact, none if it is whole. repaired: what interrupted commands left there was removed just now, so that
+    a path at which there is nothing else, or no artefact, is as it should be."""
     problems: list[str] = []
     try:
         problems.extend(ARTEFACTS[recognise(path)].check(_home(path)))
     except MmtoolError as error:
         problems.append(str(error))
-    return problems
+    return [] if repaired and not is_artefact(path) else problems
 
 
 def weaknesses(path: Path) -> list[str]:
     """What would weaken training on a token set that is whole; nothing of other artefacts."""
-    return list(weaknesses_of(path)) if recognise(path) == TOKENS else []
+    return list(weaknesses_of(path)) if is_artefact(path) and recognise(path) == TOKENS else []
 
 
 def _home(path: Path) -> Path:

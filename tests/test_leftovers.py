@@ -74,7 +74,8 @@ def test_lint_names_what_was_left_and_repair_removes_it(damaged: Path, mmtool: M
 def test_what_stands_beside_an_output_is_named_with_it_alone(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = damaged / "text[1].tar"
     assert [file.name.startswith(".text[1].tar") for file in leftovers(output)] == [True, True]
-    assert package.lint(output, repair=True) and "removed" in capsys.readouterr().err, "there is no such file"
+    assert package.lint(output, repair=True) == [] and "removed" in capsys.readouterr().err
+    assert package.lint(output, repair=True), "there is no such file"
     assert leftovers(output) == [] and len(leftovers(damaged)) == 3
 
 
@@ -142,3 +143,11 @@ def test_a_folder_in_the_place_of_a_lock_is_an_error_that_names_it(tmp_path: Pat
     with pytest.raises(UsageError, match="a folder stands where the lock"), locked(tmp_path / "a.tar"):
         pass
     assert leftovers(tmp_path) == leftovers(tmp_path / "a.tar") == []
+
+
+def test_a_repaired_place_without_an_artefact_is_fine(damaged: Path, mmtool: Mmtool) -> None:
+    assert mmtool("lint", damaged / "text[1].tar").code == 1
+    done = mmtool("lint", damaged / "text[1].tar", "--repair")
+    assert done.code == 0 and done.out == f"ok: {damaged / 'text[1].tar'}\n"
+    assert mmtool("lint", damaged, "--repair").code == 0 and leftovers(damaged) == []
+    assert mmtool("lint", damaged, "--repair").code == 1  # nothing was left to repair, and it is no artefact

@@ -31,9 +31,8 @@ def lint(
     from mmtool.artefacts import weaknesses
     from mmtool.common.leftovers import report_leftovers
 
-    for path in paths:
-        report_leftovers(path, repair)
-    problems_of = {str(path): verify(path) for path in paths}
+    repaired = {path: report_leftovers(path, repair) for path in paths}
+    problems_of = {str(path): verify(path, repaired[path]) for path in paths}
     for path in paths:
         for weakness in [] if problems_of[str(path)] else weaknesses(path):
             log(f"warning: {path}: {weakness}")

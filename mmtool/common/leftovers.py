@@ -10,12 +10,15 @@ from mmtool.common.log import log
 from mmtool.common.storage import WRITTEN, clean_orphans, orphans
 
 
-def report_leftovers(path: Path, repair: bool = False) -> None:
-    """Name on standard error what was left behind there, once it is removed if it is to be."""
+def report_leftovers(path: Path, repair: bool = False) -> bool:
+    """Name on standard error what was left behind there, once it is removed if it is to be; whether anything was."""
+    repaired = False
     for done in remove_leftovers(path) if repair else ():
         log(done)
+        repaired = True
     for left in leftovers(path):
         log(f"warning: {left}: an interrupted command left it behind; `mmtool lint --repair {shlex.quote(str(path))}` removes it")
+    return repaired
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -177,8 +177,7 @@ def lint(path: PathLike, *, repair: bool = False) -> list[str]:
     from mmtool.artefacts import lint as verify
     from mmtool.common.leftovers import report_leftovers
 
-    report_leftovers(Path(path), repair)
-    return verify(Path(path))
+    return verify(Path(path), report_leftovers(Path(path), repair))
 
 
 def _stage(
