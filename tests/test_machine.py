@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmtool.common.errors import UsageError
+from mmtool.training import hardware
 from mmtool.training.hardware import pick_device, using
 from mmtool.training.loop import Loop
 from mmtool.verbs import impute as impute_in_python
@@ -91,3 +92,11 @@ def test_processes_of_torchrun_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="each process of torchrun takes its own GPU"), using("cuda:1"):
         pass
+
+
+def test_a_limit_that_was_exceeded_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([100.0, 300.0, 50.0])
+    monkeypatch.setattr(hardware, "_limits", {})
+    monkeypatch.setattr(hardware, "_product_rate", lambda *_: next(rates))
+    reached = (0.0, 90.0, 200.0, 90.0, 400.0)
+    assert [hardware.matmul_limit(torch.device("cpu"), torch.float32, flops) for flops in reached] == [100, 100, 300, 300, 300]

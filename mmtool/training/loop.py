@@ -273,5 +273,6 @@ class TransformerLoop(Loop):
         super().__init__(model, optimizer, loader, config, device=model.head.device, max_lr=max_lr, losses=losses)
 
     def _speed(self, window: Window, seconds: float) -> dict[str, float]:
-        limit = matmul_limit(self.device, self.model.compute_dtype)
-        return {"tokens_per_s": window.tokens / seconds, "hardware_share": window.flops / seconds / limit}
+        reached = window.flops / seconds
+        limit = matmul_limit(self.device, self.model.compute_dtype, reached)
+        return {"tokens_per_s": window.tokens / seconds, "hardware_share": reached / limit}
