@@ -72,8 +72,8 @@ def pick_workers(choice: int | None, device: torch.device, num_trainings: int = 
 
 
 def matmul_limit(device: torch.device, dtype: torch.dtype, reached: float = 0.0) -> float:
-    """FLOP/s of a large matrix product, measured once (about 0.2 s): the hardware limit of a transformer. reached: FLOP/s of something; where
-    that is more, the limit was measured while something else took the machine, and is measured again."""
+    """FLOP/s of a large matrix product, measured once (about 0.2 s): the hardware limit of a transformer. reached: FLOP/s of something;
+    where that is more, the limit was measured while something else took the machine, and is measured again."""
     known = _limits.get((device, dtype), 0.0)
     if not known or reached > known:
         known = _limits[device, dtype] = max(known, _product_rate(device, dtype))
