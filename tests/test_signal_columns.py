@@ -102,6 +102,19 @@ def test_decimal_commas_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.samples, [[1.5, -2], [2.25, 0.1], [3, 4]])
 
 
+def test_decimal_commas_below_units_are_named(tmp_path: Path) -> None:
+    text = "Zeit;Temperatur\ns;degC\n0,0;20,5\n0,5;21,25\n"
+    with pytest.raises(DataError, match=r"'0,0'.*--decimal ,"):
+        signal(tmp_path, text, table=TableOptions(delimiter=";"))
+    assert signal(tmp_path, text, table=TableOptions(delimiter=";", decimal=",")).rate_hz == 2
+
+
+def test_a_line_of_settings_as_wide_as_the_table_is_not_where_it_begins(tmp_path: Path) -> None:
+    head, table = "Model,TBS1052B\nFirmware,1.2\nSample Interval,1e-3,s\n\n", "TIME,CH1,CH2\n0,1,2\n0.5,3,4\n1,5,6\n"
+    with pytest.raises(DataError, match=r"line 5, 'TIME,CH1,CH2'.*tail -n \+5"):
+        signal(tmp_path, head + table)
+
+
 def test_the_command_line_takes_decimal_commas_of_series(tmp_path: Path, mmtool) -> None:
     (tmp_path / "a.csv").write_text("time_s;a\n" + "".join(f"{number}/4;{number % 7},5\n".replace("/4", ",0") for number in range(64)))
     command = ["tokenize", "signal", tmp_path / "a.csv", "--delimiter", ";", "--fit", "--scheme", "patches", "-o", tmp_path / "a.tar"]

@@ -65,6 +65,7 @@ class Series:
         if not options.columns:
             _check_header(header, head[0][1], file.where)
         numbers = Numbers.of(options.table)
+        _check_decimals([cells for _, cells in head[:2]], numbers, file.where)
         units = head.pop(0) if _holds_units([cells for _, cells in head[:2]], numbers) else None
         _check_units(header, units, file.where)
         units = units or heading.units
@@ -215,6 +216,15 @@ def _check_header(header: Sequence[str], cells: Sequence[str], where: str) -> No
         if len(names) >= LEAST_COLUMNS:
             fix += " Where each row is a recording, save them as an array (N, time, 1)."
         raise DataError(what, where=where, fix=fix)
+
+
+def _check_decimals(rows: Sequence[Sequence[str]], numbers: Numbers, where: str) -> None:
+    """Raise DataError where a first row without numbers, of units, stands above numbers with decimal commas, which were not declared."""
+    if numbers.decimal == "." and not any(numbers.number(cell) is not None for cell in rows[0] if cell not in MISSING):
+        cell = next((cell for row in rows[1:] for cell in row if COMMA_WITHIN.fullmatch(cell.strip())), None)
+        if cell is not None:
+            fix = "Add --decimal , where the comma is the decimal mark."
+            raise DataError(f"{shown(cell)} is no number with a decimal point.", where=where, fix=fix)
 
 
 def _holds_units(rows: Sequence[Sequence[str]], numbers: Numbers) -> bool:

@@ -170,6 +170,9 @@ def _check_table_begins(lines: Sequence[_Line], where: str) -> None:
         return
     if start == 1 and 1 < len(lines[0].cells) == width - 1 and not ASSIGNMENT.search(lines[0].text):  # rows with names, as R writes them
         return
+    plain = Numbers()
+    if _has_number(lines[start].cells, plain):  # a line of settings as wide as the table by chance
+        start = next((index for index in range(start, len(lines) - 1) if not _has_number(lines[index].cells, plain)), start)
     first, table = lines[0], lines[start]
     what = f"the line {shown(first.text)} is no header: the columns begin in line {table.number}, {shown(table.text)}."
     fix = f"Remove what stands above it (tail -n +{table.number}), or begin those lines with #."
