@@ -69,13 +69,12 @@ def describe(path: Path | None) -> dict[str, Any]:
     return {"artefact": sort, "path": as_given(str(path)), **ARTEFACTS[sort].describe(_home(path))}
 
 
-def is_artefact(path: Path) -> bool:
-    """Whether one lies at a path, whole or not."""
+def _sort_of(path: Path) -> str | None:
+    """Which sort of artefact lies at a path, whole or not; None where there is none."""
     try:
-        recognise(path)
+        return recognise(path)
     except DataError:
-        return False
-    return True
+        return None
 
 
 def lint(path: Path, repaired: bool = False) -> list[str]:
@@ -86,12 +85,12 @@ def lint(path: Path, repaired: bool = False) -> list[str]:
         problems.extend(ARTEFACTS[recognise(path)].check(_home(path)))
     except MmtoolError as error:
         problems.append(str(error))
-    return [] if repaired and not is_artefact(path) else problems
+    return [] if repaired and _sort_of(path) is None else problems
 
 
 def weaknesses(path: Path) -> list[str]:
     """What would weaken training on a token set that is whole; nothing of other artefacts."""
-    return list(weaknesses_of(path)) if is_artefact(path) and recognise(path) == TOKENS else []
+    return list(weaknesses_of(path)) if _sort_of(path) == TOKENS else []
 
 
 def _home(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """What the methods share, also those in environments of their own, which have no mmtool: splits, scales and where imputations lie, in
 OUT/imputed/METHOD/SEED/GIVEN/TARGET.h5ad, as `mmtool impute --format h5ad` writes them."""
 
+import argparse
 from pathlib import Path
 
 import anndata
@@ -9,6 +10,16 @@ import numpy as np
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PAIRED, HELD_OUT = "p3_0", "p4_0"  # batches whose cells hold both
+
+
+def trained_by_epochs(description: str | None, epochs: int) -> argparse.Namespace:
+    """The arguments of a method that is trained for some epochs, so many by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    return parser.parse_args()
 
 
 def cells_of(table: anndata.AnnData, *splits: str) -> anndata.AnnData:
@@ -38,8 +49,8 @@ def centred_logs(counts: np.ndarray) -> np.ndarray:
 
 
 def normalised_rna(counts: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Expected counts of genes (N, F) on the scale on which all is judged. measured: of training cells."""
-    return np.log1p(counts / counts.sum(1, keepdims=True) * np.median(measured.sum(1)))
+    """Counts of genes (N, F), measured or expected, on the scale on which all is judged. measured: those of training cells."""
+    return np.log1p(counts / np.maximum(counts.sum(1, keepdims=True), 1) * np.median(measured.sum(1)))
 
 
 def mean_correlation(truth: np.ndarray, values: np.ndarray) -> float:

@@ -7,27 +7,19 @@ this data set. Held-out cells are encoded after training, from one table and wit
 Looked at every 25 epochs; those with the highest mean correlation on validation cells count.
 """
 
-import argparse
-from pathlib import Path
-
 import lightning
 import mudata
 import numpy as np
 import scmidas
 import torch
-from imputed import TEST, TRAIN, VALIDATION, cells_of, centred_logs, mean_correlation, normalised_rna, paired, save
+from imputed import TEST, TRAIN, VALIDATION, cells_of, centred_logs, mean_correlation, normalised_rna, paired, save, trained_by_epochs
 
 NAMES = ("rna", "adt")
 LOOK_EVERY = 25  # epochs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=500)
-    given = parser.parse_args()
+    given = trained_by_epochs(__doc__, epochs=500)
     cells = mudata.read_h5mu(given.cells)
     tables = {name: cells_of(cells[name], TRAIN) for name in NAMES}
     for table in tables.values():

@@ -17,7 +17,7 @@ from pathlib import Path
 import anndata
 import mudata
 import numpy as np
-from imputed import HELD_OUT, PAIRED, TEST, TRAIN, centred_logs
+from imputed import HELD_OUT, PAIRED, TEST, TRAIN, centred_logs, normalised_rna
 
 from mmtool.preprocessing.splits import split_of
 
@@ -37,10 +37,10 @@ def main() -> None:
         table.obs["split"] = [split(key, batch) for key, batch in table.obs["batch"].items()]
     given.out.mkdir(parents=True, exist_ok=True)
     adt = tables["adt"]
-    write(given.out / "cells.h5mu", {"rna": normalised_rna(tables["rna"]), "adt": normalised_adt(adt)})
+    write(given.out / "cells.h5mu", {"rna": with_normalised_rna(tables["rna"]), "adt": with_normalised_adt(adt)})
     first, second = keeps_first_half(adt), keeps_second_half(adt)
-    halves = {"adt_a": normalised_adt(adt[first, :HALF]), "adt_b": normalised_adt(adt[second, HALF:])}
-    write(given.out / "halves.h5mu", {"rna": normalised_rna(tables["rna"]), **halves})
+    halves = {"adt_a": with_normalised_adt(adt[first, :HALF]), "adt_b": with_normalised_adt(adt[second, HALF:])}
+    write(given.out / "halves.h5mu", {"rna": with_normalised_rna(tables["rna"]), **halves})
 
 
 def dense(table: anndata.AnnData) -> anndata.AnnData:
@@ -71,13 +71,12 @@ def in_first_half(key: str) -> bool:
     return split_of(key, (0.5, 0.5, 0.0), seed=1) == TRAIN
 
 
-def normalised_rna(table: anndata.AnnData) -> anndata.AnnData:
+def with_normalised_rna(table: anndata.AnnData) -> anndata.AnnData:
     """Sums of single cells differ by how deep they were sequenced; all get the median sum of training cells."""
-    sums = table.X.sum(1, keepdims=True)
-    return with_values(table, np.log1p(table.X / np.maximum(sums, 1) * np.median(sums[table.obs["split"] == TRAIN])))
+    return with_values(table, normalised_rna(table.X, measured=table.X[table.obs["split"] == TRAIN]))
 
 
-def normalised_adt(table: anndata.AnnData) -> anndata.AnnData:
+def with_normalised_adt(table: anndata.AnnData) -> anndata.AnnData:
     return with_values(table, centred_logs(table.X))
 
 

@@ -7,14 +7,11 @@ how to take: held-out cells are shown as such cells, after training, and their p
 number of latent dimensions is the one with the highest mean correlation on validation cells.
 """
 
-import argparse
-from pathlib import Path
-
 import anndata
 import mudata
 import numpy as np
 import scvi
-from imputed import PAIRED, TEST, TRAIN, VALIDATION, cells_of, centred_logs, mean_correlation, paired, save
+from imputed import PAIRED, TEST, TRAIN, VALIDATION, cells_of, centred_logs, mean_correlation, paired, save, trained_by_epochs
 
 DIMENSIONS = (10, 20, 30)
 WITHOUT = "p1_0"  # batch of RNA alone
@@ -22,12 +19,7 @@ SAMPLES = 25  # of the latent variables, for the mean
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=400)
-    given = parser.parse_args()
+    given = trained_by_epochs(__doc__, epochs=400)
     cells = mudata.read_h5mu(given.cells)
     train = counts_of(cells)
     rna, adt = paired(cells, "rna", "adt", splits=(VALIDATION, TEST))
