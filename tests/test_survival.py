@@ -45,7 +45,7 @@ def sides() -> tuple[DecodedSamples, DecodedSamples, dict[str, Embedding]]:
 def test_risk_is_learned_and_imputed_values_are_rated_by_it() -> None:
     test, train, embeddings = sides()
     models = CoxModels(test, train, embeddings, ("days", "died"), seed=0)
-    upper_bound = models.upper_bounds["genes"]
+    upper_bound = models.upper_bounds["c_index"]["genes"]
     assert upper_bound.value > 0.8 and upper_bound.low < upper_bound.value < upper_bound.high and upper_bound.n == 199
     everyone = test.having("genes")
     same = models.concordance_of("genes", everyone, [[value] for value in test.values("genes")])
@@ -53,6 +53,35 @@ def test_risk_is_learned_and_imputed_values_are_rated_by_it() -> None:
     shuffled = np.random.default_rng(0).permutation(np.stack(test.values("genes")))
     assert models.concordance_of("genes", everyone, [[value] for value in shuffled])["c_index"].value == pytest.approx(0.5, abs=0.1)
     assert models.concordance_of("unknown", everyone, []) == {}
+
+
+def test_strata_are_told_from_what_is_known_beyond_them() -> None:
+    """A site that doubles the hazard twice is all that one table knows, and half of what the other knows."""
+    test, train, embeddings = sides()
+    for side in (test, train):
+        rows = np.stack(side.values("genes"))
+        for sample, row in zip(side.samples, rows, strict=True):
+            sample.labels["site"] = "a" if row[0] > 0 else "b"
+    test.samples[1].labels.pop("site")
+    models = CoxModels(test, train, embeddings, ("days", "died"), seed=0, strata="site")
+    everyone = test.having("genes")
+    real = models.concordance_of("genes", everyone, [[value] for value in test.values("genes")])
+    assert 0.6 < real["c_index_stratified"].value < real["c_index"].value and models.upper_bounds["c_index_stratified"]["genes"]
+    alone = models.concordance_of_strata(everyone)["c_index"]
+    assert 0.6 < alone.value < real["c_index"].value and alone.n == real["c_index"].n
+    of_site = [[np.where(np.arange(10) == 0, np.sign(row), 0).astype(np.float32)] for row in np.stack(test.values("genes"))]
+    known = models.concordance_of("genes", everyone, of_site)
+    assert known["c_index"].value > 0.6 and known["c_index_stratified"].value == pytest.approx(0.5, abs=0.01)
+
+
+def test_strata_that_all_are_alike_tell_nothing() -> None:
+    test, train, embeddings = sides()
+    for sample in train.samples:
+        sample.labels["site"] = "a"
+    models = CoxModels(test, train, embeddings, ("days", "died"), seed=0, strata="site")
+    everyone = test.having("genes")
+    assert models.concordance_of_strata(everyone) == {}
+    assert list(models.concordance_of("genes", everyone, [[value] for value in test.values("genes")])) == ["c_index"]
 
 
 def test_too_few_events_make_no_model() -> None:
@@ -81,6 +110,18 @@ def test_concordance_is_that_of_scikit_survival_on_every_resample() -> None:
 
     ours, theirs = concordance(risk, np.stack([times, events], 1), 0), bootstrap(expected, 70, 0)
     assert ours is not None and astuple(ours) == pytest.approx(astuple(theirs), abs=1e-9)
+
+
+def test_stratified_concordance_is_that_of_the_strata_by_their_comparable_pairs() -> None:
+    from sksurv.metrics import concordance_index_censored
+
+    random = np.random.default_rng(0)
+    times, events, strata = random.exponential(size=90), random.random(90) < 0.6, random.integers(0, 4, 90)
+    risk = random.normal(size=90) - times + 5 * strata
+    parts = [concordance_index_censored(events[strata == k], times[strata == k], risk[strata == k]) for k in range(4)]
+    pairs = np.array([sum(part[1:4]) for part in parts])
+    ours = concordance(risk, np.stack([times, events], 1), 0, strata)
+    assert ours.value == pytest.approx(np.average([part[0] for part in parts], weights=pairs), abs=1e-9)
 
 
 def test_outcomes_come_from_labels() -> None:

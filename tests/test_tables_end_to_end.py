@@ -63,8 +63,9 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     header = next(csv.reader((tables / "filled" / "proteins.csv").open()))
     assert header == ["key", *(f"proteins{i}" for i in range(9))]
     report = mmtool(
-        "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--key-column", "patient",
-        *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")), "--draws", 12, "--contact-samples", 0, "--json",
+        "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--strata", "cancer",
+        "--key-column", "patient", *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")),
+        "--draws", 12, "--contact-samples", 0, "--json",
         "-o", tables / "report",
     )  # fmt: skip
     assert report.code == 0, report.err
@@ -74,8 +75,11 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     assert found["ridge (chain)", "genes", "proteins", "r2"] > 0.7
     of_intervals = {f"{metric}_{level}" for metric in ("coverage", "width") for level in (50, 80, 95)}
     assert {metric for who, *_, metric in found if who == "loretta"} == {
-        "accuracy", "perplexity", "r2", "spearman", "c_index", "crps", *of_intervals, *(f"{metric}_corrected" for metric in of_intervals),
+        "accuracy", "perplexity", "r2", "spearman", "c_index", "c_index_stratified", "crps",
+        *of_intervals, *(f"{metric}_corrected" for metric in of_intervals),
     }  # fmt: skip
+    assert {metric for who, *_, metric in found if who == "cancer alone"} == {"c_index"}
+    assert "Concordance of survival within classes of `cancer`" in (tables / "report/report.md").read_text()
     meta = json.loads((tables / "report/report.json").read_text())["meta"]
     assert meta["raw_tables"] == sorted(SIZES) and meta["upper_bounds"]["c_index"]["genes"]["value"] > 0.6
     compared = mmtool(
@@ -92,6 +96,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
 
 def test_wrong_use_is_named(tables: Path, mmtool: Callable[..., Any]) -> None:
     assert "is not TIME,EVENT" in mmtool("evaluate", "run", "shards", "--survival", "days", "-o", tables / "x").err
+    assert "strata are those of survival" in mmtool("evaluate", "run", "shards", "--strata", "cancer", "-o", tables / "x").err
 
 
 def test_an_empty_column_and_a_link_of_few_samples_spoil_nothing(tmp_path: Path, mmtool: Callable[..., Any]) -> None:

@@ -6,19 +6,21 @@
 #
 #   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--steps N | --minutes M] [--methods NAME,...]
 #                                 [--no-unpaired] [--no-guides] [--levels B] [--draws D] [--task impute,donors,...]
-#                                 [--split validation|test] [--limit N] [--jobs N] [--smoke]
+#                                 [--split validation|test] [--limit N] [--jobs N] [--oracle] [--smoke]
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
-# --jobs: trainings side by side (2), each with its share of the cores.
+# --jobs: trainings side by side (2), each with its share of the cores. --oracle: a column of the commutative method that has seen mirna and rppa
+# together. --steps 1 leaves what the regressions of whole tables tell without a transformer.
 # The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
 data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
-levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 smoke=
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 oracle='' smoke=
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
+        --oracle) oracle=1; shift; continue ;;
         --no-unpaired) unpaired=; shift; continue ;;
         --no-guides) guides=; shift; continue ;;
         --data) data=$2 ;;
@@ -52,9 +54,11 @@ encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
             -o "$folder/$name.tar"
     done
 }
-divide() { # divide TOKENS SHARDS: disjoint pairs of modalities, patients of the other splits complete
-    make "$2" mmtool shard "$1/mrna.tar" "$1/mirna.tar" "$1/rppa.tar" --pair mrna,mirna --pair mrna,rppa $unpaired \
-        --labels "$data/tcga/clinical.csv" --fractions $fractions -o "$2"
+divide() { # divide TOKENS SHARDS [OPTIONS...]: disjoint pairs of modalities, patients of the other splits complete
+    from=$1 to=$2
+    shift 2
+    make "$to" mmtool shard "$from/mrna.tar" "$from/mirna.tar" "$from/rppa.tar" --pair mrna,mirna --pair mrna,rppa $unpaired "$@" \
+        --labels "$data/tcga/clinical.csv" --fractions $fractions -o "$to"
 }
 
 kind=$levels$unpaired tokens=$out/tokens-$levels
@@ -65,7 +69,12 @@ if [ -n "$guides" ]; then   # a second time: components that tell what the other
     encode "$tokens" --guide "$shards"
     divide "$tokens" "$out/shards-$kind"
 fi
+if [ -n "$oracle" ]; then
+    divide "$tokens" "$out/shards-$kind-oracle" --pair mirna,rppa
+    oracle="--oracle $out/shards-$kind-oracle"
+fi
 say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
     --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" --split "$split" --label cancer --survival time_days,event \
-    --key-column patient --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
+    --strata cancer $oracle --key-column patient \
+    --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
     --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind" --json

@@ -178,7 +178,7 @@ FIGURES = (
         "perplexity",
         "r2",
         "spearman",
-        "c_index",
+        "c_index(?:_stratified)?",
         "crps",
         "coverage_(?:50|80|95)",
         "intervals",
@@ -188,7 +188,7 @@ FIGURES = (
         "ood",
     ),
     *("retrieval-(?:sample|class)", "prediction_(?:accuracy|macro_f1|r2)", "probes", "few_shots", "robustness", "curves"),
-    *("donor-(?:accuracy|r2|spearman|c_index)", "masked_(?:accuracy|r2)"),
+    *("donor-(?:accuracy|r2|spearman|c_index|c_index_stratified)", "masked_(?:accuracy|r2)"),
 )
 METRICS, TRAINED_ON = r"metrics\.jsonl", r"trained_on\.safetensors"
 SPLIT = (r"index\.json", r"\d{5,}\.tar")

@@ -17,11 +17,10 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
 
     Raises UsageError where no sample has the wanted one, or several could be meant.
     """
-    known = sorted({name for sample in samples for name in sample.labels})
     if wanted is not None:
-        if not any(sample.labels.get(wanted) is not None for sample in samples):
-            raise UsageError(f"no sample has the label {wanted!r}.", where="--label", fix=_fix(known))
+        check_label(samples, wanted, "--label")
         return wanted
+    known = sorted({name for sample in samples for name in sample.labels})
     values = {name: _held(samples, name) for name in known}
     candidates = [name for name in known if len(values[name]) >= MIN_SHARE * len(samples) and categorical(values[name])]
     if len(candidates) > 1:
@@ -31,6 +30,14 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
         what = "no label with 2 to 100 classes is held by most samples: imputed data is not judged by class"
         log(f"{what} (mmtool shard --labels FILE adds labels).")
     return candidates[0] if candidates else None
+
+
+def check_label(samples: Sequence[Sample], wanted: str, where: str) -> None:
+    """Raise UsageError where no sample has the label that the option `where` names."""
+    if any(sample.labels.get(wanted) is not None for sample in samples):
+        return
+    known = sorted({name for sample in samples for name in sample.labels})
+    raise UsageError(f"no sample has the label {wanted!r}.", where=where, fix=_fix(known))
 
 
 def _fix(known: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from mmtool.common.bounds import Bounds, Count, Natural, Seed, Share
+from mmtool.common.errors import UsageError
 from mmtool.common.options import Option, assemble, check_bounds, settings_of
 from mmtool.imputation.sampling_params import PLAIN, SAMPLING, SamplingParams
 
@@ -79,6 +80,8 @@ class EvaluationConfig:
     reconstruct: ReconstructOptions = field(default_factory=ReconstructOptions)
     survival: Annotated[tuple[str, str] | None, Option(metavar="TIME,EVENT", panel=TABLES)] = None
     """Labels of a survival time and its event (0, 1)."""
+    strata: Annotated[str | None, Option(metavar="LABEL", panel=TABLES)] = None
+    """Compare survival within the classes of this label as well (stratified concordance), and with what the label alone tells."""
     draws: Annotated[Count, Option(panel=SAMPLING)] = 1
     """Draws per missing modality."""
     params: SamplingParams = PLAIN
@@ -88,6 +91,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.strata and not self.survival:
+            fix = "Name the labels of time and event with --survival, or leave --strata out."
+            raise UsageError("strata are those of survival, which is not evaluated.", where="--strata", fix=fix)
 
     @classmethod
     def of(cls, **values: Any) -> "EvaluationConfig":

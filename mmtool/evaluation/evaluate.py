@@ -13,7 +13,7 @@ from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
-from mmtool.data.labels import choose_label
+from mmtool.data.labels import check_label, choose_label
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.evaluation.baselines.tables import TABULAR_NAMES, Answered
@@ -22,6 +22,7 @@ from mmtool.evaluation.figures.samples import CONTACT_SHEET
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.made_by import made_by
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST
+from mmtool.evaluation.reference.cox import alone
 from mmtool.evaluation.reference.data import (
     UPPER_BOUNDS,
     RawTables,
@@ -98,6 +99,8 @@ def evaluate(
     config = _resolved(config, imputers)
     _check_chain(config, imputers)
     test = draw_test(test_set, config.limit, config.seed)
+    if config.strata:
+        check_label(test, config.strata, "--strata")
     learners = [*_learners(imputers), *tokenizers_of(test_set)]
     refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
     validation = calibrating_set(Path(data), test_set, test, learners, config)
@@ -176,7 +179,8 @@ def _reference(
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     calibrating = DecodedSamples(validation, tokenizers) if validation else None
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    return Reference(*sides, tokenizers, graph, choose_label(test, config.label), config.seed, raw, config.survival, calibrating)
+    label = choose_label(test, config.label)
+    return Reference(*sides, tokenizers, graph, label, config.seed, raw, config.survival, calibrating, config.strata)
 
 
 def _offers(config: EvaluationConfig, imputers: Mapping[str, Imputer], reference: Reference) -> list[str]:
@@ -234,7 +238,7 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "tasks": list(tasks),
         "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in study.imputers.items()],
-        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES],
+        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES, *([alone(study.config.strata)] if study.config.strata else [])],
         "label": reference.label,
         "classes": reference.classes,
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},

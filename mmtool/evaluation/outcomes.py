@@ -16,6 +16,7 @@ from mmtool.evaluation.baselines.tables import Answered, TabularBaselines
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.ranked import RANKED, Ranked, rank
+from mmtool.evaluation.reference.cox import alone
 from mmtool.evaluation.reference.data import Reference
 from mmtool.evaluation.reference.decoded import decode_all
 from mmtool.evaluation.uncertainty import CORRECTED, correcting_samples, correction_of, uncertainty
@@ -76,6 +77,7 @@ def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: 
                 yield trial.of_run(chained(name), chains[name])
         yield from trial.of_baselines(neighbours)
         yield from trial.of_tabular(tabular)
+        yield from trial.of_strata()
 
 
 class Trial:
@@ -123,6 +125,13 @@ class Trial:
             values = [[row] for row in rows]
             predicted = self._classified(values)
             yield Outcome(name, self.direction, seen, None, self._estimates(values, predicted), self._shown(values, predicted))
+
+    def of_strata(self) -> Iterator[Outcome]:
+        """What the stratum alone tells of survival, where strata were named."""
+        models = self.reference.cox_models
+        estimates = models.concordance_of_strata(self.indices) if models else {}
+        if estimates:
+            yield Outcome(alone(self.reference.strata), self.direction, self.direction.seen(self.reference.graph), None, estimates, {})
 
     def of_training_samples(self, name: str, answers: np.ndarray, run: Imputer | None = None) -> Outcome:
         """The outcome of answering with the training samples at `answers`, one for each of `indices`."""

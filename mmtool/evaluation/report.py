@@ -19,6 +19,7 @@ from mmtool.common.storage import write_bytes
 from mmtool.evaluation.figures.markdown import by_direction
 from mmtool.evaluation.figures.samples import CONTACT_SHEET, PLAYERS
 from mmtool.evaluation.page.page import write_page
+from mmtool.evaluation.reference.cox import C_INDEX, STRATIFIED, alone
 from mmtool.evaluation.report_file import write_report_file
 from mmtool.evaluation.study import Row
 from mmtool.evaluation.tasks import open_task
@@ -110,16 +111,21 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
 
 def _upper_bounds(meta: Mapping[str, Any]) -> list[str]:
     """What reference classifiers and Cox models achieve on real data."""
-    parts, accuracy, c_index = [], meta["upper_bounds"]["accuracy"], meta["upper_bounds"]["c_index"]
+    parts, accuracy, strata = [], meta["upper_bounds"]["accuracy"], meta["config"].get("strata")
     if accuracy:
         upper_bounds = ", ".join(f"{name} {bound['value']:.1%} (n {bound['n']})" for name, bound in accuracy.items())
         parts.append(
             f"Reference classifiers predict {len(meta['classes'])} classes of `{meta['label']}` (chance {1 / len(meta['classes']):.0%}). "
             f"Their accuracy on real held-out data, the upper bound: {upper_bounds}."
         )
-    if c_index:
-        upper_bounds = ", ".join(f"{name} {bound['value']:.3f} (n {bound['n']})" for name, bound in c_index.items())
-        parts.append(f"Concordance of survival with the risk of real held-out data, the upper bound (chance 0.5): {upper_bounds}.")
+    for metric, where in ((C_INDEX, ""), (STRATIFIED, f" within classes of `{strata}`")):
+        bounds = meta["upper_bounds"].get(metric)
+        if bounds:
+            upper_bounds = ", ".join(f"{name} {bound['value']:.3f} (n {bound['n']})" for name, bound in bounds.items())
+            what = f"Concordance of survival{where} with the risk of real held-out data"
+            parts.append(f"{what}, the upper bound (chance 0.5): {upper_bounds}.")
+    if strata:
+        parts.append(f"*{alone(strata)}*: the risk of each class of `{strata}`, whatever else is known of a sample.")
     return parts
 
 

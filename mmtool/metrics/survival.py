@@ -1,7 +1,9 @@
 """Survival: how well a Cox model, fitted on real data of one modality, orders held-out samples by their risk.
 
 The concordance index is the share of comparable pairs whose order of events is that of their risks; 0.5 is chance. A model fitted on
-the real modality predicts the risk of real held-out values (the upper bound) and of imputed ones.
+the real modality predicts the risk of real held-out values (the upper bound) and of imputed ones. Where risk is mostly a matter of
+strata, such as the type of cancer, the stratified index compares samples of the same stratum alone, as `concordance` of R's package
+survival does with `strata()`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,17 +40,19 @@ class CoxModel:
         return (features - self._mean) / self._scale
 
 
-def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int) -> Estimate | None:
+def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Estimate | None:
     """Harrell's c-index of (N,) risks with a bootstrap interval; None where too few pairs can be compared.
 
-    Resamples weigh pairs by how often their samples occur, all resamples at once.
+    strata: (N,) numbers; samples of different ones are not compared. Resamples weigh pairs by how often their samples occur, all
+    resamples at once.
     """
+    strata = np.zeros(len(risk), int) if strata is None else strata
     blocks = np.array_split(np.arange(len(risk)), max(1, len(risk) ** 2 // PAIRS_AT_ONCE))
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         comparable, agreeing = np.zeros(len(counts)), np.zeros(len(counts))
         for rows in blocks:
-            for total, pairs in zip((comparable, agreeing), _pairs(risk, outcomes, rows), strict=True):
+            for total, pairs in zip((comparable, agreeing), _pairs(risk, outcomes, strata, rows), strict=True):
                 total += ((counts @ pairs.T) * counts[:, rows]).sum(1)
         return np.divide(agreeing, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
 
@@ -94,12 +98,12 @@ def _fit(features: np.ndarray, outcomes: np.ndarray, penalties: np.ndarray | Non
     return model.fit(features, _structured(outcomes))
 
 
-def _pairs(risk: np.ndarray, outcomes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(comparable (n, N), agreeing (n, N)) of pairs whose first sample, one of the rows, is known to have had its event before
-    the second one; equal risks agree by half."""
+def _pairs(risk: np.ndarray, outcomes: np.ndarray, strata: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(comparable (n, N), agreeing (n, N)) of pairs of one stratum whose first sample, one of the rows, is known to have had its event
+    before the second one; equal risks agree by half."""
     times, events = outcomes[:, TIME], outcomes[:, EVENT] > 0
     later = (times > times[rows, None]) | ((times == times[rows, None]) & ~events)
-    comparable = (later & events[rows, None]).astype(np.float32)
+    comparable = (later & events[rows, None] & (strata == strata[rows, None])).astype(np.float32)
     lead = risk[rows, None] - risk
     agreeing = np.where(np.abs(lead) <= TIED, np.float32(0.5), (lead > 0).astype(np.float32)) * comparable
     return comparable, agreeing

@@ -32,6 +32,7 @@ TITLES = {
     "spearman": "Spearman correlation of imputed values, mean over features",
     "category_accuracy": "accuracy of imputed categories, mean over columns",
     "c_index": "concordance of survival with the risk of imputed data, by a Cox model fitted on real data",
+    "c_index_stratified": "the same within strata: samples of different ones are not compared",
     "crps": "CRPS of imputed values, in standard deviations of their column (lower is better)",
     "coverage_50": "share of true values inside their 50 % interval",
     "coverage_80": "share of true values inside their 80 % interval",

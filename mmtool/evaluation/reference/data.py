@@ -14,7 +14,7 @@ from mmtool.data.labels import is_number
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.reference.classifiers import ReferenceClassifier
-from mmtool.evaluation.reference.cox import CoxModels
+from mmtool.evaluation.reference.cox import C_INDEX, STRATIFIED, CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.intervals import Estimate, share
@@ -24,7 +24,7 @@ from mmtool.tokenizers.table_rows import quantiles
 
 CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
 
-UPPER_BOUNDS = ("accuracy", "c_index")  # metrics of imputed data that real data bounds
+UPPER_BOUNDS = ("accuracy", C_INDEX, STRATIFIED)  # metrics of imputed data that real data bounds
 
 RawTables = Mapping[str, Mapping[str, np.ndarray]]  # modality -> key -> (F,) row, in the order of the tokenizer's features
 
@@ -36,7 +36,7 @@ class Reference:
     test samples; regression: whether it is a number without classes, which nothing is classified by. Fitted when first used,
     embeddings: of every modality with two training samples or more; classifiers: of those whose training samples carry at least two
     classes; cox_models: of survival, where labels hold it.
-    survival: labels that hold a time and its event.
+    survival: labels that hold a time and its event; strata: one within whose classes it is compared as well.
     raw: modality -> key -> row as it was before tokenizing, for tables whose truth is to be free of traces of the tokenizer.
     validation: samples that calibrate runs (see validation.py), held out like the test samples and none of these.
     """
@@ -52,13 +52,14 @@ class Reference:
         raw: RawTables | None = None,
         survival: tuple[str, str] | None = None,
         validation: DecodedSamples | None = None,
+        strata: str | None = None,
     ) -> None:
         self.raw, self.validation = raw or {}, validation
         self.test, self.train, self.tokenizers, self.graph, self.label = test, train, tokenizers, graph, label
         labelled = test.labelled(label, np.arange(len(test))) if label else ()
         self.regression = is_number(test.samples, label)
         self.classes = sorted(set(test.labels(label, labelled))) if label and not self.regression else []
-        self._seed, self._survival = seed, survival
+        self._seed, self._survival, self.strata = seed, survival, strata
         self._train_classes: dict[str, dict[int, str]] = {}
         self._bounds: dict[str, np.ndarray] = {}
 
@@ -104,12 +105,14 @@ class Reference:
 
     @cached_property
     def cox_models(self) -> CoxModels | None:
-        return CoxModels(self.test, self.train, self.embeddings, self._survival, self._seed) if self._survival else None
+        if not self._survival:
+            return None
+        return CoxModels(self.test, self.train, self.embeddings, self._survival, self._seed, self.strata)
 
     def upper_bounds(self, metric: str) -> dict[str, Estimate]:
         """modality -> a metric of `UPPER_BOUNDS` on the real values of test samples, where these have some."""
-        if metric == "c_index":
-            return self.cox_models.upper_bounds if self.cox_models else {}
+        if metric in (C_INDEX, STRATIFIED):
+            return self.cox_models.upper_bounds[metric] if self.cox_models else {}
         return {name: accuracy for name in self.classifiers if (accuracy := self._accuracy(name))}
 
     def class_of(self, index: int) -> str | None:

@@ -41,7 +41,7 @@ class Task:
 
     measure: rows of every run. section: writes its figures into a folder and gives its Markdown paragraphs.
     needs: nothing, a `label`, `classes` (a label that is no number to regress on), or something of `NEEDS`.
-    upper_bounds: of the metrics `accuracy` and `c_index` those whose value on real data the report states.
+    upper_bounds: of the metrics `accuracy`, `c_index` and `c_index_stratified` those whose value on real data the report states.
     write_samples: writes samples to look at and listen to into the folder of a report, before `section` is called.
     """
 
