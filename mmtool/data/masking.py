@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from mmtool.data.documents import Documents
-from mmtool.data.packing import Batch, BatchShape, assemble, flat_indices, place
+from mmtool.data.packing import Batch, BatchShape, assemble, cheapest_length, flat_indices, padding, place
 from mmtool.data.sequence import NO_TARGET, Document
-
-LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def size_masked_rows(
     seen = whole_ones.without_targets()
     whole = _rows(whole_ones, longest[1], batch_tokens, row_length)
     share = seen.sizes.sum() / whole_ones.sizes.sum()
-    filled = (1 - _padding(whole_ones, whole[1])) * whole[0] * whole[1]
+    filled = (1 - padding(whole_ones, whole[1])) * whole[0] * whole[1]
     visible = _rows(seen, longest[0], share * filled, 0)
     window = math.ceil(filled / float(whole_ones.sizes.mean())) + 8
     capacities = [_capacity(part, window, len(widths)) for part in (seen, whole_ones)]
@@ -139,21 +137,6 @@ def _capacity(documents: Documents, number: int, num_modalities: int) -> tuple[i
 
 
 def _rows(documents: Documents, longest: int, tokens: float, length: int) -> tuple[int, int]:
-    """(rows, length) for so many tokens, where `length` leaves it open the one that costs least: a long row costs more attention, a
-    short one more padding."""
-    if not length:
-        shortest = 8 * math.ceil(longest / 8)
-        wanted = range(shortest, max(shortest, LONG_ROW) + 1, 8)
-        length = min(wanted, key=lambda size: (1 + size / LONG_ROW) / (1 - _padding(documents, size)))
-    return max(1, math.ceil(tokens / (length * (1 - _padding(documents, length))))), length
-
-
-def _padding(documents: Documents, length: int) -> float:
-    """Share of rows of `length` that these documents leave empty, packed first fit."""
-    used: list[int] = []
-    for size in documents.sizes.tolist():
-        row = next((i for i, tokens in enumerate(used) if tokens + size <= length), len(used))
-        if row == len(used):
-            used.append(0)
-        used[row] += size
-    return 1 - sum(used) / (len(used) * length)
+    """(rows, length) for so many tokens; where `length` leaves it open, the one that costs least."""
+    length = length or cheapest_length([documents], longest)
+    return max(1, math.ceil(tokens / (length * (1 - padding(documents, length))))), length

@@ -11,6 +11,8 @@ from mmtool.common.errors import UsageError
 from mmtool.data.documents import Documents
 from mmtool.data.sequence import MODALITY, NO_TARGET, POSITION, SLOT, TARGETS, TOKENS, Document
 
+LONG_ROW = 256  # tokens in a row whose attention costs about as much as its matrix products
+
 
 @dataclass(frozen=True)
 class BatchShape:
@@ -140,21 +142,41 @@ def _pad(values: np.ndarray, size: int, filler: int) -> np.ndarray:
     return np.concatenate((values, np.full((size - len(values), *values.shape[1:]), filler, values.dtype)))
 
 
-def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int) -> dict[str, Any]:
+def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int, longest: int) -> dict[str, Any]:
     """Rows, row length, capacity for targets and window (samples offered to a batch) for documents as each kind of step will see them.
 
-    row_length: 0 takes it from the data, a quarter longer than the longest document.
+    row_length: 0 takes the length that costs least. longest: tokens that a document may have.
     """
-    kinds = [kind for kind in kinds if kind]
-    longest = max(len(document) for kind in kinds for document in kind)
-    length = row_length or 32 * math.ceil(max(128, 1.25 * longest) / 32)
+    joined = [Documents.of(kind) for kind in kinds if kind]
+    length = row_length or cheapest_length(joined, longest)
     rows = max(1, round(batch_tokens / length))
-    capacity = np.max([capacity_for(kind, rows, length, num_modalities) for kind in kinds], axis=0)
-    mean = min(float(np.mean([len(document) for document in kind])) for kind in kinds)
+    capacity = np.max([capacity_for(kind, rows, length, num_modalities) for kind in joined], axis=0)
+    mean = min(float(kind.sizes.mean()) for kind in joined)
     return {"rows": rows, "length": length, "capacity": capacity.tolist(), "window": math.ceil(rows * length / mean)}
 
 
-def capacity_for(documents: Sequence[Document], rows: int, length: int, num_modalities: int, margin: float = 1.3) -> tuple[int, ...]:
+def cheapest_length(kinds: Sequence[Documents], longest: int) -> int:
+    """Of the lengths of rows that hold any document the one that costs least: a long row costs more attention, a short one more
+    padding."""
+    shortest = 8 * math.ceil(longest / 8)
+
+    def cost(length: int) -> float:
+        return (1 + length / LONG_ROW) * float(np.mean([1 / (1 - padding(kind, length)) for kind in kinds]))
+
+    return min(range(shortest, max(shortest, LONG_ROW) + 1, 8), key=cost)
+
+
+def padding(documents: Documents, length: int) -> float:
+    """Share of rows of `length` that these documents leave empty, packed first fit."""
+    used = np.zeros(len(documents), np.int64)
+    for size in documents.sizes.tolist():
+        used[(used <= length - size).argmax()] += size
+    return 1 - float(used.sum()) / (np.count_nonzero(used) * length)
+
+
+def capacity_for(
+    documents: Sequence[Document] | Documents, rows: int, length: int, num_modalities: int, margin: float = 1.3
+) -> tuple[int, ...]:
     """Capacity for targets per modality: their share in typical documents times the batch, with a margin, a multiple of 64.
 
     A batch that would overflow is closed early, so the margin trades padding in the loss against a little packing.

@@ -5,7 +5,7 @@ transformer reads them, and the method's loss is asked at their targets.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -84,7 +84,17 @@ class Method(ABC):
 
     def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
         """The shape of a batch for samples like these, as JSON values, and its window: samples offered to a batch."""
-        return size_rows(self.typical_documents(samples), batch_tokens, row_length, len(self.layout.modalities))
+        kinds = self.typical_documents(samples)
+        return size_rows(kinds, batch_tokens, row_length, len(self.layout.modalities), self.longest_document())
+
+    def longest_document(self) -> int:
+        """Tokens that a document may have, of modalities that occur together and are each as long as the longest of the data set."""
+        return max(self.most_tokens(names) for names in self.graph.combinations)
+
+    def most_tokens(self, names: Iterable[str]) -> int:
+        """Tokens that the segments of these modalities may have together."""
+        modalities = [self.layout.modalities[self.layout.index(name)] for name in names]
+        return sum(1 + modality.max_length + (not modality.fixed_length) for modality in modalities)
 
     def packer(self, record: Mapping[str, Any]) -> Pack:
         """What puts documents into batches of a shape that `size_batches` gave."""

@@ -39,6 +39,9 @@ class CM3(NextToken):
             random.shuffle(names)
         return names
 
+    def longest_document(self) -> int:
+        return super().longest_document() + 2 * NUM_SENTINELS  # two for each moved span
+
     def spans(self, sizes: Sequence[int], random: np.random.Generator) -> Spans:
         """Disjoint, sorted spans [start, stop) of the document, none of which holds its first token."""
         size = sum(sizes)

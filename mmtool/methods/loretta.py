@@ -194,6 +194,10 @@ class LoReTTa(Commutative):
         loss = names if self.options.pseudo_loss else [name for name in names if name in real]
         return self.segments(joined, names, loss)
 
+    def longest_document(self) -> int:
+        walked = [present.union(*route.links) for present in self.graph.combinations for route in self.routes(present)]
+        return max(super().longest_document(), *map(self.most_tokens, walked))
+
     def typical_documents(self, samples: Sequence[Sample]) -> list[list[Document]]:
         """Those of real steps, and transitive ones in which another sample's tokens stand for the pseudo modality."""
         donors = {name: sample.tokens[name] for sample in samples for name in sample.tokens}

@@ -111,10 +111,13 @@ class M3AE(PooledStates, Likelihood):
         return Document(table)
 
     def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
-        longest = [max(self._most(names, seen) for names in self.graph.combinations) for seen in (True, False)]
+        longest = max(self._most(names, seen=True) for names in self.graph.combinations), self.longest_document()
         documents = self.typical_documents(samples)[0]
-        shape, window = size_masked_rows(documents, (longest[0], longest[1]), batch_tokens, row_length, self.widths, self.varying)
+        shape, window = size_masked_rows(documents, longest, batch_tokens, row_length, self.widths, self.varying)
         return {**shape.to_json(), "window": window}
+
+    def longest_document(self) -> int:
+        return max(self._most(names, seen=False) for names in self.graph.combinations)
 
     def _most(self, names: frozenset[str], seen: bool) -> int:
         """Tokens that a document of these modalities can have, all or only those that may be visible."""

@@ -282,6 +282,8 @@ def _record(config: PretrainConfig, train: TokenSet, parts: int, initial: Initia
     layout, graph = layout_of(train.modalities), _graph(train, initial)
     method = make_method(config, layout, graph)
     batch = method.size_batches(_typical(config, train), math.ceil(config.batch_tokens / parts), config.row_length)
+    if config.row_length and (longest := method.longest_document()) > config.row_length:
+        log(f"rows of {config.row_length} tokens are shorter than samples may be ({longest}): one that does not fit ends the training")
     return {
         "format": RUN_FORMAT,
         "version": __version__,
