@@ -168,7 +168,7 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
     names = [Modality(name, "image", 4, (1, 2), "grid", name * 64, 2) for name in "abc"]
     layout = layout_of(names)
     graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
-    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, refresh=10))
+    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, distillation=0.0, refresh=10))
     model, pair = untrained(layout), Sample("x", {"a": codes(0, 1), "b": codes(2, 3)})
 
     def made(step):
@@ -190,7 +190,7 @@ def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
 def test_of_many_draws_the_pseudo_modality_is_the_one_that_predicts_its_source_best():
     layout = layout_of([Modality(name, "image", 4, (1, 2), "grid", name * 64, 2) for name in "abc"])
     graph = CoOccurrence({frozenset("ab"): 1, frozenset("bc"): 1})
-    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, draws=256))
+    method = LoReTTa(layout, graph, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, distillation=0.0, draws=256))
     model, pair = untrained(layout), Sample("x", {"a": codes(0, 1), "b": codes(2, 3)})
     (document,) = method.documents([pair], [0], Step(0, 0.5, 0, model))
 

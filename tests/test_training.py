@@ -301,11 +301,26 @@ def taught(method, present):
 
 
 def test_loretta_predicts_real_tokens_only_and_conditions_on_pseudo_ones():
-    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0))
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0, distillation=0.0))
     step = Step(0, 0.5, 1, untrained_model())
     document = method.documents([sample("x", 2, "ab")], [5], step)[0]
     assert document.modality[0] == 2 and document.modality[-1] == 0, "c is made up first, then the real a follows"
     assert set(document.modality[document.targets >= 0]) == {0}
+
+
+def test_by_distillation_loretta_predicts_the_pseudo_tokens_from_real_ones():
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, distillation=1.0))
+    document = method.documents([sample("x", 2, "ab")], [5], Step(0, 0.5, 1, untrained_model()))[0]
+    assert document.modality[0] == 0 and document.modality[-1] == 2, "the real a, then c as it was made up from b"
+    assert set(document.modality[document.targets >= 0]) == {2}
+    lone = [method.documents([sample("x", 2, "b")], [seed], Step(0, 0.5, seed, untrained_model()))[0] for seed in range(8)]
+    assert all(1 in document.modality[document.targets >= 0] for document in lone), "of two pseudo modalities nothing is distilled"
+
+
+def test_half_of_the_transitive_documents_are_distilled():
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0))
+    documents = method.documents([sample(f"x{i}", i % CLASSES, "ab") for i in range(200)], range(200), Step(0, 0.5, 1, untrained_model()))
+    assert 70 < sum(set(document.modality[document.targets >= 0]) == {2} for document in documents) < 130
 
 
 def untrained_model():

@@ -85,7 +85,7 @@ if [ -n "$ablation" ]; then   # one choice changed at a time
     methods=commutative,loretta
     for choice in any-draw:draws=1 temperature-1:temperature=1 likeliest:temperature=0,draws=1 top-5:top_k=5 \
         share-half:transitive_share=0.5 share-three-quarters:transitive_share=0.75 \
-        distilled:distillation=0.5 from-the-start:warmup=0 predict-pseudo:pseudo_loss=true pairs-only:all_share=0 reused:refresh=$steps spans-within:across_segments=false; do
+        undistilled:distillation=0 from-the-start:warmup=0 predict-pseudo:pseudo_loss=true pairs-only:all_share=0 reused:refresh=$steps spans-within:across_segments=false; do
         columns="$columns --variant ${choice%%:*}:loretta:${choice#*:}"
     done
     columns="$columns --variant commutative-longer:commutative:steps=$((steps * 3 / 2))"
