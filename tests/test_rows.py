@@ -1,16 +1,23 @@
 """Rows are as long as documents make them: none is too long for them, and those of one length leave nothing empty."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from mmtool.common.storage import sha256_bytes
 from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import layout_of
 from mmtool.data.packing import cheapest_length, padding
 from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document
+from mmtool.data.shards import open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.loretta import LoReTTa
+from mmtool.training.config import resolve
+from mmtool.training.pretrain import longest_samples
 
 LONGEST = 90
 MODALITIES = [
@@ -26,20 +33,46 @@ def sample(number: int, names: tuple[str, ...], longest: bool = False) -> Sample
     return Sample(f"{number}", {name: random.integers(0, 16, size).astype(np.uint16) for name, size in sizes.items()})
 
 
+@pytest.mark.parametrize("tokens", [512, 8192])
 @pytest.mark.parametrize("name", list(METHODS))
-def test_the_longest_sample_fits_though_none_like_it_was_looked_at(name: str) -> None:
+def test_the_longest_sample_fits_whatever_typical_ones_are_like(name: str, tokens: int) -> None:
     pairs = [("image", "text"), ("image", "speech")]
     samples = [sample(i, pairs[i % 2]) for i in range(200)]
+    longest = [sample(i, pairs[i % 2], longest=True) for i in range(100)]
     graph = CoOccurrence.of([tuple(one.tokens) for one in samples])
     method = METHODS[name](layout_of(MODALITIES), graph, METHODS[name].Options())
-    packer = method.packer(method.size_batches(samples, 512, 0))
-    longest = [sample(i, pairs[i % 2], longest=True) for i in range(100)]
-    for documents in method.typical_documents(longest):
-        for document in documents:
-            assert packer([document]).num_documents == 1
+    packer = method.packer(method.size_batches(samples, tokens, 0, longest[:2]))
+    kinds = method.typical_documents(longest)
+    assert all(packer([document]).num_documents == 1 for documents in kinds for document in documents)
     if isinstance(method, LoReTTa):
-        kinds = method.typical_documents(longest)
         assert max(len(document) for document in kinds[1]) == sum(1 + modality.max_length for modality in MODALITIES)
+
+
+def test_rows_are_no_longer_than_any_sample_though_each_modality_has_a_long_one() -> None:
+    """Rows are sized by samples, not by the longest segments that no sample holds together."""
+    samples = [sample(i, ("image", "speech", "text")) for i in range(50)]
+    long_speech, long_text = (
+        Sample(name, {**samples[0].tokens, name: np.zeros(size, np.uint16)}) for name, size in (("speech", 20), ("text", 90))
+    )
+    method = METHODS["causal"](layout_of(MODALITIES), CoOccurrence.of([("image", "speech", "text")]), METHODS["causal"].Options())
+    most = method.most([*samples, long_speech, long_text])
+    assert most.tokens == 13 + 1 + len(samples[0].tokens["speech"]) + 91 and most.targets.tolist() == [13, 21, 91]
+
+
+def test_the_longest_samples_of_the_data_are_found(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    held = [("image", "text"), ("text",), ("speech", "text")]
+    samples = [sample(i, held[i % 3]) for i in range(90)]
+    samples[40] = Sample("long", {"text": np.zeros(90, np.uint16)})
+    samples[50] = Sample("speech", {"speech": np.zeros(20, np.uint16), "text": np.zeros(1, np.uint16)})
+    samples[62] = Sample("both", {"speech": np.zeros(18, np.uint16), "text": np.zeros(60, np.uint16)})
+    order = random.permutation(90)
+    (tmp_path / "train").mkdir()
+    none = b"codes of no tokenizer"
+    modalities = [replace(modality, tokenizer=sha256_bytes(none)) for modality in MODALITIES]
+    write_split(tmp_path / "train", modalities, {m.name: none for m in MODALITIES}, [samples[i] for i in order], split="train")
+    found = {one.key for one in longest_samples(resolve(None, {"method": "causal"}), open_token_set(tmp_path, "train"))}
+    assert {"long", "speech", "both"} <= found and len(found) <= 3 + 3
 
 
 def documents(sizes: list[int]) -> Documents:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmtool.data.documents import Documents
-from mmtool.data.packing import Batch, BatchShape, assemble, cheapest_length, flat_indices, padding, place
+from mmtool.data.packing import Batch, BatchShape, assemble, cheapest_length, flat_indices, in_steps, padding, place
 from mmtool.data.sequence import NO_TARGET, Document
 
 
@@ -109,13 +109,14 @@ def size_masked_rows(
     longest: tuple[int, int],
     batch_tokens: int,
     row_length: int,
+    most_targets: np.ndarray,
     widths: tuple[int, ...],
     varying: tuple[int, ...],
 ) -> tuple[MaskedShape, int]:
     """The shape for documents like these, and the window (samples offered to a batch).
 
-    longest: tokens that the encoder and the decoder may have to take of one document. batch_tokens counts whole documents; row_length
-    is that of the decoder, 0 takes it from the data.
+    longest: tokens that the encoder and the decoder may have to take of one document; most_targets: (M,) of each modality. batch_tokens
+    counts whole documents; row_length is that of the decoder, 0 takes it from the data.
     """
     whole_ones = Documents.of(documents)
     seen = whole_ones.without_targets()
@@ -124,16 +125,17 @@ def size_masked_rows(
     filled = (1 - padding(whole_ones, whole[1])) * whole[0] * whole[1]
     visible = _rows(seen, longest[0], share * filled, 0)
     window = math.ceil(filled / float(whole_ones.sizes.mean())) + 8
-    capacities = [_capacity(part, window, len(widths)) for part in (seen, whole_ones)]
+    capacities = [_capacity(part, window, most_targets) for part in (seen, whole_ones)]
     shapes = [BatchShape(*size, capacity, widths) for size, capacity in zip((visible, whole), capacities, strict=True)]
     return MaskedShape(shapes[0], shapes[1], 8 * math.ceil(window / 8), varying), window
 
 
-def _capacity(documents: Documents, number: int, num_modalities: int) -> tuple[int, ...]:
-    """Targets per modality that so many documents have, three deviations above the mean; a fuller batch is closed early."""
-    counts = documents.modality_counts(1 + num_modalities, targets_only=True)[:, :-1]
-    wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), counts.max(0))
-    return tuple(int(64 * np.ceil(want / 64)) for want in wanted)
+def _capacity(documents: Documents, number: int, most: np.ndarray) -> tuple[int, ...]:
+    """Targets per modality that so many documents have, three deviations above the mean, and at least the most that one has; a fuller batch
+    is closed early."""
+    counts = documents.modality_counts(1 + len(most), targets_only=True)[:, :-1]
+    wanted = np.maximum(number * counts.mean(0) + 3 * math.sqrt(number) * counts.std(0), np.where(counts.any(0), most, 0))
+    return tuple(in_steps(wanted).tolist())
 
 
 def _rows(documents: Documents, longest: int, tokens: float, length: int) -> tuple[int, int]:

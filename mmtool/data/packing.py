@@ -92,12 +92,12 @@ def place(documents: Documents, shape: BatchShape) -> Placed:
         used[row] += size
         held[row] += 1
         numbers.append(held[row])
+    if len(documents) and not starts and limit:
+        what = f"a sample of {documents.sizes[0]} tokens does not fit into rows of {shape.length}."
+        raise UsageError(what, where="--row-length", fix="Raise it.")
     if len(documents) and not starts:
-        raise UsageError(
-            f"a sample of {documents.sizes[0]} tokens does not fit into rows of {shape.length}.",
-            where="row_length",
-            fix="Raise --row-length.",
-        )
+        what = f"a sample has {counts[0].tolist()} tokens to predict of the modalities, and a batch has room for {list(shape.capacity)}."
+        raise UsageError(what, where="--batch-tokens", fix="Raise it.")
     return Placed(np.array(starts, np.int64), np.array(numbers, np.int64))
 
 
@@ -142,17 +142,30 @@ def _pad(values: np.ndarray, size: int, filler: int) -> np.ndarray:
     return np.concatenate((values, np.full((size - len(values), *values.shape[1:]), filler, values.dtype)))
 
 
-def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int, longest: int) -> dict[str, Any]:
+class Most(NamedTuple):
+    """What a document may have: tokens, and (M,) targets of each modality."""
+
+    tokens: int
+    targets: np.ndarray
+
+
+def size_rows(kinds: Sequence[Sequence[Document]], batch_tokens: int, row_length: int, num_modalities: int, most: Most) -> dict[str, Any]:
     """Rows, row length, capacity for targets and window (samples offered to a batch) for documents as each kind of step will see them.
 
-    row_length: 0 takes the length that costs least. longest: tokens that a document may have.
+    row_length: 0 takes the length that costs least.
     """
     joined = [Documents.of(kind) for kind in kinds if kind]
-    length = row_length or cheapest_length(joined, longest)
+    length = row_length or cheapest_length(joined, most.tokens)
     rows = max(1, round(batch_tokens / length))
     capacity = np.max([capacity_for(kind, rows, length, num_modalities) for kind in joined], axis=0)
+    capacity = np.maximum(capacity, np.minimum(in_steps(most.targets), rows * length))
     mean = min(float(kind.sizes.mean()) for kind in joined)
     return {"rows": rows, "length": length, "capacity": capacity.tolist(), "window": math.ceil(rows * length / mean)}
+
+
+def in_steps(wanted: np.ndarray) -> np.ndarray:
+    """The next multiples of 64."""
+    return 64 * np.ceil(wanted / 64).astype(np.int64)
 
 
 def cheapest_length(kinds: Sequence[Documents], longest: int) -> int:
@@ -184,4 +197,4 @@ def capacity_for(
     joined = Documents.of(documents)
     targets = joined.modality_counts(num_modalities, targets_only=True)
     wanted = np.maximum(targets.sum(0) / max(1, joined.sizes.sum()) * margin * rows * length, targets.max(0, initial=0))
-    return tuple(int(min(rows * length, 64 * np.ceil(want / 64))) for want in wanted)
+    return tuple(np.minimum(in_steps(wanted), rows * length).tolist())

@@ -5,7 +5,7 @@ transformer reads them, and the method's loss is asked at their targets.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,9 +18,9 @@ from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
 from mmtool.data.masking import AnyBatch
-from mmtool.data.packing import BatchShape, pack, size_rows
+from mmtool.data.packing import BatchShape, Most, pack, size_rows
 from mmtool.data.randomness import generators
-from mmtool.data.sample import Sample
+from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import Document, concatenate, segment
 from mmtool.model.inputs import to_device
 from mmtool.model.losses import loss_sums
@@ -82,19 +82,20 @@ class Method(ABC):
     def prepare(self, model: Transformer, samples: Sequence[Sample]) -> None:  # noqa: B027 (a hook)
         """Take from training samples, before the first step, what the model keeps of them beside its weights."""
 
-    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
-        """The shape of a batch for samples like these, as JSON values, and its window: samples offered to a batch."""
-        kinds = self.typical_documents(samples)
-        return size_rows(kinds, batch_tokens, row_length, len(self.layout.modalities), self.longest_document())
+    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int, longest: Sequence[Sample] = ()) -> dict[str, Any]:
+        """The shape of a batch for samples like these, as JSON values, and its window: samples offered to a batch. longest: samples that
+        have most tokens, together and of each modality."""
+        kinds, most = self.typical_documents(samples), self.most([*samples, *longest])
+        return size_rows(kinds, batch_tokens, row_length, len(self.layout.modalities), most)
 
-    def longest_document(self) -> int:
-        """Tokens that a document may have, of modalities that occur together and are each as long as the longest of the data set."""
-        return max(self.most_tokens(names) for names in self.graph.combinations)
+    def most(self, samples: Sequence[Sample]) -> Most:
+        """What a document of any of these samples may have."""
+        sizes = np.array([[self.segment_size(modality, sample) for modality in self.layout.modalities] for sample in samples])
+        return Most(int(sizes.sum(1).max()), sizes.max(0))
 
-    def most_tokens(self, names: Iterable[str]) -> int:
-        """Tokens that the segments of these modalities may have together."""
-        modalities = [self.layout.modalities[self.layout.index(name)] for name in names]
-        return sum(1 + modality.max_length + (not modality.fixed_length) for modality in modalities)
+    def segment_size(self, modality: Modality, sample: Sample) -> int:
+        """Tokens that the sample's segment of a modality has in a document, 0 where it lacks it."""
+        return 1 + len(sample.tokens[modality.name]) if modality.name in sample.tokens else 0
 
     def packer(self, record: Mapping[str, Any]) -> Pack:
         """What puts documents into batches of a shape that `size_batches` gave."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmtool.common.bounds import NotNegative
 from mmtool.data.layout import NUM_SENTINELS
+from mmtool.data.packing import Most
 from mmtool.data.sample import Sample
 from mmtool.data.spans import Spans
 from mmtool.methods.next_token import NextToken
@@ -39,8 +40,9 @@ class CM3(NextToken):
             random.shuffle(names)
         return names
 
-    def longest_document(self) -> int:
-        return super().longest_document() + 2 * NUM_SENTINELS  # two for each moved span
+    def most(self, samples: Sequence[Sample]) -> Most:
+        tokens, targets = super().most(samples)
+        return Most(tokens + 2 * NUM_SENTINELS, targets)  # two for each moved span
 
     def spans(self, sizes: Sequence[int], random: np.random.Generator) -> Spans:
         """Disjoint, sorted spans [start, stop) of the document, none of which holds its first token."""

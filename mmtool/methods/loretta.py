@@ -17,7 +17,7 @@ sequence-level distillation (Kim and Rush 2016, arXiv 1606.07947), in which the 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -29,6 +29,7 @@ from mmtool.common.errors import UsageError
 from mmtool.data.documents import Documents
 from mmtool.data.graph import CoOccurrence
 from mmtool.data.layout import VocabularyLayout
+from mmtool.data.packing import Most
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import Document
 from mmtool.methods.base import Step
@@ -197,9 +198,18 @@ class LoReTTa(Commutative):
         loss = names if self.options.pseudo_loss else [name for name in names if name in real]
         return self.segments(joined, names, loss)
 
-    def longest_document(self) -> int:
-        walked = [present.union(*route.links) for present in self.graph.combinations for route in self.routes(present)]
-        return max(super().longest_document(), *map(self.most_tokens, walked))
+    def most(self, samples: Sequence[Sample]) -> Most:
+        """Pseudo modalities may be as long as the longest of the data set."""
+        tokens, targets = super().most(samples)
+        longest = {modality.name: 1 + modality.max_length for modality in self.layout.modalities}
+        held = {frozenset(sample.tokens) for sample in samples}
+        more = {present: max([0, *(self._walked(present, route, longest) for route in self.routes(present))]) for present in held}
+        together = max(sum(1 + len(codes) for codes in sample.tokens.values()) + more[frozenset(sample.tokens)] for sample in samples)
+        return Most(max(tokens, together), np.maximum(targets, list(longest.values())))
+
+    def _walked(self, present: frozenset[str], route: Route, sizes: Mapping[str, int]) -> int:
+        """Tokens of what a route adds to a sample."""
+        return sum(sizes[name] for name in {end for _, end in route.links} - present)
 
     def typical_documents(self, samples: Sequence[Sample]) -> list[list[Document]]:
         """Those of real steps, and transitive ones in which another sample's tokens stand for the pseudo modality."""

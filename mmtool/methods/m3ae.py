@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mmtool.common.errors import UsageError
 from mmtool.data.masking import MaskedBatch, MaskedShape, pack_all, pack_masked, size_masked_rows
+from mmtool.data.packing import Most
 from mmtool.data.sample import Sample
 from mmtool.data.sequence import NO_TARGET, SLOT, TARGETS, TOKENS, Document, concatenate, segment_table
 from mmtool.methods.base import Pack
@@ -110,14 +111,16 @@ class M3AE(PooledStates, Likelihood):
         table[TARGETS] = np.where(hidden, tokens.astype(np.int64) + 1, NO_TARGET)
         return Document(table)
 
-    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int) -> dict[str, Any]:
-        longest = max(self._most(names, seen=True) for names in self.graph.combinations), self.longest_document()
-        documents = self.typical_documents(samples)[0]
-        shape, window = size_masked_rows(documents, longest, batch_tokens, row_length, self.widths, self.varying)
+    def size_batches(self, samples: Sequence[Sample], batch_tokens: int, row_length: int, longest: Sequence[Sample] = ()) -> dict[str, Any]:
+        sizes = max(self._most(names, seen=True) for names in self.graph.combinations), self.most(samples).tokens
+        documents, targets = self.typical_documents(samples)[0], self.most(samples).targets
+        shape, window = size_masked_rows(documents, sizes, batch_tokens, row_length, targets, self.widths, self.varying)
         return {**shape.to_json(), "window": window}
 
-    def longest_document(self) -> int:
-        return max(self._most(names, seen=False) for names in self.graph.combinations)
+    def most(self, samples: Sequence[Sample]) -> Most:
+        """As the longest of the data set would have it."""
+        tokens = max(self._most(names, seen=False) for names in self.graph.combinations)
+        return Most(tokens, np.array([modality.max_length for modality in self.layout.modalities]))
 
     def _most(self, names: frozenset[str], seen: bool) -> int:
         """Tokens that a document of these modalities can have, all or only those that may be visible."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmtool.common.bounds import Count, NotNegative, Share
 from mmtool.data.documents import Documents
 from mmtool.data.randomness import generators
-from mmtool.data.sample import Sample
+from mmtool.data.sample import Modality, Sample
 from mmtool.data.sequence import NO_TARGET, TARGETS, TOKENS, Document, concatenate, segment_table
 from mmtool.methods.likelihood import Likelihood
 from mmtool.methods.protocols import ImputationRequest
@@ -74,6 +74,9 @@ class Masked(PooledStates, Likelihood):
         table[TOKENS, codes] = np.where(hidden, self.layout.sentinel(0), table[TOKENS, codes] - 1 + local)
         table[TARGETS, codes] = np.where(hidden, local, NO_TARGET)
         return Documents(table, np.array(sizes), {})
+
+    def segment_size(self, modality: Modality, sample: Sample) -> int:
+        return 1 + len(self.local(modality.name, sample.tokens[modality.name])) if modality.name in sample.tokens else 0
 
     def canvas(self, name: str, codes: np.ndarray | None, ratio: float = 0.0, random: np.random.Generator | None = None) -> Document:
         """One segment of which a share is hidden at random, at least one token of it; codes None: everything is."""

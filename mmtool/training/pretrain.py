@@ -281,9 +281,10 @@ def _record(config: PretrainConfig, train: TokenSet, parts: int, initial: Initia
     """config.json: everything decided once, at the start."""
     layout, graph = layout_of(train.modalities), _graph(train, initial)
     method = make_method(config, layout, graph)
-    batch = method.size_batches(_typical(config, train), math.ceil(config.batch_tokens / parts), config.row_length)
-    if config.row_length and (longest := method.longest_document()) > config.row_length:
-        log(f"rows of {config.row_length} tokens are shorter than samples may be ({longest}): one that does not fit ends the training")
+    samples, longest = _typical(config, train), longest_samples(config, train)
+    batch = method.size_batches(samples, math.ceil(config.batch_tokens / parts), config.row_length, longest)
+    if config.row_length and (tokens := method.most([*samples, *longest]).tokens) > config.row_length:
+        log(f"rows of {config.row_length} tokens are shorter than samples may be ({tokens}): one that does not fit ends the training")
     return {
         "format": RUN_FORMAT,
         "version": __version__,
@@ -310,6 +311,16 @@ def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
     """A seeded choice of training samples."""
     chosen = np.random.default_rng(config.seed).permutation(_members(config, train))[:TYPICAL_SAMPLES]
     return [train[int(i)] for i in chosen]
+
+
+def longest_samples(config: PretrainConfig, train: TokenSet) -> list[Sample]:
+    """The training sample with most tokens of each combination of modalities, and the one with most of each modality."""
+    members = np.unique(_members(config, train))
+    lengths = train.lengths[members]
+    _, group = np.unique(lengths >= 0, axis=0, return_inverse=True)
+    order = np.lexsort((np.maximum(lengths, 0).sum(1), group))
+    last_of_group = order[np.append(np.diff(group[order]) != 0, True)]
+    return [train[int(members[i])] for i in np.union1d(last_of_group, lengths.argmax(0))]
 
 
 def _parts(run: Run, method: Method, train: TokenSet, here: Processes) -> Parts:
