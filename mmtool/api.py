@@ -138,7 +138,7 @@ class Run:
         what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
         a sample holds nothing to impute it from.
 
-        chain: modalities that link those that never occurred together are drawn first, and `want` from them alone.
+        chain: what links `have` and `want` where they never occurred together is drawn first, and `want` from it alone; else an error.
 
         calibration: what `calibrate` made, or the report of `mmtool evaluate` on this run. Of data frames it corrects these bounds so that
         they hold as often as they say, of as many draws; of samples it tells how probable it is that each draw is right.

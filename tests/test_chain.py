@@ -16,7 +16,10 @@ from mmtool.data.sample import Sample
 from mmtool.evaluation.config import EvaluationConfig, ImputeOptions
 from mmtool.evaluation.evaluate import evaluate
 from mmtool.imputation.chain import ChainedImputer, chained
+from mmtool.imputation.chain import _seed_of as chain_seed
+from mmtool.imputation.config import ImputeOptions as FileOptions
 from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.jobs import jobs_of
 from mmtool.training.pretrain import pretrain
 
 NAME = chained("commutative")
@@ -137,14 +140,16 @@ def test_draws_are_ranked_by_how_well_each_end_of_a_link_tells_its_start(imputer
         told = []
         for link, codes in zip(links[4 * i : 4 * i + 4], answer.tokens, strict=True):
             joined = Sample("", {**each.tokens, **link.tokens, "c": codes})
-            told.append(sum(-nll / count for have, to in (("b", "a"), ("c", "b")) for nll, count in imputer.score([joined], [have], to)))
+            told.append(
+                0.5 * sum(-nll / count for have, to in (("b", "a"), ("c", "b")) for nll, count in imputer.score([joined], [have], to))
+            )
         np.testing.assert_allclose(answer.consistency, told, atol=1e-3)
 
 
 def test_files_are_imputed_by_the_chain_where_there_is_one(toy: Path, tmp_path: Path, mmtool: Callable[..., Any]) -> None:
     asked = ("impute", toy / "commutative", toy / "shards", "--split", "validation", "--limit", 6, "--draws", 2)
     done = mmtool(*asked, "--have", "a", "--want", "b,c", "--chain", "-o", tmp_path / "chained")
-    assert done.code == 0 and "c from a: a -> b -> c" in done.err, done.err
+    assert done.code == 0 and "c from a: b -> c" in done.err, done.err
     lines = [json.loads(line) for line in (tmp_path / "chained/imputed.jsonl").read_text().splitlines()]
     assert {(line["modality"], *line.get("through", ())) for line in lines} == {("b",), ("c", "b")}
     assert all(line["consistency"] == sorted(line["consistency"], reverse=True) for line in lines)
@@ -156,7 +161,7 @@ def test_files_are_imputed_by_the_chain_where_there_is_one(toy: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("run", "options", "words"),
     [
-        ("commutative", ("--have", "a", "--want", "b"), "occurred together in training"),
+        ("commutative", ("--have", "a", "--want", "b"), "occurred with what is given in training"),
         ("contrastive", ("--have", "a", "--want", "c"), "retrieves training samples and cannot be chained"),
         ("commutative", ("--have", "a", "--want", "c", "--calibration", "report"), "not by a chain"),
         ("commutative", ("--have", "a", "--want", "c", "--donors", "DATA"), "--chain has no effect with --donors"),
@@ -174,8 +179,18 @@ def test_python_asks_by_the_chain_as_well(toy: Path) -> None:
     run, asked = Run(Imputer.open(toy / "commutative")), held_out(3, "a")
     answers = run.impute(asked, "a", "c", draws=2, chain=True)
     by_chain = ChainedImputer(run.imputer).impute(asked, ["a"], "c", draws=2, consistency=True)
-    assert [answer.key for answer in answers] == [each.key for each in asked]
+    assert [(answer.key, answer.through) for answer in answers] == [(each.key, ("b",)) for each in asked]
     assert [(answer.consistency or [])[0] for answer in answers] == pytest.approx([max(each.consistency or []) for each in by_chain])
+
+
+def test_the_first_link_is_drawn_from_all_that_it_was_seen_with(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards", ("abc", "cd"))
+    pretrain(settings(method="commutative", steps=2, checkpoint_every=0), shards, tmp_path / "run")
+    chain, asked = ChainedImputer(Imputer.open(tmp_path / "run")), held_out(3, "ab")
+    assert chain.read(["a", "b"], chain.path(["a", "b"], "d") or []) == ["a", "b"]
+    drawn = chain._imputer.impute(asked, ["a", "b"], "c", seed=chain_seed(5, 0), draws=2)
+    links = chain.links(asked, ["a", "c", "d"], 2, seed=5, have=["a", "b"])
+    assert [link.tokens["c"].tolist() for link in links] == [codes.tolist() for answer in drawn for codes in answer.tokens]
 
 
 def test_a_longer_path_is_walked_link_by_link(tmp_path: Path) -> None:
@@ -186,7 +201,12 @@ def test_a_longer_path_is_walked_link_by_link(tmp_path: Path) -> None:
     assert chain.path(["a"], "b") is None and chain.path(["a", "b"], "c") is None
     asked = held_out(2, "abcd")
     assert [link.present for link in chain.links(asked, ["a", "b", "c", "d"], 3, seed=0)] == [("c",)] * 6
+    assert chain.read(["a", "b"], ["b", "c", "d"]) == ["b"], "a and c were never seen together"
     assert [count for _, count in chain.score(asked, ["a"], "d")] == [len(each.tokens["d"]) for each in asked]
+    jobs = jobs_of(chain._imputer, held_out(2, "ab"), FileOptions(want=("d",), chain=True))
+    assert list(jobs) == [(("b",), "d")], "what is recorded as given is what was read"
+    with pytest.raises(UsageError, match="there is no modality 'x'"):
+        chain.impute(asked, ["a"], "x")
     with pytest.raises(UsageError, match="no chain of drawn modalities leads from a to b"):
         chain.impute(asked, ["a"], "b")
 

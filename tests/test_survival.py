@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from mmtool.common.errors import UsageError
+from mmtool.data.labels import check_classes
 from mmtool.data.sample import Sample
+from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.reference.cox import CoxModels
 from mmtool.evaluation.reference.decoded import DecodedSamples
 from mmtool.evaluation.reference.features import Embedding
@@ -72,6 +74,33 @@ def test_strata_are_told_from_what_is_known_beyond_them() -> None:
     of_site = [[np.where(np.arange(10) == 0, np.sign(row), 0).astype(np.float32)] for row in np.stack(test.values("genes"))]
     known = models.concordance_of("genes", everyone, of_site)
     assert known["c_index"].value > 0.6 and known["c_index_stratified"].value == pytest.approx(0.5, abs=0.01)
+
+
+def test_samples_that_are_compared_with_none_do_not_count() -> None:
+    outcomes = np.stack([np.arange(1, 7), np.ones(6)], 1).astype(float)
+    found = concordance(-np.arange(6.0), outcomes, 0, np.array([0, 0, 0, 0, 1, 2]))
+    assert found.value == 1 and found.n == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5, 1.5, 2.5, 3.5], "4 different values in 4 samples, which are no classes"),
+        (["a"] * 4, "1 different values"),
+        (list("abcd"), "no classes"),
+        ([None] * 4, "no sample has the label 'site'"),
+    ],
+)
+def test_strata_are_classes(values: list[Any], words: str) -> None:
+    samples = [Sample(f"{i}", {}, {"site": value}) for i, value in enumerate(values)]
+    with pytest.raises(UsageError, match=words) as raised:
+        check_classes(samples, "site", "--strata")
+    assert "--strata" in str(raised.value)
+
+
+def test_strata_are_not_what_is_to_be_told() -> None:
+    with pytest.raises(UsageError, match="died is what is to be told"):
+        EvaluationConfig(survival=("days", "died"), strata="died")
 
 
 def test_strata_that_all_are_alike_tell_nothing() -> None:

@@ -65,7 +65,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     report = mmtool(
         "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--strata", "cancer",
         "--key-column", "patient", *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")),
-        "--draws", 12, "--contact-samples", 0, "--json",
+        "--draws", 12, "--contact-samples", 2, "--json",
         "-o", tables / "report",
     )  # fmt: skip
     assert report.code == 0, report.err

@@ -40,6 +40,16 @@ def check_label(samples: Sequence[Sample], wanted: str, where: str) -> None:
     raise UsageError(f"no sample has the label {wanted!r}.", where=where, fix=_fix(known))
 
 
+def check_classes(samples: Sequence[Sample], wanted: str, where: str) -> None:
+    """The same, and that the label has classes."""
+    check_label(samples, wanted, where)
+    held = _held(samples, wanted)
+    distinct = len(set(map(str, held)))
+    if not categorical(held) or distinct > len(held) / 2:
+        what = f"{wanted} has {distinct} different values in {len(held)} samples, which are no classes."
+        raise UsageError(what, where=where, fix="Name a label with 2 to 100 classes that samples share.")
+
+
 def _fix(known: Sequence[str]) -> str:
     if known:
         return f"Labels: {', '.join(known)}."

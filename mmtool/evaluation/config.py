@@ -94,6 +94,9 @@ class EvaluationConfig:
         if self.strata and not self.survival:
             fix = "Name the labels of time and event with --survival, or leave --strata out."
             raise UsageError("strata are those of survival, which is not evaluated.", where="--strata", fix=fix)
+        if self.survival and self.strata in self.survival:
+            what = f"{self.strata} is what is to be told."
+            raise UsageError(what, where="--strata", fix="Name a label that is known before, such as the type of a disease.")
 
     @classmethod
     def of(cls, **values: Any) -> "EvaluationConfig":

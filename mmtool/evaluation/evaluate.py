@@ -13,7 +13,7 @@ from mmtool.common.lock import one_writer
 from mmtool.common.log import log
 from mmtool.common.output import OutputPath
 from mmtool.data.graph import CoOccurrence
-from mmtool.data.labels import check_label, choose_label
+from mmtool.data.labels import check_classes, choose_label
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
 from mmtool.evaluation.baselines.tables import TABULAR_NAMES, Answered
@@ -22,7 +22,7 @@ from mmtool.evaluation.figures.samples import CONTACT_SHEET
 from mmtool.evaluation.leaks import OF_RUN, Learner, reference_of, refuse_leaks, tokenizers_of
 from mmtool.evaluation.made_by import made_by
 from mmtool.evaluation.outcomes import MARGINAL, NEAREST
-from mmtool.evaluation.reference.cox import alone
+from mmtool.evaluation.reference.cox import C_INDEX, alone
 from mmtool.evaluation.reference.data import (
     UPPER_BOUNDS,
     RawTables,
@@ -100,7 +100,7 @@ def evaluate(
     _check_chain(config, imputers)
     test = draw_test(test_set, config.limit, config.seed)
     if config.strata:
-        check_label(test, config.strata, "--strata")
+        check_classes(test, config.strata, "--strata")
     learners = [*_learners(imputers), *tokenizers_of(test_set)]
     refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
     validation = calibrating_set(Path(data), test_set, test, learners, config)
@@ -234,11 +234,12 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
     reference = study.reference
     metrics = {metric for name in tasks for metric in open_task(name).upper_bounds}
     upper_bounds = {metric: reference.upper_bounds(metric) if metric in metrics else {} for metric in UPPER_BOUNDS}
+    models = reference.cox_models if C_INDEX in metrics else None
     return {
         "data": {side: tokens.fingerprint for side, tokens in sides.items()},
         "tasks": list(tasks),
         "runs": [{"name": name, "method": imputer.method, "seed": imputer.seed} for name, imputer in study.imputers.items()],
-        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES, *([alone(study.config.strata)] if study.config.strata else [])],
+        "baselines": [MARGINAL, NEAREST, *TABULAR_NAMES, *([alone(reference.strata)] if models and models.rates_strata else [])],
         "label": reference.label,
         "classes": reference.classes,
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},

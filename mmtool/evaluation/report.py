@@ -124,7 +124,7 @@ def _upper_bounds(meta: Mapping[str, Any]) -> list[str]:
             upper_bounds = ", ".join(f"{name} {bound['value']:.3f} (n {bound['n']})" for name, bound in bounds.items())
             what = f"Concordance of survival{where} with the risk of real held-out data"
             parts.append(f"{what}, the upper bound (chance 0.5): {upper_bounds}.")
-    if strata:
+    if alone(strata) in meta["baselines"]:
         parts.append(f"*{alone(strata)}*: the risk of each class of `{strata}`, whatever else is known of a sample.")
     return parts
 

@@ -51,15 +51,16 @@ class ChainedImputer:
     ) -> list[Imputation]:
         """Draw `want` of every sample, each draw through its own draw of the links; `params` hold for links and target alike.
 
-        log_likelihood is that of a draw given its link, consistency the sum over the chain of how well each of its ends tells its start.
+        The first link is drawn from what `read` names. log_likelihood is that of a draw given its link, consistency the mean over the
+        chain of how well each of its ends tells its start.
         Expected values of tables are means over `num_links` draws of the link, or `draws` where that is more.
         """
         path = self._path(have, want)
         count = max(draws, self.num_links) if isinstance(self._imputer.tokenizers[want], ValueCodes) else draws
-        linked, told = self._walk(samples, path, count, seed, params, consistency)
+        linked, told = self._walk(samples, self.read(have, path), path, count, seed, params, consistency)
         last = _seed_of(seed, len(path) - 2)
         answers = self._imputer.impute(linked, path[-2:-1], want, seed=last, params=params, consistency=consistency)
-        told = [before + _told(answer)[0] for before, answer in zip(told, answers, strict=True)]
+        told = [(before + _told(answer)[0]) / (len(path) - 1) for before, answer in zip(told, answers, strict=True)]
         groups = [slice(start, start + count) for start in range(0, len(answers), count)]
         return [_merged(answers[group], told[group] if consistency else None, draws, tuple(path[1:-1])) for group in groups]
 
@@ -72,33 +73,54 @@ class ChainedImputer:
         confidence draws from its own model only approximately.)
         """
         path = self._path(have, target)
-        linked = self.links(samples, path, self.num_links, seed=self._link_seed)
+        linked = self.links(samples, path, self.num_links, seed=self._link_seed, have=have)
         true = [sample.tokens[target] for sample in samples for _ in range(self.num_links)]
         asked = [replace(link, tokens={**link.tokens, target: codes}) for link, codes in zip(linked, true, strict=True)]
         scores = np.array(self._imputer.score(asked, path[-2:-1], target), dtype=np.float64).reshape(len(samples), self.num_links, 2)
         nll = np.log(self.num_links) - np.logaddexp.reduce(-scores[..., 0], axis=1)
         return list(zip(nll.tolist(), scores[:, 0, 1].astype(int).tolist(), strict=True))
 
+    def read(self, have: Sequence[str], path: Sequence[str]) -> list[str]:
+        """Of what is given, that from which the first link of the path is drawn: all, where training held them together with it, else
+        where the path starts."""
+        return list(have) if self.graph.seen_together([*have, path[1]]) else [path[0]]
+
     def links(
-        self, samples: Sequence[Sample], path: Sequence[str], count: int, *, seed: int, params: SamplingParams = PLAIN
+        self,
+        samples: Sequence[Sample],
+        path: Sequence[str],
+        count: int,
+        *,
+        seed: int,
+        params: SamplingParams = PLAIN,
+        have: Sequence[str] = (),
     ) -> list[Sample]:
-        """`count` draws of the last link of the path for each sample, all of the first sample first: samples that hold nothing else."""
-        return self._walk(samples, path, count, seed, params)[0]
+        """`count` draws of the last link of the path for each sample, all of the first sample first: samples that hold nothing else.
+        have: what is given beside the start of the path."""
+        return self._walk(samples, self.read(have or path[:1], path), path, count, seed, params)[0]
 
     def _walk(
-        self, samples: Sequence[Sample], path: Sequence[str], count: int, seed: int, params: SamplingParams, consistency: bool = False
+        self,
+        samples: Sequence[Sample],
+        read: Sequence[str],
+        path: Sequence[str],
+        count: int,
+        seed: int,
+        params: SamplingParams,
+        consistency: bool = False,
     ) -> tuple[list[Sample], list[float]]:
-        """The links, and where consistency is asked for, that of each walk."""
+        """The links, and where consistency is asked for, the sum of that of each walk."""
         linked, told = list(samples), [0.0] * len(samples)
         for step, (start, end) in enumerate(pairwise(path[:-1])):
-            repeats, seed_of_step = 1 if step else count, _seed_of(seed, step)
-            drawn = self._imputer.impute(linked, [start], end, seed=seed_of_step, params=params, draws=repeats, consistency=consistency)
+            given, repeats, seed_of_step = [start] if step else read, 1 if step else count, _seed_of(seed, step)
+            drawn = self._imputer.impute(linked, given, end, seed=seed_of_step, params=params, draws=repeats, consistency=consistency)
             pairs = [(sample, tokens) for sample, answer in zip(linked, drawn, strict=True) for tokens in answer.tokens]
             linked = [Sample(sample.key, {end: tokens}) for sample, tokens in pairs]
             told = [before + of_draw for before, answer in zip(told, drawn, strict=True) for of_draw in _told(answer)]
         return linked, told
 
     def _path(self, have: Sequence[str], want: str) -> list[str]:
+        self._imputer.check(have, want)
         path = self.path(have, want)
         if path is None:
             what = f"no chain of drawn modalities leads from {' and '.join(have)} to {want}."
@@ -116,7 +138,7 @@ def check_chained(names: Sequence[str], runs: Mapping[str, bool], tasks: Sequenc
             raise UsageError(f"there is no run {name!r}.", where="--chain", fix=f"Runs: {', '.join(runs)}.")
         if runs[name]:
             what = f"{name} retrieves training samples and cannot be chained: it draws no codes."
-            raise UsageError(what, where="--chain", fix="Name runs that generate.")
+            raise UsageError(what, where="--chain", fix="Take a run that generates.")
 
 
 def refuse_calibrated(chain: bool, calibration: object) -> None:

@@ -222,6 +222,11 @@ def _annotated(imputer: Imputer, want: str, imputed: Sequence[Imputed], options:
     columns = {
         "imputed_from": ["+".join(value.given) for value in imputed],
         **{name: [record[name] and record[name][0] for record in known] for name in ("log_likelihood", "consistency")},
+        **(
+            {"imputed_through": ["+".join(value.imputation.through) for value in imputed]}
+            if any(value.imputation.through for value in imputed)
+            else {}
+        ),
         **({"donor": [record["donors"][0] for record in known]} if "donors" in known[0] else {}),
         **{name: [_of_best(record[name]) for record in calibrated] for name in calibrated[0]},
     }

@@ -34,20 +34,25 @@ def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions)
         imputer.check(have, want)
     for have, want in sorted(jobs.keys() - linked.keys()):
         log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
-    if options.chain:
-        _check_chain(imputer, linked)
-    return linked
+    return _chained(imputer, linked) if options.chain else linked
 
 
-def _check_chain(imputer: Imputer, jobs: Jobs) -> None:
-    """Say what is drawn on the way; raise UsageError where nothing is, in any of the jobs."""
-    chain = ChainedImputer(imputer)
-    paths = {job: path for job in sorted(jobs) if (path := chain.path(*job))}
-    if jobs and not paths:
-        what = "what is given and what is wanted occurred together in training, or nothing that can be drawn links them."
+def _chained(imputer: Imputer, jobs: Jobs) -> Jobs:
+    """The jobs with what a chain reads as what is given, where there is one, which is said; raise UsageError where there is none in any."""
+    chain, read = ChainedImputer(imputer), dict[tuple[tuple[str, ...], str], tuple[str, ...]]()
+    for have, want in sorted(jobs):
+        if path := chain.path(have, want):
+            read[have, want] = tuple(chain.read(have, path))
+            ignored = [name for name in have if name not in read[have, want]]
+            rest = f" ({' and '.join(ignored)} beside it is not read)" if ignored else ""
+            log(f"{want} from {' and '.join(read[have, want])}: {' -> '.join(path[1:])}{rest}")
+    if jobs and not read:
+        what = "nothing that is wanted needs a link: it occurred with what is given in training, or what links them cannot be drawn."
         raise UsageError(what, where="--chain", fix="Leave it out.")
-    for (have, want), path in paths.items():
-        log(f"{want} from {' and '.join(have)}: {' -> '.join(path)}")
+    chained: Jobs = defaultdict(list)
+    for (have, want), samples in jobs.items():
+        chained[read.get((have, want), have), want] += samples
+    return chained
 
 
 def run_job(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:

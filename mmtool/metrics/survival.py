@@ -7,6 +7,7 @@ survival does with `strata()`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ class CoxModel:
 def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Estimate | None:
     """Harrell's c-index of (N,) risks with a bootstrap interval; None where too few pairs can be compared.
 
-    strata: (N,) numbers; samples of different ones are not compared. Resamples weigh pairs by how often their samples occur, all
-    resamples at once.
+    strata: (N,) numbers; samples of different ones are not compared, and count only where another is of theirs. Resamples weigh pairs by
+    how often their samples occur, all resamples at once.
     """
     strata = np.zeros(len(risk), int) if strata is None else strata
     blocks = np.array_split(np.arange(len(risk)), max(1, len(risk) ** 2 // PAIRS_AT_ONCE))
@@ -57,7 +58,8 @@ def concordance(risk: np.ndarray, outcomes: np.ndarray, seed: int, strata: np.nd
         return np.divide(agreeing, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
 
     estimate = bootstrap_counts(statistic, len(risk), seed)
-    return estimate if estimate.defined else None
+    _, stratum, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    return replace(estimate, n=int((sizes[stratum] > 1).sum())) if estimate.defined else None
 
 
 def outcomes_of(labels: Sequence[Mapping[str, Any]], time: str, event: str) -> np.ndarray:

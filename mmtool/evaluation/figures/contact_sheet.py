@@ -80,7 +80,7 @@ def _block(direction: Direction, group: Sequence[Outcome], reference: Reference)
     real = [reference.test.values(direction.target, [i])[0] if i in have else None for i in indices]
     strips = [*given, Strip(f"real {direction.target}", direction.target, real)]
     for outcome in group:
-        if outcome.name != MARGINAL:
+        if outcome.name != MARGINAL and outcome.shown:
             values, predicted = zip(*(outcome.shown[i] for i in indices), strict=True) if indices else ((), ())
             strips.append(Strip(outcome.name, direction.target, list(values), list(predicted)))
     keys = [reference.test.samples[i].key for i in indices]

@@ -40,7 +40,7 @@ class CoxModels:
         self._test = outcomes_of([sample.labels for sample in test.samples], *survival)
         known = outcomes_of([sample.labels for sample in train.samples], *survival)
         self._strata, self._of_strata = None, None
-        if strata is not None:
+        if strata:
             self._strata = _numbered([sample.labels.get(strata) for sample in test.samples])
             self._of_strata = self._risk_of_strata(train, test, known, strata)
         self.models: dict[str, CoxModel] = {}
@@ -66,6 +66,11 @@ class CoxModels:
         risk = self.models[name].risk(features).reshape(-1, draws).mean(1)
         return self._concordance(risk, indices[self._known(indices)])
 
+    @property
+    def rates_strata(self) -> bool:
+        """Whether the stratum alone tells a risk."""
+        return self._of_strata is not None
+
     def concordance_of_strata(self, indices: np.ndarray) -> dict[str, Estimate]:
         """{"c_index": concordance} of these held-out samples where nothing but their stratum is known; {} without strata."""
         rows = indices[self._known(indices)]
@@ -86,12 +91,12 @@ class CoxModels:
 
     def _risk_of_strata(self, train: DecodedSamples, test: DecodedSamples, known: np.ndarray, strata: str) -> np.ndarray | None:
         """(N,) risks of held-out samples by a Cox model of their stratum alone; None where events are too few for it."""
-        held = [str(sample.labels.get(strata)) for sample in train.samples]
-        names = sorted(set(held))
-        rows = np.flatnonzero(~np.isnan(known).any(1))
+        held = [sample.labels.get(strata) for sample in train.samples]
+        rows = np.flatnonzero(~np.isnan(known).any(1) & np.array([name is not None for name in held]))
+        names = sorted({str(held[row]) for row in rows})
         if np.sum(known[rows, EVENT]) < MIN_EVENTS or len(names) < 2:
             return None
-        model = CoxModel(_one_hot([held[row] for row in rows], names), known[rows], self._seed)
+        model = CoxModel(_one_hot([str(held[row]) for row in rows], names), known[rows], self._seed)
         return model.risk(_one_hot([str(sample.labels.get(strata)) for sample in test.samples], names))
 
 
