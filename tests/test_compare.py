@@ -16,6 +16,8 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.report import heading
 from mmtool.metrics.seeds import gap_closed, mean_of_seeds, over_seeds, paired_differences
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
 

@@ -33,6 +33,8 @@ from mmtool.tokenizers.base import Tokenizer, fingerprint, to_bytes
 from mmtool.tokenizers.table import TableTokenizer
 from mmtool.tokenizers.text import TextTokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
 CLASSES = 4
 WORDS = ("zero", "one", "two", "three")
 PHRASES = ("the number {}", "I see {} birds", "page {}", "say {} now", "room {} is free", "{} red apples")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
 COUNT, SIZES = 240, {"genes": 12, "proteins": 9, "sugars": 7}
 
 
