@@ -41,7 +41,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.thorough
 def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> None:
-    shards = make_shards(tmp_path / "shards")
+    shards = make_shards(tmp_path / "shards", ("ab",))
     command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
     command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2, "--limit", 12, "--json"]
     done = mmtool(*command, "-o", tmp_path / "out")
@@ -65,15 +65,15 @@ def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> Non
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
     assert json.loads(again.out.splitlines()[-1]) == summary
-    led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
+    led = mmtool(*command, "--guidance", "2,b=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
     sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]["params"]
-    assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
+    assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "b": 0.0})
 
 
 @pytest.mark.thorough
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
-    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12)
+    shards, config = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(label="class", contact_samples=0, limit=12)
     noting = stage.pretrain
 
     def interrupted(config, data, output, **options):
@@ -94,7 +94,7 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
 
 @pytest.mark.thorough
 def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards, config, out = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12), tmp_path / "out"
+    shards, config, out = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(label="class", contact_samples=0, limit=12), tmp_path / "out"
     compare(variants("causal"), [0], shards, out, config)
     for old in ("audio/text-to-speech/00-old.wav", "reconstructions-old.png", "texts.tsv"):
         (out / old).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
 
 @pytest.mark.thorough
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
-    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12)
+    shards, config = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(label="class", contact_samples=0, limit=12)
     compare(variants("causal"), [0], shards, tmp_path / "out", config)
     with pytest.raises(UsageError, match="steps was 4, now 5"):
         compare({"causal": settings(method="causal", steps=5, checkpoint_every=0)}, [0], shards, tmp_path / "out", config)

@@ -47,7 +47,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     ).code == 0  # fmt: skip
     training = (
         "pretrain", tables / "shards", "--method", "loretta", "--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=64",
-        "--set", "value_epochs=5", "--steps", 60, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
+        "--set", "value_epochs=2", "--steps", 20, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
     )  # fmt: skip
     assert mmtool(*training).code == 0
     learned = tables / "run/values.safetensors"
@@ -55,7 +55,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     learned.unlink()
     assert mmtool(*training).code == 0 and learned.read_bytes() == values  # what was interrupted before it is learned again
     done = mmtool(
-        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--draws", 12,
+        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--draws", 10,
         "-o", tables / "filled",
     )  # fmt: skip
     assert done.code == 0
@@ -67,7 +67,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     report = mmtool(
         "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--strata", "cancer",
         "--key-column", "patient", *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")),
-        "--draws", 12, "--contact-samples", 0, "--json",
+        "--draws", 10, "--contact-samples", 0, "--json",
         "-o", tables / "report",
     )  # fmt: skip
     assert report.code == 0, report.err
@@ -86,7 +86,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     assert meta["raw_tables"] == sorted(SIZES) and meta["upper_bounds"]["c_index"]["genes"]["value"] > 0.6
     compared = mmtool(
         "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
-        "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=2", "--steps", 10,
+        "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=1", "--steps", 4, "--limit", 40,
         "--batch-tokens", 1024, "--label", "cancer",
         "--survival", "days,event", "--key-column", "patient", "--raw",
         f"proteins={tables / 'proteins.csv'}", "--draws", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",
