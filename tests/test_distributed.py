@@ -113,13 +113,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("distributed")
     make_shards(folder / "mixed")
     make_shards(folder / "apart", ("a", "bc"))
-    for name, accumulate, num_processes, shard in (("two", 1, 2, False), ("one", 2, 1, False), ("sharded", 1, 2, True)):
-        jobs = [
-            {"world": world, "method": method, "folder": str(folder), "name": f"{name}-{world}-{method}"}
-            | {"accumulate": accumulate, "shard": shard}
-            for world, method in CASES
+    together: list[dict[str, Any]] = []
+    for world, method in CASES:
+        job: dict[str, Any] = {"world": world, "method": method, "folder": str(folder)}
+        train(**job, name=f"one-{world}-{method}", accumulate=2)
+        together += [
+            {**job, "name": f"{name}-{world}-{method}", "accumulate": 1, "shard": shard}
+            for name, shard in (("two", False), ("sharded", True))
         ]
-        launch(jobs, num_processes)
+    launch(together, 2)
     return folder
 
 
