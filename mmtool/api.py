@@ -23,6 +23,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.imputation.calibrate import calibrate, calibrate_draws, directions_to
 from mmtool.imputation.calibration import Calibration, calibration_of, key_of
+from mmtool.imputation.chain import ChainedImputer, refuse_calibrated
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.decoded import Imputed
 from mmtool.imputation.frames import check_shares, impute_frames
@@ -94,6 +95,7 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
+        chain: bool = False,
         calibration: Calibration | PathLike | None = None,
     ) -> list[Imputed]: ...
 
@@ -109,6 +111,7 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
+        chain: bool = False,
         quantiles: Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any: ...
@@ -124,6 +127,7 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
+        chain: bool = False,
         quantiles: Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any:
@@ -134,16 +138,19 @@ class Run:
         what values stay below with these probabilities, for which 50 draws are good. Rows are NaN where
         a sample holds nothing to impute it from.
 
+        chain: modalities that link those that never occurred together are drawn first, and `want` from them alone.
+
         calibration: what `calibrate` made, or the report of `mmtool evaluate` on this run. Of data frames it corrects these bounds so that
         they hold as often as they say, of as many draws; of samples it tells how probable it is that each draw is right.
 
         Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
         """
         params = SamplingParams(temperature, top_k, guidance)
+        refuse_calibrated(chain, calibration)
         if isinstance(samples, Mapping):
             self._known(want)
             given = () if have is None else tuple(_names(have))
-            options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, seed=seed)
+            options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed)
             corrections = self._opened(calibration) if calibration is not None else None
             frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
             return (frame, bounds) if quantiles else frame
@@ -153,7 +160,8 @@ class Run:
         chosen, names = self._holding(samples, have), _names(have)
         opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
         opened.check(params)
-        imputations = self.imputer.impute(chosen, names, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
+        asked = ChainedImputer(self.imputer) if chain else self.imputer
+        imputations = asked.impute(chosen, names, want, seed=seed, params=params, draws=draws, consistency=draws > 1)
         tokenizer, curves = self.imputer.tokenizers[want], [opened.curve(names, want, imputation) for imputation in imputations]
         drawn = zip(chosen, imputations, curves, strict=True)
         return [Imputed.of(sample.key, imputation, tokenizer, curve) for sample, imputation, curve in drawn]

@@ -1,6 +1,7 @@
 """A run is also asked link by link: the link is drawn first, then the target from it alone, where training never saw the two together."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from test_training import CLASSES, make_shards, sample, settings
 
+from mmtool.api import Run
 from mmtool.common.errors import UsageError
 from mmtool.comparison.grid import compare
 from mmtool.data.sample import Sample
@@ -124,6 +126,57 @@ def test_every_draw_goes_through_a_link_of_its_own_and_the_seed_decides(imputer:
     joined = [Sample("", {**links[i].tokens, "c": answers[0].tokens[i]}) for i in range(2)]
     told = [-nll / count for nll, count in imputer.score(joined, ["b"], "c")]
     np.testing.assert_allclose(answers[0].log_likelihood, told, atol=0.02)
+
+
+def test_draws_are_ranked_by_how_well_each_end_of_a_link_tells_its_start(imputer: Imputer) -> None:
+    chain, asked = ChainedImputer(imputer, num_links=4), held_out(2, "a")
+    plain, answers = (chain.impute(asked, ["a"], "c", seed=7, draws=4, consistency=consistency) for consistency in (False, True))
+    assert [answer.consistency for answer in plain] == [None, None] and all(answer.through == ("b",) for answer in answers)
+    links = chain.links(asked, ["a", "b", "c"], 4, seed=7)
+    for i, (each, answer) in enumerate(zip(asked, answers, strict=True)):
+        assert [codes.tolist() for codes in answer.tokens] == [codes.tolist() for codes in plain[i].tokens]
+        told = []
+        for link, codes in zip(links[4 * i : 4 * i + 4], answer.tokens, strict=True):
+            joined = Sample("", {**each.tokens, **link.tokens, "c": codes})
+            told.append(sum(-nll / count for have, to in (("b", "a"), ("c", "b")) for nll, count in imputer.score([joined], [have], to)))
+        np.testing.assert_allclose(answer.consistency, told, atol=1e-3)
+
+
+def test_files_are_imputed_by_the_chain_where_there_is_one(toy: Path, tmp_path: Path, mmtool: Callable[..., Any]) -> None:
+    asked = ("impute", toy / "commutative", toy / "shards", "--split", "validation", "--limit", 6, "--draws", 2)
+    done = mmtool(*asked, "--have", "a", "--want", "b,c", "--chain", "-o", tmp_path / "chained")
+    assert done.code == 0 and "c from a: a -> b -> c" in done.err, done.err
+    lines = [json.loads(line) for line in (tmp_path / "chained/imputed.jsonl").read_text().splitlines()]
+    assert {(line["modality"], *line.get("through", ())) for line in lines} == {("b",), ("c", "b")}
+    assert all(line["consistency"] == sorted(line["consistency"], reverse=True) for line in lines)
+    assert mmtool(*asked, "--have", "a", "--want", "b,c", "-o", tmp_path / "direct").code == 0
+    assert (tmp_path / "direct/b.csv").read_bytes() == (tmp_path / "chained/b.csv").read_bytes()
+    assert (tmp_path / "direct/c.csv").read_bytes() != (tmp_path / "chained/c.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "words"),
+    [
+        ("commutative", ("--have", "a", "--want", "b"), "occurred together in training"),
+        ("contrastive", ("--have", "a", "--want", "c"), "retrieves training samples and cannot be chained"),
+        ("commutative", ("--have", "a", "--want", "c", "--calibration", "report"), "not by a chain"),
+        ("commutative", ("--have", "a", "--want", "c", "--donors", "DATA"), "--chain has no effect with --donors"),
+    ],
+)
+def test_a_chain_that_is_none_is_refused(
+    toy: Path, tmp_path: Path, mmtool: Callable[..., Any], run: str, options: tuple[str, ...], words: str
+) -> None:
+    given = [toy / "shards" if word == "DATA" else word for word in options]
+    done = mmtool("impute", toy / run, toy / "shards", "--split", "validation", *given, "--chain", "-o", tmp_path / "out")
+    assert done.code == 2 and words in done.err and not (tmp_path / "out").exists(), done.err
+
+
+def test_python_asks_by_the_chain_as_well(toy: Path) -> None:
+    run, asked = Run(Imputer.open(toy / "commutative")), held_out(3, "a")
+    answers = run.impute(asked, "a", "c", draws=2, chain=True)
+    by_chain = ChainedImputer(run.imputer).impute(asked, ["a"], "c", draws=2, consistency=True)
+    assert [answer.key for answer in answers] == [each.key for each in asked]
+    assert [(answer.consistency or [])[0] for answer in answers] == pytest.approx([max(each.consistency or []) for each in by_chain])
 
 
 def test_a_longer_path_is_walked_link_by_link(tmp_path: Path) -> None:

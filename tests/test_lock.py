@@ -130,6 +130,18 @@ def test_a_file_system_without_locks_goes_by_what_is_written(tmp_path: Path, mon
         pass
 
 
+@pytest.mark.parametrize("pid", [None, "x", 0, -1, 10**30])
+def test_a_lock_of_no_process_is_one_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: object) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)  # so that it goes by what is written
+    lock_of(tmp_path / "out").write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
+    with locked(tmp_path / "out"):
+        pass
+    assert listed(tmp_path) == []
+
+
 def test_a_damaged_lock_is_one_of_nobody(tmp_path: Path) -> None:
     lock_of(tmp_path / "out").write_bytes(b"\xff[")
     with locked(tmp_path / "out"):

@@ -6,17 +6,19 @@
 # tokens of lone samples besides (for half of the steps).
 #
 #   sh examples/m3ae_mnist/run.sh --data DIR --out DIR [--seeds 0,1,2,3,4] [--steps N] [--batch-tokens B] [--labelled N]
-#                                 [--split validation|test] [--smoke]
+#                                 [--split validation|test] [--looks] [--smoke]
 #
+# --looks: instead of all that, sentences that say how an image looks (stroke, lean, width, height) and not which digit it is, beside images alone.
 # DIR/mnist/train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz. --labelled: training images that probe and regression learn from.
 # Finished stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON
 # document with all results.
 set -eu
-data='' out='' seeds=0,1,2,3,4 steps=3000 batch=4096 labelled=10000 limit=5000 split=test smoke=
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data='' out='' seeds=0,1,2,3,4 steps=3000 batch=4096 labelled=10000 limit=5000 split=test looks='' smoke=
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
+        --looks) looks=1; shift; continue ;;
         --data) data=$2 ;;
         --out) out=$2 ;;
         --seeds) seeds=$2 ;;
@@ -44,9 +46,17 @@ compare() {
 }
 
 here=$(dirname "$0") mnist=$data/mnist
-make "$out/sentences.tsv" python3 "$here/sentences.py" "$mnist/train-labels-idx1-ubyte.gz" "$out/sentences.tsv"
 make "$out/tokens/image.tar" mmtool tokenize image "$mnist/train-images-idx3-ubyte.gz" --fit --as patches --patch 4 --label digit=label \
     -o "$out/tokens/image.tar"
+if [ -n "$looks" ]; then
+    make "$out/looks.tsv" python3 "$here/looks.py" "$mnist/train-images-idx3-ubyte.gz" "$mnist/train-labels-idx1-ubyte.gz" "$out/looks.tsv"
+    make "$out/tokens/looks.tar" mmtool tokenize text "$out/looks.tsv" --fit --text-column text --label digit \
+        --set algorithm=bpe --vocabulary-size 400 -o "$out/tokens/looks.tar"
+    make "$out/shards-looks" mmtool shard "$out/tokens/image.tar" "$out/tokens/looks.tar" -o "$out/shards-looks"
+    compare "$out/shards-looks" looks "$steps" --variant multimodal:m3ae:length_weight=0 --variant image-only:m3ae:modalities=image
+    exec python3 "$here/../m3ae_summary.py" --out "$out" looks --difference looks:multimodal:image-only
+fi
+make "$out/sentences.tsv" python3 "$here/sentences.py" "$mnist/train-labels-idx1-ubyte.gz" "$out/sentences.tsv"
 make "$out/tokens/text.tar" mmtool tokenize text "$out/sentences.tsv" --fit --text-column text --label digit \
     --set algorithm=bpe --vocabulary-size 400 -o "$out/tokens/text.tar"
 make "$out/shards" mmtool shard "$out/tokens/image.tar" "$out/tokens/text.tar" -o "$out/shards"

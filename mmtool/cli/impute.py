@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mmtool.imputation.files import ImputeSummary
 
 EMBEDDINGS = "Embeddings"
-OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence", "--calibration")
+OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence", "--chain", "--calibration")
 OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
 OF_RAW = ("--by-row", *OF_RAW_FILES.flags)
 EXAMPLES = examples(
@@ -47,6 +47,7 @@ EXAMPLES = examples(
     "mmtool impute adapter/ shards/ --split test --space embedding --format parquet -o embeddings/",
     "mmtool impute run/ shards/ --draws 16 --format h5mu -o imputed/",
     "mmtool impute run/ shards/ --draws 32 --calibration report/ -o imputed/",
+    "mmtool impute run-commutative/ shards/ --have text --want speech --chain -o imputed/",
     "mmtool impute run/ --raw text=notes.csv --want image,speech -o imputed/",
 )
 

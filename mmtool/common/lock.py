@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
-from mmtool.common.storage import PARTIAL
+from mmtool.common.storage import PARTIAL, is_alive
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def _alone(descriptor: int) -> bool:
         return False
     except OSError:  # a file system without such locks: what is written in it has to do
         holder = _holder(descriptor)
-        return holder.get("host") != socket.gethostname() or not _lives(holder.get("pid"))
+        return holder.get("host") != socket.gethostname() or not is_alive(holder.get("pid"))
     return True
 
 
@@ -190,16 +190,6 @@ def _holder(descriptor: int) -> dict[str, Any]:
     except (ValueError, IsADirectoryError):  # somebody's file, or folder
         return {}
     return holder if isinstance(holder, dict) else {}
-
-
-def _lives(pid: Any) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (TypeError, ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _words(holder: dict[str, Any]) -> str:

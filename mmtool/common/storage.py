@@ -149,7 +149,7 @@ def orphans(path: Path) -> list[tuple[Path, bool]]:
         match = ours.fullmatch(file.name)
         if match is None or match["host"] != _host() or file.is_symlink():
             continue
-        if int(match["pid"]) == os.getpid() or not _alive(int(match["pid"])):
+        if int(match["pid"]) == os.getpid() or not is_alive(match["pid"]):
             found.append((file, bool(match["old"])))
     return found
 
@@ -177,10 +177,14 @@ def _host() -> str:
     return sha256_bytes(socket.gethostname().encode())[:8]
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: Any) -> bool:
+    """Whether a process of this host has the number `pid`; False for anything that is no such number."""
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # no system numbers processes so high
+        number = int(pid)
+        if number <= 0:  # stands for groups of processes
+            return False
+        os.kill(number, 0)
+    except (TypeError, ValueError, ProcessLookupError, OverflowError):  # no system numbers processes so high
         return False
     except PermissionError:
         return True

@@ -39,18 +39,29 @@ class ChainedImputer:
         return path if path and len(path) > 2 and not continuous & set(path[1:-1]) else None
 
     def impute(
-        self, samples: Sequence[Sample], have: Sequence[str], want: str, *, seed: int = 0, params: SamplingParams = PLAIN, draws: int = 1
+        self,
+        samples: Sequence[Sample],
+        have: Sequence[str],
+        want: str,
+        *,
+        seed: int = 0,
+        params: SamplingParams = PLAIN,
+        draws: int = 1,
+        consistency: bool = False,
     ) -> list[Imputation]:
         """Draw `want` of every sample, each draw through its own draw of the links; `params` hold for links and target alike.
 
-        log_likelihood is that of a draw given its link. Expected values of tables are means over `num_links` draws of the link, or
-        `draws` where that is more.
+        log_likelihood is that of a draw given its link, consistency the sum over the chain of how well each of its ends tells its start.
+        Expected values of tables are means over `num_links` draws of the link, or `draws` where that is more.
         """
         path = self._path(have, want)
         count = max(draws, self.num_links) if isinstance(self._imputer.tokenizers[want], ValueCodes) else draws
-        linked = self.links(samples, path, count, seed=seed, params=params)
-        answers = self._imputer.impute(linked, path[-2:-1], want, seed=_seed_of(seed, len(path) - 2), params=params)
-        return [_merged(answers[start : start + count], draws) for start in range(0, len(answers), count)]
+        linked, told = self._walk(samples, path, count, seed, params, consistency)
+        last = _seed_of(seed, len(path) - 2)
+        answers = self._imputer.impute(linked, path[-2:-1], want, seed=last, params=params, consistency=consistency)
+        told = [before + _told(answer)[0] for before, answer in zip(told, answers, strict=True)]
+        groups = [slice(start, start + count) for start in range(0, len(answers), count)]
+        return [_merged(answers[group], told[group] if consistency else None, draws, tuple(path[1:-1])) for group in groups]
 
     def score(self, samples: Sequence[Sample], have: Sequence[str], target: str) -> list[tuple[float, int]]:
         """The negative log-likelihood of `target`, -log mean_k p(target | link_k) in nats, and its number of tokens, per sample.
@@ -72,13 +83,20 @@ class ChainedImputer:
         self, samples: Sequence[Sample], path: Sequence[str], count: int, *, seed: int, params: SamplingParams = PLAIN
     ) -> list[Sample]:
         """`count` draws of the last link of the path for each sample, all of the first sample first: samples that hold nothing else."""
-        linked = list(samples)
+        return self._walk(samples, path, count, seed, params)[0]
+
+    def _walk(
+        self, samples: Sequence[Sample], path: Sequence[str], count: int, seed: int, params: SamplingParams, consistency: bool = False
+    ) -> tuple[list[Sample], list[float]]:
+        """The links, and where consistency is asked for, that of each walk."""
+        linked, told = list(samples), [0.0] * len(samples)
         for step, (start, end) in enumerate(pairwise(path[:-1])):
-            repeats = 1 if step else count
-            drawn = self._imputer.impute(linked, [start], end, seed=_seed_of(seed, step), params=params, draws=repeats)
+            repeats, seed_of_step = 1 if step else count, _seed_of(seed, step)
+            drawn = self._imputer.impute(linked, [start], end, seed=seed_of_step, params=params, draws=repeats, consistency=consistency)
             pairs = [(sample, tokens) for sample, answer in zip(linked, drawn, strict=True) for tokens in answer.tokens]
             linked = [Sample(sample.key, {end: tokens}) for sample, tokens in pairs]
-        return linked
+            told = [before + of_draw for before, answer in zip(told, drawn, strict=True) for of_draw in _told(answer)]
+        return linked, told
 
     def _path(self, have: Sequence[str], want: str) -> list[str]:
         path = self.path(have, want)
@@ -101,6 +119,13 @@ def check_chained(names: Sequence[str], runs: Mapping[str, bool], tasks: Sequenc
             raise UsageError(what, where="--chain", fix="Name runs that generate.")
 
 
+def refuse_calibrated(chain: bool, calibration: object) -> None:
+    """Raise UsageError for a chain that is to be calibrated."""
+    if chain and calibration is not None:
+        what = "reports calibrate what a run says directly, not by a chain."
+        raise UsageError(what, where="--chain/--calibration", fix="Leave one of the two out.")
+
+
 def chained(name: str) -> str:
     """What the run `name` is called in a report where it answers by the chain."""
     return f"{name}, chained"
@@ -111,12 +136,19 @@ def _seed_of(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
-def _merged(answers: Sequence[Imputation], draws: int) -> Imputation:
+def _told(answer: Imputation) -> list[float]:
+    """The consistency of each draw, 0 where none was measured."""
+    return answer.consistency or [0.0] * len(answer.tokens)
+
+
+def _merged(answers: Sequence[Imputation], told: Sequence[float] | None, draws: int, through: tuple[str, ...]) -> Imputation:
     """The draws of one sample, the first so many of which are kept; expected values are the mean over all."""
     expected = [answer.expected for answer in answers if answer.expected is not None]
     kept = answers[:draws]
     return Imputation(
         [answer.tokens[0] for answer in kept],
         [answer.log_likelihood[0] for answer in kept],
+        list(told[:draws]) if told is not None else None,
         expected=np.mean(expected, axis=0) if expected else None,
+        through=through,
     )

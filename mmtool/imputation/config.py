@@ -29,6 +29,9 @@ class ImputeOptions:
     """How they are drawn."""
     consistency: Annotated[bool, Option("--confidence", panel=SAMPLING)] = True
     """Rank draws by how well they predict the given modalities."""
+    chain: Annotated[bool, Option(panel=SAMPLING)] = False
+    """Where given and wanted modalities never occurred together, draw first what links them, then from that alone what is wanted. It takes
+    longer, and suits runs of methods that learn no such pairs, all but loretta."""
     calibration: Annotated[str | None, Option(metavar="REPORT", default="as drawn", panel=SAMPLING)] = None
     """Report of the run (`mmtool evaluate`): by its validation samples, bounds of tables are corrected, and everything else gets a
     probability of being right (--task confidence)."""

@@ -20,6 +20,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shard_format import file_stem
 from mmtool.imputation.annotated import annotated, file_of, require_library, write_annotated
 from mmtool.imputation.calibration import OPTION, Calibration, calibration_of, key_of
+from mmtool.imputation.chain import refuse_calibrated
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
 from mmtool.imputation.jobs import Jobs, jobs_of, run_job
@@ -55,10 +56,10 @@ def impute_files(
     Of a finetuned run, what may also be wanted is its label: `LABEL.csv` holds the prediction for every sample, with the probability of
     each class.
 
-    Each line of imputed.jsonl names key, modality, what it was imputed from, file, and per draw the log-likelihood and consistency (mean
-    nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all of them. With
-    `options.calibration`, of tables how many validation samples correct their bounds (0: none, they stay as drawn); of everything else how
-    probable it is that each draw is right (None where too few validation samples tell), and by how many of them that is told.
+    Each line of imputed.jsonl names key, modality, what it was imputed from and through, file, and per draw the log-likelihood and
+    consistency (mean nats per token), the best draw first; where it comes from donors, their keys and how probable each is among all
+    of them. With `options.calibration`, of tables how many validation samples correct their bounds (0: none, they stay as drawn); of
+    everything else how probable it is that each draw is right (None where too few validation samples tell), and by how many of them.
     inputs: where the samples come from. Raises UsageError where nothing can be imputed, or where `force` would replace an input.
     """
     place = OutputPath(output, force, [run, *inputs, Path(options.calibration) if options.calibration else None])
@@ -67,9 +68,10 @@ def impute_files(
     if options.donors is not None and options.draws >= options.max_donors:
         what = f"{options.draws} of {options.max_donors} donors cannot be chosen."
         raise UsageError(what, where="--draws/--max-donors", fix="Ask for fewer draws than donors.")
-    if options.donors is not None and (options.params != PLAIN or not options.consistency or options.calibration):
-        fix = "Leave out --temperature, --top-k, --guidance, --calibration and --no-confidence."
+    if options.donors is not None and (options.params != PLAIN or not options.consistency or options.calibration or options.chain):
+        fix = "Leave out --temperature, --top-k, --guidance, --chain, --calibration and --no-confidence."
         raise UsageError("donors are chosen, not drawn.", where="--donors", fix=fix)
+    refuse_calibrated(options.chain, options.calibration)
     imputer = Imputer.open(run)
     options.params.check(imputer.tokenizers)
     chosen = data[: options.limit] if options.limit else data
@@ -163,6 +165,7 @@ class Imputed:
             "log_likelihood": likely,
             "consistency": [back[draw] for draw in order] if back else None,
             **({"donors": [donors[draw] for draw in order]} if (donors := self.imputation.donors) else {}),
+            **({"through": list(self.imputation.through)} if self.imputation.through else {}),
         }
 
     def probabilities(self, curve: ProbabilityCurve | None) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Imputation:
     expected: (L,) expected code values: predicted directly, or their mean over draws; None for modalities whose codes have no values.
     donors: keys of the real samples that the draws are taken from, None where they were generated; log_likelihood is then how probable
     each of them is among all donors.
+    through: modalities that were drawn on the way (see `ChainedImputer`).
     """
 
     tokens: list[np.ndarray]
@@ -52,6 +53,7 @@ class Imputation:
     consistency: list[float] | None = None
     expected: np.ndarray | None = None
     donors: list[str] | None = None
+    through: tuple[str, ...] = ()
 
     def best_first(self) -> list[int]:
         """Draws by their score."""

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from mmtool.common.errors import UsageError
 from mmtool.common.log import log
 from mmtool.data.sample import Sample
+from mmtool.imputation.chain import ChainedImputer
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import Imputation, Imputer
 
@@ -32,14 +34,29 @@ def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions)
         imputer.check(have, want)
     for have, want in sorted(jobs.keys() - linked.keys()):
         log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
+    if options.chain:
+        _check_chain(imputer, linked)
     return linked
+
+
+def _check_chain(imputer: Imputer, jobs: Jobs) -> None:
+    """Say what is drawn on the way; raise UsageError where nothing is, in any of the jobs."""
+    chain = ChainedImputer(imputer)
+    paths = {job: path for job in sorted(jobs) if (path := chain.path(*job))}
+    if jobs and not paths:
+        what = "what is given and what is wanted occurred together in training, or nothing that can be drawn links them."
+        raise UsageError(what, where="--chain", fix="Leave it out.")
+    for (have, want), path in paths.items():
+        log(f"{want} from {' and '.join(have)}: {' -> '.join(path)}")
 
 
 def run_job(imputer: Imputer, samples: Sequence[Sample], have: Sequence[str], want: str, options: ImputeOptions) -> list[Imputation]:
     """The draws of one job, or its donors."""
     if options.donors is not None:
         return imputer.choose(samples, have, want, options.donors, options.draws, limit=options.max_donors, seed=options.seed)
-    return imputer.impute(
+    chain = ChainedImputer(imputer) if options.chain else None
+    asked = chain if chain and chain.path(have, want) else imputer
+    return asked.impute(
         samples,
         have,
         want,
