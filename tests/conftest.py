@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,19 +50,42 @@ class Result:
     err: str
 
 
-@pytest.fixture(autouse=True)
-def quick_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are put together but not rendered, which takes a second or two each, except in tests marked `figures`."""
-    if "figures" in request.keywords:
-        return
+@pytest.fixture(scope="session", autouse=True)
+def quick_figures() -> Iterator[Callable[..., None]]:
+    """Figures are put together but not rendered, which takes a second or two each; gives what renders them."""
     from mmtool.evaluation.figures import curves, plots
 
     def save(figure: object, stem: Path) -> None:
         for suffix in ("png", "svg"):
             stem.with_suffix(f".{suffix}").write_bytes(b"not rendered")
 
-    for module in (plots, curves):
-        monkeypatch.setattr(module, "save", save)
+    render = plots.save
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plots, curves):
+            patch.setattr(module, "save", save)
+        yield render
+
+
+@pytest.fixture(autouse=True)
+def rendered_figures(request: pytest.FixtureRequest, quick_figures: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are rendered in tests marked `figures`."""
+    if "figures" in request.keywords:
+        from mmtool.evaluation.figures import curves, plots
+
+        for module in (plots, curves):
+            monkeypatch.setattr(module, "save", quick_figures)
+
+
+@pytest.fixture(scope="module")
+def quick_baselines() -> Iterator[None]:
+    """Tabular baselines take fewer rounds and folds, for tests that look at other rows of a report: most of its seconds are theirs."""
+    from mmtool.evaluation.baselines import tabular
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tabular, "CHAINED_ROUNDS", 1)
+        patch.setattr(tabular, "KERNEL_WIDTHS", (1.0,))
+        patch.setattr(tabular, "KERNEL_FOLDS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

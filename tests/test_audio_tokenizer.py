@@ -22,7 +22,7 @@ from mmtool.tokenizers.spectrogram import MelFrames, mel_filters
 DATA = Path(os.environ.get("MMTOOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RATE_HZ = 8000
 HOP, PATCH = 80, 4
-QUICK = {"sample_rate_hz": RATE_HZ, "steps": 200, "width": 32, "depth": 1, "batch": 16}
+QUICK = {"sample_rate_hz": RATE_HZ, "steps": 80, "width": 32, "depth": 1, "batch": 16}
 
 
 def chirp(seconds: float, seed: int = 0) -> np.ndarray:

@@ -24,6 +24,7 @@ from mmtool.training.pretrain import pretrain
 
 NAME = chained("commutative")
 CHAINED = ImputeOptions(chain=("commutative",))
+pytestmark = pytest.mark.usefixtures("quick_baselines")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def imputer(toy: Path) -> Imputer:
 
 
 @pytest.fixture(scope="module")
-def rows(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+def rows(toy: Path, quick_baselines: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Rows of the same evaluation with the chain and without it."""
     folder = tmp_path_factory.mktemp("reports")
     configs = {

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_training import make_shards, settings
@@ -16,6 +17,9 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.report import heading
 from mmtool.metrics.seeds import gap_closed, mean_of_seeds, over_seeds, paired_differences
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
+SHORT: dict[str, Any] = {"label": "class", "contact_samples": 0, "limit": 12, "train_limit": 40}
 TINY = ["--batch-tokens", "512", "--steps", "4", "--set", "compile=off", "--set", "shape.depth=1", "--set", "shape.width=32"]
 
 
@@ -39,9 +43,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.thorough
 def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> None:
-    shards = make_shards(tmp_path / "shards")
+    shards = make_shards(tmp_path / "shards", ("ab",))
     command = ["compare", shards, "--methods", "causal,commutative", "--seeds", "0,1", "--label", "class", *TINY]
-    command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2, "--limit", 12, "--json"]
+    command += ["--variant", "ordered:commutative:commutative=false,mean_spans=2", "--contact-samples", 2]
+    command += ["--limit", 12, "--train-limit", 40, "--json"]
     done = mmtool(*command, "-o", tmp_path / "out")
     assert done.code == 0, done.err
     summary = json.loads(done.out.splitlines()[-1])
@@ -63,15 +68,15 @@ def test_a_grid_is_trained_evaluated_and_averaged(mmtool, tmp_path: Path) -> Non
     again = mmtool(*command, "-o", tmp_path / "out")
     assert again.code == 0 and again.err.count("trained already") == 6 and again.err.count("evaluated already") == 2
     assert json.loads(again.out.splitlines()[-1]) == summary
-    led = mmtool(*command, "--guidance", "2,c=0", "-o", tmp_path / "out")
+    led = mmtool(*command, "--guidance", "2,b=0", "-o", tmp_path / "out")
     assert led.code == 0 and led.err.count("trained already") == 6 and "evaluated already" not in led.err
     sampling = json.loads((tmp_path / "out" / "report.json").read_text())["meta"]["config"]["params"]
-    assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "c": 0.0})
+    assert (sampling["temperature"], sampling["top_k"], sampling["guidance"]) == (1.0, None, {"*": 2.0, "b": 0.0})
 
 
 @pytest.mark.thorough
 def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, monkeypatch, trained: list[str]) -> None:
-    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12)
+    shards, config = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(**SHORT)
     noting = stage.pretrain
 
     def interrupted(config, data, output, **options):
@@ -92,7 +97,7 @@ def test_an_interrupted_grid_continues_and_a_finished_one_grows(tmp_path: Path, 
 
 @pytest.mark.thorough
 def test_pictures_and_recordings_are_those_of_the_first_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards, config, out = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12), tmp_path / "out"
+    shards, config, out = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(**SHORT), tmp_path / "out"
     compare(variants("causal"), [0], shards, out, config)
     for old in ("audio/text-to-speech/00-old.wav", "reconstructions-old.png", "texts.tsv"):
         (out / old).parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +140,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path, mmtool, tr
 
 @pytest.mark.thorough
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
-    shards, config = make_shards(tmp_path / "shards"), EvaluationConfig(label="class", contact_samples=0, limit=12)
+    shards, config = make_shards(tmp_path / "shards", ("ab",)), EvaluationConfig(**SHORT)
     compare(variants("causal"), [0], shards, tmp_path / "out", config)
     with pytest.raises(UsageError, match="steps was 4, now 5"):
         compare({"causal": settings(method="causal", steps=5, checkpoint_every=0)}, [0], shards, tmp_path / "out", config)
@@ -209,7 +214,7 @@ def test_variants_and_seeds_are_read() -> None:
 @pytest.mark.thorough
 def test_an_oracle_that_saw_the_pair_stands_beside_all_others(tmp_path: Path) -> None:
     shards, oracle = make_shards(tmp_path / "shards"), make_shards(tmp_path / "oracle", ("ab", "bc", "ac"))
-    config = EvaluationConfig(label="class", contact_samples=0, limit=12)
+    config = EvaluationConfig(**SHORT)
     done = compare(variants("commutative", "loretta"), [0, 1], shards, tmp_path / "out", config, oracle=oracle)
     of_pair = [row for row in done.rows if (row["given"], row["target"], row["metric"]) == (["a"], "c", "perplexity")]
     assert {row["run"]: row["seen"] for row in of_pair} == {"commutative": False, "loretta": False, "oracle": True}
@@ -226,7 +231,7 @@ def test_an_oracle_that_saw_the_pair_stands_beside_all_others(tmp_path: Path) ->
 
 def test_shards_that_are_no_oracle_are_refused(tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "shards")
-    config = EvaluationConfig(label="class", contact_samples=0, limit=12)
+    config = EvaluationConfig(**SHORT)
     with pytest.raises(UsageError, match="every pair of modalities that occurs together"):
         compare(variants("commutative"), [0], shards, tmp_path / "out", config, oracle=shards)
     with pytest.raises(UsageError, match="no column 'commutative'"):

@@ -29,6 +29,8 @@ from mmtool.evaluation.validation import calibrating_set
 from mmtool.imputation.calibration import FILE, read_calibrations
 from mmtool.preprocessing.raw_rows import raw_rows
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
 Mmtool = Callable[..., Result]
 COUNT, SIZES = 600, {"genes": 4, "proteins": 8}
 DRAWN: dict[str, Any] = {"draws": 10, "temperature": 0.2}  # draws that are much too sure

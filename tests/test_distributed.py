@@ -22,7 +22,7 @@ from mmtool.training.pretrain import pretrain
 from mmtool.training.run import open_run
 
 pytestmark = pytest.mark.thorough
-STEPS = 20
+STEPS, EVERY = 8, 4
 TRANSITIVE = {"warmup": 0.25, "transitive_share": 0.5, "draws": 2}
 CASES = [("mixed", name) for name in METHODS] + [("apart", name) for name in METHODS if name != "loretta"]
 
@@ -84,8 +84,8 @@ def train(
         if best:
             options["patience"] = 2
             patch.setattr(stage, "_validate", lambda trainer, samples: {"a->b": 2.0 + (trainer.step != best)} if samples else {})
-        every = 2 if best else 10
-        config = settings(method=method, steps=STEPS, precision="fp32", checkpoint_every=every, accumulate=accumulate, **options)
+        steps, every = (20, 2) if best else (STEPS, EVERY)
+        config = settings(method=method, steps=steps, precision="fp32", checkpoint_every=every, accumulate=accumulate, **options)
         try:
             pretrain(config, Path(folder) / world, Path(folder) / name, shard_model=shard)
         except SystemExit as stopped:
@@ -113,13 +113,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("distributed")
     make_shards(folder / "mixed")
     make_shards(folder / "apart", ("a", "bc"))
-    for name, accumulate, num_processes, shard in (("two", 1, 2, False), ("one", 2, 1, False), ("sharded", 1, 2, True)):
-        jobs = [
-            {"world": world, "method": method, "folder": str(folder), "name": f"{name}-{world}-{method}"}
-            | {"accumulate": accumulate, "shard": shard}
-            for world, method in CASES
+    together: list[dict[str, Any]] = []
+    for world, method in CASES:
+        job: dict[str, Any] = {"world": world, "method": method, "folder": str(folder)}
+        train(**job, name=f"one-{world}-{method}", accumulate=2)
+        together += [
+            {**job, "name": f"{name}-{world}-{method}", "accumulate": 1, "shard": shard}
+            for name, shard in (("two", False), ("sharded", True))
         ]
-        launch(jobs, num_processes)
+    launch(together, 2)
     return folder
 
 
@@ -161,7 +163,7 @@ def test_a_sharded_run_holds_what_any_other_holds(folder: Path, world: str, meth
 def test_a_run_is_continued_on_another_number_of_processes(folder: Path, shard: bool) -> None:
     name = f"continued-{shard}"
     job = {"world": "mixed", "method": "loretta", "folder": str(folder), "name": name, "accumulate": 1, "shard": shard}
-    for num_processes, stop in ((2, 6), (1, 13), (2, 0)):
+    for num_processes, stop in ((2, 3), (1, 6), (2, 0)):
         launch([{**job, "stop": stop}], num_processes)
         last = list_checkpoints(folder / name / "checkpoints")[-1]
         assert json.loads((last / "state.json").read_text())["step"] == (stop or STEPS)
@@ -198,6 +200,6 @@ def test_more_processes_than_batches_of_a_step_are_refused(folder: Path, monkeyp
 
     real = stage._parts
     monkeypatch.setattr(stage, "_parts", lambda run, method, data, here: real(run, method, data, Processes(0, 3)))
-    config = settings(method="causal", steps=STEPS, precision="fp32", checkpoint_every=10, accumulate=1)
+    config = settings(method="causal", steps=STEPS, precision="fp32", checkpoint_every=EVERY, accumulate=1)
     with pytest.raises(UsageError, match=r"2 batches in a step, too few for 3"):
         pretrain(config, folder / "mixed", folder / "two-mixed-causal")

@@ -1,5 +1,6 @@
 """A page of help at 80 columns: no word is broken, flags take no value, arguments and what must be given come first."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,14 +16,29 @@ from mmtool.methods import METHODS
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def page(*verb: str) -> str:
+PAGES = """
+import contextlib, io, json, sys
+from mmtool.cli.main import app
+pages = {}
+for verb in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        app([*verb.split(), "--help"], prog_name="mmtool")
+    pages[verb] = shown.getvalue()
+print(json.dumps(pages))
+"""
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    """What is shown at 80 columns, by verb; the first page has none."""
     environ = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
-    return subprocess.run([sys.executable, "-m", "mmtool", *verb, "--help"], env=environ, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([sys.executable, "-c", PAGES, "", *VERBS], env=environ, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_word_is_broken_and_flags_take_no_value(verb: str) -> None:
-    shown = page(verb)
+def test_no_word_is_broken_and_flags_take_no_value(pages: dict[str, str], verb: str) -> None:
+    shown = pages[verb]
     assert max(map(len, shown.splitlines())) <= 80
     assert "<bool>" not in shown and "BOOLEAN" not in shown and "<list" not in shown
     words = set(re.sub(r"[\u2500-\u257f]|,(?=--)", " ", shown).split())  # names of one option are joined by commas
@@ -34,8 +50,8 @@ def test_no_word_is_broken_and_flags_take_no_value(verb: str) -> None:
         assert set(text.split()) <= words, f"{parameter.opts}: {sorted(set(text.split()) - words)}"
 
 
-def test_flags_of_the_first_page_take_no_value() -> None:
-    assert "<bool>" not in (shown := page()) and "BOOLEAN" not in shown and "<list" not in shown
+def test_flags_of_the_first_page_take_no_value(pages: dict[str, str]) -> None:
+    assert "<bool>" not in (shown := pages[""]) and "mmtool" in shown and "BOOLEAN" not in shown and "<list" not in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -65,7 +65,7 @@ def test_ordered_levels_are_learned_from_little() -> None:
     losses = {}
     for ordered in (LEVELS, 0):
         model = model_of(ordered)
-        train(model, samples, 200)
+        train(model, samples, 100)
         losses[ordered] = nats(model, held)
     assert losses[LEVELS] < losses[0] - 0.3
 

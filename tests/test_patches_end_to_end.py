@@ -109,7 +109,7 @@ def _pictures(samples, imputed):
 
 @pytest.mark.thorough
 def test_evaluation_classifies_decoded_patches(mixed):
-    config = EvaluationConfig(tasks=("impute", "retrieval", "probe"), limit=20)
+    config = EvaluationConfig(tasks=("impute", "retrieval", "probe"), limit=8, contact_samples=2)
     summary = evaluate([mixed / "run"], mixed / "shards/test", mixed / "report", config)
     rows = [row for row in summary.rows if row["run"] == "m3ae"]
     assert {row["target"] for row in rows if row["metric"] == "accuracy"} == {"image", "sound", "text"}

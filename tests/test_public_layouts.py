@@ -24,9 +24,9 @@ from mmtool.tokenizers.base import from_bytes
 Mmtool = Callable[..., Result]
 Values = Mapping[str, Any]  # key -> value
 COUNT = 30
-SMALL = ["--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--set", "value_epochs=1", "--steps", 20,
+SMALL = ["--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--set", "value_epochs=1", "--steps", 4,
          "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0]  # fmt: skip
-CODEC = ["--codebook", 64, "--set", "steps=120"]
+CODEC = ["--codebook", 64, "--set", "steps=40"]
 RANDOM = np.random.default_rng(0)
 
 
@@ -180,7 +180,7 @@ def hugging_face(folder: Path) -> Layout:
     caption = [text if number % 3 else None for number, text in enumerate(texts(list(range(COUNT))))]
     path = folder / "train-00000-of-00001.parquet"
     parquet.write_table(pyarrow.table({"id": keys, "image": image, "caption": caption}), path)
-    sizes = ["--set", "image.size=8", "--set", "image.patch=4", "--set", "image.codebook=64", "--set", "image.steps=120"]
+    sizes = ["--set", "image.size=8", "--set", "image.patch=4", "--set", "image.codebook=64", "--set", "image.steps=40"]
     columns = ["--column", "image=image", "--column", "text=caption", *sizes]
     truth: dict[str, Values] = {
         "image": {key: picture(number) for number, key in enumerate(keys) if number % 4},

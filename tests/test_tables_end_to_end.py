@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_baselines")
+
 COUNT, SIZES = 240, {"genes": 12, "proteins": 9, "sugars": 7}
 
 
@@ -32,8 +34,11 @@ def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 
 
 @pytest.mark.thorough
-def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Path, mmtool: Callable[..., Any]) -> None:
+def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(
+    tables: Path, mmtool: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("sksurv", reason="needs the extra [survival]")
+    monkeypatch.setattr("mmtool.training.fit_values._fit.__defaults__", (1,))  # one network of values instead of three
     for name in SIZES:
         assert mmtool(
             "tokenize", "table", tables / f"{name}.csv", "--fit", "--name", name, "--scheme", "codec", "--set", "components=4",
@@ -45,7 +50,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     ).code == 0  # fmt: skip
     training = (
         "pretrain", tables / "shards", "--method", "loretta", "--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=64",
-        "--set", "value_epochs=5", "--steps", 60, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
+        "--set", "value_epochs=2", "--steps", 20, "--batch-tokens", 1024, "--no-compile", "--checkpoint-every", 0, "-o", tables / "run",
     )  # fmt: skip
     assert mmtool(*training).code == 0
     learned = tables / "run/values.safetensors"
@@ -53,7 +58,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     learned.unlink()
     assert mmtool(*training).code == 0 and learned.read_bytes() == values  # what was interrupted before it is learned again
     done = mmtool(
-        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--draws", 12,
+        "impute", tables / "run", tables / "shards", "--split", "test", "--have", "sugars", "--want", "proteins", "--draws", 10,
         "-o", tables / "filled",
     )  # fmt: skip
     assert done.code == 0
@@ -65,7 +70,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     report = mmtool(
         "evaluate", tables / "run", tables / "shards/test", "--label", "cancer", "--survival", "days,event", "--strata", "cancer",
         "--key-column", "patient", *(word for name in SIZES for word in ("--raw", f"{name}={tables / name}.csv")),
-        "--draws", 12, "--contact-samples", 2, "--json",
+        "--draws", 10, "--limit", 40, "--contact-samples", 2, "--json",
         "-o", tables / "report",
     )  # fmt: skip
     assert report.code == 0, report.err
@@ -84,7 +89,7 @@ def test_tables_are_imputed_with_bounds_and_compared_with_raw_values(tables: Pat
     assert meta["raw_tables"] == sorted(SIZES) and meta["upper_bounds"]["c_index"]["genes"]["value"] > 0.6
     compared = mmtool(
         "compare", tables / "shards", "--methods", "masked,contrastive", "--preset", "tiny", "--set", "shape.depth=1",
-        "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=2", "--steps", 10,
+        "--set", "shape.width=64", "--set", "compile=off", "--set", "value_epochs=1", "--steps", 4, "--limit", 40,
         "--batch-tokens", 1024, "--label", "cancer",
         "--survival", "days,event", "--key-column", "patient", "--raw",
         f"proteins={tables / 'proteins.csv'}", "--draws", 10, "--contact-samples", 0, "--json", "-o", tables / "comparison",

@@ -11,6 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+VERBS = """
+import json, runpy, sys
+import mmtool
+print(mmtool.__file__)
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["mmtool", *arguments]
+    try:
+        runpy.run_module("mmtool", run_name="__main__")
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
+"""
 
 
 def build(what: str, folder: Path, output: Path) -> Path:
@@ -43,26 +55,24 @@ def test_the_wheel_works_outside_the_repository(installed: Path, tmp_path: Path)
     assert not {name for name in files if not (installed / name).is_file()}, "are in the repository, but not in the wheel"
 
     environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
-    where = subprocess.run(
-        [sys.executable, "-c", "import mmtool; print(mmtool.__file__)"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert Path(where.stdout.strip()).is_relative_to(installed)
-
-    def mmtool(*arguments: str) -> str:
-        command = [sys.executable, "-m", "mmtool", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    commands: list[list[str]] = []
     for name in ("a", "b"):
         rows = [f"p{number},{number % 7},{number * number % 5}\n" for number in range(80)]
         (tmp_path / f"{name}.csv").write_text("key,x,y\n" + "".join(rows))
-        mmtool("tokenize", "table", f"{name}.csv", "--fit", "--name", name, "--n-bins", "4", "-o", f"{name}.tar")
-    mmtool("shard", "a.tar", "b.tar", "-o", "shards")
-    tiny = ("--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--no-compile", "--batch-tokens", "256")
-    mmtool("pretrain", "shards", "--steps", "2", *tiny, "-o", "run")
-    mmtool("impute", "run", "shards", "--split", "test", "--have", "a", "--want", "b", "-o", "imputed")
-    report = json.loads(mmtool("evaluate", "run", "shards/test", "-o", "report", "--json"))
+        commands.append(["tokenize", "table", f"{name}.csv", "--fit", "--name", name, "--n-bins", "4", "-o", f"{name}.tar"])
+    tiny = ["--preset", "tiny", "--set", "shape.depth=1", "--set", "shape.width=32", "--no-compile", "--batch-tokens", "256"]
+    commands += [
+        ["shard", "a.tar", "b.tar", "-o", "shards"],
+        ["pretrain", "shards", "--steps", "2", *tiny, "-o", "run"],
+        ["impute", "run", "shards", "--split", "test", "--have", "a", "--want", "b", "-o", "imputed"],
+        ["evaluate", "run", "shards/test", "-o", "report", "--json"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", VERBS, json.dumps(commands)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    where, *_, last = done.stdout.splitlines()
+    assert Path(where).is_relative_to(installed)
+    report = json.loads(last)
     assert report["results"] and (tmp_path / "imputed/b.csv").is_file()
     assert "<script" in (tmp_path / "report/report.html").read_text(), "of the templates that are no Python files"
