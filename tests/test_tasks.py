@@ -41,7 +41,11 @@ def test_a_task_may_be_asked_alone(mmtool, toy: Path, tmp_path: Path) -> None:
     done = mmtool("evaluate", toy / "commutative", toy / "shards", "--task", "probe,robustness", "-o", tmp_path / "report")
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["meta"]["tasks"] == ["probe", "robustness"] and report["meta"]["upper_bounds"] == {"accuracy": {}, "c_index": {}}
+    assert report["meta"]["tasks"] == ["probe", "robustness"] and report["meta"]["upper_bounds"] == {
+        "accuracy": {},
+        "c_index": {},
+        "c_index_stratified": {},
+    }
     assert not (tmp_path / "report" / "contact_sheet.png").exists()
 
 
