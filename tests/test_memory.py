@@ -71,7 +71,7 @@ def test_a_training_that_does_not_fit_is_refused_and_leaves_nothing(shards: Path
     run = begun(shards, tmp_path / "run", "cm3")
     needed = memory.OVERHEAD * rehearsed(run, shards).training_bytes(1)
     monkeypatch.setattr(memory, "available_bytes", lambda device: int(needed / 1.3))
-    sizes = r"[\d,]+ parameters, which reads 4 x 128 tokens"
+    sizes = r"[\d,]+ parameters, which reads 16 x 32 tokens"
     said = rf"a, up to 5 tokens in a sample: a step needs about .* GiB .*{sizes}.*--batch-tokens.*recompute"
     with pytest.raises(UsageError, match=said):
         pretrain(settings(), shards, tmp_path / "other")

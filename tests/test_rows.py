@@ -17,7 +17,7 @@ from mmtool.data.shards import open_token_set, write_split
 from mmtool.methods import METHODS
 from mmtool.methods.loretta import LoReTTa
 from mmtool.training.config import resolve
-from mmtool.training.pretrain import longest_samples
+from mmtool.training.sample_choice import longest_samples
 
 LONGEST = 90
 MODALITIES = [

@@ -28,7 +28,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import TRAIN, open_validation
 from mmtool.data.identity import TrainingItems
 from mmtool.data.layout import layout_of
-from mmtool.data.loader import Loader, mixture
+from mmtool.data.loader import Loader
 from mmtool.data.prefetch import Prefetch
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_split
@@ -50,11 +50,11 @@ from mmtool.training.metrics import MetricsLog, NoLog
 from mmtool.training.optimizer import make_optimizer
 from mmtool.training.progress import announce
 from mmtool.training.run import CONFIG, GALLERY, INIT_FROM, METRICS, TOKENIZERS, TRAINED_ON, VALUES, Run, make_method, open_run
+from mmtool.training.sample_choice import epoch_members, longest_samples, typical_samples
 from mmtool.training.sample_pictures import shown
 from mmtool.training.trackers import library_of, tracked
 from mmtool.training.trainer import Parts, Trainer
 
-TYPICAL_SAMPLES = 512  # looked at to size rows and target room
 GALLERY_SIZE = 4000  # training samples of each combination of modalities that a retrieving method may answer with
 
 
@@ -184,7 +184,7 @@ def _model(run: Run, method: Method, train: TokenSet, device: torch.device) -> T
     config = run.config
     model = run.model(torch.device("cpu"))
     model.init_weights(torch.Generator().manual_seed(config.seed))
-    method.prepare(model, _typical(config, train))
+    method.prepare(model, typical_samples(config, train))
     if model.ordinal is not None:
         model.ordinal.smoothing = config.smoothing
     model.compute_dtype, model.recompute = pick_precision(config.precision, device), config.recompute
@@ -222,14 +222,14 @@ def _begin_or_go_on(
     begun, begin = place.continues(CONFIG), partial(_begin, config, train, here, initial)
     begin_or_check(place, begun, "run", begin, partial(_changes, config, train, place.path, initial, may_change))
     if begun:
-        check_pretraining(open_run(place.path), _typical(config, train), here)
+        check_pretraining(open_run(place.path), typical_samples(config, train), here)
         _extend(config, place.path)
 
 
 def _begin(config: PretrainConfig, train: TokenSet, here: Processes, initial: InitialRun | None, folder: Path) -> None:
     """Fill a new run directory."""
     record, items = _record(config, train, config.accumulate * here.size, initial), TrainingItems.of(train)
-    check_pretraining(Run(folder, record), _typical(config, train), here)
+    check_pretraining(Run(folder, record), typical_samples(config, train), here)
     if initial is not None:
         initial.check(shape_of(config), config.preset, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
@@ -281,7 +281,7 @@ def _record(config: PretrainConfig, train: TokenSet, parts: int, initial: Initia
     """config.json: everything decided once, at the start."""
     layout, graph = layout_of(train.modalities), _graph(train, initial)
     method = make_method(config, layout, graph)
-    samples, longest = _typical(config, train), longest_samples(config, train)
+    samples, longest = typical_samples(config, train), longest_samples(config, train)
     batch = method.size_batches(samples, math.ceil(config.batch_tokens / parts), config.row_length, longest)
     if config.row_length and (tokens := method.most([*samples, *longest]).tokens) > config.row_length:
         log(f"rows of {config.row_length} tokens are shorter than samples may be ({tokens}): one that does not fit ends the training")
@@ -307,26 +307,10 @@ def shape_of(config: PretrainConfig) -> Shape:
     return shape
 
 
-def _typical(config: PretrainConfig, train: TokenSet) -> list[Sample]:
-    """A seeded choice of training samples."""
-    chosen = np.random.default_rng(config.seed).permutation(_members(config, train))[:TYPICAL_SAMPLES]
-    return [train[int(i)] for i in chosen]
-
-
-def longest_samples(config: PretrainConfig, train: TokenSet) -> list[Sample]:
-    """The training sample with most tokens of each combination of modalities, and the one with most of each modality."""
-    members = np.unique(_members(config, train))
-    lengths = train.lengths[members]
-    _, group = np.unique(lengths >= 0, axis=0, return_inverse=True)
-    order = np.lexsort((np.maximum(lengths, 0).sum(1), group))
-    last_of_group = order[np.append(np.diff(group[order]) != 0, True)]
-    return [train[int(members[i])] for i in np.union1d(last_of_group, lengths.argmax(0))]
-
-
 def _parts(run: Run, method: Method, train: TokenSet, here: Processes) -> Parts:
     """Loaders of the parts of a step that fall to this process. Raises UsageError where there are more processes than parts."""
     batch, config = run.record["batch"], run.config
-    parts, members = batch.get("parts", 1), _members(config, train)
+    parts, members = batch.get("parts", 1), epoch_members(config, train)
     if here.size > parts:
         what = f"this run was begun with {parts} batch{'es' if parts > 1 else ''} in a step, too few for {here.size} processes."
         raise UsageError(what, where=run.path, fix=f"Continue it on {parts} at most, or begin another one.")
@@ -335,13 +319,6 @@ def _parts(run: Run, method: Method, train: TokenSet, here: Processes) -> Parts:
     pack, window = method.packer(batch), batch["window"]
     mine = range(here.rank, parts, here.size)
     return Parts([Loader(train, members, pack, window, config.seed, part=part, parts=parts) for part in mine], parts)
-
-
-def _members(config: PretrainConfig, train: TokenSet) -> np.ndarray:
-    """Indices of the samples of an epoch."""
-    if not config.paired_share:
-        return np.arange(len(train))
-    return mixture(np.array([len(train.present(i)) > 1 for i in range(len(train))]), config.paired_share)
 
 
 def _validation_samples(data: Path, config: PretrainConfig) -> list[Sample]:
