@@ -153,15 +153,15 @@ def test_every_baseline_trains_and_imputes_a_seen_pair(tmp_path, method):
     cold, by_name = (imputer.impute(given, ["a"], "b", params=SamplingParams(asked)) for asked in (0, {"*": 5.0, "b": 0}))
     assert [each.tokens[0].tolist() for each in cold] == [each.tokens[0].tolist() for each in by_name]
     if method in ("masked", "commutative"):  # m3ae hardly ever saw data of which nothing was shown
-        assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.05
+        assert _right(imputer, given, 3.0) > _right(imputer, given, 0.0) + 0.02
     if method == "contrastive":
         assert _right(imputer, given, 3.0) == _right(imputer, given, 0.0)
 
 
 def _right(imputer, given, guidance):
     """How many of hot draws begin with the code that the given modality calls for."""
-    made = imputer.impute(given, ["a"], "b", params=SamplingParams(6.0, guidance=guidance))
-    return np.mean([row.tokens[0][0] == (i % 4 + ord("b")) % 4 for i, row in enumerate(made)])
+    made = imputer.impute(given, ["a"], "b", params=SamplingParams(12.0, guidance=guidance), draws=8)
+    return np.mean([tokens[0] == (i % 4 + ord("b")) % 4 for i, row in enumerate(made) for tokens in row.tokens])
 
 
 def test_a_pseudo_modality_is_used_again_until_it_is_too_old():
