@@ -59,12 +59,13 @@ class CoxModels:
     def concordance_of(self, name: str, indices: np.ndarray, values: Sequence[Sequence[Any]]) -> dict[str, Estimate]:
         """{"c_index": concordance} of the values imputed for held-out samples, with one or more draws, and with strata also
         {"c_index_stratified": concordance within them}; {} if events are too few."""
-        if name not in self.models or not len(self._known(indices)):
+        known = self._known(indices)
+        if name not in self.models or not len(known):
             return {}
         draws = len(values[0])
-        features = self._embeddings[name].transform([value for row in self._known(indices).tolist() for value in values[row]])
+        features = self._embeddings[name].transform([value for row in known.tolist() for value in values[row]])
         risk = self.models[name].risk(features).reshape(-1, draws).mean(1)
-        return self._concordance(risk, indices[self._known(indices)])
+        return self._concordance(risk, indices[known])
 
     @property
     def rates_strata(self) -> bool:
