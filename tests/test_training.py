@@ -317,10 +317,40 @@ def test_by_distillation_loretta_predicts_the_pseudo_tokens_from_real_ones():
     assert all(1 in document.modality[document.targets >= 0] for document in lone), "of two pseudo modalities nothing is distilled"
 
 
-def test_half_of_the_transitive_documents_are_distilled():
-    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0))
-    documents = method.documents([sample(f"x{i}", i % CLASSES, "ab") for i in range(200)], range(200), Step(0, 0.5, 1, untrained_model()))
-    assert 70 < sum(set(document.modality[document.targets >= 0]) == {2} for document in documents) < 130
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.8, 1.0])
+def test_a_share_of_the_transitive_documents_is_distilled(share):
+    documents = transitive_documents(distillation=share, all_share=0.0)
+    assert len(documents) == 400
+    assert abs(sum(is_distilled(document) for document in documents) / 400 - share) < 0.08
+
+
+def test_a_pseudo_modality_serves_in_a_document_of_each_direction():
+    documents = transitive_documents(distillation=0.5, all_share=0.0)
+    predicting, predicted = documents[::2], documents[1::2]
+    for given, distilled in zip(predicting, predicted, strict=True):
+        assert not is_distilled(given) and is_distilled(distilled)
+        for name in (0, 2):
+            assert given.tokens[given.modality == name].tolist() == distilled.tokens[distilled.modality == name].tolist()
+
+
+def test_a_sample_in_place_of_another_has_the_route_of_its_kind():
+    """Samples that teach nothing of a missing pair, and those that are told from two pseudo modalities, keep their documents."""
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, all_share=0.0))
+    held = ["abc", "ab", "b", "ab", "abc", "bc", "b"]
+    samples = [sample(f"x{i}", i % CLASSES, present) for i, present in enumerate(held)]
+    documents = method.documents(samples, range(len(samples)), Step(0, 0.5, 1, untrained_model()))
+    predicted = ["".join("abc"[m] for m in sorted(set(document.modality[document.targets >= 0]))) for document in documents]
+    assert predicted[0] == predicted[4] == "abc" and predicted[2] == predicted[6] == "b"
+    assert (predicted[1], predicted[3]) == ("a", "c"), "the first of two stands for the second"
+
+
+def transitive_documents(**options):
+    method = LoReTTa(LAYOUT, GRAPH, LoReTTaOptions(warmup=0.0, transitive_share=1.0, **options))
+    return method.documents([sample(f"x{i}", i % CLASSES, "ab") for i in range(400)], range(400), Step(0, 0.5, 1, untrained_model()))
+
+
+def is_distilled(document):
+    return set(document.modality[document.targets >= 0]) == {2}
 
 
 def untrained_model():

@@ -13,7 +13,8 @@ other. Of several draws of a pseudo modality the one is kept given which its sou
 as a choice. What they left open is an option here.
 
 One thing is not theirs: in half of the transitive documents the pseudo c is predicted from the real a (`distillation`). That is
-sequence-level distillation (Kim and Rush 2016, arXiv 1606.07947), in which the model, given the link, teaches itself to do without.
+sequence-level distillation (Kim and Rush 2016, arXiv 1606.07947), in which the model, given the link, teaches itself to do without. What
+was generated for a sample serves in two documents so, one of each direction, and only half as much has to be generated.
 """
 
 from collections import Counter, defaultdict
@@ -55,7 +56,8 @@ class LoReTTaOptions(CommutativeOptions):
     """Share of transitive documents of one pseudo modality that predict it from the real one: a chain through the real link, distilled into
     the direct direction.
 
-    All others predict the real one from the pseudo one, as the authors always do (0)."""
+    All others predict the real one from the pseudo one, as the authors always do (0). A pseudo modality serves in one document of each as
+    far as the share allows."""
     pseudo_loss: bool = False
     """Also predict the pseudo tokens (the literal pseudocode of the authors)."""
     temperature: NotNegative = 0.7
@@ -94,11 +96,32 @@ class LoReTTa(Commutative):
             return super().documents(samples, seeds, step)
         randoms = [np.random.default_rng(seed) for seed in seeds]
         routes = [self.choose(frozenset(sample.tokens), random) for sample, random in zip(samples, randoms, strict=True)]
-        pseudo = self.generate_pseudo(samples, routes, step)
-        return [
-            self.transitive_document(sample, route, drawn, random) if route else self.document(sample, random)
-            for sample, route, drawn, random in zip(samples, routes, pseudo, randoms, strict=True)
-        ]
+        plan = self.plan(routes, randoms)
+        used = sorted({i for i, _ in plan})
+        pseudo = dict(zip(used, self.generate_pseudo([samples[i] for i in used], [routes[i] for i in used], step), strict=True))
+
+        def document(i: int, distilled: bool, random: np.random.Generator) -> Document:
+            route = routes[i]
+            return self.transitive_document(samples[i], route, pseudo[i], random, distilled) if route else self.document(samples[i], random)
+
+        return [document(i, distilled, random) for (i, distilled), random in zip(plan, randoms, strict=True)]
+
+    def plan(self, routes: Sequence[Route | None], randoms: Sequence[np.random.Generator]) -> list[tuple[int, bool]]:
+        """For each document of a transitive step the number of its sample, and whether it is distilled.
+
+        Samples whose route has one pseudo modality go in twos, of which the first may stand for both, with a document of each direction.
+        """
+        share = self.options.distillation
+        plan = [(i, False) for i in range(len(routes))]
+        single = [i for i, route in enumerate(routes) if route and len(route.pseudo) == 1]
+        for first, second in zip(single[::2], single[1::2], strict=False):
+            if randoms[first].random() < 2 * min(share, 1 - share):
+                plan[second] = (first, True)
+            else:
+                plan[first], plan[second] = (first, share > 0.5), (second, share > 0.5)
+        if len(single) % 2:
+            plan[single[-1]] = (single[-1], randoms[single[-1]].random() < share)
+        return plan
 
     def makes_own_documents(self, step: Step) -> bool:
         return self.is_transitive(step)
@@ -184,13 +207,15 @@ class LoReTTa(Commutative):
     def clear_cache(self) -> None:
         self._cache.clear()
 
-    def transitive_document(self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator) -> Document:
-        """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones. By distillation
-        [real, pseudo target]."""
+    def transitive_document(
+        self, sample: Sample, route: Route, pseudo: Pseudo, random: np.random.Generator, distilled: bool = False
+    ) -> Document:
+        """[pseudo, real target], or now and then all modalities in random order; the loss falls on the real ones. Distilled: [real, pseudo
+        target]."""
         joined = Sample(sample.key, {**pseudo, **sample.tokens})
         real = list(sample.tokens)
         names = [*route.pseudo, route.target]
-        if self.options.distillation and len(route.pseudo) == 1 and random.random() < self.options.distillation:
+        if distilled:
             return self.segments(joined, [route.target, *route.pseudo], route.pseudo)
         if random.random() < self.options.all_share:
             names = sorted(joined.tokens)
@@ -220,5 +245,6 @@ class LoReTTa(Commutative):
             route = self.choose(frozenset(sample.tokens), random)
             if route and all(name in donors for _, name in route.links):
                 pseudo = {name: donors[name] for _, name in route.links}
-                transitive.append(self.transitive_document(sample, route, pseudo, random))
+                distilled = len(route.pseudo) == 1 and random.random() < self.options.distillation
+                transitive.append(self.transitive_document(sample, route, pseudo, random, distilled))
         return [*super().typical_documents(samples), *([transitive] if transitive else [])]
