@@ -188,6 +188,37 @@ def test_every_direction_is_evaluated_and_marked(world: Path) -> None:
     assert done.contact_sheet is None
 
 
+def write_held_out(world: Path, combinations: Sequence[Sequence[str]]) -> Path:
+    fitted, path = tokenizers(), world / "other" / "test"
+    samples = make_samples(fitted, combinations, 48, seed=3)
+    for sample in samples:
+        sample.split = "test"
+    write_split(path, modalities(fitted), {name: to_bytes(tokenizer) for name, tokenizer in fitted.items()}, samples, split="test")
+    return path
+
+
+def test_all_directions_are_of_the_same_samples_where_those_are_complete(world: Path) -> None:
+    data = write_held_out(world, [("image", "speech", "text"), ("image", "speech"), ("speech", "text")])
+    runs, train = [world / "good", world / "guessing"], world / "shards" / "train"
+
+    def numbers(complete: bool) -> dict[str, int]:
+        config = EvaluationConfig.of(contact_samples=0, complete=complete)
+        done = stage.evaluate(runs, data, world / f"report-{complete}", config, train=train)
+        assert ("which hold every modality" in (done.report / "report.md").read_text()) == complete
+        return {str(Direction(tuple(row["given"]), row["target"])): row["n"] for row in done.rows}
+
+    assert set(numbers(complete=True).values()) == {16}
+    everyone = numbers(complete=False)
+    assert (everyone["speech → text"], everyone["image → text"]) == (48, 32), "those that hold what is given"
+
+
+def test_without_complete_samples_it_is_said_what_to_leave_out(world: Path) -> None:
+    data = write_held_out(world, [("image", "speech"), ("speech", "text")])
+    with pytest.raises(DataError, match="none of 48 held-out samples holds all of image, speech, text") as raised:
+        stage.evaluate([world / "good"], data, world / "report", EvaluationConfig.of(complete=True), train=world / "shards" / "train")
+    assert "--complete" in str(raised.value)
+
+
 @pytest.mark.figures
 def test_the_report_can_be_read_looked_at_and_listened_to(world: Path) -> None:
     done = evaluate_both(world, contact_samples=5, draws=2)

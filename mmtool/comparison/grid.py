@@ -158,7 +158,7 @@ def _check_oracle(variants: Mapping[str, PretrainConfig], train: TokenSet, oracl
     if not set(seen.edges) - set(known.edges):
         what = "every pair of modalities that occurs together in the oracle's shards does so in the others."
         raise UsageError(what, where=oracle, fix="Shard the same tokens again with the missing --pair as well.")
-    samples = draw_test(open_sides(held_out, _train_of(held_out))[0], config.limit, config.seed)
+    samples = draw_test(open_sides(held_out, _train_of(held_out))[0], config.limit, config.seed, complete=config.complete)
     refuse_leaks(samples, [reference_of(tokens, samples, "the oracle", OF_RUN)], held_out)
 
 
@@ -166,7 +166,7 @@ def _held_out(data: Path, split: str | None, config: EvaluationConfig, variants:
     """The split to evaluate on, after a check that the tasks are possible on it. A file holds all splits."""
     held_out = held_out_path(data, split)
     test_set, train_set = open_sides(held_out, _train_of(held_out))
-    samples = draw_test(test_set, config.limit, config.seed)
+    samples = draw_test(test_set, config.limit, config.seed, complete=config.complete)
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
     label = choose_label(samples, config.label or ood_label(config.ood.samples))
     number, masks = is_number(samples, label), any(issubclass(METHODS[training.method], Reconstructing) for training in variants.values())

@@ -69,6 +69,8 @@ class EvaluationConfig:
     """Label that reference classifiers and probes predict."""
     limit: Annotated[Count | None, Option()] = 1000
     """Held-out samples used at most."""
+    complete: Annotated[bool, Option("--complete")] = False
+    """Use only held-out samples that hold every modality, so that all directions are of the same samples."""
     train_limit: Annotated[Count, Option()] = 2000
     """Training samples of each combination of modalities that probes, reference classifiers and baselines learn from."""
     contact_samples: Annotated[Natural, Option()] = 10

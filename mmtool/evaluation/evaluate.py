@@ -98,7 +98,7 @@ def evaluate(
         _same_tokenizers(name, imputer, {"the held-out data": test_set, "the training data": train_set})
     config = _resolved(config, imputers)
     _check_chain(config, imputers)
-    test = draw_test(test_set, config.limit, config.seed)
+    test = draw_test(test_set, config.limit, config.seed, complete=config.complete)
     if config.strata:
         check_classes(test, config.strata, "--strata")
     learners = [*_learners(imputers), *tokenizers_of(test_set)]

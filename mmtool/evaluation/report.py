@@ -92,9 +92,10 @@ def heading(metric: str) -> str:
 def _introduction(meta: Mapping[str, Any]) -> list[str]:
     """What was compared, on what, and how to read the tables."""
     runs = ", ".join(f"{run['name']} ({_seeds(run)})" for run in meta["runs"])
+    which = ", which hold every modality" if meta["config"].get("complete") else ""
     parts = [
         "# Imputation of missing modalities",
-        f"Runs: {runs}. {meta['samples']['test']} held-out samples; "
+        f"Runs: {runs}. {meta['samples']['test']} held-out samples{which}; "
         f"reference classifiers and baselines learn from {meta['samples']['train']} training samples. "
         "Directions in **bold** are between modalities that never co-occurred in training. "
         f"Brackets hold 95 % intervals{meta.get('intervals', '')}, n is the number of samples.",

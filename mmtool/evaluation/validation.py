@@ -15,7 +15,7 @@ from mmtool.data.sample import SPLITS, Sample
 from mmtool.data.shards import TokenSet
 from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.leaks import Learner, without_leaks
-from mmtool.evaluation.reference.data import draw_test
+from mmtool.evaluation.reference.data import draw_test, judged_rows
 from mmtool.evaluation.tasks import ALL, CONFIDENCE, USUAL
 from mmtool.evaluation.uncertainty import MIN_DRAWS
 
@@ -31,7 +31,7 @@ def calibrating_set(
     if not lost:
         return []
     validation = _validation_beside(data)
-    if validation is None or not len(validation):
+    if validation is None or not len(judged_rows(validation, config.complete)):
         log(f"{lost}: there are no validation samples beside the held-out ones to calibrate by")
         return []
     if validation.fingerprint == test_set.fingerprint:
@@ -40,7 +40,7 @@ def calibrating_set(
     if _tokenizers(validation) != _tokenizers(test_set):
         log(f"{lost}: other tokenizers made the validation samples beside the held-out ones")
         return []
-    drawn = draw_test(validation, config.limit, config.seed)
+    drawn = draw_test(validation, config.limit, config.seed, complete=config.complete)
     kept = without_leaks(drawn, [*learners, Learner("the test samples", TrainingItems.of(test), "")])
     if len(kept) < len(drawn):
         left_out = len(drawn) - len(kept)

@@ -12,6 +12,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.held_out import open_held_out
 from mmtool.data.labels import is_number
 from mmtool.data.sample import Sample
+from mmtool.data.shard_format import ABSENT
 from mmtool.data.shards import TokenSet, open_token_set
 from mmtool.evaluation.reference.classifiers import ReferenceClassifier
 from mmtool.evaluation.reference.cox import C_INDEX, STRATIFIED, CoxModels
@@ -184,9 +185,20 @@ def _open_split(path: Path, split: str) -> TokenSet:
     return open_token_set(path, split if path.is_file() or (path / split).is_dir() else None)
 
 
-def draw_test(test: TokenSet, limit: int | None, seed: int) -> list[Sample]:
-    """At most `limit` random samples of the held-out set, in their order."""
-    rows = np.arange(len(test))
+def judged_rows(tokens: TokenSet, complete: bool) -> np.ndarray:
+    """Which samples an evaluation may use: all, or those that hold every modality."""
+    return np.flatnonzero((tokens.lengths != ABSENT).all(1)) if complete else np.arange(len(tokens))
+
+
+def draw_test(test: TokenSet, limit: int | None, seed: int, *, complete: bool = False) -> list[Sample]:
+    """At most `limit` random samples of the held-out set, in their order; complete: of those that hold every modality.
+
+    Raises DataError where there are none.
+    """
+    rows = judged_rows(test, complete)
+    if complete and len(test) and not len(rows):
+        what = f"none of {len(test):,} held-out samples holds all of {', '.join(modality.name for modality in test.modalities)}."
+        raise DataError(what, where="--complete", fix="Leave it out: every direction is then measured on the samples that show it.")
     if limit is not None and limit < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
     if not len(rows):
