@@ -6,21 +6,25 @@
 #
 #   sh examples/tcga_omics/run.sh --data DIR --out DIR [--seeds N,...] [--steps N | --minutes M] [--methods NAME,...]
 #                                 [--no-unpaired] [--no-guides] [--levels B] [--draws D] [--task impute,donors,...]
-#                                 [--split validation|test] [--limit N] [--jobs N] [--oracle] [--smoke]
+#                                 [--split validation|test] [--limit N] [--jobs N] [--oracle] [--values-only] [--complete]
+#                                 [--min-present P] [--smoke]
 #
 # DIR/tcga/{mrna,mirna,rppa}.csv.gz with a column patient, DIR/tcga/clinical.csv with patient, cancer, time_days and event. Finished
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document.
 # --jobs: trainings side by side (2), each with its share of the cores. --oracle: a column of the commutative method that has seen mirna and rppa
-# together. --steps 1 leaves what the regressions of whole tables tell without a transformer.
+# together. --values-only: a column of the networks that predict whole tables, distilled through mrna, beside a transformer of one step.
+# --complete: patients who hold all three only. --min-present: leaves out columns of which fewer patients than this share have a value.
 # The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
 data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
-levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 oracle='' smoke=
-usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 oracle='' present=0 columns='' complete='' smoke=
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=1; shift; continue ;;
         --oracle) oracle=1; shift; continue ;;
+        --values-only) columns='--variant values-only:loretta:steps=1'; shift; continue ;;
+        --complete) complete=--complete; shift; continue ;;
         --no-unpaired) unpaired=; shift; continue ;;
         --no-guides) guides=; shift; continue ;;
         --data) data=$2 ;;
@@ -35,6 +39,7 @@ while [ $# -gt 0 ]; do
         --limit) limit=$2 ;;
         --task) task=$2 ;;
         --jobs) jobs=$2 ;;
+        --min-present) present=$2 ;;
         *) usage ;;
     esac
     shift 2
@@ -50,7 +55,7 @@ encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     for table in mrna:96 mirna:96 rppa:64; do
         name=${table%:*}
         make "$folder/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
-            --set components="${table#*:}" --n-bins "$levels" --set min_present=0.9 --key-column patient --fractions $fractions "$@" \
+            --set components="${table#*:}" --n-bins "$levels" --set min_present="$present" --key-column patient --fractions $fractions "$@" \
             -o "$folder/$name.tar"
     done
 }
@@ -61,7 +66,9 @@ divide() { # divide TOKENS SHARDS [OPTIONS...]: disjoint pairs of modalities, pa
         --labels "$data/tcga/clinical.csv" --fractions $fractions -o "$to"
 }
 
-kind=$levels$unpaired tokens=$out/tokens-$levels
+stem=$levels
+[ "$present" = 0 ] || stem=$levels-present-$present
+kind=$stem$unpaired tokens=$out/tokens-$stem
 encode "$tokens"
 divide "$tokens" "$out/shards-$kind"
 if [ -n "$guides" ]; then   # a second time: components that tell what the other table of the same training patients holds
@@ -73,8 +80,8 @@ if [ -n "$oracle" ]; then
     divide "$tokens" "$out/shards-$kind-oracle" --pair mirna,rppa
     oracle="--oracle $out/shards-$kind-oracle"
 fi
-say mmtool compare "$out/shards-$kind" --methods "$methods" --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
+say mmtool compare "$out/shards-$kind" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
     --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" --split "$split" --label cancer --survival time_days,event \
-    --strata cancer $oracle --key-column patient \
+    --strata cancer $oracle $complete --key-column patient \
     --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
-    --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind" --json
+    --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind$complete" --json
