@@ -19,7 +19,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.data.sample import SPLITS, Modality, Sample
 from mmtool.data.shards import TokenSet, open_token_set, write_stream
 from mmtool.preprocessing.alignment import Alignment
-from mmtool.preprocessing.protocol import MissingnessProtocol, uniform
+from mmtool.preprocessing.protocol import MissingnessProtocol, read_pairs, uniform
 from mmtool.preprocessing.shard import shard
 from mmtool.preprocessing.splits import Split
 
@@ -83,6 +83,15 @@ def test_pairs_share_the_samples_evenly() -> None:
     assert all(within_bounds(count, len(KEYS), 0.5) for count in counts.values())
 
 
+def test_a_pair_with_a_share_is_as_much_rarer_than_the_others() -> None:
+    protocol = MissingnessProtocol((*PAIRS, ("speech", "text", 0.1)), seed=3)
+    counts = Counter(protocol.kept(key, NAMES, "train") for key in KEYS)
+    assert within_bounds(counts["speech", "text"], len(KEYS), 0.1 / 2.1)
+    assert all(within_bounds(counts[tuple(sorted(pair))], len(KEYS), 1 / 2.1) for pair in PAIRS)
+    lone = Counter(protocol.kept(key, ["speech", "text"], "train") for key in KEYS)
+    assert within_bounds(lone["speech", "text"], len(KEYS), 0.1) and lone[()] == len(KEYS) - lone["speech", "text"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
 def test_a_share_of_samples_loses_exactly_one(share: float) -> None:
     kept = [MissingnessProtocol(missing_rate=share, seed=1).kept(key, NAMES, "train") for key in KEYS]
@@ -109,6 +118,10 @@ def test_rates_are_independent_and_leave_something() -> None:
         ({"pairs": (("image", "image"),)}, "is not a pair"),
         ({"pairs": (("image", ""),)}, "is not a pair"),
         ({"pairs": (("image", "text"), ("text", "image"))}, "given twice"),
+        ({"pairs": (("image", "text"), ("text", "image", 0.5))}, "given twice"),
+        ({"pairs": (("image", "text", 0.0),)}, "0 is no share"),
+        ({"pairs": (("image", "text", 1.5),)}, "1.5 is no share"),
+        ({"pairs": (("image", "text", float("nan")),)}, "nan is no share"),
         ({"missing_rate": 1.5}, "no rate"),
         ({"missing_rate": {"image": -0.1}}, "no rate"),
         ({"missing_rate": float("nan")}, "no rate"),
@@ -240,9 +253,9 @@ def corpora(folder: Path, sizes: Mapping[str, int]) -> list[Path]:
     return paths
 
 
-def aligned(folder: Path, **options: Any) -> dict[str, TokenSet]:
+def aligned(folder: Path, pairs: Any = PAIRS, **options: Any) -> dict[str, TokenSet]:
     paths = corpora(folder, {"image": 600, "speech": 100, "text": 200})
-    shard(paths, folder / "out", protocol=MissingnessProtocol(PAIRS, seed=2), alignment=Alignment("digit", **options))
+    shard(paths, folder / "out", protocol=MissingnessProtocol(pairs, seed=2), alignment=Alignment("digit", **options))
     return opened(folder / "out")
 
 
@@ -291,6 +304,17 @@ def test_the_number_of_aligned_samples_is_the_larger_pool_or_as_asked(tmp_path: 
     assert all(abs(first[digit, pair] - pools[digit] / 2) <= 0.5 for digit in range(5) for pair in pairs)
     assert Counter((s.labels["digit"], s.present) for s in told["train"]) == {(d, pair): 12 for d in range(5) for pair in pairs}
     assert Counter((s.labels["digit"], s.present) for s in told["test"]) == {(digit, NAMES): 4 for digit in range(5)}
+
+
+def test_of_an_aligned_pair_with_a_share_there_are_as_many_fewer_from_a_pool_of_its_own(tmp_path: Path) -> None:
+    pairs = (*PAIRS, ("speech", "text", 0.25))
+    (tmp_path / "told").mkdir()
+    train, told = aligned(tmp_path, pairs)["train"], aligned(tmp_path / "told", pairs, pairs_per_class=12)["train"]
+    assert set(Counter(sample.labels["digit"] for sample in told if sample.present == ("speech", "text")).values()) == {3}
+    for name, other in (("speech", "image"), ("text", "image")):
+        rare, usual = sources(train, ("speech", "text"))[name], sources(train, (other, name))[name]
+        assert not rare & usual
+        assert 0.1 < len(rare) / len(rare | usual) < 0.3, "a fifth"
 
 
 def test_alignment_is_reproducible_and_needs_the_label(tmp_path: Path) -> None:
@@ -395,3 +419,21 @@ def test_samples_with_too_few_modalities_are_left_out_of_every_split() -> None:
     assert {len(protocol.kept(f"k{i}", {"a", "b"}, "train")) for i in range(50)} == {1, 2}
     with pytest.raises(UsageError, match="no sample holds 0"):
         MissingnessProtocol(least=0)
+
+
+@pytest.mark.parametrize(
+    ("written", "pair"),
+    [
+        ("image,text", ("image", "text")),
+        (" image , text = 0.5", ("image", "text", 0.5)),
+        (("a", "b"), ("a", "b")),
+        (["a", "b", 0.1], ("a", "b", 0.1)),
+    ],
+)
+def test_a_pair_may_be_written_with_its_share(written: Any, pair: Any) -> None:
+    assert read_pairs([written]) == (pair,)
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="'much' is no share"):
+        read_pairs(["image,text=much"])

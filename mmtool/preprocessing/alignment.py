@@ -14,7 +14,7 @@ from mmtool.data.identity import SOURCES, content_field, original_field
 from mmtool.data.sample import SPLITS, Sample
 from mmtool.preprocessing.items import Items
 from mmtool.preprocessing.join import Placement, original_of
-from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol, uniform
+from mmtool.preprocessing.protocol import Alignment, MissingnessProtocol, names_of, share_of, uniform
 
 Place = tuple[str, str]  # split and class
 Pool = Sequence[Sample]
@@ -37,7 +37,7 @@ def align(items: Mapping[str, Items], alignment: Alignment, protocol: Missingnes
             if not all(shares.values()):
                 log(f"nothing to align for {stem} (no {', '.join(name for name in names if not shares[name])})")
                 continue
-            count = alignment.count(split, max(map(len, shares.values())))
+            count = alignment.count(split, max(map(len, shares.values())), groups[names])
             columns = {name: _dealt(pool, count, f"{stem}/{name}", protocol.seed) for name, pool in shares.items()}
             for i in range(count):
                 sources = {name: items[name][column[i].key] for name, column in columns.items()}
@@ -62,17 +62,20 @@ def _pools(items: Mapping[str, Items], label: str, placement: Placement) -> tupl
     return pools, classes
 
 
-def _combinations(protocol: MissingnessProtocol, split: str, names: Sequence[str]) -> list[tuple[str, ...]]:
+def _combinations(protocol: MissingnessProtocol, split: str, names: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """What samples hold, and the share of samples of each."""
     if split in protocol.apply_to and protocol.pairs:
-        return sorted(tuple(sorted(pair)) for pair in protocol.pairs)
-    return [tuple(names)]
+        return dict(sorted((names_of(pair), share_of(pair)) for pair in protocol.pairs))
+    return {tuple(names): 1.0}
 
 
-def _share(pool: Pool, name: str, names: tuple[str, ...], groups: Sequence[tuple[str, ...]], seed: int) -> Pool:
-    """The part of a modality's pool that belongs to one combination: originals are dealt in turn, variants follow theirs."""
-    users = [group for group in groups if name in group]
+def _share(pool: Pool, name: str, names: tuple[str, ...], groups: Mapping[tuple[str, ...], float], seed: int) -> Pool:
+    """The part of a modality's pool that belongs to one combination: originals are dealt in turn, by the shares of the combinations;
+    variants follow theirs."""
+    users = {group: share for group, share in groups.items() if name in group}
     originals = sorted({original_of(item) for item in pool}, key=lambda key: (uniform(seed, "pool", name, key), key))
-    dealt = set(originals[users.index(names) :: len(users)])
+    turns = sorted(((number + 1) / share, group) for group, share in users.items() for number in range(len(originals)))
+    dealt = {original for original, (_, group) in zip(originals, turns, strict=False) if group == names}
     return [item for item in pool if original_of(item) in dealt]
 
 

@@ -10,7 +10,7 @@ How corpora without common keys become samples at all is an `Alignment`, carried
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from mmtool.common.arguments import assignments
@@ -20,12 +20,32 @@ from mmtool.common.options import Option
 
 MISSING, ALIGNING = "Missing modalities", "Corpora without common keys"  # panels of the help
 ALIGNED_PER_CLASS = 384
-Pair = tuple[str, str]
+Pair = tuple[str, str] | tuple[str, str, float]  # two modalities, and the share of samples where that is not 1
 
 
-def read_pairs(values: Iterable[str | Sequence[str]]) -> tuple[Pair, ...]:
-    """Pairs of names, written `A,B` or given as two; what is no pair stays for `MissingnessProtocol` to refuse."""
-    return tuple(tuple(map(str.strip, pair.split(",", 1))) if isinstance(pair, str) else tuple(pair) for pair in values)  # type: ignore[misc]
+def read_pairs(values: Iterable[str | Sequence[Any]]) -> tuple[Pair, ...]:
+    """Pairs of names, written `A,B` or `A,B=SHARE`, or given as two or three; what is no pair stays for `MissingnessProtocol` to refuse."""
+    return tuple(_read_pair(pair) if isinstance(pair, str) else tuple(pair) for pair in values)
+
+
+def _read_pair(text: str) -> tuple[Any, ...]:
+    names, given, share = text.partition("=")
+    try:
+        return (*map(str.strip, names.split(",", 1)), *([float(share)] if given else []))
+    except ValueError as error:
+        fix = "Write a number above 0, at most 1, e.g. --pair speech,text=0.02."
+        raise UsageError(f"{share!r} is no share of samples.", where="--pair", fix=fix) from error
+
+
+def names_of(pair: Pair) -> tuple[str, str]:
+    """The two modalities of a pair, in order of their names."""
+    first, second = sorted(pair[:2])
+    return first, second
+
+
+def share_of(pair: Pair) -> float:
+    """How many samples keep a pair, as a share of those that keep one without a share."""
+    return pair[2] if len(pair) > 2 else 1.0
 
 
 def read_rates(values: Sequence[str]) -> float | Mapping[str, float] | None:
@@ -44,8 +64,8 @@ def read_rates(values: Sequence[str]) -> float | Mapping[str, float] | None:
 class MissingnessProtocol:
     """What samples lose."""
 
-    pairs: Annotated[tuple[Pair, ...], Option("--pair", "A,B", panel=MISSING, type=list[str], read=read_pairs)] = ()
-    """Training samples keep one of these pairs and lose the rest. Repeatable.
+    pairs: Annotated[tuple[Pair, ...], Option("--pair", "A,B[=SHARE]", panel=MISSING, type=list[str], read=read_pairs)] = ()
+    """Training samples keep one of these pairs and lose the rest; of a pair with a share (A,B=0.02) that many as of another. Repeatable.
 
     Which of those it holds is chosen by hash; samples that hold none are left out."""
     keep_unpaired: Annotated[bool, Option(panel=MISSING)] = False
@@ -77,9 +97,13 @@ class MissingnessProtocol:
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
-            if len(pair) != 2 or len(set(pair) - {""}) != 2:
-                raise UsageError(f"{','.join(pair)!r} is not a pair.", where="--pair", fix="Name two modalities, e.g. --pair image,text.")
-        if len({frozenset(pair) for pair in self.pairs}) < len(self.pairs):
+            if len(pair) not in (2, 3) or len(set(pair[:2]) - {""}) != 2:
+                what = f"{','.join(map(str, pair))!r} is not a pair."
+                raise UsageError(what, where="--pair", fix="Name two modalities, e.g. --pair image,text.")
+            if not 0 < share_of(pair) <= 1:
+                what = f"{share_of(pair):g} is no share of samples."
+                raise UsageError(what, where="--pair", fix="Write a number above 0, at most 1, e.g. --pair speech,text=0.02.")
+        if len(set(map(names_of, self.pairs))) < len(self.pairs):
             raise UsageError("a pair is given twice.", where="--pair", fix="Give each pair once.")
         for rate in _rates(self.missing_rate):
             if not 0 <= rate <= 1:
@@ -99,7 +123,7 @@ class MissingnessProtocol:
     def named(self) -> set[str]:
         """Every modality that the protocol speaks of."""
         rates = self.missing_rate if isinstance(self.missing_rate, Mapping) else {}
-        return {name for pair in self.pairs for name in pair} | set(rates) | set(self.missing)
+        return {name for pair in self.pairs for name in names_of(pair)} | set(rates) | set(self.missing)
 
     def kept(self, key: str, present: Collection[str], split: str) -> tuple[str, ...]:
         """The modalities that a sample keeps, in order of their names; none of them: the sample is left out."""
@@ -114,6 +138,11 @@ class MissingnessProtocol:
             return self._independent(key, names, self.missing_rate)
         return self._some_lost(key, names, self.missing_rate or 0.0)
 
+    @property
+    def of_dealt_pairs(self) -> "MissingnessProtocol":
+        """The same for samples that were dealt into pairs by their shares (see `alignment.py`)."""
+        return replace(self, pairs=tuple(map(names_of, self.pairs)))
+
     def to_json(self) -> dict[str, Any]:
         """The record in a manifest, its fields named as in earlier versions: `holes` is the missing rate, `lose` how many are missing."""
         rate = dict(self.missing_rate) if isinstance(self.missing_rate, Mapping) else self.missing_rate
@@ -123,10 +152,13 @@ class MissingnessProtocol:
         return {**record, **{name: value for name, value in further.items() if value and value != 1}}
 
     def _one_pair(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        served = sorted(tuple(sorted(pair)) for pair in self.pairs if set(pair) <= set(names))
-        if not served:
-            return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired and names else ()
-        return served[int(uniform(self.seed, "pair", key) * len(served))]
+        served = sorted((names_of(pair), share_of(pair)) for pair in self.pairs if set(names_of(pair)) <= set(names))
+        left = uniform(self.seed, "pair", key) * max(1.0, sum(share for _, share in served))
+        for pair, share in served:
+            left -= share
+            if left < 0:
+                return pair
+        return (names[int(uniform(self.seed, "single", key) * len(names))],) if self.keep_unpaired and names else ()
 
     def _some_lost(self, key: str, names: tuple[str, ...], share: float) -> tuple[str, ...]:
         losable = [name for name in names if not self.missing or name in self.missing]
@@ -169,10 +201,10 @@ class Alignment:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def count(self, split: str, largest: int) -> int:
-        """Samples per class, where the largest pool has `largest` items."""
+    def count(self, split: str, largest: int, share: float = 1.0) -> int:
+        """Samples per class, where the largest pool has `largest` items; share: of `pairs_per_class`, for a pair that has one."""
         if split == SPLITS[0]:
-            return self.pairs_per_class or largest
+            return max(1, round(share * self.pairs_per_class)) if self.pairs_per_class else largest
         return self.aligned_per_class or min(largest, ALIGNED_PER_CLASS)
 
 

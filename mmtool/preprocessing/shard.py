@@ -88,11 +88,11 @@ def shard(
     with Spool() as kept, Spool() as mended:
         columns = LabelColumns()
         tally = Tally(sorted(collection.modalities))
-        leaks = Leaks(collection)
+        leaks, removal = Leaks(collection), protocol.of_dealt_pairs if alignment else protocol
         for sample in _samples(collection, protocol, alignment, placement, further):
             leaks.see(sample)
             columns.add(sample.key, "joined", sample.labels)
-            names = protocol.kept(original_of(sample), sample.present, sample.split)
+            names = removal.kept(original_of(sample), sample.present, sample.split)
             tally.see(sample, names)
             if names:
                 kept.add(replace(sample, tokens={name: sample.tokens[name] for name in names}))
