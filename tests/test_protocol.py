@@ -369,6 +369,13 @@ def test_the_graph_survives_json() -> None:
     assert CoOccurrence.from_json(json.loads(json.dumps(graph.to_json()))).combinations == graph.combinations
 
 
+def test_an_edge_is_rare_beside_the_way_around_it() -> None:
+    graph = CoOccurrence({frozenset("ab"): 100, frozenset("bc"): 80, frozenset("ac"): 7, frozenset("cd"): 3})
+    assert graph.without_rare(0.0) == graph
+    assert graph.without_rare(0.1).rare == {("a", "c")}, "and nothing leads around c - d"
+    assert graph.without_rare(0.1).path({"a"}, "c") == ["a", "b", "c"] and graph.without_rare(1.0).linked("b", "c")
+
+
 def test_equal_shortest_paths_prefer_the_stronger_link() -> None:
     graph = CoOccurrence.of([("a", "x"), ("x", "c"), ("a", "y"), ("a", "y"), ("y", "c")])
     assert graph.path({"a"}, "c") == ["a", "y", "c"] and graph.weakest_link(["a", "y", "c"]) == 1

@@ -296,6 +296,17 @@ def test_loretta_routes_every_never_seen_pair_along_the_shortest_path():
     assert ("a", (("b", "c", "d"),)) in taught(four, "ab")
 
 
+def test_pairs_that_hardly_ever_met_are_taught_as_well_where_that_is_asked_for():
+    graph = CoOccurrence({frozenset("ab"): 100, frozenset("bc"): 80, frozenset("ac"): 7})
+    with pytest.raises(UsageError, match="needs a linking modality"):
+        LoReTTa(LAYOUT, graph, LoReTTaOptions())
+    with pytest.raises(UsageError, match="needs a linking modality"):
+        LoReTTa(LAYOUT, graph, LoReTTaOptions(rare=0.05))
+    method = LoReTTa(LAYOUT, graph, LoReTTaOptions(rare=0.1))
+    assert taught(method, "ab") == [("a", (("b", "c"),))]
+    assert taught(method, "ac") == [], "real pairs stay what they are"
+
+
 def taught(method, present):
     return [(route.target, route.paths) for route in method.routes(frozenset(present))]
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any
@@ -10,9 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """What occurred together in training: `combinations` counts the samples of each set of present modalities."""
+    """What occurred together in training: `combinations` counts the samples of each set of present modalities.
+
+    rare: pairs that are no edges though some samples hold both.
+    """
 
     combinations: Mapping[frozenset[str], int]
+    rare: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def of(cls, present: Iterable[Iterable[str]]) -> "CoOccurrence":
@@ -30,11 +34,22 @@ class CoOccurrence:
         counts: Counter[tuple[str, str]] = Counter()
         for names, count in self.combinations.items():
             for pair in combinations(sorted(names), 2):
-                counts[pair] += count
+                if pair not in self.rare:
+                    counts[pair] += count
         return dict(sorted(counts.items()))
 
+    def without_rare(self, share: float) -> "CoOccurrence":
+        """The same without edges of fewer samples than this share of the rarest link on a way around them, the rarest edge first."""
+        graph = self
+        for pair, count in sorted(self.edges.items(), key=lambda edge: edge[1]):
+            without = replace(graph, rare=graph.rare | {pair})
+            around = without.path({pair[0]}, pair[1])
+            if around and count < share * without.weakest_link(around):
+                graph = without
+        return graph
+
     def linked(self, a: str, b: str) -> bool:
-        """Whether some sample holds both."""
+        """Whether there is an edge between them: samples that hold both."""
         return (min(a, b), max(a, b)) in self.edges
 
     def seen_together(self, names: Iterable[str]) -> bool:

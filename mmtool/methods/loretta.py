@@ -68,6 +68,9 @@ class LoReTTaOptions(CommutativeOptions):
     """How much more the evidence counts that pseudo modalities are drawn from."""
     draws: Count = 4
     """Of so many, the one is taken given which the modality it was drawn from is most probable (consistency; 1: any)."""
+    rare: Share = 0.0
+    """Pairs of modalities that fewer samples hold than this share of the rarest link between them are taught transitively as well, beside
+    the few that are there (0: only pairs that never occur)."""
     refresh: Natural = 0
     """Steps for which a pseudo modality of a sample may be used again; 0: generated anew in every step."""
 
@@ -78,7 +81,7 @@ class LoReTTa(Commutative):
     of_progress = "warm-up"
 
     def __init__(self, layout: VocabularyLayout, graph: CoOccurrence, options: LoReTTaOptions) -> None:
-        super().__init__(layout, graph, options)
+        super().__init__(layout, graph.without_rare(options.rare), options)
         self._cache: dict[tuple[str, tuple[str, str]], tuple[int, np.ndarray]] = {}
         self._teachers = Counter[frozenset[str]]()
         for present, count in graph.combinations.items():

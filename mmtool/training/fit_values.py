@@ -53,8 +53,9 @@ def fit_values(
         held = [sample.tokens[name] for samples in groups.values() for sample in samples if name in sample.tokens]
         if held:
             fitter.decoder.note_moments(name, held)
-    fitter.fit(fitter.real_pairs(groups))
-    fitter.fit(fitter.transitive_pairs(groups))
+    rare, usual = fitter.real_pairs(groups)
+    fitter.fit(usual)
+    fitter.fit([*rare, *fitter.transitive_pairs(groups)])
     return fitter.decoder
 
 
@@ -90,14 +91,15 @@ class _Fitter:
             if not direction.reads_states:
                 log(f"{target} given {' and '.join(given)}: predicted from the values alone, which hidden states do not improve")
 
-    def real_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> list[Pairs]:
-        """Each table given every set of other tables that occurs with it."""
-        pairs = []
+    def real_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> tuple[list[Pairs], list[Pairs]]:
+        """Each table given every set of other tables that occurs with it: those with two tables that hardly ever meet, and all others."""
+        rare, usual = list[Pairs](), list[Pairs]()
         for held, samples in groups.items():
             for target in sorted(held):
                 for given in _subsets(held - {target}):
-                    pairs.append(Pairs(given, target, samples, self.decoder.joined([target], samples)))
-        return pairs
+                    met = all(self.method.graph.linked(*pair) for pair in combinations([*given, target], 2))
+                    (usual if met else rare).append(Pairs(given, target, samples, self.decoder.joined([target], samples)))
+        return rare, usual
 
     def transitive_pairs(self, groups: dict[frozenset[str], list[Sample]]) -> list[Pairs]:
         """By the method's routes from real samples whose last link was learned: the pseudo table given the real one, with and without
