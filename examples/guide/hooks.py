@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from mkdocs.structure.files import File, Files
 
-FOLDERS = "svl_mnist|tcga_omics|pbmc_mosaic|atari|four_modalities|m3ae_mnist|m3ae_emoji|joint_embedding|benchmarks|slurm|recipes"
+FOLDERS = "svl_mnist|sweeps|tcga_omics|pbmc_mosaic|atari|four_modalities|m3ae_mnist|m3ae_emoji|joint_embedding|benchmarks|slurm|recipes"
 REPOSITORY = re.compile(rf"\]\((?:\.\./)+(?P<path>(?:{FOLDERS})/[^)]*)\)")
 CLI = "reference/cli.md"
 EXAMPLES = Path(__file__).parents[1]
@@ -17,8 +17,8 @@ EXAMPLES = Path(__file__).parents[1]
 def on_files(files: Files, config: Any) -> Files:
     """Add the page of the command line, made from the help texts themselves, and the figures of the examples."""
     files.append(File.generated(config, CLI, content=cli_reference()))
-    for picture in sorted((EXAMPLES / "svl_mnist").glob("*.png")):
-        files.append(File.generated(config, f"images/svl_mnist/{picture.name}", abs_src_path=str(picture)))
+    for picture in sorted(path for folder in ("svl_mnist", "sweeps") for path in (EXAMPLES / folder).glob("*.png")):
+        files.append(File.generated(config, f"images/{picture.parent.name}/{picture.name}", abs_src_path=str(picture)))
     return files
 
 
