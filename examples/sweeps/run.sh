@@ -8,7 +8,7 @@
 # mmtool, with its extras quickstart and plots, must be installed. Finished stages and trainings are kept: the same command continues an
 # interrupted one. It ends with DIR/sweeps.png, DIR/sweeps.md and, on the last line of standard output, one JSON document with all points.
 set -eu
-out='' seeds=0 steps=600 sweeps=pairs,unpaired,noise,true jobs=2 limit=500 speech=400 smoke=''
+out='' seeds=0 steps=600 sweeps=pairs,unpaired,noise,true jobs=2 limit=400 speech=400 smoke=''
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     [ "$1" != --smoke ] || { smoke=1; shift; continue; }
