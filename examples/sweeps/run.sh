@@ -47,7 +47,7 @@ point() { # point NAME IMAGES RARE [OPTIONS of shard...]: both methods, trained 
     make "shards/$name" mmtool shard "$images" tokens/speech.tar tokens/text.tar --align digit --pair image,text --pair image,speech "$@" \
         -o "shards/$name"
     say mmtool compare "shards/$name" --methods commutative --variant "loretta:loretta:rare=$rare" --chain commutative --seeds "$seeds" \
-        --jobs "$jobs" --preset tiny --set shape.depth=3 --set shape.width=128 --set compile=off --batch-tokens 1024 --row-length 64 \
+        --jobs "$jobs" --preset tiny --set shape.depth=3 --set shape.width=128 --set compile=off --batch-tokens 1024 \
         --steps "$steps" --split validation --label digit --limit "$limit" --temperature 0.5 --contact-samples 0 --quiet -o "points/$name"
 }
 swept() { case ,$sweeps, in *,"$1",*) ;; *) return 1 ;; esac; }
