@@ -143,14 +143,15 @@ class Run:
         calibration: what `calibrate` made, or the report of `mmtool evaluate` on this run. Of data frames it corrects these bounds so that
         they hold as often as they say, of as many draws; of samples it tells how probable it is that each draw is right.
 
-        Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
+        Raises UsageError where no chain of modalities that occurred together links them, or a number is out of bounds, DataError for a
+        sample that lacks any of `have`.
         """
         params = SamplingParams(temperature, top_k, guidance)
         refuse_calibrated(chain, calibration)
+        given = () if have is None else tuple(_names(have))
+        options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed)
         if isinstance(samples, Mapping):
             self._known(want)
-            given = () if have is None else tuple(_names(have))
-            options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed)
             corrections = self._opened(calibration) if calibration is not None else None
             frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
             return (frame, bounds) if quantiles else frame

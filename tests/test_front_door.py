@@ -58,6 +58,14 @@ def test_raw_values_need_no_files(project: Path) -> None:
         run.encode({"text": ["one"]}, keys=["a", "b"])
 
 
+@pytest.mark.parametrize(("asked", "said"), [({"draws": 0}, "draws is 0"), ({"draws": -2}, "draws is -2"), ({"top_k": 0}, "top_k is 0")])
+def test_numbers_out_of_bounds_are_refused(project: Path, asked: dict[str, int], said: str) -> None:
+    run = mmtool.load(project / "run")
+    samples = run.encode({"text": ["a red thing"]})
+    with pytest.raises(UsageError, match=f"{said}. Give a whole number from 1 on"):
+        run.impute(samples, have="text", want="lab", **asked)
+
+
 def test_verbs_are_functions(project: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("id,note\n" + "".join(f"p{i},note number {i % 7}\n" for i in range(60)))
     (tmp_path / "lab.csv").write_text("id,a,b\n" + "".join(f"p{i},{i % 7},{i % 5}\n" for i in range(60)))
