@@ -86,13 +86,17 @@ def test_every_number_of_a_method_has_bounds_that_hold_its_default(cls: type) ->
                 options_of(cls, {name: type(value)(-1)}, "--set method")
 
 
-@pytest.mark.parametrize("written", ['["image","text"]', "[image,text]", "image,text", "image text", "'image+text'", "[]", "image+", "7", "null"])
+@pytest.mark.parametrize(
+    "written", ['["image","text"]', "[image,text]", "image,text", "image text", "'image+text'", "[]", "image+", "7", "null"]
+)
 def test_modalities_say_how_they_are_written(written: str) -> None:
     with pytest.raises(UsageError, match=r"^modalities: .* names no modalities\. Join their names by \+, e\.g\. modalities=image\+text\.$"):
         resolve(None, {}, [f"modalities={written}"])
 
 
-@pytest.mark.parametrize(("written", "names"), [("image+text", ("image", "text")), ('"image+text"', ("image", "text")), ("a", ("a",)), ("", ())])
+@pytest.mark.parametrize(
+    ("written", "names"), [("image+text", ("image", "text")), ('"image+text"', ("image", "text")), ("a", ("a",)), ("", ())]
+)
 def test_modalities_are_joined_by_a_plus(written: str, names: tuple[str, ...]) -> None:
     assert resolve(None, {}, [f"modalities={written}"]).only == names
 

@@ -122,7 +122,8 @@ def shard(
     which all inputs have, instead of joining them on keys. labels: CSV or TSV of further labels by key (`key_column`). unpaired: a modality
     may have no key in common with any other. by_row: row numbers of files may be joined. allow_missing_parts: of inputs that were
     tokenized in parts some may be missing. options: the other fields of `MissingnessProtocol` (`missing_rate=0.3`,
-    `missing_rate={"image": 0.5}`, `keep_unpaired=True` ...) and, with `align`, of `Alignment` (`pairs_per_class`, `aligned_per_class`). Raises DataError where no keys meet, UsageError for options that do not exist.
+    `missing_rate={"image": 0.5}`, `keep_unpaired=True` ...) and, with `align`, of `Alignment` (`pairs_per_class`, `aligned_per_class`).
+    Raises DataError where no keys meet or parts are missing, UsageError for options that do not exist.
 
         mmtool.shard(["tokens/image.tar", "tokens/text.tar", "tokens/speech.tar"], "shards/", pairs=["image,text", "image,speech"])
     """
