@@ -231,7 +231,7 @@ def _begin(config: PretrainConfig, train: TokenSet, here: Processes, initial: In
     record, items = _record(config, train, config.accumulate * here.size, initial), TrainingItems.of(train)
     check_pretraining(Run(folder, record), typical_samples(config, train), here)
     if initial is not None:
-        initial.check(shape_of(config), config.preset, train, "DATA")
+        initial.check(shape_of(config), config, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
     (folder / TOKENIZERS).mkdir()
     for modality in train.modalities:
