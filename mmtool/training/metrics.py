@@ -1,8 +1,9 @@
 """What a training reports: one JSON line per report in `metrics.jsonl`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmtool.common.errors import DataError
@@ -18,8 +19,10 @@ UNSEALED |= {"learning_rate"}  # fields of records of an earlier version, which 
 class MetricsLog:
     """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged.
 
-    tracking: what is sent the same records.
+    tracking: what is sent the same records. losses: those of the last report.
     """
+
+    losses: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, path: Path, step: int, tracking: Tracking | None = None) -> None:
         self.path, self._tracking = path, tracking
@@ -48,6 +51,7 @@ class MetricsLog:
         return self._validations.get(step)
 
     def _note(self, record: dict[str, Any]) -> None:
+        self.losses = record.get("loss", self.losses)
         if "validation" in record:
             self._validations[record["step"]] = record["validation"]
 
