@@ -1,10 +1,10 @@
 """Print the main table of a report: class accuracy and perplexity of every direction from one modality to another.
 
-python examples/quickstart_table.py REPORT/report.json
+python examples/quickstart_table.py REPORT
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ METRICS = {"accuracy": "{:.1%}", "perplexity": "{:.3g}"}
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("report", type=Path, help="the directory that `mmtool evaluate` wrote")
+    folder = parser.parse_args().report
     report = json.loads((folder / "report.json").read_text())
     console = Console(stderr=True)
     for metric, form in METRICS.items():

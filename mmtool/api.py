@@ -9,7 +9,6 @@ in memory:
         imputed.values[0]  # (H, W, C) uint8, the most consistent draw
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -28,11 +27,11 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.decoded import Imputed
 from mmtool.imputation.frames import check_shares, impute_frames
 from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.jobs import lacking
 from mmtool.imputation.sampling_params import SamplingParams
-from mmtool.preprocessing.encode import Encoder
+from mmtool.preprocessing.encode import Encoder, raw_value
 from mmtool.preprocessing.frames import Frames, encode_frames, is_frame
 from mmtool.preprocessing.sources import Item
-from mmtool.tokenizers.column_types import Header
 from mmtool.training.hardware import pick_device
 
 if TYPE_CHECKING:
@@ -77,7 +76,9 @@ class Run:
             self._known(name)
             holding = [(sample, value) for sample, value in zip(samples, column, strict=True) if value is not None]
             tokenizer = self.imputer.tokenizers[name]
-            items = [Item(sample.key, _raw(value, tokenizer, sample.key), {}, sample.key, where=sample.key) for sample, value in holding]
+            items = [
+                Item(sample.key, raw_value(value, tokenizer, sample.key), {}, sample.key, where=sample.key) for sample, value in holding
+            ]
             for (sample, _), tokens in zip(holding, Encoder(tokenizer, name)(items), strict=True):
                 if tokens is not None:
                     sample.tokens[name] = tokens
@@ -96,6 +97,7 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         chain: bool = False,
+        only_missing: bool = False,
         calibration: Calibration | PathLike | None = None,
     ) -> list[Imputed]: ...
 
@@ -112,6 +114,7 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         chain: bool = False,
+        only_missing: bool = False,
         quantiles: Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any: ...
@@ -128,6 +131,7 @@ class Run:
         top_k: int | None = None,
         guidance: float = 0.0,
         chain: bool = False,
+        only_missing: bool = False,
         quantiles: Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any:
@@ -140,24 +144,29 @@ class Run:
 
         chain: what links `have` and `want` where they never occurred together is drawn first, and `want` from it alone; else an error.
 
+        only_missing: leave out samples that hold `want`, also of frames, whose other rows alone are given then.
+
         calibration: what `calibrate` made, or the report of `mmtool evaluate` on this run. Of data frames it corrects these bounds so that
         they hold as often as they say, of as many draws; of samples it tells how probable it is that each draw is right.
 
-        Raises UsageError where no chain of modalities that occurred together links them, DataError for a sample that lacks any of `have`.
+        Raises UsageError where no chain of modalities that occurred together links them, where a number is out of bounds, and where with
+        `only_missing` no sample lacks `want`; DataError for a sample that lacks any of `have`.
         """
         params = SamplingParams(temperature, top_k, guidance)
         refuse_calibrated(chain, calibration)
+        given = () if have is None else tuple(_names(have))
+        options = ImputeOptions(
+            given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed, only_missing=only_missing
+        )
         if isinstance(samples, Mapping):
             self._known(want)
-            given = () if have is None else tuple(_names(have))
-            options = ImputeOptions(given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed)
             corrections = self._opened(calibration) if calibration is not None else None
             frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
             return (frame, bounds) if quantiles else frame
         if have is None or quantiles:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
-        chosen, names = self._holding(samples, have), _names(have)
+        chosen, names = self._holding(lacking(samples, want) if only_missing else samples, have), _names(have)
         opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
         opened.check(params)
         asked = ChainedImputer(self.imputer) if chain else self.imputer
@@ -327,22 +336,3 @@ def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sam
 
 def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _raw(value: Any, tokenizer: Any, where: str) -> Any:
-    """A row {feature: number or text} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
-    if isinstance(value, Mapping) and all(np.ndim(cell) == 0 for cell in value.values()):
-        row = np.array([_number(name, cell, tokenizer, where) for name, cell in value.items()], np.float32)
-        return row, Header(tuple(value), getattr(tokenizer, "types", {}))
-    return value
-
-
-def _number(name: str, cell: Any, tokenizer: Any, where: str) -> float:
-    """The number of a cell, NaN where it is None. Raises DataError for text that the column cannot hold."""
-    if not isinstance(cell, str | bool):
-        return math.nan if cell is None else float(cell)
-    column = getattr(tokenizer, "types", {}).get(name)
-    number = column.read(str(cell)) if column is not None else None
-    if number is None:
-        raise DataError(f"the column {name!r} cannot hold {cell!r}.", where=where, fix="Give a value that its tokenizer knows, or None.")
-    return float(number)

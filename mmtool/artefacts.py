@@ -172,7 +172,7 @@ def _check_token_set(path: Path) -> Iterator[str]:
 
 
 def _describe_run(path: Path) -> dict[str, Any]:
-    from mmtool.training.metrics import read_metrics
+    from mmtool.training.metrics import read_metrics, speed
     from mmtool.training.run import open_run
 
     run = open_run(path)
@@ -185,6 +185,7 @@ def _describe_run(path: Path) -> dict[str, Any]:
         **{name: run.record[name] for name in ("init_from", "extended") if name in run.record},
         **({"predicts": run.target.to_json(), "finetuned": run.record["finetune"]["config"]} if run.target else {}),
         "checkpoints": run.steps,
+        "training": speed(records),
         "last": _unsealed(records[-1]) if records else {},
         "modalities": {modality.name: _modality(modality) for modality in run.layout.modalities},
         "together": {f"{a} + {b}": count for (a, b), count in run.graph.edges.items()},

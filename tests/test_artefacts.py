@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import Raw, Result
 
+from mmtool.common.seal import sealed
+from mmtool.common.storage import canonical_json
+
 Mmtool = Callable[..., Result]
 
 
@@ -48,6 +51,18 @@ def test_run_and_checkpoint(mmtool: Mmtool, project: Path) -> None:
     checkpoint = project / "run" / "checkpoints" / "00000002"
     assert json.loads(mmtool("info", checkpoint, "--json").out)["step"] == 2
     assert mmtool("lint", project / "run", checkpoint).out == f"ok: {project / 'run'}\nok: {checkpoint}\n"
+
+
+def test_a_run_tells_how_long_it_trained_and_how_fast(mmtool: Mmtool, project: Path, copy: Path) -> None:
+    (record,) = [json.loads(line) for line in (project / "run/metrics.jsonl").read_text().splitlines() if "tokens_per_s" in line]
+    told = json.loads(mmtool("info", project / "run", "--json").out)["training"]
+    assert told["tokens_per_s"] == round(record["tokens_per_s"]) and told["seconds"] == pytest.approx(record["elapsed_s"], abs=0.01)
+    records = [{"step": 20 * (i + 1), "elapsed_s": 500.0 * (i + 1), "tokens_per_s": 100.0 + i, "loss": {"text": 1.0}} for i in range(3)]
+    log = [canonical_json(sealed(record)) for record in [*records, {"step": 60, "elapsed_s": 1500.0, "validation": {"text": 2.0}}]]
+    (copy / "run/metrics.jsonl").write_text("\n".join(log) + "\n")
+    assert "training\n  seconds: 1,500\n  tokens_per_s: 101\n" in mmtool("info", copy / "run").out
+    (copy / "run/metrics.jsonl").unlink()
+    assert "training: none" in mmtool("info", copy / "run").out
 
 
 def test_imputed_files_and_report(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:

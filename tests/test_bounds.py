@@ -13,7 +13,7 @@ from mmtool.common.errors import UsageError
 from mmtool.methods import METHODS
 from mmtool.model.transformer import PRESETS, Shape
 from mmtool.preprocessing.readers.entries import SourceOptions
-from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid
+from mmtool.training.config import Budget, FinetuneConfig, PretrainConfig, check_as, options_of, overlaid, resolve
 
 NAN, INFINITE = float("nan"), float("inf")
 OPTIONS = [*dict.fromkeys(method.Options for method in METHODS.values()), JointOptions]
@@ -84,6 +84,21 @@ def test_every_number_of_a_method_has_bounds_that_hold_its_default(cls: type) ->
         if isinstance(value, int | float) and not isinstance(value, bool):
             with pytest.raises(UsageError, match=name):
                 options_of(cls, {name: type(value)(-1)}, "--set method")
+
+
+@pytest.mark.parametrize(
+    "written", ['["image","text"]', "[image,text]", "image,text", "image text", "'image+text'", "[]", "image+", "7", "null"]
+)
+def test_modalities_say_how_they_are_written(written: str) -> None:
+    with pytest.raises(UsageError, match=r"^modalities: .* names no modalities\. Join their names by \+, e\.g\. modalities=image\+text\.$"):
+        resolve(None, {}, [f"modalities={written}"])
+
+
+@pytest.mark.parametrize(
+    ("written", "names"), [("image+text", ("image", "text")), ('"image+text"', ("image", "text")), ("a", ("a",)), ("", ())]
+)
+def test_modalities_are_joined_by_a_plus(written: str, names: tuple[str, ...]) -> None:
+    assert resolve(None, {}, [f"modalities={written}"]).only == names
 
 
 def test_values_that_turn_something_off_stay_possible() -> None:

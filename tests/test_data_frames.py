@@ -135,6 +135,16 @@ def test_what_is_wrong_is_named(study: Path, project: Path) -> None:
         texts.encode({"text": pd.DataFrame({"note": ["a red thing"]})})
 
 
+def test_only_samples_without_the_table_are_imputed(study: Path) -> None:
+    frame, run = row_tables()["vitals"], library.load(study / "run")
+    whole = run.impute({"vitals": frame}, want="lab")
+    held = whole.iloc[:3]
+    rest = run.impute({"vitals": frame, "lab": held}, want="lab", only_missing=True)
+    assert list(rest.index) == list(frame.index[3:]) and list(rest.columns) == list(whole.columns) and rest.notna().all(axis=None)
+    with pytest.raises(UsageError, match="no sample lacks lab"):
+        run.impute({"vitals": frame.iloc[:3], "lab": held}, want="lab", only_missing=True)
+
+
 def test_series_hold_other_values(project: Path) -> None:
     run = library.load(project / "run")
     texts = pd.Series(["a red thing", None, "a blue thing"], index=["p2", "p1", "p0"])

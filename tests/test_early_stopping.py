@@ -46,6 +46,7 @@ def test_it_stops_and_the_best_weights_are_those_to_use(shards: Path, tmp_path: 
     done = pretrain(stopping(), shards, tmp_path / "run")
     assert scripted == [4, 8, 12, 16] and (done.steps, done.best_step, done.validation["a->b"]) == (16, 8, 2.0)
     assert "no progress since step 8: stopping early" in capsys.readouterr().err
+    assert set(done.loss) == {"a", "b", "c"} and all(value > 0 for value in done.loss.values()), "of steps that no report was due for"
     run = open_run(tmp_path / "run")
     assert run.complete and run.checkpoint().path.name == "00000008"
     assert [path.name for path in list_checkpoints(run.checkpoints)] == ["00000008", "00000012", "00000016"]

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 import mmtool
 from mmtool import DataError, UsageError
 from mmtool.cli.main import app
+from mmtool.imputation.config import ImputeOptions
+from mmtool.imputation.files import impute_files
 
 
 def test_importing_is_light_and_every_name_is_there() -> None:
@@ -56,6 +58,39 @@ def test_raw_values_need_no_files(project: Path) -> None:
         run.encode({"image": [np.zeros((8, 8, 3), np.uint8)]})
     with pytest.raises(DataError, match="text has 1 values for 2 samples"):
         run.encode({"text": ["one"]}, keys=["a", "b"])
+
+
+@pytest.mark.parametrize(("asked", "said"), [({"draws": 0}, "draws is 0"), ({"draws": -2}, "draws is -2"), ({"top_k": 0}, "top_k is 0")])
+def test_numbers_out_of_bounds_are_refused(project: Path, asked: dict[str, int], said: str) -> None:
+    run = mmtool.load(project / "run")
+    samples = run.encode({"text": ["a red thing"]})
+    with pytest.raises(UsageError, match=f"{said}. Give a whole number from 1 on"):
+        run.impute(samples, have="text", want="lab", **asked)
+
+
+def test_samples_that_hold_what_is_wanted_may_keep_it(project: Path) -> None:
+    run = mmtool.load(project / "run")
+    row = {"a": 1.0, "b": 2.0, "c": 0.5}
+    samples = run.encode({"text": ["a red thing", "a blue thing", None], "lab": [None, row, row]}, keys=["p1", "p2", "p3"])
+    assert [each.key for each in run.impute(samples[:2], have="text", want="lab")] == ["p1", "p2"]
+    assert [each.key for each in run.impute(samples, have="text", want="lab", only_missing=True)] == ["p1"]
+    with pytest.raises(UsageError, match=r"no sample lacks lab\. Leave it out"):
+        run.impute(samples[1:], have="text", want="lab", only_missing=True)
+
+
+def test_files_are_written_of_samples_that_lack_what_is_wanted(project: Path, tmp_path: Path) -> None:
+    run = mmtool.load(project / "run")
+    texts = [None if i % 4 == 0 else "a red thing" for i in range(8)]
+    rows = [{"a": 1.0, "b": 2.0, "c": 0.5} if i % 2 == 0 else None for i in range(8)]
+    samples, options = run.encode({"text": texts, "lab": rows}), {"have": ("text",), "want": ("lab",)}
+    every = impute_files(project / "run", samples, tmp_path / "all", ImputeOptions(**options))
+    lacking = impute_files(project / "run", samples, tmp_path / "lacking", ImputeOptions(**options, only_missing=True))
+    assert every.imputed == {"lab": 6} and lacking.imputed == {"lab": 4} and lacking.complete == 4 == lacking.skipped
+    keys = [json.loads(line).get("key") for line in (tmp_path / "lacking/imputed.jsonl").read_text().splitlines()]
+    assert [key for key in keys if key] == ["1", "3", "5", "7"]
+    with pytest.raises(UsageError, match="no sample lacks lab"):
+        impute_files(project / "run", samples[::2], tmp_path / "none", ImputeOptions(**options, only_missing=True))
+    assert not (tmp_path / "none").exists()
 
 
 def test_verbs_are_functions(project: Path, tmp_path: Path) -> None:

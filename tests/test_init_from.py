@@ -127,7 +127,7 @@ def test_features_of_old_modalities_are_the_same_beside_new_ones_and_in_another_
     if name == "m3ae":
         few, more = [PHOTO, *few], [SCAN, *more, PHOTO]
     (small, method), (large, wider) = (build(name, layout_of(each), seed) for seed, each in enumerate((few, more)))
-    transfer(small.state_dict(), small.layout, large)
+    transfer(small.state_dict(), small.layout, large, name)
     random = np.random.default_rng(0)
     tokens = {
         "lab": random.integers(5, size=4).astype(np.uint16),
@@ -231,10 +231,15 @@ def test_what_does_not_fit_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the data has no modality 'c', which .*base was trained on"):
         begin(setting(**common), world / "fewer")
     deeper = check({**setting(**common).to_json(), "shape": {"depth": 2, "width": 32}})
-    with pytest.raises(UsageError, match=r"depth 2 instead of 1.*--preset small --set shape.depth=1 --set shape.width=32"):
+    with pytest.raises(UsageError, match=r"depth 2 instead of 1.*Add --preset small --set shape.depth=1 --set shape.width=32"):
         begin(deeper, world / "shards")
-    with pytest.raises(UsageError, match=r"instead of|built differently"):
+    with pytest.raises(
+        UsageError, match=r"of m3ae is not .*bias True instead of False.* Add --method commutative --preset small --set shape"
+    ):
         begin(setting(method="m3ae", steps=2), world / "shards")
+    alike = check({**setting(method="m3ae").to_json(), "shape": {"depth": 1, "width": 32, "bias": False, "positions": "rotary"}})
+    with pytest.raises(UsageError, match=r"built differently.* \(--method commutative\)"):
+        begin(alike, world / "shards", "alike")
     assert not (tmp_path / "run").exists()
     settings = {"features": [f"f{i}" for i in range(5)], "n_bins": CLASSES}
     other = to_bytes(TableTokenizer.fit(list(np.random.default_rng(1).normal(size=(99, 5)).astype(np.float32)), settings, 0))

@@ -81,6 +81,16 @@ def test_a_training_that_does_not_fit_is_refused_and_leaves_nothing(shards: Path
     assert open_run(tmp_path / "run").config.steps == 1, "nor does a run go on that cannot"
 
 
+@pytest.mark.parametrize("method", ["cm3", "m3ae"])
+def test_rows_that_are_longer_than_samples_are_named(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1 << 20)
+    with pytest.raises(UsageError, match=r"which reads 1 x 4,096 tokens at once\)\. Leave --row-length out"):
+        pretrain(settings(method=method, row_length=4096), shards, tmp_path / "run")
+    with pytest.raises(UsageError, match="a step needs about") as error:
+        pretrain(settings(method=method), shards, tmp_path / "run")
+    assert "--row-length" not in str(error.value)
+
+
 @pytest.mark.parametrize(("share", "warned"), [(0.9, True), (1.1, False)])
 def test_a_training_that_may_fit_begins(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], share: float, warned: bool

@@ -34,12 +34,15 @@ def test_parts_that_are_joined_give_the_shards_of_the_whole(kind: str, workers: 
     assert contents(tmp_path / "of-parts") == contents(tmp_path / "of-whole")
 
 
-def test_parts_that_are_missing_are_named(raw: Raw, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_parts_are_refused_unless_they_are_allowed(raw: Raw, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number in (1, 3):
         fitted = tmp_path / "1.tar" if number > 1 else None
         options = SourceOptions(part=f"{number}/4")
         tokenize("table", [raw.values], tmp_path / f"{number}.tar", name="a", tokenizer=fitted, options=options)
-    shard([tmp_path / "1.tar", tmp_path / "3.tar"], tmp_path / "shards")
+    with pytest.raises(DataError, match=r"parts of a are not among the inputs: 2/4, 4/4\. .* --allow-missing-parts"):
+        shard([tmp_path / "1.tar", tmp_path / "3.tar"], tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()
+    shard([tmp_path / "1.tar", tmp_path / "3.tar"], tmp_path / "shards", allow_missing_parts=True)
     assert "parts of a are not among the inputs: 2/4, 4/4" in capfd.readouterr().err
     with pytest.raises(UsageError, match="different divisions"):
         missing(["1/2", "2/3"])

@@ -1,6 +1,7 @@
 """Promise: long work says at its start what it sets out to do, and how far it is: on a terminal of any width, and in a log."""
 
 import fcntl
+import json
 import os
 import pty
 import struct
@@ -83,6 +84,16 @@ def test_losses_are_those_of_the_last_report(capsys, monkeypatch) -> None:
     assert second == "step 20 | 20% | 1:01:40 left | 5 samples/s | loss task 0.500" and third.endswith(
         "0:59 left | 5 samples/s | loss task 0.500"
     )
+
+
+def test_the_summary_tells_the_loss_of_the_shortest_training(mmtool, tmp_path) -> None:
+    command = ["pretrain", make_shards(tmp_path / "shards"), "--steps", 3, "--set", "shape.depth=1", "--set", "shape.width=32"]
+    command += ["--method", "cm3", "--batch-tokens", 512, "--no-compile", "-o", tmp_path / "run"]
+    done, again = mmtool(*command), mmtool(*command)
+    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    said = ", training loss" + "".join(f" {name} {value:.3f}" for name, value in last["loss"].items())
+    assert last["step"] == 3 and done.err.splitlines()[-1].endswith(said)
+    assert again.err.splitlines()[-1].endswith(said), "also where there is nothing left to do"
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])

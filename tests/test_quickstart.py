@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "quickstart.sh"
+SCRIPTS = ("quickstart_data", "quickstart_plan", "quickstart_table", "m3ae_summary", "m3ae_mnist/looks", "m3ae_mnist/sentences")
 
 
 @pytest.mark.slow
@@ -24,6 +26,12 @@ def test_the_quickstart_imputes_the_pair_that_never_occurred(tmp_path):
         (("speech",), "image"),
     }
     assert (tmp_path / "out" / document["report"] / "contact_sheet.png").exists()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_how_to_use_it(name):
+    done = subprocess.run([sys.executable, str(SCRIPT.parent / f"{name}.py"), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {Path(name).name}.py [-h]")
 
 
 def test_an_unknown_option_says_how_to_use_it():

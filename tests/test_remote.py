@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SHUT_RDWR
 from threading import Thread
 from typing import Any
 
@@ -409,6 +410,77 @@ def test_addresses_that_differ_in_their_queries_are_not_taken_for_one(server: tu
     assert f"{url}/get.csv" in str(caught.value) and "id=" not in str(caught.value)
     [[one], [other]] = local_copies([f"{url}/get.csv", f"{url}/%67et.csv"])
     assert one == other
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often the server has still to fail, by what it does; `asked`: how often a file was asked for."""
+    counts = {"503": 0, "reset": 0, "cut": 0, "asked": 0}
+    whole = Handler.send_head
+
+    def send_head(self: Handler) -> Any:
+        counts["asked"] += 1
+        for failure in ("503", "reset", "cut"):
+            if counts[failure] and (failure != "cut" or self.command == "GET"):
+                counts[failure] -= 1
+                if failure == "503":
+                    return self.send_error(503)
+                if failure == "cut":
+                    self.send_response(200)
+                    self.send_header("Content-Length", "1000")
+                    self.end_headers()
+                    self.wfile.write(b"half")
+                self.close_connection = True
+                self.connection.shutdown(SHUT_RDWR)
+                return None
+        return whole(self)
+
+    monkeypatch.setattr(Handler, "send_head", send_head)
+    monkeypatch.setattr("mmtool.common.remote.WAITS_S", (0.0, 0.0, 0.0))
+    return counts
+
+
+@pytest.mark.parametrize("failure", ["503", "reset", "cut"])
+def test_a_failure_that_passes_is_no_error(
+    failure: str, server: tuple[str, Path], failing: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, folder = server
+    (folder / "values.csv").write_text("key,a\nx,1\n")
+    failing[failure] = 5 if failure == "reset" else 3  # some of which aiohttp makes up for by itself
+    [[copy]] = local_copies([f"{url}/values.csv?token=secret"])
+    assert copy.read_text() == "key,a\nx,1\n" and failing[failure] == 0
+    said = capsys.readouterr().err
+    assert f"{url}/values.csv?***: " in said and "; asking again in 0 s" in said and "secret" not in said
+
+
+def test_a_failure_that_stays_is_an_error_and_what_is_not_there_is_asked_for_once(
+    server: tuple[str, Path], failing: dict[str, int]
+) -> None:
+    url, folder = server
+    (folder / "values.csv").write_text("key,a\nx,1\n")
+    with pytest.raises(DataError, match=r"none\.csv: there is no such file"):
+        local_copies([f"{url}/none.csv"])
+    assert failing["asked"] == 2, "HEAD and GET"
+    failing["503"] = 1000
+    with pytest.raises(DataError, match=r"values\.csv: it cannot be reached \(.*503"):
+        local_copies([f"{url}/values.csv"])
+    assert failing["asked"] == 2 + 2 * 4
+
+
+@pytest.mark.parametrize("as_said", [True, False])
+@pytest.mark.parametrize("name", ["values.csv", "x.npz", "x.png", "x.wav"])
+def test_a_page_in_the_place_of_a_file_is_refused(
+    name: str, as_said: bool, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = server
+    (folder / name).write_text("\n<!DOCTYPE html><title>Log in</title>" if not as_said else "Please log in.")
+    if as_said:
+        monkeypatch.setattr(Handler, "guess_type", lambda self, path: "text/html; charset=utf-8")
+    with pytest.raises(DataError, match=rf"{name}: the server answered with a web page"):
+        local_copies([f"{url}/{name}"])
+    assert not list((cache_folder() / "files").rglob("*")), "so that the next time it is fetched again"
+    (folder / "notes.html").write_text("<html>")
+    assert local_copies([f"{url}/notes.html"])[0][0].read_text() == "<html>"
 
 
 def test_the_web(mmtool: Mmtool, raw: Raw, server: tuple[str, Path], tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_compare_of_runs(mmtool: Mmtool, tmp_path: Path, unused: list[object]) -
         ["--raw", "text=notes.csv"], ["--draws", 8], ["--seed", 1], ["--no-confidence"], ["--donors", "DATA"], ["--max-donors", 9],
         ["--temperature", 0.3], ["--top-k", 3], ["--guidance", 2], ["--key-column", "id"], ["--text-column", "note"], ["--clip", 3],
     )),
+    (["DATA"], ["--only-missing"], "without --want"),
 ])  # fmt: skip
 def test_impute(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path, asked: list[str], unused: list[object], reason: str) -> None:
     known = {"DATA": str(project / "shards"), "text=NOTES": f"text={raw.notes}"}

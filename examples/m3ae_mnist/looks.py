@@ -6,8 +6,8 @@ Four things are measured: how thick the stroke is, how it leans, how wide it is,
 words, for the lowest, the middle and the highest third of the images. The column `digit` is there for the probe; no word depends on it.
 """
 
+import argparse
 import gzip
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,4 +63,7 @@ def _extent(covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("images", "labels", "output"):
+        parser.add_argument(name, type=Path)
+    main(**vars(parser.parse_args()))

@@ -3,8 +3,8 @@
 python examples/m3ae_mnist/sentences.py train-labels-idx1-ubyte.gz sentences.tsv [english|german]
 """
 
+import argparse
 import gzip
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,4 +41,8 @@ def main(labels: Path, output: Path, language: str = "english") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("language", nargs="?", choices=sorted(DIGITS), default="english")
+    main(**vars(parser.parse_args()))

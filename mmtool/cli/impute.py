@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 EMBEDDINGS = "Embeddings"
 OF_DRAWS = ("--temperature", "--top-k", "--guidance", "--no-confidence", "--chain", "--calibration")
-OF_CHOICE = ("--draws", "--donors", "--max-donors", "--seed")
+OF_CHOICE = ("--only-missing", "--draws", "--donors", "--max-donors", "--seed")
 OF_RAW = ("--by-row", *OF_RAW_FILES.flags)
 EXAMPLES = examples(
     "mmtool impute run/ shards/ --have text --want image -o imputed/",
@@ -192,6 +192,7 @@ def _refuse_unused(context: typer.Context, run: Path, wanted: tuple[str, ...], r
     refuse_unused(context, "without --space embedding", "--encoder")
     refuse_unused(context, "with --raw", "--split", when=raw)
     refuse_unused(context, "without --raw", *OF_RAW, when=not raw)
+    refuse_unused(context, "without --want", "--only-missing", when=not wanted)
     target = open_run(run).target
     refuse_unused(context, "where only a label is wanted", *OF_DRAWS, *OF_CHOICE, when=target is not None and wanted == (target.label,))
     refuse_unused(context, "without --donors", "--max-donors", when=not donors)

@@ -95,4 +95,6 @@ def pretrain(
     if not speaks():
         return
     steps = f"{done.steps} steps" + (f" (best at step {done.best_step})" if done.best_step != done.steps else "")
-    finish(done, f"{done.run}: {done.method}, {done.parameters:,} parameters, {steps}, {done.seconds:.0f} s", as_json, quiet)
+    loss = "".join(f" {name} {value:.3f}" for name, value in done.loss.items())
+    sentence = f"{done.run}: {done.method}, {done.parameters:,} parameters, {steps}, {done.seconds:.0f} s"
+    finish(done, f"{sentence}, training loss{loss}" if loss else sentence, as_json, quiet)

@@ -53,6 +53,10 @@ def shard(
         bool,
         typer.Option("--unpaired", help="A modality may have no key in common with any other: lone samples.", rich_help_panel=LABELS),
     ] = False,
+    allow_missing_parts: Annotated[
+        bool,
+        typer.Option("--allow-missing-parts", help="Parts that `tokenize --part` wrote may be missing, with their samples."),
+    ] = False,
     split: Split,
     split_label: SplitLabel = None,
     samples_per_shard: Annotated[int, typer.Option(help="Samples in one file of a directory.")] = 10_000,
@@ -88,6 +92,7 @@ def shard(
             split_label=split_label,
             unpaired=unpaired,
             by_row=by_row,
+            allow_missing_parts=allow_missing_parts,
             samples_per_shard=samples_per_shard,
             force=force,
         )

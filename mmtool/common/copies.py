@@ -7,6 +7,7 @@
 A file that changed there gets another copy beside the old one, so that what a command reads does not change while it reads.
 """
 
+import codecs
 import fcntl
 import os
 import shutil
@@ -20,8 +21,8 @@ from urllib.parse import unquote
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log, track
-from mmtool.common.remote import Place, RemoteFile, reaching
-from mmtool.common.remote_listing import Listing, list_files
+from mmtool.common.remote import Place, RemoteFile, patiently
+from mmtool.common.remote_listing import Listing, is_page, list_files, no_page
 from mmtool.common.storage import canonical_json, sha256_bytes, sha256_file
 from mmtool.common.urls import COPIES, cache_folder, shown
 
@@ -97,14 +98,21 @@ def _batches(place: Place, files: Sequence[RemoteFile], incoming: Path) -> Itera
     for batch in track(batches, f"fetching {shown(place.url)}"):
         folder = Path(tempfile.mkdtemp(dir=incoming))
         paths = [folder / str(number) for number in range(len(batch))]
-        with reaching(place.url):
-            place.system.get([file.path for file in batch], [str(path) for path in paths])
+        patiently(place.url, place.system.get, [file.path for file in batch], [str(path) for path in paths])
         for file, path in zip(batch, paths, strict=True):
             if not _is_whole(path, file):
                 there, here = file.size, path.stat().st_size if path.is_file() else 0
                 what = f"{here:,} of {there or 0:,} bytes of {shown(file.path)!r} arrived."
                 raise DataError(what, where=shown(place.url), fix="Run the same command again.")
+            if place.is_web and not is_page(file.name.name) and _begins_as_page(path):
+                raise no_page(file.path)
         yield batch, paths
+
+
+def _begins_as_page(path: Path) -> bool:
+    """Whether a file is HTML by its first bytes."""
+    with open(path, "rb") as file:
+        return file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _say(place: Place, files: Sequence[RemoteFile]) -> None:

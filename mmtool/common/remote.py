@@ -2,14 +2,16 @@
 errors in words of ours, without credentials."""
 
 import errno
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from mmtool.common.errors import DataError, MmtoolError, UsageError
+from mmtool.common.log import log
 from mmtool.common.urls import masked, protocol_of, shown
 
 WEB = ("http", "https")
@@ -27,6 +29,9 @@ VERSION_FIELDS = (  # by which file systems tell that a file was changed, letter
 )
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 READ_TIMEOUT_S = 120.0
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a web server answers that may answer otherwise soon
+WAITS_S = (0.5, 1.0, 2.0)  # before it is asked again
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def reaching(url: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
             raise
-        status = getattr(error, "status", getattr(error.__cause__, "status", None))
+        status = _status_of(error)
         if isinstance(error, PermissionError) or status in (401, 403):
             fix = "Check the address and the credentials: each file system has its own environment variables and files for them."
             raise DataError("access is refused.", where=shown(url), fix=fix) from None
@@ -128,6 +133,37 @@ def reaching(url: str) -> Iterator[None]:
             raise DataError("there is no such file or folder.", where=shown(url), fix="Check the address.") from None
         fix = "Check the address, the credentials and the network, then run the same command again."
         raise DataError(f"it cannot be reached ({_words(error)}).", where=shown(url), fix=fix) from None
+
+
+def patiently(url: str, ask: Callable[..., Answer], *arguments: Any, **keywords: Any) -> Answer:
+    """What `ask` gives; where a web server fails in a way that may pass, it is asked again. Raises as `reaching` does."""
+    for wait_s in WAITS_S if protocol_of(url) in WEB else ():
+        with reaching(url):
+            try:
+                return ask(*arguments, **keywords)
+            except Exception as error:
+                if not _may_pass(error):
+                    raise
+                log(f"{shown(url)}: {_words(error)}; asking again in {wait_s:g} s")
+        time.sleep(wait_s)
+    with reaching(url):
+        return ask(*arguments, **keywords)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is worth asking again: not where nobody is at the address, nor after a long wait."""
+    from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
+
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+    if isinstance(cause, (ClientConnectionError, ClientPayloadError, ConnectionError)):
+        return not isinstance(cause, (ClientConnectorError, TimeoutError))
+    return _status_of(error) in PASSING
+
+
+def _status_of(error: BaseException) -> int | None:
+    """What a web server answered, None where it did not."""
+    status: int | None = getattr(error, "status", getattr(error.__cause__, "status", None))
+    return status
 
 
 def _words(error: BaseException) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.remote import Place, RemoteFile, reaching
+from mmtool.common.remote import Place, RemoteFile, patiently, reaching
 from mmtool.common.urls import shown
 
 MAGIC = re.compile(r"[*?\[]")
 HTML = "text/html"
+PAGES = {"", ".html", ".htm", ".xhtml", ".php", ".asp", ".aspx", ".jsp", ".cgi"}
 REQUESTS_AT_ONCE = 16
 REPEATED = 2  # folders above with the same list: once may be meant
 
@@ -82,11 +83,25 @@ def _on_the_web(place: Place) -> Listing:
         return _matching(place, address)
     if not query and (address.endswith("/") or not urlsplit(address).path):
         return _listing(place, [address], _described(place, _below(place, f"{address.rstrip('/')}/")))
-    info = place.system.info(url)
-    is_folder = "." not in address.rpartition("/")[2] or urlsplit(str(info.get("url", ""))).path.endswith("/")  # to which it was redirected
+    info, name = patiently(url, place.system.info, url), unquote(address.rpartition("/")[2])
+    is_folder = "." not in name or unquote(urlsplit(str(info.get("url", ""))).path).endswith(f"/{name}/")  # to which it was redirected
     if not query and info.get("mimetype") == HTML and is_folder:
         return _listing(place, [address], _described(place, _below(place, f"{address}/")))
+    if info.get("mimetype") == HTML and not is_page(name):
+        raise no_page(url)
     return _listing(place, [url], [place.file(url, info)])
+
+
+def is_page(name: str) -> bool:
+    """Whether a file of this name may well be a page."""
+    return PurePosixPath(name).suffix.lower() in PAGES
+
+
+def no_page(url: str) -> DataError:
+    """The error for a page in the place of a file."""
+    what = "the server answered with a web page (HTML) instead of this file."
+    fix = "Open the address in a browser: it may ask for a login, or lead to the link of the file itself; or download it and give its path."
+    return DataError(what, where=shown(url), fix=fix)
 
 
 def _matching(place: Place, address: str) -> Listing:
@@ -103,8 +118,7 @@ def _described(place: Place, urls: Iterable[str]) -> list[RemoteFile]:
     """The files at these addresses, of each of which the server is asked. Raises DataError for one that is not there."""
 
     def described(url: str) -> RemoteFile:
-        with reaching(url):
-            return place.file(url, place.system.info(url))
+        return place.file(url, patiently(url, place.system.info, url))
 
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
         return list(threads.map(described, urls))
@@ -116,8 +130,7 @@ def _below(place: Place, folder: str) -> Iterator[str]:
     seen = {folder}
     while waiting:
         address, above = waiting.pop()
-        with reaching(address):
-            links = list(_links(place, address))
+        links = list(_links(place, address))
         listed = [link.removeprefix(address) for link in links]
         if above.count(listed) >= REPEATED:
             what = "it lists the same as several folders above it, as a link that leads in a circle does."
@@ -133,7 +146,7 @@ def _below(place: Place, folder: str) -> Iterator[str]:
 def _links(place: Place, folder: str) -> Iterator[str]:
     """What a page that lists a folder links to below it, folders with a slash at the end: not the folder above, not the list in another
     order, nothing elsewhere."""
-    for written in sorted(place.system.ls(folder, detail=False)):
+    for written in sorted(patiently(folder, place.system.ls, folder, detail=False)):
         link = unescape(written.removeprefix(folder))
         below = link.removeprefix("./")  # as some servers write each link, so that a colon in it ends no protocol
         parts = [unquote(part) for part in below.removesuffix("/").split("/")]

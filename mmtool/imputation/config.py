@@ -21,6 +21,8 @@ class ImputeOptions:
     """Given modalities; repeatable, or a,b."""
     want: Annotated[tuple[str, ...], Option(metavar="NAME", default="all a sample lacks")] = ()
     """Modalities to impute; repeatable, or a,b."""
+    only_missing: Annotated[bool, Option()] = False
+    """Only samples that lack the wanted modality."""
     limit: Annotated[Count | None, Option(panel=READING)] = None
     """At most so many samples."""
     draws: Annotated[Count, Option(panel=SAMPLING)] = 1

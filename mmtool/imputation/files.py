@@ -122,8 +122,10 @@ def _opened_calibration(imputer: Imputer, jobs: Jobs, options: ImputeOptions) ->
 
 def _num_complete(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> int:
     """How many samples lack nothing that could be imputed; none where modalities are wanted by name, which real ones may stand beside."""
-    names = {modality.name for modality in imputer.modalities}
-    return 0 if options.want else sum(names <= set(sample.tokens) for sample in samples)
+    if options.want and not options.only_missing:
+        return 0
+    names = set(options.want) or {modality.name for modality in imputer.modalities}
+    return sum(names <= set(sample.tokens) for sample in samples)
 
 
 def _predict_label(

@@ -90,7 +90,7 @@ def impute_frames(
 ) -> tuple[Any, dict[float, Any]]:
     """The one table that `options` want, of every sample that any frame holds, in the order of the frames: expected values, and for each
     of the shares what values stay below with that probability, corrected where a calibration is given. Rows are NaN where a sample holds
-    nothing to impute it from, which is said.
+    nothing to impute it from, which is said. With `options.only_missing` of samples alone that do not hold it.
 
     Raises UsageError for modalities that the run does not know or does not link, DataError for frames that it cannot take.
     """
@@ -103,8 +103,13 @@ def impute_frames(
         raise UsageError("quantiles need several draws.", where="draws", fix="Give 10 or more, e.g. draws=30.")
     if shares:
         warn_of_few_draws(want, options.draws)
-    table = impute_tables(imputer, encode_frames(frames, imputer.tokenizers), options).get(want)
+    samples = encode_frames(frames, imputer.tokenizers)
     index = index_of(frames, labels)
+    if options.only_missing:
+        held = {sample.key for sample in samples if want in sample.tokens}
+        labels = {key: label for key, label in labels.items() if key not in held}
+        index = index[index.isin(list(labels.values()))]
+    table = impute_tables(imputer, samples, options).get(want)
     if len(labels) > (known := len(table.keys) if table else 0):
         log(f"{len(labels) - known:,} of {len(labels):,} samples hold nothing to impute {want} from: their rows are NaN")
     if table is None:

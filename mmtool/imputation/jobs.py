@@ -1,7 +1,7 @@
 """Which modality of which samples is imputed from which others: one job for all samples that hold and lack the same."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mmtool.common.errors import UsageError
 from mmtool.common.log import log
@@ -16,9 +16,11 @@ Jobs = dict[tuple[tuple[str, ...], str], list[Sample]]  # (have, want) -> sample
 def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions) -> Jobs:
     """(have, want) -> samples: one decode for all samples that hold and lack the same. Where nothing is wanted by name, modalities that
     nothing links with what is present stay missing, unless that is all of them: then UsageError is raised, as it is for what is wanted by
-    name."""
+    name, and where only what is missing is imputed and nothing of it is."""
     for want in options.want:
         imputer.check(options.have, want)
+    if samples and options.only_missing and options.want and all(set(options.want) <= set(sample.tokens) for sample in samples):
+        raise none_lacks(options.want)
     names = [modality.name for modality in imputer.modalities]
     jobs: Jobs = defaultdict(list)
     for sample in samples:
@@ -27,7 +29,7 @@ def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions)
             continue
         for want in options.want or tuple(name for name in names if name not in sample.tokens):
             given = tuple(name for name in have if name != want)
-            if given:
+            if given and not (options.only_missing and want in sample.tokens):
                 jobs[given, want].append(sample)
     linked = {job: members for job, members in jobs.items() if options.want or imputer.graph.path(job[0], job[1]) is not None}
     for have, want in linked or jobs:
@@ -35,6 +37,20 @@ def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions)
     for have, want in sorted(jobs.keys() - linked.keys()):
         log(f"{want} of {len(jobs[have, want])} samples stays absent: nothing in training links it with {' and '.join(have)}")
     return _chained(imputer, linked) if options.chain else linked
+
+
+def lacking(samples: Iterable[Sample], want: str) -> list[Sample]:
+    """The samples without this modality. Raises UsageError where all of them hold it."""
+    chosen = [sample for sample in samples if want not in sample.tokens]
+    if not chosen:
+        raise none_lacks([want])
+    return chosen
+
+
+def none_lacks(wanted: Sequence[str]) -> UsageError:
+    """The error where only samples that lack what is wanted are to get it, and there are none."""
+    what = f"no sample lacks {' or '.join(wanted)}."
+    return UsageError(what, where="--only-missing", fix="Leave it out to impute what samples hold as well, or want another modality.")
 
 
 def _chained(imputer: Imputer, jobs: Jobs) -> Jobs:

@@ -66,8 +66,8 @@ TABLES: dict[str, tuple[Axis, ...]] = {
 }
 
 
-def transfer(weights: Mapping[str, Tensor], old: VocabularyLayout, model: Transformer) -> None:
-    """Put weights of a transformer with the layout `old` into the model, which holds its modalities.
+def transfer(weights: Mapping[str, Tensor], old: VocabularyLayout, model: Transformer, method: str) -> None:
+    """Put weights of a transformer with the layout `old` into the model, which holds its modalities. method: that trained them.
 
     Raises UsageError where the model has no place for some of them, or parts that are no modality's and that the weights lack.
     """
@@ -75,7 +75,7 @@ def transfer(weights: Mapping[str, Tensor], old: VocabularyLayout, model: Transf
     names = {_renamed(name, old, model.layout): name for name in weights if not name.startswith(HEAD)}
     lacking = [name for name in state if name not in names and not name.startswith((HEAD, *OF_MODALITIES))]
     if spare := sorted({*names} - {*state}) or lacking:
-        fix = "Train with the method of that run, or one that is built alike."
+        fix = f"Train with the method of that run (--method {method}), or one that is built alike."
         raise UsageError(f"the two models are built differently: only one has {spare[0]!r}.", where="--init-from", fix=fix)
     for name, source in names.items():
         _copy(weights[source], state[name], name, old, model.layout)

@@ -78,8 +78,9 @@ class Placement:
         return SPLIT_NAMES[str(stated)]
 
 
-def collect(inputs: Sequence[Path | None]) -> Collection:
-    """Open all inputs (None: standard input; a shards directory: every split of it)."""
+def collect(inputs: Sequence[Path | None], allow_missing_parts: bool = False) -> Collection:
+    """Open all inputs (None: standard input; a shards directory: every split of it). Raises DataError where a modality was tokenized in
+    parts of which some are not there, unless that is allowed."""
     if sum(path is None for path in inputs) > 1:
         raise UsageError("standard input can be read once only.", where="-", fix="Write one of the streams to a file first.")
     collection = Collection()
@@ -88,7 +89,11 @@ def collect(inputs: Sequence[Path | None]) -> Collection:
             collection.add(open_token_set(path, split), path or "standard input")
     for name, parts in collection.parts.items():
         if lacking := missing(parts):
-            log(f"warning: parts of {name} are not among the inputs: {', '.join(lacking)}")
+            what = f"parts of {name} are not among the inputs: {', '.join(lacking)}."
+            if not allow_missing_parts:
+                fix = "Give their token sets as well, or pass --allow-missing-parts to do without these samples."
+                raise DataError(what, where="INPUT", fix=fix)
+            log(f"warning: {what}")
     return collection
 
 

@@ -62,6 +62,7 @@ def shard(
     split_label: str | None = None,
     unpaired: bool = False,
     by_row: bool = False,
+    allow_missing_parts: bool = False,
     samples_per_shard: int = 10_000,
     force: bool = False,
 ) -> ShardSummary:
@@ -69,15 +70,15 @@ def shard(
 
     protocol: which modalities samples lose. split: of groups. alignment: deal items by a label instead of joining them on keys.
     labels: CSV or TSV of further labels by key (`key_column`). split_label: a label that names the split. unpaired: a modality
-    may have no key in common with any other. by_row: row numbers of files may be joined, if these have equally many rows. The order of
-    the inputs does not matter: same input, same bytes. Codes such as 02134 are text in all samples if they are in
-    some. Raises DataError and UsageError before anything is written.
+    may have no key in common with any other. by_row: row numbers of files may be joined, if these have equally many rows.
+    allow_missing_parts: inputs that were tokenized in parts need not be complete. The order of the inputs does not matter: same input, same
+    bytes. Codes such as 02134 are text in all samples if they are in some. Raises DataError and UsageError before anything is written.
     """
     started = time.monotonic()
     protocol, placement = protocol or MissingnessProtocol(), Placement(split or Split(), split_label)
     place = None if output is None else OutputPath(output, force, [*inputs, labels])
     _check(inputs, place, alignment, labels, samples_per_shard)
-    collection = collect(inputs)
+    collection = collect(inputs, allow_missing_parts)
     _check_collection(collection, protocol)
     if not alignment:
         check_numbered(collection.items, by_row)

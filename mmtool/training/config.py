@@ -6,6 +6,7 @@ What a docstring under a field says, the help of its option says (see `common/op
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ MODEL, BUDGET, TASK = "Method and model", "Budget and optimiser", "What is predi
 RUN_FORMAT, UNSEALED_RUN = "mmtool-run/2", "mmtool-run/1"  # the earlier one carries no digest
 EXPORT_FORMAT = "mmtool-export/1"  # of a run without what only training needs
 RUN_FORMATS = (RUN_FORMAT, UNSEALED_RUN, EXPORT_FORMAT)
+JOINED_NAMES = re.compile(r"([\w-]+(\+[\w-]+)*)?")
 AUTO = "auto"  # the method is chosen by the data
 EXTENSIBLE = ("steps", "minutes", "patience")  # what may change when a training goes on (see `training/extension.py`)
 
@@ -235,6 +237,8 @@ def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         if name not in usual:
             raise unknown_setting(name, usual, "config")
+        if name == "modalities" and not (isinstance(value, str) and JOINED_NAMES.fullmatch(value)):
+            raise UsageError(f"{value!r} names no modalities.", where=name, fix="Join their names by +, e.g. modalities=image+text.")
         _check_value(name, value, usual[name], hints[name], name)
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"{value!r} is not possible.", where=name, fix=f"Choose from: {', '.join(CHOICES[name])}.")

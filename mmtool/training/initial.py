@@ -13,9 +13,11 @@ from mmtool.common.urls import as_given
 from mmtool.data.identity import identities
 from mmtool.data.sample import Sample
 from mmtool.data.shards import TokenSet
+from mmtool.methods import METHODS
 from mmtool.model.transfer import transfer
 from mmtool.model.transformer import Shape, Transformer
 from mmtool.training.checkpoint import MODEL, Checkpoint
+from mmtool.training.config import PretrainConfig
 from mmtool.training.run import INIT_FROM, Run, open_run, same_tokenizers
 
 
@@ -48,7 +50,7 @@ class InitialRun:
         }
         return {**origin, "data": record["data"], **({INIT_FROM: record[INIT_FROM]} if INIT_FROM in record else {})}
 
-    def check(self, shape: Shape, preset: str, data: TokenSet, where: object) -> None:
+    def check(self, shape: Shape, config: PretrainConfig, data: TokenSet, where: object) -> None:
         """Raise UsageError where the new run lacks a modality of this one or has another shape, DataError for another tokenizer."""
         names = [modality.name for modality in data.modalities]
         if missing := [name for name in self.run.layout.names if name not in names]:
@@ -57,11 +59,12 @@ class InitialRun:
         same_tokenizers(self.run, data, where, more=True)
         before, now = self.run.shape.to_json(), shape.to_json()
         if differing := [f"{name} {now[name]} instead of {before[name]}" for name in before if before[name] != now[name]]:
-            sizes = "".join(f" --set shape.{name}={value}" for name, value in self.run.config.shape.items())
-            fix = f"Add --preset {self.run.config.preset}{sizes}."
-            raise UsageError(
-                f"the preset {preset} is not the shape of {self.run.path}: {', '.join(differing)}.", where="--init-from", fix=fix
-            )
+            begun = self.run.config
+            of_method = METHODS[begun.method].shape_defaults != METHODS[config.method].shape_defaults
+            method = f" --method {begun.method}" if of_method else ""
+            sizes = "".join(f" --set shape.{name}={value}" for name, value in begun.shape.items())
+            what = f"the preset {config.preset} of {config.method} is not the shape of {self.run.path}: {', '.join(differing)}."
+            raise UsageError(what, where="--init-from", fix=f"Add{method} --preset {begun.preset}{sizes}.")
 
 
 def unseen(run: Run, samples: Sequence[Sample]) -> list[Sample]:
@@ -92,7 +95,7 @@ def load_initial(model: Transformer, origin: Mapping[str, Any], given: Path | No
         fix = "Give with --init-from a copy of the run as it was then, or pass --force to begin anew."
         raise DataError("the run was trained further since this one was begun with its weights.", where=path, fix=fix)
     old, new = initial.run.layout, model.layout
-    transfer(initial.weights.model, old, model)
+    transfer(initial.weights.model, old, model, initial.run.config.method)
     fresh = [name for name in new.names if name not in old.names]
     added = f"; {', '.join(fresh)} {'is' if len(fresh) == 1 else 'are'} new to it, with fresh embeddings" if fresh else ""
     log(f"beginning with the weights of {path} (step {origin['step']}){added}")

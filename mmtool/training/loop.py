@@ -125,9 +125,15 @@ class Loop(ABC):
                 window = Window()
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0 and self.progress < 1.0:
                 live.hide()
+                paused = time.monotonic()
                 self._checkpoint(folder)
                 self._validate(folder, metrics_log, validate)
-                window.start = time.monotonic()
+                window.start += time.monotonic() - paused
+        if self.progress >= 1.0 and isinstance(window.loss, Tensor):  # it stopped early, between two reports
+            record = self._report(window)
+            metrics_log.append(record)
+        if record is not None:
+            live.show(self.step, self.progress, self._left_s(), record)
         live.hide()
         if self._saved != self.step:
             self._checkpoint(folder)

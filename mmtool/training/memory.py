@@ -51,7 +51,9 @@ def check_pretraining(run: Run, samples: Sequence[Sample], here: Processes) -> N
     """
     config, batch = run.config, run.record["batch"]
     device = pick_device()
-    options = ["give fewer --batch-tokens, or split them (--set accumulate=4)"] if _whole(batch)["rows"] > 1 else []
+    longest = make_method(config, run.layout, run.graph).most(samples).tokens
+    options = ["leave --row-length out, for rows that are as long as the data needs"] if config.row_length > longest else []
+    options += ["give fewer --batch-tokens, or split them (--set accumulate=4)"] if _whole(batch)["rows"] > 1 else []
     options += ["pass --set recompute=true"] if not config.recompute else []
     options += ["take a smaller --preset or --set shape.width"]
     options += ["pass --shard-model"] if here.size > 1 and not here.sharded else []

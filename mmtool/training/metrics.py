@@ -1,8 +1,10 @@
 """What a training reports: one JSON line per report in `metrics.jsonl`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from mmtool.common.errors import DataError
@@ -18,8 +20,10 @@ UNSEALED |= {"learning_rate"}  # fields of records of an earlier version, which 
 class MetricsLog:
     """Appends records to `metrics.jsonl`; on resume, records after the checkpoint are dropped first, and those that are damaged.
 
-    tracking: what is sent the same records.
+    tracking: what is sent the same records. losses: those of the last report.
     """
+
+    losses: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, path: Path, step: int, tracking: Tracking | None = None) -> None:
         self.path, self._tracking = path, tracking
@@ -48,6 +52,7 @@ class MetricsLog:
         return self._validations.get(step)
 
     def _note(self, record: dict[str, Any]) -> None:
+        self.losses = record.get("loss", self.losses)
         if "validation" in record:
             self._validations[record["step"]] = record["validation"]
 
@@ -69,6 +74,15 @@ def read_metrics(data: bytes) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
         record = _record(line, unsealed=not any_sealed)
         any_sealed = any_sealed or (record is not None and DIGEST in record)
         yield line, record
+
+
+def speed(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How long a training took in all, in `seconds`, and the median of its reports of tokens (or samples) per second; what its records do
+    not tell is left out."""
+    measured = {"seconds": [record["elapsed_s"] for record in records if "elapsed_s" in record][-1:]}
+    measured |= {name: [record[name] for record in records if name in record] for name in ("tokens_per_s", "samples_per_s")}
+    medians = {name: median(values) for name, values in measured.items() if values}
+    return {name: round(value) if value >= 100 else round(value, 2) for name, value in medians.items()}
 
 
 def _record(line: bytes, unsealed: bool) -> dict[str, Any] | None:

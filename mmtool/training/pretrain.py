@@ -60,7 +60,8 @@ GALLERY_SIZE = 4000  # training samples of each combination of modalities that a
 
 @dataclass(frozen=True)
 class PretrainSummary:
-    """validation: of the weights of `best_step`, which are those to use: the last step, unless early stopping keeps the best one."""
+    """validation: of the weights of `best_step`, which are those to use: the last step, unless early stopping keeps the best one. loss: of
+    training, as reported last."""
 
     run: str
     method: str
@@ -69,6 +70,7 @@ class PretrainSummary:
     parameters: int
     validation: dict[str, float]
     best_step: int
+    loss: dict[str, float]
 
 
 @one_writer
@@ -154,7 +156,8 @@ def _pretrain(
             model.eval()
             decoder = fit_values(model, trainer.method, run.tokenizers(), train, config.value_epochs, config.seed)
         write_bytes(run.path / VALUES, decoder.to_bytes())
-    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, trainer.model.num_parameters(), measured, best)
+    loss, parameters = trainer.last_losses or dict(metrics.losses), trainer.model.num_parameters()
+    return PretrainSummary(str(output), config.method, trainer.step, trainer.elapsed_s, parameters, measured, best, loss)
 
 
 def _trainer(
@@ -231,7 +234,7 @@ def _begin(config: PretrainConfig, train: TokenSet, here: Processes, initial: In
     record, items = _record(config, train, config.accumulate * here.size, initial), TrainingItems.of(train)
     check_pretraining(Run(folder, record), typical_samples(config, train), here)
     if initial is not None:
-        initial.check(shape_of(config), config.preset, train, "DATA")
+        initial.check(shape_of(config), config, train, "DATA")
         record, items = {**record, INIT_FROM: initial.to_json()}, initial.run.training_items() | items
     (folder / TOKENIZERS).mkdir()
     for modality in train.modalities:

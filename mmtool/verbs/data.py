@@ -110,6 +110,7 @@ def shard(
     split_label: str | None = None,
     unpaired: bool = False,
     by_row: bool = False,
+    allow_missing_parts: bool = False,
     samples_per_shard: int = 10_000,
     seed: int = 0,
     force: bool = False,
@@ -119,9 +120,10 @@ def shard(
 
     pairs: `"image,text"` or `("image", "text")`; a training sample keeps one of these and loses the rest. align: deal items by this label,
     which all inputs have, instead of joining them on keys. labels: CSV or TSV of further labels by key (`key_column`). unpaired: a modality
-    may have no key in common with any other. by_row: row numbers of files may be joined. options: the other fields of `MissingnessProtocol`
-    (`missing_rate=0.3`, `missing_rate={"image": 0.5}`, `keep_unpaired=True` ...) and, with `align`, of `Alignment` (`pairs_per_class`,
-    `aligned_per_class`). Raises DataError where no keys meet, UsageError for options that do not exist.
+    may have no key in common with any other. by_row: row numbers of files may be joined. allow_missing_parts: of inputs that were
+    tokenized in parts some may be missing. options: the other fields of `MissingnessProtocol` (`missing_rate=0.3`,
+    `missing_rate={"image": 0.5}`, `keep_unpaired=True` ...) and, with `align`, of `Alignment` (`pairs_per_class`, `aligned_per_class`).
+    Raises DataError where no keys meet or parts are missing, UsageError for options that do not exist.
 
         mmtool.shard(["tokens/image.tar", "tokens/text.tar", "tokens/speech.tar"], "shards/", pairs=["image,text", "image,speech"])
     """
@@ -146,6 +148,7 @@ def shard(
         split_label=split_label,
         unpaired=unpaired,
         by_row=by_row,
+        allow_missing_parts=allow_missing_parts,
         samples_per_shard=samples_per_shard,
         force=force,
     )
