@@ -108,6 +108,19 @@ def test_recipes_say_what_their_verb_knows(path: Path, mmtool: Callable[..., Any
     assert tomllib.loads(path.read_text()).items() <= tomllib.loads(printed(mmtool, verb, "--config", path)).items() or verb == "evaluate"
 
 
+def test_pairs_with_shares_and_rates_are_texts_or_values(mmtool: Callable[..., Any], tmp_path: Path) -> None:
+    written = [{"pair": ["a,b", "b,c=0.1"], "missing_rate": ["a=0.5"]}, {"pair": [["a", "b"], ["b", "c", 0.1]], "missing_rate": {"a": 0.5}}]
+    for file, values in zip((tmp_path / "text.json", tmp_path / "values.json"), written, strict=True):
+        file.write_text(json.dumps(values))
+        values = tomllib.loads(printed(mmtool, "shard", "--config", file))
+        assert values["pairs"] == [["a", "b"], ["b", "c", 0.1]] and values["missing_rate"] == {"a": 0.5}
+    (tmp_path / "wrong.json").write_text(json.dumps({"missing_rate": {"a": "x"}}))
+    done = mmtool("shard", "a.tar", "--config", tmp_path / "wrong.json", "-o", tmp_path / "out")
+    assert done.code == 2 and "Give a number or a number by name" in done.err
+    schema = json.loads(mmtool("settings", "shard", "--json").out)["properties"]["pairs"]
+    assert {"type": "number"} in schema["items"]["anyOf"][1]["prefixItems"]
+
+
 def test_every_verb_has_it() -> None:
     assert {*VERBS} - {*CALLS} == {"settings"}
 

@@ -122,9 +122,13 @@ def test_rates_are_independent_and_leave_something() -> None:
         ({"pairs": (("image", "text", 0.0),)}, "0 is no share"),
         ({"pairs": (("image", "text", 1.5),)}, "1.5 is no share"),
         ({"pairs": (("image", "text", float("nan")),)}, "nan is no share"),
+        ({"pairs": (("image", "text", "0.5"),)}, "'0.5' is no share"),
+        ({"pairs": read_pairs(["image=0.5"])}, "'image,0.5' is not a pair"),
+        ({"pairs": read_pairs(["image,text,speech=0.5"])}, "'image,text,speech,0.5' is not a pair"),
         ({"missing_rate": 1.5}, "no rate"),
         ({"missing_rate": {"image": -0.1}}, "no rate"),
         ({"missing_rate": float("nan")}, "no rate"),
+        ({"missing_rate": {"image": "much"}}, "'much' is no rate"),
         ({"apply_to": ("dev",)}, "unknown split"),
     ],
 )
@@ -315,6 +319,21 @@ def test_of_an_aligned_pair_with_a_share_there_are_as_many_fewer_from_a_pool_of_
         rare, usual = sources(train, ("speech", "text"))[name], sources(train, (other, name))[name]
         assert not rare & usual
         assert 0.1 < len(rare) / len(rare | usual) < 0.3, "a fifth"
+
+
+def test_an_aligned_pair_keeps_its_share_where_no_other_pair_holds_one_of_its_modalities(tmp_path: Path) -> None:
+    train = aligned(tmp_path, (("image", "text"), ("text", "speech", 0.1)))["train"]
+    counts = Counter((sample.labels["digit"], sample.present) for sample in train)
+    pool = Counter(i % 5 for i in range(200) if Split().of(str(i)) == "train")
+    pool += Counter(i % 5 for i in range(100) if Split().of(str(i)) == "train")
+    assert all(0 < counts[digit, ("speech", "text")] <= 0.1 * pool[digit] + 1 for digit in range(5))
+
+
+def test_a_pair_that_no_training_sample_keeps_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [write(tmp_path / f"{name}.tar", name, [item(name, f"{i}") for i in range(40)]) for name in NAMES]
+    shard(paths, tmp_path / "out", protocol=MissingnessProtocol((*PAIRS, ("speech", "text", 1e-9))))
+    said = capsys.readouterr().err
+    assert "no training sample holds speech+text" in said and said.count("no training sample") == 1
 
 
 def test_alignment_is_reproducible_and_needs_the_label(tmp_path: Path) -> None:

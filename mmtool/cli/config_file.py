@@ -96,7 +96,7 @@ class VerbConfig:
                 fields |= {} if key == "minutes" and value == 0 else {key: value}  # on the command line it would be a mistake
                 names.add(key)
             else:
-                fields[key] = read_value(value, self.options[key].types, f"{path}: {written}")
+                fields[key] = read_value(_read(self.options[key], value), self.options[key].types, f"{path}: {written}")
                 names |= {key} if fields[key] != self.options[key].default else set()
         return Loaded(plain, fields, frozenset(names))
 
@@ -117,6 +117,15 @@ class VerbConfig:
             return {key: value for key, value in config.items() if value is not None}
         owners = {setting.key: getattr(config, setting.group) if setting.group else config for setting in part.offered}
         return {setting.key: getattr(owners[setting.key], setting.name) for setting in part.offered}
+
+
+def _read(setting: Setting, value: Any) -> Any:
+    """The value of a file; texts as a repeatable option with a notation of its own has them are read as on the command line."""
+    texts = [value] if isinstance(value, str) else value
+    own = setting.option.read is not None and setting.option.type == list[str]
+    if not own or not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        return value
+    return setting.option.read(texts)
 
 
 def _packed(value: Any) -> Any:

@@ -30,7 +30,7 @@ def _read(value: Any, hint: Any) -> Any:
     if origin in (Union, UnionType):
         return next((read for part in inner if (read := _read(value, part)) is not MISFIT), MISFIT)
     if origin is Mapping or origin is dict:
-        return value if isinstance(value, Mapping) else MISFIT
+        return _read_mapping(value, inner)
     if origin is tuple:
         return _read_tuple(value, inner)
     if hint is NoneType:
@@ -40,6 +40,13 @@ def _read(value: Any, hint: Any) -> Any:
     if isinstance(value, bool) or hint is bool:
         return value if isinstance(value, bool) and hint is bool else MISFIT
     return value if isinstance(value, int | float if hint is float else hint) else MISFIT
+
+
+def _read_mapping(value: Any, inner: tuple[Any, ...]) -> Any:
+    if not isinstance(value, Mapping) or len(inner) != 2 or inner[1] in (Any, str):  # what texts may say is checked where they are used
+        return value if isinstance(value, Mapping) else MISFIT
+    parts = {key: _read(item, inner[1]) for key, item in value.items()}
+    return MISFIT if MISFIT in parts.values() else parts
 
 
 def _read_tuple(value: Any, inner: tuple[Any, ...]) -> Any:
@@ -61,9 +68,16 @@ def words(hint: Any) -> str:
     if origin is Mapping or origin is dict:
         return f"{words(inner[1])} by name" if len(inner) == 2 and inner[1] is not Any else "a table"
     if origin is tuple:
-        return f"a list of {words(inner[0])}" if ... in inner else f"{len(inner)} values, each {words(inner[0])}"
+        return _words_of_tuple(inner)
     bounds = " and ".join(str(bound) for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Bounds))
     return f"{_plain_words(bare)} {bounds}".strip()
+
+
+def _words_of_tuple(inner: tuple[Any, ...]) -> str:
+    if ... in inner:
+        return f"a list of {words(inner[0])}"
+    parts = [words(part) for part in inner]
+    return f"{len(inner)} values, " + (f"each {parts[0]}" if len(set(parts)) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}")
 
 
 def _plain_words(hint: Any) -> str:
@@ -87,7 +101,8 @@ def _schema(hint: Any) -> dict[str, Any]:
         return {"type": "object", **({"additionalProperties": _schema(inner[1])} if len(inner) == 2 and inner[1] is not Any else {})}
     if origin is tuple:
         length = {} if ... in inner else {"minItems": len(inner), "maxItems": len(inner)}
-        return {"type": "array", "items": _schema(inner[0]), **length}
+        parts = {"items": _schema(inner[0])} if ... in inner or len(set(inner)) == 1 else {"prefixItems": list(map(_schema, inner))}
+        return {"type": "array", **parts, **length}
     bounds = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Bounds)]
     return {**({"type": PLAIN[bare]} if bare in PLAIN else {}), **{key: limit for bound in bounds for key, limit in _limits(bound).items()}}
 

@@ -37,7 +37,8 @@ def align(items: Mapping[str, Items], alignment: Alignment, protocol: Missingnes
             if not all(shares.values()):
                 log(f"nothing to align for {stem} (no {', '.join(name for name in names if not shares[name])})")
                 continue
-            count = alignment.count(split, max(map(len, shares.values())), groups[names])
+            largest, whole = max(map(len, shares.values())), max(len(pools[name][split, value]) for name in names)
+            count = alignment.count(split, largest, whole, groups[names])
             columns = {name: _dealt(pool, count, f"{stem}/{name}", protocol.seed) for name, pool in shares.items()}
             for i in range(count):
                 sources = {name: items[name][column[i].key] for name, column in columns.items()}

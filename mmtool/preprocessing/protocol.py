@@ -97,17 +97,19 @@ class MissingnessProtocol:
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
-            if len(pair) not in (2, 3) or len(set(pair[:2]) - {""}) != 2:
+            named = {name for name in pair[:2] if isinstance(name, str) and name and not set(name) & set(",=")}
+            if len(pair) not in (2, 3) or len(named) != 2:
                 what = f"{','.join(map(str, pair))!r} is not a pair."
                 raise UsageError(what, where="--pair", fix="Name two modalities, e.g. --pair image,text.")
-            if not 0 < share_of(pair) <= 1:
-                what = f"{share_of(pair):g} is no share of samples."
+            share = share_of(pair)
+            if not isinstance(share, float | int) or not 0 < share <= 1:
+                what = f"{share:g} is no share of samples." if isinstance(share, float | int) else f"{share!r} is no share of samples."
                 raise UsageError(what, where="--pair", fix="Write a number above 0, at most 1, e.g. --pair speech,text=0.02.")
         if len(set(map(names_of, self.pairs))) < len(self.pairs):
             raise UsageError("a pair is given twice.", where="--pair", fix="Give each pair once.")
         for rate in _rates(self.missing_rate):
-            if not 0 <= rate <= 1:
-                raise UsageError(f"{rate} is no rate.", where="--missing-rate", fix="Give a number from 0 to 1.")
+            if not isinstance(rate, float | int) or not 0 <= rate <= 1:
+                raise UsageError(f"{rate!r} is no rate.", where="--missing-rate", fix="Give a number from 0 to 1.")
         if self.missing and not isinstance(self.missing_rate, float | int):
             raise UsageError(
                 "--missing names what a share of samples loses.", where="--missing", fix="Give the share, e.g. --missing-rate 0.7."
@@ -201,10 +203,11 @@ class Alignment:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def count(self, split: str, largest: int, share: float = 1.0) -> int:
-        """Samples per class, where the largest pool has `largest` items; share: of `pairs_per_class`, for a pair that has one."""
+    def count(self, split: str, largest: int, whole: int, share: float = 1.0) -> int:
+        """Samples of a combination and class, where the largest of its pools has `largest` items, and `whole` were dealt to all; share: of
+        `pairs_per_class`, or of what was dealt, for a pair that has one."""
         if split == SPLITS[0]:
-            return max(1, round(share * self.pairs_per_class)) if self.pairs_per_class else largest
+            return max(1, round(share * self.pairs_per_class)) if self.pairs_per_class else min(largest, max(1, round(share * whole)))
         return self.aligned_per_class or min(largest, ALIGNED_PER_CLASS)
 
 

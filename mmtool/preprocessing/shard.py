@@ -20,7 +20,7 @@ from mmtool.preprocessing.join import Collection, Placement, add_labels, collect
 from mmtool.preprocessing.label_columns import LabelColumns
 from mmtool.preprocessing.labels import LabelsFile, read_labels
 from mmtool.preprocessing.overlap import check_numbered, check_overlap
-from mmtool.preprocessing.protocol import MissingnessProtocol
+from mmtool.preprocessing.protocol import MissingnessProtocol, names_of, share_of
 from mmtool.preprocessing.splits import Split
 from mmtool.preprocessing.tally import Leaks, Tally
 from mmtool.tokenizers.base import read_features
@@ -106,7 +106,7 @@ def shard(
         unlabelled = further.unnamed(tally.keys) if further else 0
         fingerprint = _write(place, collection, samples, record, samples_per_shard)
     summary = _summary(output, tally, {} if alignment else tally.unmatched, unlabelled, fingerprint)
-    _report(summary)
+    _report(summary, protocol)
     return replace(summary, seconds=round(time.monotonic() - started, 2))
 
 
@@ -227,12 +227,16 @@ def _without(name: str, counts: Mapping[str, int]) -> int:
     return sum(count for held, count in counts.items() if name not in held.split("+"))
 
 
-def _report(summary: ShardSummary) -> None:
+def _report(summary: ShardSummary, protocol: MissingnessProtocol) -> None:
     """Absence and loss are said aloud: a join on wrong keys shows here."""
     for name, count in summary.unmatched.items():
         if count:
             log(f"{count} samples have no {name}")
     if summary.left_out:
-        log(f"{summary.left_out} samples were left out: they hold none of the pairs, or fewer modalities than --least")
+        shares = " or are beyond its share" if any(share_of(pair) < 1 for pair in protocol.pairs) else ""
+        log(f"{summary.left_out} samples were left out: they hold none of the pairs{shares}, or fewer modalities than --least")
+    for pair in map("+".join, sorted(map(names_of, protocol.pairs))):
+        if not summary.together[pair]:
+            log(f"warning: no training sample holds {pair}")
     if summary.unlabelled:
         log(f"{summary.unlabelled} samples are not named in the labels file")
