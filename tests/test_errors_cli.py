@@ -111,6 +111,14 @@ def test_output_exists(mmtool: Mmtool, raw: Raw, project: Path, tmp_path: Path) 
     assert kept.read_text() == "mine"
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "impute", "evaluate", "compare", "peek"])
+def test_a_directory_is_not_written_to_standard_output(verb: str, mmtool: Mmtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = mmtool(verb, *(["run/"] if verb in ("impute", "evaluate") else []), "shards/", "-o", "-")
+    assert done.code == 2 and "a directory cannot be written to standard output" in done.err
+    assert not any(tmp_path.iterdir())
+
+
 def test_unknown_modality(mmtool: Mmtool, project: Path, tmp_path: Path) -> None:
     command = ["impute", project / "run", project / "shards", "-o", tmp_path / "out"]
     assert_refused(mmtool(*command, "--have", "speech", "--want", "lab"), 2, "speech", "lab, text")

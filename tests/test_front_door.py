@@ -91,6 +91,8 @@ def test_files_are_written_of_samples_that_lack_what_is_wanted(project: Path, tm
     with pytest.raises(UsageError, match="no sample lacks lab"):
         impute_files(project / "run", samples[::2], tmp_path / "none", ImputeOptions(**options, only_missing=True))
     assert not (tmp_path / "none").exists()
+    first = impute_files(project / "run", samples, tmp_path / "first", ImputeOptions(**options, only_missing=True, limit=1))
+    assert first.imputed == {"lab": 1} and first.skipped == 0, "a limit counts the samples that lack something"
 
 
 def test_verbs_are_functions(project: Path, tmp_path: Path) -> None:

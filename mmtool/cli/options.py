@@ -50,7 +50,15 @@ OF_RAW_FILES = OptionsOf(
 )
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes; '-' is standard output.")]
-OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")]
+
+
+def _no_stream(path: Path | None) -> Path | None:
+    if path == STREAM:
+        raise UsageError("a directory cannot be written to standard output.", where="--output", fix="Name a directory.")
+    return path
+
+
+OutputDirectory = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.", callback=_no_stream)]
 Seed = Annotated[int, typer.Option(help="Same seed and same input give the same result.")]
 SplitLabel = Annotated[
     str | None, typer.Option(metavar="LABEL", help="A label that names the split of a sample.", rich_help_panel=SPLITTING)

@@ -23,7 +23,7 @@ from mmtool.imputation.calibration import OPTION, Calibration, calibration_of, k
 from mmtool.imputation.chain import refuse_calibrated
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import BATCH_ROWS, Imputation, Imputer
-from mmtool.imputation.jobs import Jobs, jobs_of, run_job
+from mmtool.imputation.jobs import Jobs, chosen_of, jobs_of, run_job
 from mmtool.imputation.probability import ProbabilityCurve
 from mmtool.imputation.sampling_params import PLAIN
 from mmtool.imputation.tables import QUANTILES, mean_values, quantile_rows, table_layers, warn_of_few_draws
@@ -74,7 +74,7 @@ def impute_files(
     refuse_calibrated(options.chain, options.calibration)
     imputer = Imputer.open(run)
     options.params.check(imputer.tokenizers)
-    chosen = data[: options.limit] if options.limit else data
+    chosen = chosen_of(data, options) if options.limit else data
     if imputer.target and options.want == (imputer.target.label,):
         if options.format != "csv":
             raise UsageError("predicted labels are written as CSV.", where="--format", fix="Leave it out.")

@@ -39,6 +39,12 @@ def jobs_of(imputer: Imputer, samples: Sequence[Sample], options: ImputeOptions)
     return _chained(imputer, linked) if options.chain else linked
 
 
+def chosen_of(samples: Sequence[Sample], options: ImputeOptions) -> Sequence[Sample]:
+    """The first `options.limit` samples; where only what is missing is imputed, of those that lack some of it, if there are any."""
+    short = [sample for sample in samples if not set(options.want) <= set(sample.tokens)] if options.only_missing else []
+    return (short or samples)[: options.limit]
+
+
 def lacking(samples: Iterable[Sample], want: str) -> list[Sample]:
     """The samples without this modality. Raises UsageError where all of them hold it."""
     chosen = [sample for sample in samples if want not in sample.tokens]
