@@ -42,3 +42,9 @@ def test_without_labels_the_report_names_how_they_are_added(capsys: pytest.Captu
         choose_label(samples(subtype=[None, None]), "subtype")
     assert choose_label(samples(subtype=[None, None]), None) is None
     assert "shard --labels FILE" in capsys.readouterr().err
+
+
+def test_the_event_of_survival_is_chosen_only_where_there_is_no_other_label() -> None:
+    survival = ("time", "event")
+    assert choose_label(samples(subtype=["a", "b"] * 10, event=[0, 1] * 10), None, survival) == "subtype"
+    assert choose_label(samples(event=[0, 1] * 10), None, survival) == "event"

@@ -7,6 +7,7 @@ from mmtool.data.graph import CoOccurrence
 from mmtool.evaluation.baselines.tabular import (
     TABULAR_BASELINES,
     Scaler,
+    TabularImputer,
     TrainingTables,
     chained_equations,
     kernel_ridge_chain,
@@ -85,6 +86,17 @@ def test_two_given_tables_are_used_together_where_training_held_them() -> None:
         assert r2(both, imputer(training((("a", "b", "c"),)), both, given)) >= r2(
             A_TO_C, imputer(training((("a", "b", "c"),)), A_TO_C, given)
         )
+
+
+@pytest.mark.parametrize("imputer", TABULAR_BASELINES.values(), ids=TABULAR_BASELINES)
+@pytest.mark.parametrize("single", ["b", "c"])
+def test_tables_of_one_column_stay_tables(imputer: TabularImputer, single: str) -> None:
+    pairs = [("a", "b"), ("b", "c")]
+    tables = {name: rows[:, :1] if name == single else rows for name, rows in world(60, 1).items()}
+    for name, rows in tables.items():
+        rows[[name not in pairs[i % 2] for i in range(60)]] = np.nan
+    answer = imputer(TrainingTables(tables, CoOccurrence.of([pairs[i % 2] for i in range(60)])), A_TO_C, world(5, 2))
+    assert answer is not None and answer.shape == (5, tables["c"].shape[1])
 
 
 def test_missing_values_inside_rows_are_accepted() -> None:

@@ -168,7 +168,7 @@ def _held_out(data: Path, split: str | None, config: EvaluationConfig, variants:
     test_set, train_set = open_sides(held_out, _train_of(held_out))
     samples = draw_test(test_set, config.limit, config.seed, complete=config.complete)
     refuse_leaks(samples, [reference_of(train_set, samples, "the runs", OF_RUN), *tokenizers_of(test_set)], held_out)
-    label = choose_label(samples, config.label or ood_label(config.ood.samples))
+    label = choose_label(samples, config.label or ood_label(config.ood.samples), config.survival or ())
     number, masks = is_number(samples, label), any(issubclass(METHODS[training.method], Reconstructing) for training in variants.values())
     offers = {"ood_samples": bool(config.ood.samples or (label and not number)), "masks": masks}
     possible_tasks(config.tasks, label, number, [offer for offer, offered in offers.items() if offered])

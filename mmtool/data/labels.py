@@ -12,9 +12,10 @@ MAX_NUMBERS = 20  # whole numbers of more different values, ages say, are quanti
 MIN_SHARE = 0.5  # of the samples that must hold a label for it to be taken without being named
 
 
-def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
+def choose_label(samples: Sequence[Sample], wanted: str | None, apart: Sequence[str] = ()) -> str | None:
     """The wanted label, or the only one with classes that at least half of the samples hold; None where there is none.
 
+    apart: labels that are wanted for something else (time and event of survival), which are taken only if there is no other.
     Raises UsageError where no sample has the wanted one, or several could be meant.
     """
     if wanted is not None:
@@ -23,6 +24,7 @@ def choose_label(samples: Sequence[Sample], wanted: str | None) -> str | None:
     known = sorted({name for sample in samples for name in sample.labels})
     values = {name: _held(samples, name) for name in known}
     candidates = [name for name in known if len(values[name]) >= MIN_SHARE * len(samples) and categorical(values[name])]
+    candidates = [name for name in candidates if name not in apart] or candidates
     if len(candidates) > 1:
         what = f"several labels have classes: {', '.join(candidates)}."
         raise UsageError(what, where="--label", fix=f"Choose one, for example --label {candidates[0]}.")

@@ -179,7 +179,7 @@ def _reference(
     sides = DecodedSamples(test, tokenizers), DecodedSamples(train, tokenizers)
     calibrating = DecodedSamples(validation, tokenizers) if validation else None
     graph = CoOccurrence.of(train_set.present(i) for i in range(len(train_set)))
-    label = choose_label(test, config.label)
+    label = choose_label(test, config.label, config.survival or ())
     return Reference(*sides, tokenizers, graph, label, config.seed, raw, config.survival, calibrating, config.strata)
 
 

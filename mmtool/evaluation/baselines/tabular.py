@@ -197,7 +197,9 @@ def _chain(
     imputed = [queries[name] for name in hops[0][0]]
     for names, target in hops:
         rows = train.having(*names, target)
-        imputed = [fit(train.joined(names, rows), train.standard[target][rows]).predict(_join(imputed))]
+        answers = train.standard[target][rows]
+        predicted = fit(train.joined(names, rows), answers).predict(_join(imputed))
+        imputed = [predicted.reshape(-1, answers.shape[1])]  # of a single column sklearn gives (n,)
     return train.scalers[direction.target].raw(imputed[0])
 
 
