@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(EXAMPLES.glob("*/run.sh")) + [EXAMPLES / "quickstart.sh"]
+SCRIPTS = [*sorted(EXAMPLES.glob("*/run.sh")), EXAMPLES / "quickstart.sh"]
 
 SCRIPT = f"""#!/bin/sh
 # What it does.
@@ -85,7 +85,7 @@ def test_every_script_tells_its_options(path: Path) -> None:
 
 def test_results_are_the_last_line_of_a_command_that_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "it.sh"
-    path.write_text(f"set -eu\n. '{EXAMPLES}/steps.sh'\nresults \"$1\" sh -c \"$2\"\necho after\n")
+    path.write_text(f'set -eu\n. \'{EXAMPLES}/steps.sh\'\nresults "$1" sh -c "$2"\necho after\n')
     done = run(path, str(tmp_path / "good"), 'echo talk; echo "{}"')
     assert done.returncode == 0 and done.stdout.endswith("talk\n{}\nafter\n")
     assert (tmp_path / "good.json").read_text() == "{}\n"
