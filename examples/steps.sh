@@ -33,6 +33,15 @@ parse() {
 _newline='
 '
 
+# among OPTION GIVEN CHOICES...: refuse what is none of the choices in the list GIVEN (a,b)
+among() {
+    _option=$1 _given=$2
+    shift 2
+    for _name in $(printf '%s' "$_given" | tr , ' '); do
+        case " $* " in *" $_name "*) ;; *) refuse "$_option: there is no $_name; choose from: $*" ;; esac
+    done
+}
+
 show() { # print a command as one would type it
     printf '$'
     for word in "$@"; do

@@ -92,3 +92,11 @@ def test_results_are_the_last_line_of_a_command_that_succeeds(tmp_path: Path) ->
     done = run(path, str(tmp_path / "bad"), "echo talk; exit 3")
     assert done.returncode == 3 and done.stdout.endswith("talk\n")
     assert not (tmp_path / "bad.json").exists()
+
+
+def test_a_name_that_is_no_choice_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "it.sh"
+    path.write_text(f"#!/bin/sh\n# usage\nset -eu\n. '{EXAMPLES}/steps.sh'\namong --tasks \"$1\" svl tcga\necho after\n")
+    assert run(path, "tcga,svl").stdout == "after\n"
+    wrong = run(path, "svl,typo")
+    assert (wrong.returncode, wrong.stdout) == (2, "") and wrong.stderr.endswith("--tasks: there is no typo; choose from: svl tcga\n")

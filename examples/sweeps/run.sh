@@ -13,6 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 seeds=0 steps=600 sweeps=pairs,unpaired,noise,true jobs=2 limit=400 speech=400
 parse out 'seeds steps sweeps jobs' smoke "$@"
+among --sweeps "$sweeps" pairs unpaired noise true
 [ -z "$smoke" ] || { steps=4 limit=20 speech=10; }
 
 mkdir -p "$out"
