@@ -3,28 +3,17 @@
 # digits and sentences, of which only (image, text) and (image, speech) occur together; then speech is imputed from text and text from
 # speech.
 #
-#   sh examples/quickstart.sh [--out DIR] [--seed N] [--steps N] [--minutes M]     (default: .quickstart, 0, 1000, 30)
+#   usage: sh examples/quickstart.sh [--out DIR] [--seed N] [--steps N] [--minutes M]     (default: .quickstart, 0, 1000, 30)
 #
 # --steps: of each of the two trainings; --minutes: after which a training ends even so. It makes its own environment, says what it will do
 # and for how long, and prints every command. Interrupted, the same command continues where it was. Its last line is one JSON document
 # with all results.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-out=$root/.quickstart seed=0 steps=1000 minutes=30
-usage() { echo "usage: sh examples/quickstart.sh [--out DIR] [--seed N] [--steps N] [--minutes M]" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    [ $# -gt 1 ] || usage
-    case $1 in
-        --out) out=$2 ;;
-        --seed) seed=$2 ;;
-        --steps) steps=$2 ;;
-        --minutes) minutes=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-
 . "$root/examples/steps.sh"
+
+out=$root/.quickstart seed=0 steps=1000 minutes=30
+parse '' 'out seed steps minutes' '' "$@"
 
 mkdir -p "$out"
 cd "$out"

@@ -14,7 +14,8 @@ from mmtool.common.output import OutputPath
 from mmtool.comparison import grid as stage
 from mmtool.comparison.grid import compare
 from mmtool.evaluation.config import EvaluationConfig
-from mmtool.evaluation.report import heading
+from mmtool.evaluation.figures.markdown import by_direction
+from mmtool.evaluation.report import heading, write_document
 from mmtool.metrics.seeds import gap_closed, mean_of_seeds, over_seeds, paired_differences
 
 pytestmark = pytest.mark.usefixtures("quick_baselines")
@@ -195,7 +196,15 @@ def test_the_share_of_the_gap_to_the_oracle_that_a_run_closes() -> None:
     assert not any(metric.startswith("r2") for _, metric in closed)  # the oracle is not clearly ahead: there is no gap
     assert not any(run in ("commutative", "oracle") for run, _ in closed)
     alone = gap_closed([row for row in results if row["seed"] == 0], "commutative", "oracle")
-    assert alone[0]["value"] == pytest.approx(0.5) and alone[0]["low"] != alone[0]["low"]  # NaN: no interval from one seed
+    assert alone[0]["value"] == pytest.approx(0.5) and alone[0]["low"] is None  # no interval from one seed
+
+
+def test_a_report_of_one_seed_tells_the_share_of_the_gap_without_an_interval(tmp_path: Path) -> None:
+    row = {"run": "ours", "given": ["a"], "target": "b", "seen": False, "n": 9, "seed": None, "value": 0.5, "low": None, "high": None}
+    closed, meta = [{**row, "metric": "accuracy, share of the gap closed"}], {"runs": [{"name": "ours"}]}
+    write_document(tmp_path, [], meta, [by_direction(closed[0]["metric"], closed, meta)], gap_closed=closed)
+    assert "| 50.0% |" in (tmp_path / "report.md").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["gap_closed"][0]["low"] is None
 
 
 def test_variants_and_seeds_are_read() -> None:

@@ -12,41 +12,18 @@
 # same command continues an interrupted one. --jobs: trainings side by side (2). The last line of standard output is one JSON document
 # with all results.
 set -eu
-data='' out='' clips=8000 seeds=0 budget='--steps 1600' preset=tiny batch=2048 jobs=2 guidance=1
-task=impute,retrieval,probe label=scene split=validation smoke=
+. "$(dirname "$0")/../steps.sh"
+
+clips=8000 seeds=0 steps=1600 minutes='' preset=tiny batch_tokens=2048 jobs=2 guidance=1
+task=impute,retrieval,probe label=scene split=validation
 methods=causal,masked,contrastive,cm3,commutative,loretta
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-    esac
-    [ $# -gt 1 ] || usage
-    case $1 in
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --clips) clips=$2 ;;
-        --seeds) seeds=$2 ;;
-        --minutes) budget="--minutes $2" ;;
-        --steps) budget="--steps $2" ;;
-        --preset) preset=$2 ;;
-        --batch-tokens) batch=$2 ;;
-        --methods) methods=$2 ;;
-        --task) task=$2 ;;
-        --label) label=$2 ;;
-        --split) split=$2 ;;
-        --guidance) guidance=$2 ;;
-        --jobs) jobs=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
+parse 'data out' 'clips seeds steps minutes preset batch_tokens methods task label split guidance jobs' smoke "$@"
 codec='' limit=1000 candidates=100
 if [ -n "$smoke" ]; then
-    clips=640 preset=tiny budget='--minutes 0.3' codec='--set steps=60' limit=100 candidates=20 methods=commutative,loretta
+    clips=640 preset=tiny minutes=0.3 codec='--set steps=60' limit=100 candidates=20 methods=commutative,loretta
 fi
-
-. "$(dirname "$0")/../steps.sh"
+budget="--steps $steps"
+[ -z "$minutes" ] || budget="--minutes $minutes"
 
 tokens=$out/tokens shards=$out/shards
 known="--labels $data/labels.csv --group-column episode"
@@ -60,6 +37,6 @@ make "$tokens/actions.tar" mmtool tokenize trajectory "$data/actions" --fit --na
 make "$shards" mmtool shard "$tokens/frames.tar" "$tokens/audio.tar" "$tokens/actions.tar" --pair frames,audio --pair frames,actions \
     -o "$shards"
 
-say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" $budget \
-    --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" --temperature 0.2,actions=1 \
-    --guidance "$guidance" --json -o "$out/comparison"
+say mmtool compare "$shards" --methods "$methods" --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon \
+    --batch-tokens "$batch_tokens" $budget --task "$task" --split "$split" --label "$label" --limit "$limit" --candidates "$candidates" \
+    --temperature 0.2,actions=1 --guidance "$guidance" --json -o "$out/comparison"

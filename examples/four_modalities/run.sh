@@ -9,30 +9,14 @@
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav. Finished stages and trainings are kept: the same command continues
 # an interrupted one. --jobs: trainings side by side (2). The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' seeds=0 steps=2400 split=test methods=commutative,loretta guidance=1 jobs=2 smoke=
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --methods) methods=$2 ;;
-        --split) split=$2 ;;
-        --guidance) guidance=$2 ;;
-        --jobs) jobs=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
+. "$(dirname "$0")/../steps.sh"
+
+seeds=0 steps=2400 split=test methods=commutative,loretta guidance=1 jobs=2
+parse 'data out' 'seeds steps methods split guidance jobs' smoke "$@"
 codec='' limit=500
 if [ -n "$smoke" ]; then
     steps=20 codec='--set steps=60' limit=60
 fi
-
-. "$(dirname "$0")/../steps.sh"
 
 tokens=$out/tokens labels=$data/mnist/train-labels-idx1-ubyte.gz sentences=$(dirname "$0")/../m3ae_mnist/sentences.py
 make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \

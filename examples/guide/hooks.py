@@ -1,24 +1,30 @@
-"""What the site makes of the code when it is built: the reference of the command line, and links to files outside of the guide."""
+"""What the site makes of the code when it is built: the reference of the command line, the pages of the experiments, and links to files
+outside of the guide."""
 
 import os
 import re
 from pathlib import Path
+from posixpath import relpath
 from typing import Any
 
 import typer
 from mkdocs.structure.files import File, Files
 
-FOLDERS = "svl_mnist|sweeps|tcga_omics|pbmc_mosaic|atari|four_modalities|m3ae_mnist|m3ae_emoji|joint_embedding|benchmarks|slurm|recipes"
-REPOSITORY = re.compile(rf"\]\((?:\.\./)+(?P<path>(?:{FOLDERS})/[^)]*)\)")
-CLI = "reference/cli.md"
 EXAMPLES = Path(__file__).parents[1]
+RESULTS = {page.parent.name: f"results/{page.parent.name}.md" for page in sorted(EXAMPLES.glob("*/README.md"))}
+FOLDERS = "|".join(sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir()))
+REPOSITORY = re.compile(rf"\]\((?:\.\./)+(?P<path>(?:{FOLDERS})/[^)]*)\)")
+README = re.compile(rf"\]\((?:\.\./)+(?P<folder>{'|'.join(RESULTS)})/README\.md(?P<anchor>#[^)]*)?\)")
+CLI = "reference/cli.md"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the page of the command line, made from the help texts themselves, and the figures of the examples."""
+    """Add the page of the command line, made from the help texts themselves, and a page of each experiment, which is its README."""
     files.append(File.generated(config, CLI, content=cli_reference()))
-    for picture in sorted(path for folder in ("svl_mnist", "sweeps") for path in (EXAMPLES / folder).glob("*.png")):
-        files.append(File.generated(config, f"images/{picture.parent.name}/{picture.name}", abs_src_path=str(picture)))
+    for folder, page in RESULTS.items():
+        files.append(File.generated(config, page, abs_src_path=str(EXAMPLES / folder / "README.md")))
+        for picture in sorted((EXAMPLES / folder).glob("*.png")):
+            files.append(File.generated(config, f"results/{picture.name}", abs_src_path=str(picture)))
     return files
 
 
@@ -71,8 +77,14 @@ def _plain(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links to the example folders into links to the repository, where there is one (`GUIDE_REPOSITORY`), else into plain names."""
-    base = os.environ.get("GUIDE_REPOSITORY", "")
+    """Turn links to READMEs of experiments into links to their pages, and those to other files of the examples into links to the
+    repository, where there is one (`GUIDE_REPOSITORY`), else into plain names."""
+    here = str(Path(page.file.src_uri).parent)
+
+    def of_page(match: re.Match[str]) -> str:
+        return f"]({relpath(RESULTS[match['folder']], here)}{match['anchor'] or ''})"
+
+    markdown, base = README.sub(of_page, markdown), os.environ.get("GUIDE_REPOSITORY", "")
     if base:
         return REPOSITORY.sub(lambda match: f"]({base}/examples/{match['path']})", markdown)
     return re.sub(r"\[([^\]]+)" + REPOSITORY.pattern, lambda match: f"{match[1]} (`examples/{match['path']}`)", markdown)

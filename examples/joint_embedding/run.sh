@@ -17,35 +17,20 @@
 # a column patient, DIR/tcga/clinical.csv with patient and cancer. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' tasks=svl,tcga seeds=0,1,2,3,4 steps=600 encoder_steps=1500 generative_steps=750 missing_rate=0.7 num_missing=1 split=validation smoke=
-methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='commutative m3ae' few_seeds=0,1,2 ablation=
-usage() { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --ablation) ablation=1; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --tasks) tasks=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --encoder-steps) encoder_steps=$2 ;;
-        --missing-rate) missing_rate=$2 ;;
-        --num-missing) num_missing=$2 ;;
-        --methods) methods=$2 alone= generative= ;;
-        --split) split=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
+. "$(dirname "$0")/../steps.sh"
+
+tasks=svl,tcga seeds=0,1,2,3,4 steps=600 encoder_steps=1500 generative_steps=750 missing_rate=0.7 num_missing=1 split=validation
+alone='' generative='' few_seeds=0,1,2
+unset methods
+parse 'data out' 'tasks seeds steps encoder_steps missing_rate num_missing methods split' 'ablation smoke' "$@"
+among --tasks "$tasks" svl tcga
+[ -n "${methods+named}" ] || { methods=joint,mse,ridge,mean,zeros,dropout,late,complete alone=1 generative='commutative m3ae'; }
 codec='' limit=1000 per_class=200 compile=--compile
 if [ -n "$smoke" ]; then
-    seeds=0 few_seeds=0 steps=20 encoder_steps=20 generative_steps=20 codec='--set steps=60' limit=100 per_class=20 methods=joint,zeros alone= compile=--no-compile
+    seeds=0 few_seeds=0 steps=20 encoder_steps=20 generative_steps=20 codec='--set steps=60'
+    limit=100 per_class=20 methods=joint,zeros alone='' compile=--no-compile
 fi
 fractions='0.7 0.1 0.2'
-
-. "$(dirname "$0")/../steps.sh"
 
 encoder() { # encoder FOLDER NAME: pretrain on the training split of one modality
     say mmtool pretrain "$1/tokens/$2.tar" --method masked --preset tiny --set shape.depth=2 --set shape.width=128 --set shape.bias=true \
@@ -62,8 +47,7 @@ curves() { # curves FOLDER LABEL NAME...: all methods and seeds on the encoders 
     done
     options="$options --label $label --kind single --missing-rate $missing_rate --num-missing $num_missing --limit $limit"
     options="$options --steps $steps --set batch=32 --set learning_rate=0.005"
-    say mmtool compare "$folder/shards" $options --methods "$columns" --seeds "$seeds" --split "$split" --json -o "$folder/curves" | tee "$folder/log"
-    tail -n 1 "$folder/log" >"$folder/results.json"
+    results "$folder/results" mmtool compare "$folder/shards" $options --methods "$columns" --seeds "$seeds" --split "$split" --json -o "$folder/curves"
     [ -z "$ablation" ] || ablate
 }
 
@@ -122,7 +106,7 @@ tcga() {
 }
 
 for task in $(echo "$tasks" | tr , ' '); do
-    case $task in svl | tcga) "$task" ;; *) usage ;; esac
+    "$task"
 done
 python3 - "$out" $(echo "$tasks" | tr , ' ') <<'EOF'
 import json, os, sys

@@ -11,33 +11,20 @@
 # DIR/emoji/emoji32.npz holds images, name, tags and group. Finished stages and trainings are kept: the same command continues an
 # interrupted one. The last line of standard output is one JSON document with all results.
 set -eu
-data='' out='' seeds=0,1,2 steps=1000 batch=4096 split=test smoke=
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --batch-tokens) batch=$2 ;;
-        --split) split=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
-[ -z "$smoke" ] || { seeds=0 steps=10 batch=1024; }
-
 . "$(dirname "$0")/../steps.sh"
+
+seeds=0,1,2 steps=1000 batch_tokens=4096 split=test
+parse 'data out' 'seeds steps batch_tokens split' smoke "$@"
+[ -z "$smoke" ] || { seeds=0 steps=10 batch_tokens=1024; }
+
 # compare SHARDS NAME OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as it
 # saves; nothing is hidden whole and no length told (hide_share, length_weight), as in the paper
 compare() {
     shards=$1 name=$2
     shift 2
-    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$steps" --batch-tokens "$batch" \
-        --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
-    tail -n 1 "$out/$name.log" > "$out/$name.json"
+    results "$out/$name" mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$steps" \
+        --batch-tokens "$batch_tokens" --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label group --split "$split" \
+        --json -o "$out/$name" "$@"
 }
 
 emoji=$data/emoji/emoji32.npz fractions='0.7 0.1 0.2'

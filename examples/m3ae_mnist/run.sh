@@ -13,36 +13,20 @@
 # Finished stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON
 # document with all results.
 set -eu
-data='' out='' seeds=0,1,2,3,4 steps=3000 batch=4096 labelled=10000 limit=5000 split=test looks='' smoke=
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --looks) looks=1; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --batch-tokens) batch=$2 ;;
-        --labelled) labelled=$2 ;;
-        --split) split=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
-[ -z "$smoke" ] || { seeds=0 steps=10 batch=1024 labelled=400 limit=200; }
-
 . "$(dirname "$0")/../steps.sh"
+
+seeds=0,1,2,3,4 steps=3000 batch_tokens=4096 labelled=10000 limit=5000 split=test
+parse 'data out' 'seeds steps batch_tokens labelled split' 'looks smoke' "$@"
+[ -z "$smoke" ] || { seeds=0 steps=10 batch_tokens=1024 labelled=400 limit=200; }
+
 # compare SHARDS NAME STEPS OPTIONS...: trainings of one question, judged alike; its JSON goes to NAME.json. Compiling would take as long as
 # it saves; CLS, which tells lengths, is a better feature where it need not (length_weight=0)
 compare() {
     shards=$1 name=$2 length=$3
     shift 3
-    say mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$length" --batch-tokens "$batch" \
-        --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label digit --task probe --limit "$limit" \
-        --train-limit "$labelled" --split "$split" --json -o "$out/$name" "$@" | tee "$out/$name.log"
-    tail -n 1 "$out/$name.log" > "$out/$name.json"
+    results "$out/$name" mmtool compare "$shards" --seeds "$seeds" --preset tiny --set shape.width=128 --set compile=off --steps "$length" \
+        --batch-tokens "$batch_tokens" --set optimizer=muon --set validation_samples=0 --set checkpoint_every=0 --label digit --task probe \
+        --limit "$limit" --train-limit "$labelled" --split "$split" --json -o "$out/$name" "$@"
 }
 
 here=$(dirname "$0") mnist=$data/mnist
@@ -69,7 +53,7 @@ compare "$out/shards" probe "$steps" --reconstructions --contact-samples 12 --va
 for share in 95 99; do
     compare "$out/shards-holes-$share" "unpaired-$share" $((steps / 2)) --variant paired-and-unpaired:m3ae:hide_share=0,length_weight=0 \
         --variant paired-alone:m3ae:hide_share=0,length_weight=0,least_modalities=2 \
-        --variant "besides:m3ae:hide_share=0,length_weight=0,paired_share=0.33,batch_tokens=$((2 * batch))"
+        --variant "besides:m3ae:hide_share=0,length_weight=0,paired_share=0.33,batch_tokens=$((2 * batch_tokens))"
 done
 say python3 "$here/pixels.py" "$out/shards" --split "$split" --limit "$limit" --labelled "$labelled" --out "$out/pixels.json"
 python3 "$here/../m3ae_summary.py" --out "$out" probe unpaired-95 unpaired-99 pixels --difference probe:multimodal:image-only \

@@ -10,31 +10,14 @@
 # Finished stages and trainings are kept: the same command continues an interrupted one. Standard output ends with a table and, in one line, the
 # same numbers as JSON.
 set -eu
-data='' out='' totalvi='' mofa='' midas='' seeds=0,1,2 steps=100 methods=commutative rival_seeds=0 split=test halves='' smoke=
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --halves) halves=1; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --totalvi) totalvi=$2 ;;
-        --mofa) mofa=$2 ;;
-        --midas) midas=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --methods) methods=$2 ;;
-        --rival-seeds) rival_seeds=$2 ;;
-        --split) split=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
-here=$(dirname "$0") cells='' epochs='' iterations=''
+here=$(dirname "$0")
+. "$here/../steps.sh"
+
+totalvi='' mofa='' midas='' seeds=0,1,2 steps=100 methods=commutative rival_seeds=0 split=test
+parse 'data out' 'totalvi mofa midas seeds steps methods rival_seeds split' 'halves smoke' "$@"
+cells='' epochs='' iterations=''
 [ -z "$smoke" ] || { seeds=0 steps=10 cells='--cells 60' epochs='--epochs 5' iterations='--iterations 5'; }
 
-. "$here/../steps.sh"
 words() { echo "$1" | tr , ' '; }
 fit() { # fit CELLS FOLDER TABLE...: tokens and shards
     file=$1 folder=$2

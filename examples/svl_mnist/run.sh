@@ -15,59 +15,29 @@
 # stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with
 # all results. --jobs: trainings side by side (2), each with its share of the cores.
 set -eu
-data='' out='' link=image seeds=0 steps=2400 minutes='' preset=tiny batch=2048 split=validation task=impute limit=500 guidance=1 data_seed=0 jobs=2 ablation='' smoke='' columns='' apart='' compile='' oracle=''
-methods=causal,masked,contrastive,cm3,commutative,loretta
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --ablation) ablation=1; shift; continue ;;
-        --speakers-apart) apart=1; shift; continue ;;
-        --oracle) oracle=1; shift; continue ;;
-        --no-compile) compile='--set compile=off'; shift; continue ;;
-    esac
-    [ $# -gt 1 ] || usage
-    case $1 in
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --link) link=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --minutes) minutes=$2 ;;
-        --preset) preset=$2 ;;
-        --batch-tokens) batch=$2 ;;
-        --methods) methods=$2 ;;
-        --task) task=$2 ;;
-        --split) split=$2 ;;
-        --limit) limit=$2 ;;
-        --guidance) guidance=$2 ;;
-        --data-seed) data_seed=$2 ;;
-        --jobs) jobs=$2 ;;
-        --variant) columns="$columns --variant $2" ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
+. "$(dirname "$0")/../steps.sh"
+
+link=image seeds=0 steps=2400 minutes='' preset=tiny batch_tokens=2048 split=validation task=impute limit=500 guidance=1 data_seed=0 jobs=2
+methods=causal,masked,contrastive,cm3,commutative,loretta variant=''
+parse 'data out' 'link seeds steps minutes preset batch_tokens methods task split limit guidance data_seed jobs variant...' \
+    'ablation speakers_apart oracle no_compile smoke' "$@"
 case $link in
     image) pairs='--pair image,text --pair image,speech' ;;
     speech) pairs='--pair image,speech --pair speech,text' ;;
     text) pairs='--pair image,text --pair speech,text' ;;
-    *) usage ;;
+    *) refuse "--link is image, speech or text, not $link" ;;
 esac
-codec='' augment=9 dealt='' learned=''
+codec='' augment=9 dealt='' learned='' compile=${no_compile:+--set compile=off}
 if [ -n "$smoke" ]; then
-    preset=tiny steps=10 batch=1024 minutes='' limit=16 methods=commutative,loretta compile='--set compile=off'
+    preset=tiny steps=10 batch_tokens=1024 minutes='' limit=16 methods=commutative,loretta compile='--set compile=off'
     codec='--set steps=40' augment=1 dealt='--pairs-per-class 200 --aligned-per-class 20' learned='--train-limit 150'
 fi
 
 budget="--steps $steps"
 [ -z "$minutes" ] || budget="--minutes $minutes"
 
-. "$(dirname "$0")/../steps.sh"
-
 tokens=$out/tokens shards=$out/shards-$link fractions='' group='' more=''
-[ -z "$apart" ] || { fractions='--fractions 0.7 0.15 0.15'; group='--group-column speaker'; }
+[ -z "$speakers_apart" ] || { fractions='--fractions 0.7 0.15 0.15'; group='--group-column speaker'; }
 make "$tokens/image.tar" mmtool tokenize image "$data/mnist/train-images-idx3-ubyte.gz" --fit --label digit=label \
     --codebook 64 $codec $fractions --seed "$data_seed" -o "$tokens/image.tar"
 make "$tokens/speech.tar" mmtool tokenize audio "$data/fsdd" --fit --name speech --augment "$augment" --codebook 64 \
@@ -81,16 +51,20 @@ if [ -n "$oracle" ]; then
     more="--oracle $shards-oracle"
 fi
 
+set --
+while IFS= read -r column; do [ -z "$column" ] || set -- "$@" --variant "$column"; done <<END
+$variant
+END
 if [ -n "$ablation" ]; then   # one choice changed at a time
     methods=commutative,loretta
     for choice in any-draw:draws=1 temperature-1:temperature=1 likeliest:temperature=0,draws=1 top-5:top_k=5 \
         share-half:transitive_share=0.5 share-three-quarters:transitive_share=0.75 \
         undistilled:distillation=0 from-the-start:warmup=0 predict-pseudo:pseudo_loss=true pairs-only:all_share=0 reused:refresh=$steps spans-within:across_segments=false; do
-        columns="$columns --variant ${choice%%:*}:loretta:${choice#*:}"
+        set -- "$@" --variant "${choice%%:*}:loretta:${choice#*:}"
     done
-    columns="$columns --variant commutative-longer:commutative:steps=$((steps * 3 / 2))"
+    set -- "$@" --variant "commutative-longer:commutative:steps=$((steps * 3 / 2))"
 fi
 case ,$methods,$task, in *,commutative,*impute,*) more="$more --chain commutative" ;; esac
-say mmtool compare "$shards" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon --batch-tokens "$batch" \
-    $budget --task "$task" --split "$split" --label digit --limit "$limit" --temperature 0.5,text=0.2,speech=1 --top-k 5 \
-    --guidance "$guidance" $more $learned $compile --json -o "$out/$link${ablation:+-ablation}"
+say mmtool compare "$shards" --methods "$methods" "$@" --seeds "$seeds" --jobs "$jobs" --preset "$preset" --set optimizer=muon \
+    --batch-tokens "$batch_tokens" $budget --task "$task" --split "$split" --label digit --limit "$limit" \
+    --temperature 0.5,text=0.2,speech=1 --top-k 5 --guidance "$guidance" $more $learned $compile --json -o "$out/$link${ablation:+-ablation}"

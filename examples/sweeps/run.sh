@@ -8,26 +8,13 @@
 # mmtool, with its extras quickstart and plots, must be installed. Finished stages and trainings are kept: the same command continues an
 # interrupted one. It ends with DIR/sweeps.png, DIR/sweeps.md and, on the last line of standard output, one JSON document with all points.
 set -eu
-out='' seeds=0 steps=600 sweeps=pairs,unpaired,noise,true jobs=2 limit=400 speech=400 smoke=''
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    [ "$1" != --smoke ] || { smoke=1; shift; continue; }
-    [ $# -gt 1 ] || usage
-    case $1 in
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) steps=$2 ;;
-        --sweeps) sweeps=$2 ;;
-        --jobs) jobs=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$out" ] || usage
-[ -z "$smoke" ] || { steps=4 limit=20 speech=10; }
-
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../steps.sh"
+
+seeds=0 steps=600 sweeps=pairs,unpaired,noise,true jobs=2 limit=400 speech=400
+parse out 'seeds steps sweeps jobs' smoke "$@"
+among --sweeps "$sweeps" pairs unpaired noise true
+[ -z "$smoke" ] || { steps=4 limit=20 speech=10; }
 
 mkdir -p "$out"
 cd "$out"

@@ -16,38 +16,17 @@
 # --complete: patients who hold all three only. --min-present: leaves out columns of which fewer patients than this share have a value.
 # The masked method is left out unless --methods names it: it tells and scores a table in many passes, which is slow.
 set -eu
-data='' out='' seeds=0 budget='--steps 2000' methods=causal,contrastive,cm3,commutative,loretta unpaired=--keep-unpaired guides=1
-levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 oracle='' present=0 columns='' complete='' smoke=
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-while [ $# -gt 0 ]; do
-    case $1 in
-        --smoke) smoke=1; shift; continue ;;
-        --oracle) oracle=1; shift; continue ;;
-        --values-only) columns='--variant values-only:loretta:steps=1'; shift; continue ;;
-        --complete) complete=--complete; shift; continue ;;
-        --no-unpaired) unpaired=; shift; continue ;;
-        --no-guides) guides=; shift; continue ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --steps) budget="--steps $2" ;;
-        --minutes) budget="--minutes $2" ;;
-        --methods) methods=$2 ;;
-        --levels) levels=$2 ;;
-        --draws) draws=$2 ;;
-        --split) split=$2 ;;
-        --limit) limit=$2 ;;
-        --task) task=$2 ;;
-        --jobs) jobs=$2 ;;
-        --min-present) present=$2 ;;
-        *) usage ;;
-    esac
-    shift 2
-done
-[ -n "$data" ] && [ -n "$out" ] || usage
-[ -z "$smoke" ] || { budget='--steps 100' draws=10 limit=60; }
-
 . "$(dirname "$0")/../steps.sh"
+
+seeds=0 steps=2000 minutes='' methods=causal,contrastive,cm3,commutative,loretta
+levels=16 draws=10 split=validation limit=1000 task=impute jobs=2 min_present=0
+parse 'data out' 'seeds steps minutes methods levels draws split limit task jobs min_present' \
+    'no_unpaired no_guides oracle values_only complete smoke' "$@"
+[ -z "$smoke" ] || { steps=100 minutes='' draws=10 limit=60; }
+budget="--steps $steps" unpaired=--keep-unpaired
+[ -z "$minutes" ] || budget="--minutes $minutes"
+[ -z "$no_unpaired" ] || unpaired=''
+
 fractions='0.7 0.1 0.2'
 encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     folder=$1
@@ -55,7 +34,7 @@ encode() { # encode FOLDER [OPTIONS...]: the three tables as tokens
     for table in mrna:96 mirna:96 rppa:64; do
         name=${table%:*}
         make "$folder/$name.tar" mmtool tokenize table "$data/tcga/$name.csv.gz" --fit --name "$name" --scheme codec \
-            --set components="${table#*:}" --n-bins "$levels" --set min_present="$present" --key-column patient --fractions $fractions "$@" \
+            --set components="${table#*:}" --n-bins "$levels" --set min_present="$min_present" --key-column patient --fractions $fractions "$@" \
             -o "$folder/$name.tar"
     done
 }
@@ -67,11 +46,11 @@ divide() { # divide TOKENS SHARDS [OPTIONS...]: disjoint pairs of modalities, pa
 }
 
 stem=$levels
-[ "$present" = 0 ] || stem=$levels-present-$present
+[ "$min_present" = 0 ] || stem=$levels-present-$min_present
 kind=$stem$unpaired tokens=$out/tokens-$stem
 encode "$tokens"
 divide "$tokens" "$out/shards-$kind"
-if [ -n "$guides" ]; then   # a second time: components that tell what the other table of the same training patients holds
+if [ -z "$no_guides" ]; then   # a second time: components that tell what the other table of the same training patients holds
     shards=$out/shards-$kind kind=$kind-guided tokens=$out/tokens-$kind
     encode "$tokens" --guide "$shards"
     divide "$tokens" "$out/shards-$kind"
@@ -80,8 +59,8 @@ if [ -n "$oracle" ]; then
     divide "$tokens" "$out/shards-$kind-oracle" --pair mirna,rppa
     oracle="--oracle $out/shards-$kind-oracle"
 fi
-say mmtool compare "$out/shards-$kind" --methods "$methods" $columns --seeds "$seeds" --jobs "$jobs" $budget --preset tiny --set shape.depth=2 \
-    --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" --split "$split" --label cancer --survival time_days,event \
-    --strata cancer $oracle $complete --key-column patient \
+say mmtool compare "$out/shards-$kind" --methods "$methods" ${values_only:+--variant values-only:loretta:steps=1} --seeds "$seeds" \
+    --jobs "$jobs" $budget --preset tiny --set shape.depth=2 --set shape.width=96 --set optimizer=muon --batch-tokens 4096 --task "$task" \
+    --split "$split" --label cancer --survival time_days,event --strata cancer $oracle ${complete:+--complete} --key-column patient \
     --raw mrna="$data/tcga/mrna.csv.gz" --raw mirna="$data/tcga/mirna.csv.gz" --raw rppa="$data/tcga/rppa.csv.gz" \
-    --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind$complete" --json
+    --draws "$draws" --limit "$limit" --contact-samples 0 --max-donors 10000 -o "$out/comparison-$kind${complete:+--complete}" --json

@@ -50,9 +50,9 @@ def paired_differences(results: Sequence[Mapping[str, Any]], name: str) -> list[
 
 def gap_closed(results: Sequence[Mapping[str, Any]], baseline: str, oracle: str) -> list[dict[str, Any]]:
     """(run - baseline) / (oracle - baseline) of every other run, in directions that the baseline never saw together: of accuracies and R2
-    as they are, of perplexities as logarithms. Seeds are averaged first, the interval is the jackknife's over seeds (from one seed
-    there is none: NaN). Where the oracle is not clearly better than the baseline (by intervals that do not meet, for each seed) there is no
-    gap to close, and no row."""
+    as they are, of perplexities as logarithms. Seeds are averaged first, the interval is the jackknife's over seeds (of one seed None).
+    Where the oracle is not clearly better than the baseline (by intervals that do not meet, for each seed) there is no gap to close, and no
+    row."""
     values: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in results:
         if row["seed"] is not None and row.get("at") is None:
@@ -77,8 +77,8 @@ def _clearly_better(row: Mapping[str, Any], other: Mapping[str, Any], sign: int)
     return row["low"] > other["high"] if sign > 0 else row["high"] < other["low"]
 
 
-def _jackknife(table: np.ndarray) -> tuple[float, float, float]:
-    """Share of the gap closed of (seeds, 3) values of the run, the baseline and the oracle, with its 95 % interval."""
+def _jackknife(table: np.ndarray) -> tuple[float, float | None, float | None]:
+    """Share of the gap closed of (seeds, 3) values of the run, the baseline and the oracle, with its 95 % interval, None of one seed."""
 
     def closed(rows: np.ndarray) -> float:
         ours, below, above = rows.mean(0).tolist()
@@ -86,7 +86,7 @@ def _jackknife(table: np.ndarray) -> tuple[float, float, float]:
 
     share, count = closed(table), len(table)
     if count == 1:
-        return share, math.nan, math.nan
+        return share, None, None
     left_out = np.array([closed(np.delete(table, seed, 0)) for seed in range(count)])
     half = float(t.ppf(0.975, count - 1) * math.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum()))
     return share, share - half, share + half

@@ -60,9 +60,9 @@ def subset_of(row: Mapping[str, Any]) -> str:
 
 
 def cell(row: Mapping[str, Any] | None) -> str:
-    """Value and interval; '-' where there is none."""
+    """Value and interval, the value alone where no interval is known; '-' where there is none."""
     if row is None:
         return "-"
     form = ".1%" if is_share(row["metric"]) else ".4g"
-    value, low, high = (format(row[name], form) for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    value, *interval = (format(row[name], form) for name in ("value", "low", "high") if row[name] is not None)
+    return f"{value} [{', '.join(interval)}]" if interval else value
