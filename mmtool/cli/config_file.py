@@ -122,10 +122,9 @@ class VerbConfig:
 def _read(setting: Setting, value: Any) -> Any:
     """The value of a file; texts as a repeatable option with a notation of its own has them are read as on the command line."""
     texts = [value] if isinstance(value, str) else value
-    own = setting.option.read is not None and setting.option.type == list[str]
-    if not own or not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+    if setting.option.read is None or setting.option.type != list[str]:
         return value
-    return setting.option.read(texts)
+    return setting.option.read(texts) if texts and isinstance(texts, list) and all(isinstance(text, str) for text in texts) else value
 
 
 def _packed(value: Any) -> Any:
