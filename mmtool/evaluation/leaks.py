@@ -67,7 +67,7 @@ def refuse_leaks(test: Sequence[Sample], learners: Iterable[Learner], where: Pat
         parts = [f"{len(rows):,} by {learner.name}{how} ({_examples(test, rows)})" for learner, how, rows in leaks]
         fixes = " ".join(dict.fromkeys(learner.fix for learner, _, _ in leaks))
         what = f"{count:,} of {len(test):,} test samples are not held out, they were trained on: {'; '.join(parts)}."
-        raise UsageError(what, where=where, fix=f"Split every stage with the same seed and fractions. {fixes}")
+        raise UsageError(what, where=where, fix=f"Split every stage with the same seed and fractions, under the same keys. {fixes}")
     unknown = [learner.name for learner in learners if not learner.items.complete]
     if unknown:
         log(f"not known to be free of leaks, as earlier versions recorded no training items: {', '.join(unknown)}")
@@ -93,7 +93,7 @@ def _renamed(learner: Learner, test: Sequence[Sample], leaked: np.ndarray) -> np
             renamed = np.union1d(renamed, rows[same])
         elif same.any():
             what = f"{same.sum():,} of {len(test):,} test samples have the content of {name} items that {learner.name} was trained on"
-            log(f"{what} under other keys. As many repeat within training, so they still count as held out.")
+            log(f"{what} under other keys. Training items repeat each other as often, so these are judged as held out.")
     return renamed
 
 

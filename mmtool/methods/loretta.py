@@ -91,8 +91,8 @@ class LoReTTa(Commutative):
             raise UsageError(
                 f"LoReTTa needs a linking modality, but no missing pair of {', '.join(layout.names)} can be reached through another.",
                 where="--method loretta",
-                fix="Where every pair occurs, or none is connected, use `--method commutative`; where one hardly occurs, add "
-                "`--set method.rare=0.2`.",
+                fix="Where every pair occurs, or none is connected, use `--method commutative`; where one hardly occurs, "
+                + ("raise `method.rare`." if options.rare else "add `--set method.rare=0.2`."),
             )
 
     def documents(self, samples: Sequence[Sample], seeds: Sequence[int], step: Step) -> Sequence[Document] | Documents:
