@@ -103,8 +103,8 @@ class MissingnessProtocol:
                 raise UsageError(what, where="--pair", fix="Name two modalities, e.g. --pair image,text.")
             share = share_of(pair)
             if not isinstance(share, float | int) or not 0 < share <= 1:
-                what = f"{share:g} is no share of samples." if isinstance(share, float | int) else f"{share!r} is no share of samples."
-                raise UsageError(what, where="--pair", fix="Write a number above 0, at most 1, e.g. --pair speech,text=0.02.")
+                fix = "Write a number above 0, at most 1, e.g. --pair speech,text=0.02."
+                raise UsageError(f"{share!r} is no share of samples.", where="--pair", fix=fix)
         if len(set(map(names_of, self.pairs))) < len(self.pairs):
             raise UsageError("a pair is given twice.", where="--pair", fix="Give each pair once.")
         for rate in _rates(self.missing_rate):
