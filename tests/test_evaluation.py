@@ -219,6 +219,17 @@ def test_without_complete_samples_it_is_said_what_to_leave_out(world: Path) -> N
     assert "--complete" in str(raised.value)
 
 
+def test_it_is_said_which_directions_the_held_out_samples_cannot_judge(world: Path) -> None:
+    data = write_held_out(world, [("image", "speech"), ("image", "text")])
+    evaluated = stage.evaluate(
+        [world / "good"], data, world / "report", EvaluationConfig(contact_samples=0), train=world / "shards" / "train"
+    )
+    text = (evaluated.report / "report.md").read_text()
+    assert "By labels alone, as no held-out sample holds both what is given and what is imputed: speech → text, text → speech" in text
+    assert "Not evaluated, as no held-out sample holds all of these modalities: speech + text → image" in text
+    assert "no held-out sample" not in (evaluate_both(world, contact_samples=0, force=True).report / "report.md").read_text()
+
+
 @pytest.mark.figures
 def test_the_report_can_be_read_looked_at_and_listened_to(world: Path) -> None:
     done = evaluate_both(world, contact_samples=5, draws=2)

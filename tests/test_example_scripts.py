@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = [*sorted(EXAMPLES.glob("*/run.sh")), EXAMPLES / "quickstart.sh"]
+SCRIPTS = [*sorted(EXAMPLES.glob("*/run.sh")), EXAMPLES / "svl_mnist" / "voices.sh", EXAMPLES / "quickstart.sh"]
 
 SCRIPT = f"""#!/bin/sh
 # What it does.

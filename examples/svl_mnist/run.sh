@@ -6,20 +6,20 @@
 #   sh examples/svl_mnist/run.sh --data DIR --out DIR [--link image|speech|text] [--seeds 0,1,2] [--steps N | --minutes M] [--preset P]
 #                                [--batch-tokens B] [--methods causal,loretta] [--ablation] [--task impute,confidence,...]
 #                                [--split validation|test] [--limit N] [--guidance G] [--data-seed N] [--speakers-apart] [--oracle]
-#                                [--variant NAME:METHOD:KEY=VALUE,...] [--jobs N] [--no-compile] [--smoke]
+#                                [--variant NAME:METHOD:KEY=VALUE,...] [--set KEY=VALUE] [--jobs N] [--no-compile] [--smoke]
 #
 # DIR/mnist/train-images-idx3-ubyte.gz (and -labels-idx1-), DIR/fsdd/*.wav, DIR/clinc150/{train,val}.tsv. --data-seed divides them into
 # train, validation and test in another way. --speakers-apart: all recordings of a speaker go to one of these, so that the voices of test
 # samples are new; with six speakers some data seeds leave a split without any (3, 22, 28 and 30 do not). --oracle: a column that has seen
-# the third pair. --variant: a column with other settings, repeatable. --ablation compares the choices of LoReTTa with each other. Finished
-# stages and trainings are kept: the same command continues an interrupted one. The last line of standard output is one JSON document with
-# all results. --jobs: trainings side by side (2), each with its share of the cores.
+# the third pair. --variant: a column with other settings; --set: a setting of every training; both repeatable. --ablation compares
+# the choices of LoReTTa with each other. Finished stages and trainings are kept: the same command continues an interrupted one. The last
+# line of standard output is one JSON document with all results. --jobs: trainings side by side (2), each with its share of the cores.
 set -eu
 . "$(dirname "$0")/../steps.sh"
 
 link=image seeds=0 steps=2400 minutes='' preset=tiny batch_tokens=2048 split=validation task=impute limit=500 guidance=1 data_seed=0 jobs=2
-methods=causal,masked,contrastive,cm3,commutative,loretta variant=''
-parse 'data out' 'link seeds steps minutes preset batch_tokens methods task split limit guidance data_seed jobs variant...' \
+methods=causal,masked,contrastive,cm3,commutative,loretta variant='' set=''
+parse 'data out' 'link seeds steps minutes preset batch_tokens methods task split limit guidance data_seed jobs variant... set...' \
     'ablation speakers_apart oracle no_compile smoke' "$@"
 case $link in
     image) pairs='--pair image,text --pair image,speech' ;;
@@ -54,6 +54,9 @@ fi
 set --
 while IFS= read -r column; do [ -z "$column" ] || set -- "$@" --variant "$column"; done <<END
 $variant
+END
+while IFS= read -r setting; do [ -z "$setting" ] || set -- "$@" --set "$setting"; done <<END
+$set
 END
 if [ -n "$ablation" ]; then   # one choice changed at a time
     methods=commutative,loretta

@@ -152,15 +152,19 @@ def _useful(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows, without their hidden states where these do not help to predict every tenth row, which two trial fits do not see.
 
-    States of a transformer trained for a short time rather disturb: R2 of mirna given rppa on TCGA .072 with those of 240 steps,
-    .096 without.
+    They help where the mean squared error is lower with them by more than its standard error over these rows: what costs a pass of the
+    transformer must be worth it (the one-standard-error rule: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning,
+    section 7.10). States of a transformer trained for a short time rather disturb: R2 of mirna given rppa on TCGA .072 with those of 240
+    steps, .096 without.
     """
     held = np.arange(len(given)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     errors = []
     for read in (states[:, :0], states):
         trial = _fit(given[~held], read[~held], target[~held], units, epochs, seed, networks=1)
-        errors.append(float(np.square((trial(given[held], read[held]) - target[held]) / units).mean()))
-    return given, states if errors[1] < errors[0] else states[:, :0], target
+        errors.append(np.square((trial(given[held], read[held]) - target[held]) / units).mean(axis=1))
+    gain = errors[0] - errors[1]
+    helps = len(gain) > 1 and gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain))
+    return given, states if helps else states[:, :0], target
 
 
 def _fit(

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmtool.data.graph import CoOccurrence
+from mmtool.evaluation.directions import directions
 from mmtool.evaluation.figures import samples
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import by_direction, direction_of, run_names, table
@@ -29,7 +31,22 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     parts = []
     for metric in draw_plots(folder, rows, meta):
         parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", by_direction(metric, rows, meta), f"![{metric}]({metric}.png)"]
-    return [*parts, *_calibration(folder, rows, meta)]
+    return [*parts, *_without_truth(rows, meta), *_calibration(folder, rows, meta)]
+
+
+def _without_truth(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
+    """Directions that tables lack, or hold by labels alone, as no held-out sample holds their modalities; nothing where there are none."""
+    if "presence" not in meta:  # a report of an earlier version
+        return []
+    held, judged = CoOccurrence.from_json(meta["presence"]["test"]), {(*row["given"], row["target"]) for row in rows}
+    lacking = [each for each in directions(list(meta["tokenizers"])) if not held.seen_together((*each.given, each.target))]
+    by_labels, absent = ([str(each) for each in lacking if ((*each.given, each.target) in judged) is known] for known in (True, False))
+    parts = []
+    if by_labels:
+        parts.append(f"By labels alone, as no held-out sample holds both what is given and what is imputed: {', '.join(by_labels)}.")
+    if absent:
+        parts.append(f"Not evaluated, as no held-out sample holds all of these modalities: {', '.join(absent)}.")
+    return parts
 
 
 def _calibration(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
