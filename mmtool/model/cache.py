@@ -1,5 +1,6 @@
 """The key-value cache of decoding."""
 
+import math
 from copy import copy
 
 import torch
@@ -28,6 +29,8 @@ class KVCache:
         self.tokens = torch.zeros(batch, capacity, dtype=torch.long, device=device)
         self.slots = torch.zeros_like(self.tokens)
         self.cache_position = torch.zeros(0, dtype=torch.long, device=device)
+        self.most = capacity  # positions that it may grow to: so many are asked of the system at once
+        self._forget_memory()
         self.growth, self.alignment = (GPU_GROWTH, GPU_GROWTH) if device.type == "cuda" else (GROWTH, 1)
 
     @property
@@ -60,35 +63,47 @@ class KVCache:
         shared = copy(self)
         shared.keys, shared.values = self.keys[:, rows], self.values[:, rows]
         shared.tokens, shared.slots = self.tokens[rows], self.slots[rows]
+        shared._forget_memory()
         return shared
 
     def keep(self, rows: Tensor) -> None:
         """Drop all other rows."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.tokens, self.slots = self.tokens[rows], self.slots[rows]
+        self._forget_memory()
 
     def tile(self, times: int) -> "KVCache":
         """The same cache, all rows of which follow each other `times` times (`spread`: every row follows itself)."""
         self.keys, self.values = (part.repeat(1, times, 1, 1, 1) for part in (self.keys, self.values))
         self.tokens, self.slots = (part.repeat(times, 1) for part in (self.tokens, self.slots))
+        self._forget_memory()
         return self
 
     def spread(self, draws: int) -> "KVCache":
         """The same cache, in which every row is repeated `draws` times."""
         self.keys, self.values = (part.repeat_interleave(draws, 1) for part in (self.keys, self.values))
         self.tokens, self.slots = (part.repeat_interleave(draws, 0) for part in (self.tokens, self.slots))
+        self._forget_memory()
         return self
 
+    def _forget_memory(self) -> None:
+        """Nothing that keys or values lie in is written again."""
+        self._memory = {"keys": self.keys.new_empty(0), "values": self.keys.new_empty(0), "spare": self.keys.new_empty(0)}
+
     def _grow(self, count: int) -> None:
-        self.keys = _longer(self.keys, count)  # one after the other, so that the old of one is gone before the new of the next
-        self.values = _longer(self.values, count)
+        self.keys, self.values = self._longer("keys", self.keys, count), self._longer("values", self.values, count)
         self.tokens, self.slots = (F.pad(part, (0, count)) for part in (self.tokens, self.slots))
 
-
-def _longer(part: Tensor, count: int) -> Tensor:
-    """(depth, B, H, S, K) with `count` empty positions behind; `F.pad` would write all of it twice."""
-    depth, batch, heads, length, width = part.shape
-    longer = part.new_empty(depth, batch, heads, length + count, width)
-    longer[:, :, :, :length] = part
-    longer[:, :, :, length:] = 0
-    return longer
+    def _longer(self, name: str, part: Tensor, count: int) -> Tensor:
+        """(depth, B, H, S, K) with `count` empty positions behind, in what is spare: to touch new memory takes several times as long as to
+        copy. What the part lay in is spare then."""
+        *rows, length, width = part.shape
+        shape = (*rows, length + count, width)
+        spare, size = self._memory["spare"], math.prod(shape)
+        if spare.numel() < size:
+            spare = part.new_empty(math.prod(rows) * max(self.most, length + count) * width)
+        longer = spare[:size].view(shape)
+        longer[..., :length, :] = part
+        longer[..., length:, :] = 0
+        self._memory["spare"], self._memory[name] = self._memory[name], spare
+        return longer

@@ -56,6 +56,7 @@ class Continuation:
 
     def run(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draw until every row has ended: local targets (N, T), their log-probabilities and, where asked for, (N, W) expectations."""
+        self.cache.most = self.start + self.steps
         self.cache.at(self.start, self.start + 1)
         step = Repeated(self._step, self.generator)
         for number in range(self.steps):
