@@ -12,6 +12,7 @@ Importing it is cheap: PyTorch and all else is loaded when one of these names is
 import os
 from typing import TYPE_CHECKING, Any
 
+from mmtool.common.heap import keep_freed_memory
 from mmtool.common.threads import affinity_cpus, set_thread_defaults
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _ROOMS |= dict.fromkeys(("collate", "torch_dataset", "webdataset_pipeline"), "da
 _ROOMS |= dict.fromkeys(("MmtoolError", "UsageError", "DataError"), "common.errors")
 
 set_thread_defaults(os.environ, affinity_cpus())
+keep_freed_memory(os.environ)
 
 
 def __getattr__(name: str) -> Any:
