@@ -1,8 +1,10 @@
 """What numbers a setting may be, declared in its type: `depth: Count`, `mels: Annotated[int, Bounds(1, 512)]`."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Annotated, Any, get_args, get_origin
 
 from mmtool.common.errors import UsageError
@@ -42,6 +44,18 @@ Positive = Annotated[float, Bounds(0, open_low=True)]
 NotNegative = Annotated[float, Bounds(0)]
 Share = Annotated[float, Bounds(0, 1)]
 ShareBelowOne = Annotated[float, Bounds(0, 1, open_high=True)]
+
+
+def plain(value: Any) -> Any:
+    """A number of another library as Python's own, also in mappings, lists and tuples; anything else as it is. Records and messages show
+    those of Python alone."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, bool | int):
+        return value
+    return operator.index(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
 def check_range(name: str, value: Any, hint: Any, where: object) -> None:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from mmtool.common.bounds import check_range
+from mmtool.common.bounds import Bounds, check_range, plain
 from mmtool.common.errors import UsageError
 
 Config = TypeVar("Config")
@@ -38,7 +38,7 @@ class Option:
 class Setting:
     """A field of the dataclass `owner`, which is a config or lies in its field `group` (None: in none).
 
-    offered: declared with an `Option`.
+    offered: declared with an `Option`. optional: may be None.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Setting:
     owner: type
     group: str | None
     offered: bool = field(default=True, compare=False)
+    optional: bool = field(default=False, compare=False)
 
     @property
     def flag(self) -> str:
@@ -58,6 +59,16 @@ class Setting:
     def key(self) -> str:
         """A name that no other setting of the config has: of one in a group that of its option, else that of the field."""
         return self.flag.removeprefix("--").replace("-", "_") if self.group else self.name
+
+    @property
+    def is_number(self) -> bool:
+        """Whether bounds are declared of it."""
+        return any(isinstance(entry, Bounds) for hint in self.types for entry in getattr(hint, "__metadata__", ()))
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a tuple of any number of values."""
+        return any(get_origin(bare) is tuple and ... in get_args(bare) for bare in map(_bare, self.types))
 
     def type_for(self, value: Any) -> Any:
         """Of the types a field may have (None apart) the one with the bounds of this value."""
@@ -74,13 +85,14 @@ def settings_of(owner: type, group: str | None = None) -> Iterator[Setting]:
             continue
         option = next((extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Option)), None)
         default = item.default if item.default_factory is MISSING else item.default_factory()
-        yield Setting(item.name, default, tuple(_types(hint)), option or Option(), owner, group, option is not None)
+        yield Setting(item.name, default, tuple(_types(hint)), option or Option(), owner, group, option is not None, _takes_none(hint))
 
 
 def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """A config from the keys of its settings, those of nested dataclasses beside the others.
 
-    Raises UsageError for a key that does not exist, and what the dataclasses raise.
+    Numbers of NumPy become Python's, and a lone text the one value of a setting that takes several. Raises UsageError for a key that does
+    not exist, and what the dataclasses raise.
     """
     known = {setting.key: setting for setting in settings_of(cls)}
     for key in values:
@@ -88,7 +100,8 @@ def assemble(cls: type[Config], values: Mapping[str, Any]) -> Config:
             raise unknown_setting(key, known)
     grouped: dict[str | None, dict[str, Any]] = {}
     for key, value in values.items():
-        grouped.setdefault(known[key].group, {})[known[key].name] = value
+        given = (value,) if isinstance(value, str) and known[key].is_list else plain(value)
+        grouped.setdefault(known[key].group, {})[known[key].name] = given
     owners = {setting.group: setting.owner for setting in known.values() if setting.group}
     nested = {group: owners[group](**grouped[group]) for group in owners if group in grouped}
     return cls(**grouped.get(None, {}), **nested)
@@ -120,12 +133,23 @@ def check_bounds(config: Any) -> None:
     """Raise UsageError for numbers of a config, and of dataclasses nested in it, that are out of the bounds in their types."""
     for setting in settings_of(type(config)):
         value = getattr(getattr(config, setting.group) if setting.group else config, setting.name)
+        if value is None and setting.is_number and not setting.optional:
+            raise UsageError(f"{setting.name} is None.", where=setting.flag, fix="Give a number, or leave it out.")
         check_range(setting.name, value, setting.type_for(value), setting.flag)
+
+
+def _bare(hint: Any) -> Any:
+    """A type without what is annotated."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _takes_none(hint: Any) -> bool:
+    return NoneType in get_args(_bare(hint))
 
 
 def _types(hint: Any) -> Iterator[Any]:
     """The members of a union, annotated or not, without None; bounds stay with their member."""
-    union = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    union = _bare(hint)
     if get_origin(union) in (Union, UnionType):
         yield from (member for member in get_args(union) if member is not NoneType)
     else:

@@ -56,20 +56,25 @@ class ShardDataset(Dataset[Item]):
 
 
 @accepts_urls()
-def torch_dataset(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> ShardDataset:
+def torch_dataset(
+    path: str | Path, *, split: str | None = None, modalities: str | Collection[str] | None = None, least: int = 1
+) -> ShardDataset:
     """The samples of shards as a map-style dataset of PyTorch, verified when it is opened.
 
-    split: of a directory of splits (None: train). modalities: those to read (None: all). least: of these a sample must hold so many;
-    others are left out. Raises UsageError for a split or modality that there is not and where none is named, DataError for shards that are
-    not whole.
+    split: of a directory of splits (None: train). modalities: those to read, or the only one (None: all). least: of these a sample must
+    hold so many; others are left out. Raises UsageError for a split or modality that there is not and where none is named, DataError for
+    shards that are not whole.
     """
     if modalities is not None and not modalities:
         raise UsageError("no modality is named.", where="modalities", fix="Name those to read, or leave it out to read all.")
-    return ShardDataset(Path(path), split, list(modalities or ()), least)
+    names = [modalities] if isinstance(modalities, str) else list(modalities or ())
+    return ShardDataset(Path(path), split, names, least)
 
 
 @accepts_urls()
-def webdataset_pipeline(path: str | Path, *, split: str | None = None, modalities: Collection[str] | None = None, least: int = 1) -> Any:
+def webdataset_pipeline(
+    path: str | Path, *, split: str | None = None, modalities: str | Collection[str] | None = None, least: int = 1
+) -> Any:
     """The samples of shards as a pipeline of the package `webdataset`, which reads shards from front to back.
 
     The items are those of `torch_dataset`; `.shuffle(1000).batched(32, collation_fn=mmtool.collate)` and all else that such pipelines have

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from mmtool.common.bounds import Bounds, Count
+from mmtool.common.bounds import Bounds, Count, Seed
 from mmtool.common.options import Option, check_bounds
 from mmtool.imputation.sampling_params import PLAIN, SAMPLING, SamplingParams
 from mmtool.preprocessing.readers.entries import READING
@@ -41,7 +41,7 @@ class ImputeOptions:
     """Real samples; what is missing is imputed by data of the most probable ones (see `Imputer.choose`) instead of generated data."""
     max_donors: Annotated[int, Bounds(2), Option(panel=REAL)] = 1000
     """With --donors, at most so many of those that hold what is wanted, at random."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws."""
     format: TableFormat = "csv"
     """Of tables."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range
+from mmtool.common.bounds import Count, Natural, NotNegative, Positive, Seed, Share, ShareBelowOne, check_range, plain
 from mmtool.common.config_files import read_config
 from mmtool.common.errors import UsageError
 from mmtool.common.options import Option, unknown_setting
@@ -225,7 +225,8 @@ def overlaid(file: Path | None, options: Mapping[str, Any], assignments: Sequenc
         _assign(values, assignment)
     if values.get("minutes"):
         values.setdefault("steps", 0)
-    return values
+    numbers: dict[str, Any] = plain(values)
+    return numbers
 
 
 def check_as(cls: type[Config], values: Mapping[str, Any]) -> Config:

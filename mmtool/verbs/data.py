@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmtool.common.bounds import plain
 from mmtool.common.errors import UsageError
 from mmtool.verbs.arguments import PathLike, Paths, as_names, as_paths, optional_path, takes_urls
 
@@ -57,8 +58,8 @@ def tokenize(
         Path(output),
         name=name or kind,
         scheme=scheme,
-        settings=settings,
-        augment=augment,
+        settings=plain(settings),
+        augment=plain(augment),
         guide=optional_path(guide),
         **_stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s, engine, ray_address),
     )
@@ -93,6 +94,7 @@ def tokenize_manifest(
     """
     from mmtool.preprocessing.manifest import tokenize_manifest as write_token_sets
 
+    settings = plain(settings or {})
     stage = _stage(tokenizer, fractions, split_label, source, seed, force, workers, timeout_s, engine, ray_address)
     return write_token_sets(Path(manifest), Path(output), columns, schemes=schemes, settings=settings, **stage)
 
@@ -134,6 +136,7 @@ def shard(
 
     for name in {"missing", "apply_to"} & set(options):
         options[name] = as_names(options[name])
+    fractions, seed, samples_per_shard, options = plain((fractions, seed, samples_per_shard, options))
     of_protocol, of_alignment = divide(options, MissingnessProtocol, Alignment)
     if of_alignment and align is None:
         raise UsageError(f"{next(iter(of_alignment))} is of use with align alone.", fix="Name the label, e.g. align='digit'.")
@@ -164,7 +167,7 @@ def peek(
     """
     from mmtool.evaluation.peek import peek as write_samples
 
-    return write_samples(Path(data), Path(output), split=split, samples=samples, seed=seed, force=force)
+    return write_samples(Path(data), Path(output), split=split, samples=plain(samples), seed=plain(seed), force=force)
 
 
 @takes_urls
@@ -203,9 +206,9 @@ def _stage(
     return {
         "tokenizer": optional_path(tokenizer),
         "options": SourceOptions.of(source or {}),
-        "split": Split(fractions, seed),
+        "split": Split(plain(fractions), plain(seed)),
         "split_label": split_label,
-        "seed": seed,
+        "seed": plain(seed),
         "force": force,
-        "decoding": Decoding(workers, timeout_s, engine, ray_address),
+        "decoding": Decoding(plain(workers), plain(timeout_s), engine, ray_address),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtool.common.bounds import plain
 from mmtool.verbs.arguments import Names, PathLike, as_names, as_sources, optional_path, takes_urls
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def compare(
 
         mmtool.compare("shards/", "comparison/", ["masked", "commutative"], seeds=[0, 1, 2], steps=500)
     """
+    seeds = plain(list(seeds))
     columns = {name: {"method": name} for name in as_names(methods)} if not isinstance(methods, Mapping) else methods
     if encoders:
         from mmtool.adaptation.config import AdaptConfig
