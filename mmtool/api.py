@@ -9,13 +9,14 @@ in memory:
         imputed.values[0]  # (H, W, C) uint8, the most consistent draw
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
+from mmtool.common.bounds import plain
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.remote_arguments import accepts_urls
 from mmtool.data.sample import Sample
@@ -25,13 +26,12 @@ from mmtool.imputation.calibration import Calibration, calibration_of, key_of
 from mmtool.imputation.chain import ChainedImputer, refuse_calibrated
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.decoded import Imputed
-from mmtool.imputation.frames import check_shares, impute_frames
-from mmtool.imputation.imputer import Imputer
+from mmtool.imputation.frames import impute_frames, shares_of
+from mmtool.imputation.imputer import Imputer, refuse_repeated
 from mmtool.imputation.jobs import lacking
 from mmtool.imputation.sampling_params import SamplingParams
-from mmtool.preprocessing.encode import Encoder, raw_value
-from mmtool.preprocessing.frames import Frames, encode_frames, is_frame
-from mmtool.preprocessing.sources import Item
+from mmtool.preprocessing.frames import Frames, check_frames, encode_frames, is_frame, keys_by_frame
+from mmtool.preprocessing.given import encode_lists
 from mmtool.training.hardware import pick_device
 
 if TYPE_CHECKING:
@@ -52,37 +52,30 @@ class Run:
         self.imputer = imputer
         self.modalities: tuple[str, ...] = tuple(modality.name for modality in imputer.modalities)
 
-    def encode(self, values: Mapping[str, Sequence[Any]] | Frames, keys: Sequence[str] | None = None) -> list[Sample]:
-        """Raw values by modality -> samples: the i-th value of each modality belongs to the i-th sample; None is a missing modality.
+    def encode(self, values: Mapping[str, Sequence[Any]] | Frames, keys: Sequence[Any] | None = None) -> list[Sample]:
+        """Raw values by modality -> samples: the i-th value of each modality belongs to the i-th sample. None, NaN, pd.NA and texts
+        without words are missing modalities.
 
         Data frames of tables, and series of other values, are joined by their index: samples in the order of their keys, without those
         that hold nothing.
 
-        Values: images (H, W, C) uint8, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature: number} (of
-        categories, dates and the like their text), trajectories as {stream: (steps, ...)}. keys: of the samples (default: 0, 1, ...).
-        Raises UsageError for a modality that the run does not know, DataError for lists of different lengths and values that the
-        modality's tokenizer cannot read.
+        Values: images (H, W, C) uint8 or of Pillow, recordings as ((T,) float32, sample rate in Hz), texts as str, table rows as {feature:
+        value} with categories by name and dates as such or in text, trajectories as {stream: (steps, ...)}. keys: of the samples (default:
+        0, 1, ...; of data frames their index). Raises UsageError for a modality that the run does not know and where no lists are given,
+        DataError for lists of different lengths, keys that are missing or the same, and values that the modality's tokenizer cannot read.
         """
-        if values and all(map(is_frame, values.values())):
-            return encode_frames(values, self.imputer.tokenizers)
-        lengths = {name: len(column) for name, column in values.items()}
-        count = len(keys) if keys is not None else max(lengths.values(), default=0)
-        wrong = sorted(name for name, length in lengths.items() if length != count)
-        if wrong:
-            what = f"{wrong[0]} has {lengths[wrong[0]]} values for {count} samples."
-            raise DataError(what, where="encode", fix="Give None where a sample lacks the modality.")
-        samples = [Sample(key, {}) for key in keys or map(str, range(count))]
-        for name, column in values.items():
+        if not isinstance(values, Mapping):
+            fix = "Give {modality: values}, with a list or data frame of each."
+            raise UsageError(f"values are {type(values).__name__}, without names of modalities.", where="encode", fix=fix)
+        for name in values:
             self._known(name)
-            holding = [(sample, value) for sample, value in zip(samples, column, strict=True) if value is not None]
-            tokenizer = self.imputer.tokenizers[name]
-            items = [
-                Item(sample.key, raw_value(value, tokenizer, sample.key), {}, sample.key, where=sample.key) for sample, value in holding
-            ]
-            for (sample, _), tokens in zip(holding, Encoder(tokenizer, name)(items), strict=True):
-                if tokens is not None:
-                    sample.tokens[name] = tokens
-        return samples
+        if not any(map(is_frame, values.values())):
+            return encode_lists(values, keys, self.imputer.tokenizers)
+        check_frames(values)
+        if keys is not None:
+            fix = "Leave keys out, or name the rows with frame.set_axis(keys)."
+            raise UsageError("the keys of data frames are their index.", where="keys", fix=fix)
+        return encode_frames(values, self.imputer.tokenizers, keys_by_frame(values))
 
     @overload
     def impute(
@@ -115,7 +108,7 @@ class Run:
         guidance: float = 0.0,
         chain: bool = False,
         only_missing: bool = False,
-        quantiles: Sequence[float] = (),
+        quantiles: float | Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any: ...
 
@@ -132,7 +125,7 @@ class Run:
         guidance: float = 0.0,
         chain: bool = False,
         only_missing: bool = False,
-        quantiles: Sequence[float] = (),
+        quantiles: float | Sequence[float] = (),
         calibration: Calibration | PathLike | None = None,
     ) -> Any:
         """Draw the modality `want` of every sample from its modalities `have`; several draws come ranked by consistency.
@@ -152,21 +145,23 @@ class Run:
         Raises UsageError where no chain of modalities that occurred together links them, where a number is out of bounds, and where with
         `only_missing` no sample lacks `want`; DataError for a sample that lacks any of `have`.
         """
-        params = SamplingParams(temperature, top_k, guidance)
+        self._known(want)
+        params = SamplingParams(*plain((temperature, top_k, guidance)))
         refuse_calibrated(chain, calibration)
-        given = () if have is None else tuple(_names(have))
+        given, draws, seed, shares = () if have is None else tuple(_names(have)), plain(draws), plain(seed), shares_of(quantiles)
         options = ImputeOptions(
             given, (want,), draws=draws, params=params, consistency=False, chain=chain, seed=seed, only_missing=only_missing
         )
         if isinstance(samples, Mapping):
-            self._known(want)
+            check_frames(samples)
             corrections = self._opened(calibration) if calibration is not None else None
-            frame, bounds = impute_frames(self.imputer, samples, options, quantiles, corrections)
-            return (frame, bounds) if quantiles else frame
-        if have is None or quantiles:
+            frame, bounds = impute_frames(self.imputer, samples, options, shares, corrections)
+            return (frame, bounds) if shares else frame
+        if have is None or shares:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
-        chosen, names = self._holding(lacking(samples, want) if only_missing else samples, have), _names(have)
+        chosen, names = _listed(samples), _names(have)
+        chosen = self._holding(lacking(chosen, want) if only_missing else chosen, have)
         opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
         opened.check(params)
         asked = ChainedImputer(self.imputer) if chain else self.imputer
@@ -186,7 +181,7 @@ class Run:
         temperature: float = 1.0,
         top_k: int | None = None,
         guidance: float = 0.0,
-        quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        quantiles: float | Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
         right: Callable[[Sample, Any], bool] | None = None,
     ) -> Calibration:
         """How `impute` is to correct bounds of the table `want`, by frames of held-out samples that hold it, for as many draws and the same
@@ -198,17 +193,22 @@ class Run:
         Samples that the run was trained on are left out. Raises UsageError where no others are left, or they tell nothing.
         """
         self._known(want)
-        params = SamplingParams(temperature, top_k, guidance)
+        params, draws, seed, shares = (
+            SamplingParams(*plain((temperature, top_k, guidance))),
+            plain(draws),
+            plain(seed),
+            shares_of(quantiles),
+        )
         if not isinstance(samples, Mapping):
             if have is None or right is None:
                 fix = "Name the modalities that are given, and give right=lambda sample, value: ...; bounds take data frames."
                 raise UsageError("samples tell how probable a draw is right, where it is known which are.", where="have/right", fix=fix)
             options = ImputeOptions(draws=draws, params=params, consistency=draws > 1, seed=seed)
             return calibrate_draws(self.imputer, self._holding(samples, have), _names(have), want, options, right)
-        check_shares(quantiles)
+        check_frames(samples)
         directions = directions_to(self.imputer, list(samples), want) if have is None else [key_of(_names(have), want)]
         options = ImputeOptions(draws=draws, params=params, consistency=False, seed=seed)
-        return calibrate(self.imputer, samples, directions, options, quantiles)
+        return calibrate(self.imputer, samples, directions, options, shares)
 
     def _opened(self, calibration: Calibration | PathLike) -> Calibration:
         if not isinstance(calibration, Calibration):
@@ -221,6 +221,7 @@ class Run:
         """(N,) negative log-likelihood of `target` given `have`, in nats per token; the exponential of its mean over tokens is the
         perplexity. Raises UsageError where the method has none, DataError for a sample that lacks any of these."""
         self._known(target)
+        self.imputer.check_names(_names(have), target)
         if not self.imputer.can_score(target):
             fix = "Ask a run of a generative method."
             raise UsageError(f"{target} has no likelihood under the method {self.imputer.method}.", where=self.imputer.run.path, fix=fix)
@@ -229,17 +230,23 @@ class Run:
 
     def features(self, samples: Sequence[Sample] | TokenSet, have: Names) -> np.ndarray:
         """(N, D) float32 representations of the samples from their modalities `have` alone. Raises DataError for a sample that lacks
-        any of them."""
-        return self.imputer.features(self._holding(samples, have), _names(have))
+        any of them, UsageError for no samples, whose width nothing tells."""
+        chosen = self._holding(samples, have)
+        if not chosen:
+            raise UsageError("there are no samples.", where="samples", fix="Give at least one.")
+        return self.imputer.features(chosen, _names(have))
 
     def predict(self, samples: Sequence[Sample] | TokenSet, have: Names | None = None) -> np.ndarray:
         """(N,) labels as text, or numbers, that a finetuned run predicts from `have` (None: all that a sample holds and the run knows).
         Raises UsageError for a run without a head."""
-        outputs = self.imputer.predict(list(samples), None if have is None else _names(have))
+        outputs = self.imputer.predict(_listed(samples), None if have is None else _names(have))
         assert self.imputer.target is not None
         return self.imputer.target.decode(outputs)
 
     def _known(self, name: str) -> None:
+        if not isinstance(name, str):
+            fix = "Name one as text; impute several one after the other."
+            raise UsageError(f"{name!r} names no modality.", where="want", fix=fix)
         if name not in self.modalities:
             fix = f"It knows {', '.join(self.modalities)}."
             raise UsageError(f"the run has no modality {name!r}.", where=self.imputer.run.path, fix=fix)
@@ -248,7 +255,8 @@ class Run:
         """The samples, all of which hold these modalities."""
         for name in _names(have):
             self._known(name)
-        chosen = list(samples)
+        refuse_repeated(_names(have))
+        chosen = _listed(samples)
         for sample in chosen:
             lacking = [name for name in _names(have) if name not in sample.tokens]
             if lacking:
@@ -271,7 +279,7 @@ class Adapter:
         """(N,) labels as text, or numbers, from whatever the samples hold. Raises DataError for one without any modality."""
         from mmtool.adaptation.joint_embedding import masks_of
 
-        encodings = self._encodings(list(samples))
+        encodings = self._encodings(_listed(samples))
         with torch.no_grad():
             outputs = self.model(encodings, masks_of(encodings.present))[0]
         return self._opened.task.decode(outputs.float().cpu().numpy())
@@ -282,7 +290,7 @@ class Adapter:
         from mmtool.adaptation.embeddings import embedding_table
 
         self._known([want, *_names(have)])
-        chosen = list(samples)
+        chosen = _listed(samples)
         table = embedding_table(self._opened, chosen, self._encodings(chosen), _names(have), want)
         if len(table["key"]) < len(chosen):
             known = set(table["key"].tolist())
@@ -314,14 +322,15 @@ def load(path: PathLike, *, checkpoint: str | None = None, device: str | None = 
     """Open what `pretrain`, `finetune` or `export` wrote (a `Run`), or what `adapt` wrote (an `Adapter`), on a device.
 
     device: None is a GPU where there is one. checkpoint: of a run, None is the newest. shards: the token set of an adapter's samples, whose
-    tokenizers Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one of the training.
+    tokenizers Hugging Face encoders need. Raises DataError where there is neither, or an encoder is not the one of the training, UsageError
+    where there is no such device.
     """
     from mmtool.adaptation.adapter import is_adapter, open_adapter
 
     if not is_adapter(Path(path)):
         return Run(Imputer.open(Path(path), checkpoint=checkpoint, device=device))
     tokenizers = {} if shards is None else open_token_set(Path(shards), split_directories(Path(shards))[0]).tokenizers
-    return Adapter(open_adapter(Path(path), tokenizers, torch.device(device) if device else pick_device()))
+    return Adapter(open_adapter(Path(path), tokenizers, pick_device(str(device or ""))))
 
 
 @accepts_urls()
@@ -336,3 +345,15 @@ def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sam
 
 def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _listed(samples: Sequence[Sample] | TokenSet) -> list[Sample]:
+    """The samples. Raises UsageError for a single one, for data frames, and for what is none."""
+    fix = "Give a list of samples: [sample] of one, run.encode(...) of data frames and other values."
+    if isinstance(samples, Sample | Mapping) or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
+        raise UsageError(f"samples are a single {type(samples).__name__}.", where="samples", fix=fix)
+    chosen = list(samples)
+    wrong = next((type(item).__name__ for item in chosen if not isinstance(item, Sample)), None)
+    if wrong is not None:
+        raise UsageError(f"samples hold {wrong}, which is no sample.", where="samples", fix=fix)
+    return chosen

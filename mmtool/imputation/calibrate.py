@@ -15,7 +15,7 @@ from mmtool.imputation.conformal import Correction
 from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.jobs import run_job
 from mmtool.imputation.probability import MIN_SAMPLES, curves_of
-from mmtool.preprocessing.frames import Frames, encode_frames, table_rows
+from mmtool.preprocessing.frames import Frames, encode_frames, keys_by_frame, table_rows
 from mmtool.tokenizers.base import ValueCodes
 
 Right = Callable[[Sample, Any], bool]  # whether a draw, decoded, is right for a sample
@@ -30,8 +30,10 @@ def calibrate(
     Samples that the run was trained on are left out, which is said: its errors on them are smaller than on others. Raises UsageError where
     no others are left.
     """
-    samples = _not_trained_on(imputer, encode_frames(frames, imputer.tokenizers), "bounds are corrected")
-    rows = {want: table_rows(frames[want], imputer.tokenizers[want], want) for _, want in directions if want in frames}
+    keys = keys_by_frame(frames)
+    samples = _not_trained_on(imputer, encode_frames(frames, imputer.tokenizers, keys), "bounds are corrected")
+    wanted = {want for _, want in directions if want in frames}
+    rows = {want: table_rows(frames[want], keys[want], imputer.tokenizers[want], want) for want in wanted}
     corrections = {}
     for given, want in sorted(directions):
         holding = [sample for sample in samples if {*given, want} <= set(sample.tokens)]

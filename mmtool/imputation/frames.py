@@ -1,8 +1,9 @@
 """Imputed tables as data frames: expected values, bounds, single draws, or rows of donors."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.imputer import Imputation, Imputer
 from mmtool.imputation.jobs import jobs_of, run_job
 from mmtool.imputation.tables import mean_rows, quantile_rows, warn_of_few_draws
-from mmtool.preprocessing.frames import Frames, encode_frames, labels_of
+from mmtool.preprocessing.frames import Frames, encode_frames, keys_by_frame, labels_of
 from mmtool.tokenizers.base import ValueCodes
 from mmtool.tokenizers.column_types import NUMBER, ColumnType, Date
 
@@ -46,10 +47,6 @@ class ImputedTable:
     def draw(self, number: int) -> np.ndarray:
         """The rows of one draw, in the order in which they were drawn; of donors, from the most probable one on."""
         return np.stack(self.tokenizer.decode([tokens[number] for tokens in self._draws]))
-
-    def frame(self, rows: np.ndarray, labels: Mapping[str, Any]) -> Any:
-        """The rows as a data frame, under the labels of the samples."""
-        return as_frame(self.tokenizer, rows, [labels[key] for key in self.keys])
 
     @property
     def _draws(self) -> list[list[np.ndarray]]:
@@ -94,29 +91,28 @@ def impute_frames(
 
     Raises UsageError for modalities that the run does not know or does not link, DataError for frames that it cannot take.
     """
-    check_shares(shares)
     if calibration is not None:
         calibration.check(options.params)
         calibration.check_bounds(options.draws, shares)
-    (want,), labels = options.want, labels_of(frames)
+    (want,), keys = options.want, keys_by_frame(frames)
     if shares and options.draws < 2:
         raise UsageError("quantiles need several draws.", where="draws", fix="Give 10 or more, e.g. draws=30.")
     if shares:
         warn_of_few_draws(want, options.draws)
-    samples = encode_frames(frames, imputer.tokenizers)
-    index = index_of(frames, labels)
+    samples, labels = encode_frames(frames, imputer.tokenizers, keys), labels_of(frames, keys)
+    index, asked = index_of(frames, labels), list(labels)
     if options.only_missing:
         held = {sample.key for sample in samples if want in sample.tokens}
-        labels = {key: label for key, label in labels.items() if key not in held}
-        index = index[index.isin(list(labels.values()))]
+        index, asked = index[[key not in held for key in asked]], [key for key in asked if key not in held]
     table = impute_tables(imputer, samples, options).get(want)
-    if len(labels) > (known := len(table.keys) if table else 0):
-        log(f"{len(labels) - known:,} of {len(labels):,} samples hold nothing to impute {want} from: their rows are NaN")
+    if len(asked) > (known := len(table.keys) if table else 0):
+        log(f"{len(asked) - known:,} of {len(asked):,} samples hold nothing to impute {want} from: their rows are NaN")
     if table is None:
-        empty = as_frame(imputer.tokenizers[want], np.zeros((0, len(_features(imputer, want))), np.float32), []).reindex(index)
-        return empty, {share: empty.copy() for share in shares}
-    bounds = zip(shares, table.quantiles(shares, calibration), strict=True) if shares else ()
-    return table.frame(table.means(), labels).reindex(index), {share: table.frame(rows, labels).reindex(index) for share, rows in bounds}
+        empty = as_frame(imputer.tokenizers[want], np.zeros((0, len(_features(imputer, want))), np.float32), []).reindex(asked)
+        return empty.set_axis(index), {share: empty.set_axis(index) for share in shares}
+    rows = {None: table.means(), **dict(zip(shares, table.quantiles(shares, calibration) if shares else (), strict=True))}
+    tables = {share: as_frame(table.tokenizer, values, table.keys).reindex(asked).set_axis(index) for share, values in rows.items()}
+    return tables.pop(None), tables
 
 
 def index_of(frames: Frames, labels: Mapping[str, Any]) -> Any:
@@ -135,11 +131,18 @@ def import_pandas() -> Any:
     return pandas
 
 
+def shares_of(quantiles: float | Sequence[float]) -> tuple[float, ...]:
+    """Probabilities, or the only one. Raises UsageError unless all are between 0 and 1."""
+    shares = tuple(quantiles) if isinstance(quantiles, Iterable) and not isinstance(quantiles, str) else (quantiles,)
+    check_shares(shares)
+    return shares
+
+
 def check_shares(shares: Sequence[float]) -> None:
     """Raise UsageError unless all are probabilities between 0 and 1."""
-    wrong = [share for share in shares if not 0 < share < 1]
+    wrong = [share for share in shares if not (isinstance(share, Real) and 0 < share < 1)]
     if wrong:
-        raise UsageError(f"{wrong[0]} is no probability between 0 and 1.", where="quantiles", fix="Give shares such as 0.05 and 0.95.")
+        raise UsageError(f"{wrong[0]!r} is no probability between 0 and 1.", where="quantiles", fix="Give shares such as 0.05 and 0.95.")
 
 
 def _features(imputer: Imputer, want: str) -> tuple[str, ...]:

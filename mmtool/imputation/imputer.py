@@ -36,6 +36,13 @@ REFERENCES = 64  # samples that show how likely a donor is whatever is given
 BATCH_ROWS = 512  # rows decoded together at most, half as many with guidance
 
 
+def refuse_repeated(have: Sequence[str]) -> None:
+    """Raise UsageError for a modality that is given twice: models read each once."""
+    if len(set(have)) < len(have):
+        twice = next(name for name in have if list(have).count(name) > 1)
+        raise UsageError(f"{twice!r} is named more than once.", where="--have", fix="Name each modality once.")
+
+
 @dataclass(frozen=True)
 class Imputation:
     """Draws of one absent modality of one sample.
@@ -81,9 +88,10 @@ class Imputer:
 
     @classmethod
     def open(cls, path: Path, *, checkpoint: str | None = None, device: str | None = None) -> "Imputer":
-        """Open a run directory with its newest (or the named) checkpoint. Raises DataError where there is none."""
+        """Open a run directory with its newest (or the named) checkpoint. Raises DataError where there is none, UsageError for a
+        device that there is not."""
         run = open_run(path)
-        where = torch.device(device) if device else pick_device()
+        where = pick_device(str(device or ""))
         model = run.model(torch.device("cpu"))
         opened = run.checkpoint(checkpoint)
         model.load_state_dict(opened.model)
@@ -259,17 +267,22 @@ class Imputer:
         return isinstance(self._method, Scoring) and self._method.score_passes(2) > 1
 
     def check(self, have: Sequence[str], want: str) -> None:
-        """Raise UsageError for unknown modalities and where no path of co-occurring modalities leads from `have` to `want`."""
-        for name in (*have, want):
-            self._index(name)
-        if want in have:
-            raise UsageError(f"{want!r} is both given and wanted.", where="--want", fix="Ask for a modality that is absent.")
+        """Raise UsageError for what `check_names` refuses, and where no path of co-occurring modalities leads from `have` to `want`."""
+        self.check_names(have, want)
         if have and self.graph.path(set(have), want) is None:
             raise UsageError(
                 f"no chain of modalities that occurred together in training leads from {', '.join(have)} to {want}.",
                 where="--have/--want",
                 fix="Train on data that links them, for example with a modality that occurs with both.",
             )
+
+    def check_names(self, have: Sequence[str], want: str) -> None:
+        """Raise UsageError for unknown modalities, and for one that is named twice, or is both given and wanted."""
+        for name in (*have, want):
+            self._index(name)
+        if want in have:
+            raise UsageError(f"{want!r} is both given and wanted.", where="--want", fix="Ask for a modality that is absent.")
+        refuse_repeated(have)
 
     def _consistency(
         self, samples: Sequence[Sample], request: ImputationRequest, codes: Sequence[Sequence[np.ndarray]]

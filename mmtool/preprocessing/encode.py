@@ -3,7 +3,6 @@
 `ValueEncoder` does the work and may do it in another process; `Encoder` keeps the account.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,6 @@ from mmtool.preprocessing.decoding import Steps, Taken
 from mmtool.preprocessing.prepare import preparer_of
 from mmtool.preprocessing.sources import Item, Reject
 from mmtool.tokenizers.base import RangeLimited, Tokenizer
-from mmtool.tokenizers.column_types import Header
 
 BATCH = 256  # items encoded at once
 NAMED_PARTS = 5  # columns or streams whose clipped numbers are reported one by one
@@ -177,22 +175,3 @@ class Encoder:
             self.filled_in[item.key] = len(result.missing)
             self.rows_filled += 1
         return result.tokens
-
-
-def raw_value(value: Any, tokenizer: Any, where: str) -> Any:
-    """A row {feature: number or text} as readers give it; trajectories, whose streams are arrays, and all else as they are."""
-    if isinstance(value, Mapping) and all(np.ndim(cell) == 0 for cell in value.values()):
-        row = np.array([_number(name, cell, tokenizer, where) for name, cell in value.items()], np.float32)
-        return row, Header(tuple(value), getattr(tokenizer, "types", {}))
-    return value
-
-
-def _number(name: str, cell: Any, tokenizer: Any, where: str) -> float:
-    """The number of a cell, NaN where it is None. Raises DataError for text that the column cannot hold."""
-    if not isinstance(cell, str | bool):
-        return math.nan if cell is None else float(cell)
-    column = getattr(tokenizer, "types", {}).get(name)
-    number = column.read(str(cell)) if column is not None else None
-    if number is None:
-        raise DataError(f"the column {name!r} cannot hold {cell!r}.", where=where, fix="Give a value that its tokenizer knows, or None.")
-    return float(number)

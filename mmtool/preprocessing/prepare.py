@@ -6,6 +6,7 @@ One class for each way of doing so; `mmtool.kinds` says which kind takes which.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import gcd
 from typing import Any
 
@@ -41,6 +42,10 @@ class Preparer:
         """Whether nothing is left of a value in what the tokenizer keeps of it."""
         return False
 
+    def given(self, value: Any, where: str) -> Any:
+        """A value given in Python as readers give it. Raises DataError where it is none of the kind."""
+        return value
+
     @classmethod
     def for_fitting(cls, values: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Values and settings for `fit`."""
@@ -67,6 +72,12 @@ class ImagePreparer(Preparer):
 
     def __call__(self, value: Any, where: object = None) -> Any:
         return self.tokenizer.format.bring(value)
+
+    def given(self, value: Any, where: str) -> Any:
+        """Arrays as they are; pictures of Pillow as those in files."""
+        from mmtool.preprocessing.readers.images import given_image
+
+        return given_image(value, where)
 
     @classmethod
     def reduced(cls, value: Any, settings: Mapping[str, Any]) -> Any:
@@ -95,6 +106,11 @@ class RecordingPreparer(Preparer):
 class TextPreparer(Preparer):
     """Texts are taken as they are; what is nothing but white space is none, unless that is kept."""
 
+    def given(self, value: Any, where: str) -> Any:
+        if not isinstance(value, str):
+            raise DataError(f"{value!r} is no text.", where=where, fix="Give texts as str, and None where there is none.")
+        return str(value)
+
     @classmethod
     def is_empty(cls, value: Any, keep_empty: bool = False) -> bool:
         return value is None or not (keep_empty or value.strip())
@@ -115,6 +131,16 @@ class TablePreparer(Preparer):
             self._check_types(types_of(header), where)
             self._orders[read_as] = order
         return row[self._orders[read_as]]
+
+    def given(self, value: Any, where: str) -> Any:
+        """A row {feature: value} as the row of a table."""
+        return self._given_rows(value, where)
+
+    @cached_property
+    def _given_rows(self) -> Any:
+        from mmtool.preprocessing.given_rows import GivenRows
+
+        return GivenRows(self.tokenizer.types)
 
     def _check_types(self, types: Types, where: object) -> None:
         """Numbers of matrices are no categories, levels or dates, even where they could count these."""

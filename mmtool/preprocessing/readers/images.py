@@ -42,6 +42,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, st
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 BITS_PER_SAMPLE = 258
 ARRAYS = (IMAGES, "image", "x", "data", "arr_0")  # names of the array of images
+GIVE_UINT8 = "Give an array (height, width, 1 or 3) of uint8, or a picture of Pillow with 8 bits per colour."
 SAY_AXES = "Save N grey pictures as (N, height, width, 1), and those in colours as (N, height, width, 3), one of them too."
 
 
@@ -84,19 +85,41 @@ def decode(file: RawFile, options: SourceOptions) -> np.ndarray:
         ) from error
 
 
+def given_image(image: Any, where: str) -> np.ndarray:
+    """An image given in Python: a picture of Pillow as that of a file, an array as it is. Raises DataError for anything else, and for one
+    without pixels."""
+    if isinstance(image, Image.Image):
+        try:
+            _check_frames(image, where)
+            return _to_array(ImageOps.exif_transpose(image), where, SourceOptions())
+        except DataError as error:
+            raise DataError(error.what, where=where, fix=GIVE_UINT8) from None
+        except BROKEN as error:
+            raise DataError(f"the image cannot be decoded ({error}).", where=where, fix=GIVE_UINT8) from error
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"an image is {type(image).__name__}.", where=where, fix=GIVE_UINT8)
+    if not image.size:
+        raise DataError(f"the image has {' x '.join(map(str, image.shape[:2]))} pixels.", where=where, fix="Give None where there is none.")
+    return image
+
+
 def _check_header(image: Image.Image, data: bytes, where: str, options: SourceOptions) -> None:
     """Refuse before decoding: too many pixels, several frames, and 16-bit colour, which Pillow would cut to 8 bits without a word."""
     pixels = image.width * image.height
     if pixels > options.max_pixels:
         fix = "Scale it down, or raise the limit with --max-pixels."
         raise DataError(f"the image has {pixels:,} pixels, more than {options.max_pixels:,}.", where=where, fix=fix)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise DataError(f"the image has {frames} frames.", where=where, fix="Export each frame as an image of its own.")
+    _check_frames(image, where)
     png_depth = data[24] if image.format == "PNG" else 0
     tiff_depth = max(image.tag_v2.get(BITS_PER_SAMPLE, (0,))) if image.format == "TIFF" else 0  # type: ignore[attr-defined]
     if max(png_depth, tiff_depth) > 8 and image.mode not in DEEP_MODES:
         raise DataError("the image has 16 bits per colour.", where=where, fix="Convert it to 8 bits per colour.")
+
+
+def _check_frames(image: Image.Image, where: str) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise DataError(f"the image has {frames} frames.", where=where, fix="Export each frame as an image of its own.")
 
 
 def _to_array(image: Image.Image, where: str, options: SourceOptions) -> np.ndarray:
