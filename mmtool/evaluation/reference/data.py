@@ -90,9 +90,9 @@ class Reference:
         missing = next((key for key in keys if key not in known), None)
         if missing is not None:
             raise DataError(
-                f"the sample {missing!r} has {name}, but no row in its raw table.",
-                where="--raw",
-                fix="Give the table that it was tokenized from.",
+                f"the sample {missing!r} has {name}, but no row in its raw table, whose keys are {', '.join(map(repr, [*known][:3]))} ...",
+                where=f"--raw {name}",
+                fix="Give the table that it was tokenized from, read in the same way: with the --key-column and --label-pattern of `tokenize`.",
             )
         return np.stack([known[key] for key in keys])
 
