@@ -92,7 +92,7 @@ class Reference:
             raise DataError(
                 f"the sample {missing!r} has {name}, but no row in its raw table, whose keys are {', '.join(map(repr, [*known][:3]))} ...",
                 where=f"--raw {name}",
-                fix="Give the table that it was tokenized from, read in the same way: with the --key-column and --label-pattern of `tokenize`.",
+                fix="Give the table that it was tokenized from, with the --key-column and --label-pattern that `tokenize` had.",
             )
         return np.stack([known[key] for key in keys])
 
