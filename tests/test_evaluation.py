@@ -341,6 +341,15 @@ def test_directions_of_more_modalities() -> None:
     assert directions(["a", "b"]) == [Direction(("a",), "b"), Direction(("b",), "a")]
 
 
+def test_a_target_is_imputed_from_what_its_samples_without_it_hold_most_often() -> None:
+    names = ["a", "b", "c", "d", "e", "f"]
+    graph = CoOccurrence({frozenset("abc"): 5, frozenset("abcd"): 9, frozenset("bcde"): 2, frozenset("bcdf"): 1, frozenset("ab"): 3})
+    more = [direction for direction in directions(names, graph) if direction not in directions(names)]
+    assert [str(direction) for direction in more if direction.target == "e"] == ["a + b + c → e", "a + b + c + d → e"]
+    assert len({*more}) == len(more) and all(3 <= len(direction.given) <= 4 for direction in more)
+    assert Direction(("b", "c", "d", "e"), "a") in more and directions(names[:4], graph) == directions(names[:4])
+
+
 def test_seen_means_that_one_sample_held_all() -> None:
     pairs = CoOccurrence.of([("a", "b"), ("b", "c"), ("a", "c")])
     assert Direction(("a",), "b").seen(pairs)

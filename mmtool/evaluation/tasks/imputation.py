@@ -38,8 +38,9 @@ def _without_truth(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """Directions that tables lack, or hold by labels alone, as no held-out sample holds their modalities; nothing where there are none."""
     if "presence" not in meta:  # a report of an earlier version
         return []
-    held, judged = CoOccurrence.from_json(meta["presence"]["test"]), {(*row["given"], row["target"]) for row in rows}
-    lacking = [each for each in directions(list(meta["tokenizers"])) if not held.seen_together((*each.given, each.target))]
+    held, trained = (CoOccurrence.from_json(meta["presence"][side]) for side in ("test", "train"))
+    judged, names = {(*row["given"], row["target"]) for row in rows}, list(meta["tokenizers"])
+    lacking = [each for each in directions(names, trained) if not held.seen_together((*each.given, each.target))]
     by_labels, absent = ([str(each) for each in lacking if ((*each.given, each.target) in judged) is known] for known in (True, False))
     parts = []
     if by_labels:
