@@ -13,6 +13,7 @@ from scipy.signal import spectrogram
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
+from toy_study import toy_study
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
@@ -25,6 +26,7 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
+from mmtool.evaluation.report import _introduction
 from mmtool.imputation.imputer import Imputation
 from mmtool.kinds import KINDS
 from mmtool.metrics.intervals import perplexity, share
@@ -401,3 +403,14 @@ def test_long_names_of_classes_are_broken_before_they_are_cut():
     assert lines("seven") == ["seven"]
     assert lines("chopper_command-firing") == ["chopper_", "command-firing"]
     assert lines("w" * 40)[0].endswith("…")
+
+
+def test_a_label_that_is_a_column_of_a_table_is_warned_of() -> None:
+    known = toy_study().reference
+    assert known.told_outright == {}
+    column = known.tokenizers["a"].features[0]
+    tables = toy_study(label=column).reference.told_outright
+    assert tables == {column: ["a", "b", "c"]}
+    meta = {"runs": [], "samples": {"test": 1, "train": 1}, "config": {"impute": {"chain": []}}, "upper_bounds": {"accuracy": {}}}
+    parts = _introduction({**meta, "baselines": [], "raw_tables": [], "told_outright": tables})
+    assert any(f"`{column}` is a column of a and b and c" in part for part in parts)

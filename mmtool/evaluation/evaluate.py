@@ -105,6 +105,8 @@ def evaluate(
     refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
     validation = calibrating_set(Path(data), test_set, test, learners, config)
     reference = _reference(test, validation, test_set, train_set, config, raw)
+    for judged, tables in reference.told_outright.items():
+        log(f"warning: {judged} is a column of {' and '.join(tables)}: what is imputed from there knows it. Tokenize without it.")
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
     study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None, answered)
     rows = list(_defined(row for name in tasks for row in open_task(name).measure(study)))
@@ -244,6 +246,7 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "classes": reference.classes,
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},
         "raw_tables": sorted(reference.raw),
+        "told_outright": reference.told_outright,
         "samples": {
             "test": len(reference.test),
             "train": len(reference.train),
