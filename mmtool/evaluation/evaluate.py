@@ -42,6 +42,7 @@ from mmtool.evaluation.validation import calibrating_set
 from mmtool.imputation.calibration import write_calibrations
 from mmtool.imputation.chain import ChainedImputer, check_chained
 from mmtool.imputation.imputer import Imputer
+from mmtool.metrics.survival import check_installed
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 
@@ -87,6 +88,8 @@ def evaluate(
     place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *ood_data])
     place.check_directory()
     check_tasks(config.tasks)
+    if config.survival:
+        check_installed()
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
     test_set, train_set = open_sides(data, train)
