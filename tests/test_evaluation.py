@@ -229,7 +229,10 @@ def test_it_is_said_which_directions_the_held_out_samples_cannot_judge(world: Pa
     text = (evaluated.report / "report.md").read_text()
     assert "By labels alone, as no held-out sample holds both what is given and what is imputed: speech → text, text → speech" in text
     assert "Not evaluated, as no held-out sample holds all of these modalities: speech + text → image" in text
-    assert "no held-out sample" not in (evaluate_both(world, contact_samples=0, force=True).report / "report.md").read_text()
+    enough = (evaluate_both(world, contact_samples=0, force=True).report / "report.md").read_text()
+    assert "no held-out sample" not in enough and "Fewer than 20 samples" not in enough
+    few = (evaluate_both(world, contact_samples=0, limit=12, force=True).report / "report.md").read_text()
+    assert "Fewer than 20 samples judge" in few and "speech → text (n 12)" in few
 
 
 @pytest.mark.figures
