@@ -9,7 +9,7 @@ in memory:
         imputed.values[0]  # (H, W, C) uint8, the most consistent draw
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,7 +19,7 @@ import torch
 from mmtool.common.bounds import plain
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.remote_arguments import accepts_urls
-from mmtool.data.sample import Sample
+from mmtool.data.sample import Sample, listed_samples
 from mmtool.data.shards import TokenSet, open_token_set, split_directories
 from mmtool.imputation.calibrate import calibrate, calibrate_draws, directions_to
 from mmtool.imputation.calibration import Calibration, calibration_of, key_of
@@ -160,7 +160,7 @@ class Run:
         if have is None or shares:
             fix = "Name the modalities that are given, and leave quantiles out; data frames need no names and have quantiles."
             raise UsageError("samples are imputed from modalities that are named.", where="have", fix=fix)
-        chosen, names = _listed(samples), _names(have)
+        chosen, names = listed_samples(samples), _names(have)
         chosen = self._holding(lacking(chosen, want) if only_missing else chosen, have)
         opened = self._opened(calibration) if calibration is not None else Calibration(self.imputer.weights, draws, params)
         opened.check(params)
@@ -239,7 +239,7 @@ class Run:
     def predict(self, samples: Sequence[Sample] | TokenSet, have: Names | None = None) -> np.ndarray:
         """(N,) labels as text, or numbers, that a finetuned run predicts from `have` (None: all that a sample holds and the run knows).
         Raises UsageError for a run without a head."""
-        outputs = self.imputer.predict(_listed(samples), None if have is None else _names(have))
+        outputs = self.imputer.predict(listed_samples(samples), None if have is None else _names(have))
         assert self.imputer.target is not None
         return self.imputer.target.decode(outputs)
 
@@ -256,7 +256,7 @@ class Run:
         for name in _names(have):
             self._known(name)
         refuse_repeated(_names(have))
-        chosen = _listed(samples)
+        chosen = listed_samples(samples)
         for sample in chosen:
             lacking = [name for name in _names(have) if name not in sample.tokens]
             if lacking:
@@ -279,7 +279,7 @@ class Adapter:
         """(N,) labels as text, or numbers, from whatever the samples hold. Raises DataError for one without any modality."""
         from mmtool.adaptation.joint_embedding import masks_of
 
-        encodings = self._encodings(_listed(samples))
+        encodings = self._encodings(listed_samples(samples))
         with torch.no_grad():
             outputs = self.model(encodings, masks_of(encodings.present))[0]
         return self._opened.task.decode(outputs.float().cpu().numpy())
@@ -290,7 +290,7 @@ class Adapter:
         from mmtool.adaptation.embeddings import embedding_table
 
         self._known([want, *_names(have)])
-        chosen = _listed(samples)
+        chosen = listed_samples(samples)
         table = embedding_table(self._opened, chosen, self._encodings(chosen), _names(have), want)
         if len(table["key"]) < len(chosen):
             known = set(table["key"].tolist())
@@ -345,15 +345,3 @@ def open_shards(path: PathLike, split: str | None = None) -> TokenSet | list[Sam
 
 def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _listed(samples: Sequence[Sample] | TokenSet) -> list[Sample]:
-    """The samples. Raises UsageError for a single one, for data frames, and for what is none."""
-    fix = "Give a list of samples: [sample] of one, run.encode(...) of data frames and other values."
-    if isinstance(samples, Sample | Mapping) or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
-        raise UsageError(f"samples are a single {type(samples).__name__}.", where="samples", fix=fix)
-    chosen = list(samples)
-    wrong = next((type(item).__name__ for item in chosen if not isinstance(item, Sample)), None)
-    if wrong is not None:
-        raise UsageError(f"samples hold {wrong}, which is no sample.", where="samples", fix=fix)
-    return chosen

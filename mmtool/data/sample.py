@@ -1,13 +1,13 @@
 """What a sample and a modality are: the words every other room uses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mmtool.common.artefact_files import SPLITS as SPLITS
-from mmtool.common.errors import DataError
+from mmtool.common.errors import DataError, UsageError
 from mmtool.tokenizers.base import Positions
 
 
@@ -92,3 +92,15 @@ class Sample:
         except (TypeError, ValueError) as error:
             what = f"{label} is {self.labels[label]!r}, where other samples have numbers."
             raise DataError(what, where=self.key, fix="Correct it in the table of labels and shard again, or leave it empty.") from error
+
+
+def listed_samples(samples: Any) -> list[Sample]:
+    """The samples. Raises UsageError for a single one, for data frames, and for what is none."""
+    fix = "Give a list of samples: [sample] of one, run.encode(...) of data frames and other values."
+    if isinstance(samples, Sample | Mapping) or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
+        raise UsageError(f"samples are a single {type(samples).__name__}.", where="samples", fix=fix)
+    chosen = list(samples)
+    wrong = next((type(item).__name__ for item in chosen if not isinstance(item, Sample)), None)
+    if wrong is not None:
+        raise UsageError(f"samples hold {wrong}, which is no sample.", where="samples", fix=fix)
+    return chosen

@@ -110,9 +110,9 @@ def impute_frames(
     if table is None:
         empty = as_frame(imputer.tokenizers[want], np.zeros((0, len(_features(imputer, want))), np.float32), []).reindex(asked)
         return empty.set_axis(index), {share: empty.set_axis(index) for share in shares}
-    rows = {None: table.means(), **dict(zip(shares, table.quantiles(shares, calibration) if shares else (), strict=True))}
-    tables = {share: as_frame(table.tokenizer, values, table.keys).reindex(asked).set_axis(index) for share, values in rows.items()}
-    return tables.pop(None), tables
+    rows = [table.means(), *(table.quantiles(shares, calibration) if shares else ())]
+    expected, *bounds = [as_frame(table.tokenizer, values, table.keys).reindex(asked).set_axis(index) for values in rows]
+    return expected, dict(zip(shares, bounds, strict=True))
 
 
 def index_of(frames: Frames, labels: Mapping[str, Any]) -> Any:
