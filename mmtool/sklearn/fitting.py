@@ -19,6 +19,7 @@ from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.frames import keys_of
 from mmtool.preprocessing.splits import Split
+from mmtool.sklearn.categories import declared_categories
 from mmtool.sklearn.containers import Frames
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
@@ -116,7 +117,7 @@ def fit_run(
     token_sets = []
     for name, frame in frames.items():
         table, key = _write_table(frame, name, home.path / TABLES)
-        declared = {column: text for column, text in column_types.items() if column in frame.columns}
+        declared = {**declared_categories(frame), **{column: text for column, text in column_types.items() if column in frame.columns}}
         source = {"key_column": key, "transpose": False, "unseen": "missing", "column_types": declared}
         tokens = home.path / TOKENS / f"{name}.tar"
         settings = dict(tokenizers[name])

@@ -20,20 +20,12 @@ from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of, warn_of_empty, warn_of_lone, warn_of_missing
+from mmtool.sklearn.completion import Completion, Layer, bounds_of, values_of, warn_of_empty, warn_of_lone, warn_of_missing
 from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined, labelled
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
-from mmtool.sklearn.persistence import (
-    FILE,
-    FORMAT,
-    labels_from_json,
-    params_to_json,
-    read_record,
-    table_from_json,
-    table_of_tokenizer,
-    table_to_json,
-)
+from mmtool.sklearn.known_table import KnownTable, labels_from_json
+from mmtool.sklearn.persistence import FILE, FORMAT, params_to_json, read_record
 
 HIDDEN_SHARE = 0.1  # of the values of a single table, by which it is scored
 
@@ -48,7 +40,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     Filled are: modalities that a sample lacks, by their expected values given all it holds; single values of a row by the rest of the row,
     where the scheme of its table (`codec`) or the method (`masked`) predicts them, else by the other modalities; and what nothing
-    predicts, by the mean of the training data. Categories are filled by the most probable ones. A column without any value in the
+    predicts, by the mean of the training data. Categories are filled by the most probable ones of the training; columns of the dtype
+    `category` hold such, in their order where they have one, unless `column_types` says otherwise. A column without any value in the
     training stays as it is, which is warned of by name.
 
     Columns keep their labels and dtypes, dates their time zone or their form as text. Means that are no whole numbers make integers
@@ -118,7 +111,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             )
         self._home, self._labels = home, given.labels
         types = {name: tokenizer.types for name, tokenizer in self.run_.imputer.tokenizers.items()}
-        self._describe({name: (frame.iloc[:0], fallback_values(frame, types[name])) for name, frame in given.frames.items()})
+        self._describe({name: KnownTable.of(frame, types[name]) for name, frame in given.frames.items()})
         return self
 
     def transform(self, X: Any) -> Any:
@@ -219,7 +212,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         where something is there, and for parameters that JSON does not hold."""
         check_is_fitted(self)
         names = self._names if self._single else []
-        tables = {name: table_to_json(self._templates[name], self._fallback[name], self._labels.get(name)) for name in self.modalities_}
+        tables = {name: table.to_json(self._labels.get(name)) for name, table in self._known.items()}
         params = params_to_json(self.get_params(deep=False), names)
         record = {"format": FORMAT, "params": params, "seed": self.seed_, "names": names, "tables": list(tables.items())}
         with OutputPath(Path(path)).directory() as folder:
@@ -236,10 +229,10 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         imputer = cls(**(record or {"params": {}})["params"])
         imputer._home = Home(Path(path), run=RUN if record else "")
         if record is None:
-            tables = {name: table_of_tokenizer(tokenizer) for name, tokenizer in imputer._home.tables().items()}
+            tables = {name: KnownTable.of_tokenizer(tokenizer) for name, tokenizer in imputer._home.tables().items()}
             record = {"seed": 0, "names": [], "named": False, "tables": []}
         else:
-            tables = {name: table_from_json(table) for name, table in record["tables"]}
+            tables = {name: KnownTable.from_json(table) for name, table in record["tables"]}
         imputer._labels = {name: labels_from_json(table["labels"]) for name, table in record["tables"] if "labels" in table}
         imputer.seed_, imputer._names, imputer._single = record["seed"], record["names"], bool(record["names"])
         if record["named"]:
@@ -247,12 +240,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         imputer._describe(tables)
         return imputer
 
-    def _describe(self, tables: Mapping[str, tuple[pd.DataFrame, pd.Series]]) -> None:
-        """Keep what the tables are like: modality -> a frame without rows, and the fallback values of its columns."""
-        self._templates = {name: template for name, (template, _) in tables.items()}
-        self._fallback = {name: fallback for name, (_, fallback) in tables.items()}
+    def _describe(self, tables: Mapping[str, KnownTable]) -> None:
+        """Keep what the tables are like."""
+        self._known = dict(tables)
         self.modalities_ = list(tables)
-        self.feature_names_ = {name: list(template.columns) for name, template in self._templates.items()}
+        self.feature_names_ = {name: list(table.template.columns) for name, table in tables.items()}
         self.method_ = self.run_.imputer.method
         self.n_features_in_ = sum(map(len, self.feature_names_.values()))
 
@@ -304,13 +296,13 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             warn_of_lone(given.frames)
-            return given, Completion(self.run_.imputer, given.frames, self._templates, self._fallback, chosen)
+            return given, Completion(self.run_.imputer, given.frames, self._known, chosen)
 
     def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], row_first: bool) -> Frames:
         """Everything filled. row_first: single values by the rest of the row before the other modalities."""
         from_row, from_modalities = completion.from_row, partial(values_of, completion.incomplete, rows_of)
         order: list[Callable[[], Layer]] = [from_row, from_modalities] if row_first else [from_modalities, from_row]
-        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, lambda: completion.constant(self._fallback))
+        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, completion.constant)
 
     def _score_of_hidden(self, frames: Frames) -> dict[str, float]:
         ((name, frame),) = frames.items()
@@ -319,7 +311,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         true = frame[numbers].to_numpy(np.float64, na_value=np.nan)
         shown = frame.assign(**dict(zip(numbers, np.where(hidden, np.nan, true).T, strict=True)))
         options = ImputeOptions(draws=self.draws, seed=self.seed_, consistency=False)
-        completion = Completion(self.run_.imputer, {name: shown}, self._templates, self._fallback, options)
+        completion = Completion(self.run_.imputer, {name: shown}, self._known, options)
         complete = self._filled(completion, ImputedTable.means, row_first=True)[name]
         r2 = _r2(np.where(hidden, true, np.nan), complete[numbers].to_numpy(np.float64))
         return {} if np.isnan(r2) else {name: r2}
