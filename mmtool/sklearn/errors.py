@@ -9,6 +9,7 @@ from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.sklearn.containers import Frames
 from mmtool.tokenizers.table import TableTokenizer
 
+WRITTEN = "another process is writing this output"
 FIXES = {  # what an advice speaks of -> advice that suits data frames; the first that applies
     "--column-type": "Correct it, leave the column out, or say what it holds, e.g. column_types={example}.",
     "--duplicates": "Rename them.",
@@ -30,6 +31,8 @@ def in_words_of_the_estimator(frames: Frames, folder: Path | None = None) -> Ite
         where = None if error.where is None else _place(str(error.where), frames, folder)
         fix = error.fix and _renamed(_advice(error.fix, error.what))
         kind = UsageError if isinstance(error, UsageError) else DataError
+        if error.what.startswith(WRITTEN):
+            fix = f"{fix} A work_dir is for one estimator: give none where several are fitted at once, as in a grid search with n_jobs."
         raise kind(error.what, where=where, fix=fix) from error
 
 

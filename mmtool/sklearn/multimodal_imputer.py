@@ -52,8 +52,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
     settings: further settings of the training, e.g. {"batch_tokens": 4096, "shape": {"depth": 2}}. column_types: column -> type, as of
     `--column-type`, where its cells leave it open. blocks: modality -> slice, numbers or names of columns; None: one table.
     validation_fraction: of the samples, by which training is watched. draws: of each modality that is missing. random_state: of all
-    that is random; None is another in each fit. work_dir: folder for tables, tokens, shards and run, replaced by the next fit (None: a
-    temporary one). verbose: say on standard error what the command line does; else warnings alone are shown.
+    that is random; None is another in each fit. work_dir: folder for tables, tokens, shards and run, replaced by the next fit in it
+    (None: a temporary one). It is for one estimator: give none where clones are fitted, as in a grid search. verbose: say on standard
+    error what the command line does; else warnings alone are shown.
 
     modalities_: names, in the order of `X`. feature_names_: modality -> columns. method_: the one that was trained. run_: it, as
     `mmtool.load` opens it. seed_, n_features_in_ and feature_names_in_ (of one data frame) as usual.
