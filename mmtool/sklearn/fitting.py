@@ -1,12 +1,11 @@
 """Data frames -> a run, by the stages of the command line: tokenize, shard, pretrain; and where the run of an estimator lies."""
 
-import io
 import shutil
 import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -165,12 +164,12 @@ def quietly(verbose: bool) -> Iterator[None]:
     if verbose:
         yield
         return
-    output = io.StringIO()
+    messages: list[str] = []
     try:
-        with redirect_stderr(output):
+        with heard_by(messages.append):
             yield
     finally:
-        for line in output.getvalue().splitlines():
+        for line in "\n".join(messages).splitlines():
             if line.startswith("warning: "):
                 warnings.warn(line.removeprefix("warning: "), UserWarning, stacklevel=4)
 
