@@ -29,6 +29,7 @@ from mmtool.training.run import CHECKPOINTS, open_run
 MARK = ".mmtool-imputer"  # of folders that fitting may replace
 TABLES, TOKENS, SHARDS, RUN, TRAIN = "tables", "tokens", "shards", "run", "train"
 
+
 class TemporaryFolder:
     """A folder that is deleted when nothing holds this object any longer."""
 
@@ -38,7 +39,6 @@ class TemporaryFolder:
 
     def stay(self) -> None:
         """What a finalizer calls that holds the folder until then."""
-
 
 
 class Home:
@@ -61,10 +61,11 @@ class Home:
         """The run, opened."""
         run = load(self._run)
         if not isinstance(run, Run):
+            raise UsageError("this is an adapter, no run.", where=self._run, fix="Give what `mmtool pretrain` wrote.")
         if self._temporary is not None:  # whoever keeps the run alone reads files of it as well
             weakref.finalize(run.imputer, self._temporary.stay)
-            raise UsageError("this is an adapter, no run.", where=self._run, fix="Give what `mmtool pretrain` wrote.")
         return run
+
     def check(self) -> None:
         """Raise UsageError where the folder no longer holds the run that was opened, and its training samples."""
         fitted = self.run.imputer
@@ -79,7 +80,6 @@ class Home:
             what = "the folder no longer holds what this estimator was fitted to: another fit, or another training, wrote to it since."
             raise UsageError(what, where=self.path, fix="Fit again, with a work_dir for each estimator, or none.")
 
-
     def tables(self) -> dict[str, Tokenizer]:
         """The run's tokenizers. Raises UsageError where one is not of tables."""
         tokenizers = self.run.imputer.tokenizers
@@ -93,8 +93,8 @@ class Home:
     def training_samples(self) -> list[Sample]:
         """Raises UsageError for a run alone, beside which there are none."""
         if not (self.path / SHARDS / TRAIN).is_dir():
-        self.check()
             raise UsageError("the training samples are not known.", where=self.path, fix="Fit the imputer, or load what its save() wrote.")
+        self.check()
         return list(open_token_set(self.path / SHARDS, TRAIN))
 
     def files(self) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import FLOAT_DTYPES, _check_feature_names_in, check_is_fitted, validate_data
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.options import did_you_mean
 from mmtool.common.output import OutputPath
 from mmtool.common.seal import write_sealed
 from mmtool.imputation.config import ImputeOptions
@@ -28,6 +29,7 @@ from mmtool.sklearn.known_table import KnownTable, labels_from_json
 from mmtool.sklearn.persistence import FILE, FORMAT, params_to_json, read_record
 
 HIDDEN_SHARE = 0.1  # of the values of a single table, by which it is scored
+SHOWN = 10  # names in an error
 
 
 class MultimodalImputer(TransformerMixin, BaseEstimator):
@@ -97,6 +99,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given = self._given(X, reset=True)
         is_seed = isinstance(self.random_state, int | np.integer)
         self.seed_ = int(self.random_state) if is_seed else int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._check_names(given.frames)
         home = Home(None if self.work_dir is None else Path(self.work_dir))
         training = {"method": self.method, "preset": self.preset, "steps": self.steps, "minutes": self.minutes, **(self.settings or {})}
         with quietly(self.verbose):
@@ -122,7 +125,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         After `set_output(transform="pandas")` of a dict or MuData: one data frame, with the columns `get_feature_names_out`.
         """
         given, completion = self._completion(X)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             complete = self._filled(completion, ImputedTable.means, row_first=True)
             warn_of_missing(complete)
         if not self._single and _get_output_config("transform", self)["dense"] != "default":
@@ -143,7 +146,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         check_shares(q)
         given, completion = self._completion(X, draws=draws)
         held_out = None if calibrate_on is None else self._completion(calibrate_on, draws=draws)[1]
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             tables = completion.absent, completion.incomplete
             imputed = [table for part in tables for table in part.values()]
             calibration = None if held_out is None or not imputed else held_out.calibration(imputed, q)
@@ -153,8 +156,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     def sample(self, X: Any, n: int = 1) -> list[Any]:
         """n completions of X, each of which could be the truth (multiple imputation), in the form in which it came."""
+        _check_count(n)
         given, completion = self._completion(X, draws=n)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             return [given.restore(self._filled(completion, _draw(number), row_first=False)) for number in range(n)]
 
     def donors(self, X: Any, n: int = 1) -> dict[str, pd.DataFrame]:
@@ -164,8 +168,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         decode. Raises UsageError for fewer donors than are asked for.
         """
         check_is_fitted(self)
-        _, completion = self._completion(X, draws=n, donors=self._home.training_samples)
-        with quietly(self.verbose):
+        _check_count(n)
+        given, completion = self._completion(X, draws=n, donors=self._home.training_samples)
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             rows = completion.donors()
         return {name: labelled(frame, self._labels[name]) if name in self._labels else frame for name, frame in rows.items()}
 
@@ -180,7 +185,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         Of a single table, of a tenth of its values that are hidden at random.
         """
         given, completion = self._completion(X)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             if len(self.modalities_) == 1:
                 return self._score_of_hidden(given.frames)
             pairs = {name: completion.held_out(name) for name in self.modalities_}
@@ -290,13 +295,24 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             what = f"{name} has other columns than in training: {', '.join(map(repr, odd[:5]))} {'...' if len(odd) > 5 else ''}".strip()
             raise DataError(f"{what}.", where="X", fix="Give the columns that it was fitted to.")
 
+    def _check_names(self, frames: Frames) -> None:
+        """Raise UsageError where a parameter speaks of a modality or a column that there is not."""
+        columns = [column for frame in frames.values() for column in frame.columns]
+        by_modality = {"scheme": self.scheme, "bins": self.bins, "scale": self.scale}
+        parameters = {name: (value, "modality", list(frames)) for name, value in by_modality.items() if isinstance(value, Mapping)}
+        for where, (named, kind, known) in {**parameters, "column_types": (self.column_types or {}, "column", columns)}.items():
+            for unknown in [name for name in named if name not in known]:
+                listed = f"{', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}"
+                fix = f"{did_you_mean(str(unknown), known)}There are {listed}."
+                raise UsageError(f"there is no {kind} {unknown!r}.", where=where, fix=fix)
+
     def _completion(self, X: Any, **options: Any) -> tuple[Given, Completion]:
         """X, and what is known of what it lacks; options: those of `ImputeOptions` instead of the usual ones."""
         check_is_fitted(self)
         given = self._given(X, reset=False)
         asked = {name: value for name, value in options.items() if value is not None}
-        chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
+            chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
             warn_of_lone(given.frames)
             return given, Completion(self.run_.imputer, given.frames, self._known, chosen)
 
@@ -326,6 +342,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         by_name = bool(further) and set(further) <= set(frames)
         settings = {**chosen, **(further.get(name, {}) if by_name else further)}
         return {key: value for key, value in settings.items() if value is not None}
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise UsageError(f"n is {n}.", where="n", fix="Give a number from 1 on.")
 
 
 def _ready(layer: Layer) -> Callable[[], Layer]:
