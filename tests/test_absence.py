@@ -72,6 +72,13 @@ def test_rows_of_na_are_absent_from_tokens_to_imputed_files(tmp_path: Path, mmto
     }
     assert present["S01"] == ("mrna",) and present["S02"] == ("mrna", "protein")
     assert len(raw_rows({"protein": tmp_path / "protein.csv"}, tmp_path / "run")["protein"]) == 30
+    lines = (tmp_path / "protein.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "aliquots.csv").write_text(lines[0] + "".join(line.replace(",", "-01A,", 1) for line in lines[1:]))
+    evaluate = ("evaluate", tmp_path / "run", tmp_path / "shards", "--raw", f"protein={tmp_path / 'aliquots.csv'}", "--contact-samples", 0)
+    refused = mmtool(*evaluate, "-o", tmp_path / "report")
+    assert refused.code == 1 and "'S00-01A'" in refused.err and "--label-pattern" in refused.err
+    judged = mmtool(*evaluate, "--label-pattern", "^(?P<key>S..)", "-o", tmp_path / "report")
+    assert judged.code == 0 and "raw tables" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_a_row_of_na_is_no_average_patient(tmp_path: Path) -> None:

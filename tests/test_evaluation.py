@@ -13,6 +13,7 @@ from scipy.signal import spectrogram
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.metrics import r2_score
+from toy_study import toy_study
 
 from mmtool.common.errors import DataError, UsageError
 from mmtool.common.output import OutputPath
@@ -25,6 +26,7 @@ from mmtool.evaluation.config import EvaluationConfig
 from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
+from mmtool.evaluation.report import _introduction
 from mmtool.imputation.imputer import Imputation
 from mmtool.kinds import KINDS
 from mmtool.metrics.intervals import perplexity, share
@@ -227,7 +229,10 @@ def test_it_is_said_which_directions_the_held_out_samples_cannot_judge(world: Pa
     text = (evaluated.report / "report.md").read_text()
     assert "By labels alone, as no held-out sample holds both what is given and what is imputed: speech → text, text → speech" in text
     assert "Not evaluated, as no held-out sample holds all of these modalities: speech + text → image" in text
-    assert "no held-out sample" not in (evaluate_both(world, contact_samples=0, force=True).report / "report.md").read_text()
+    enough = (evaluate_both(world, contact_samples=0, force=True).report / "report.md").read_text()
+    assert "no held-out sample" not in enough and "Fewer than 20 samples" not in enough
+    few = (evaluate_both(world, contact_samples=0, limit=12, force=True).report / "report.md").read_text()
+    assert "Fewer than 20 samples judge" in few and "speech → text (n 12)" in few
 
 
 @pytest.mark.figures
@@ -341,6 +346,15 @@ def test_directions_of_more_modalities() -> None:
     assert directions(["a", "b"]) == [Direction(("a",), "b"), Direction(("b",), "a")]
 
 
+def test_a_target_is_imputed_from_what_its_samples_without_it_hold_most_often() -> None:
+    names = ["a", "b", "c", "d", "e", "f"]
+    graph = CoOccurrence({frozenset("abc"): 5, frozenset("abcd"): 9, frozenset("bcde"): 2, frozenset("bcdf"): 1, frozenset("ab"): 3})
+    more = [direction for direction in directions(names, graph) if direction not in directions(names)]
+    assert [str(direction) for direction in more if direction.target == "e"] == ["a + b + c → e", "a + b + c + d → e"]
+    assert len({*more}) == len(more) and all(3 <= len(direction.given) <= 4 for direction in more)
+    assert Direction(("b", "c", "d", "e"), "a") in more and directions(names[:4], graph) == directions(names[:4])
+
+
 def test_seen_means_that_one_sample_held_all() -> None:
     pairs = CoOccurrence.of([("a", "b"), ("b", "c"), ("a", "c")])
     assert Direction(("a",), "b").seen(pairs)
@@ -392,3 +406,14 @@ def test_long_names_of_classes_are_broken_before_they_are_cut():
     assert lines("seven") == ["seven"]
     assert lines("chopper_command-firing") == ["chopper_", "command-firing"]
     assert lines("w" * 40)[0].endswith("…")
+
+
+def test_a_label_that_is_a_column_of_a_table_is_warned_of() -> None:
+    known = toy_study().reference
+    assert known.told_outright == {}
+    column = known.tokenizers["a"].features[0]
+    tables = toy_study(label=column).reference.told_outright
+    assert tables == {column: ["a", "b", "c"]}
+    meta = {"runs": [], "samples": {"test": 1, "train": 1}, "config": {"impute": {"chain": []}}, "upper_bounds": {"accuracy": {}}}
+    parts = _introduction({**meta, "baselines": [], "raw_tables": [], "told_outright": tables})
+    assert any(f"`{column}` is a column of a and b and c" in part for part in parts)

@@ -1,6 +1,8 @@
 """A Cox model fitted on real tables orders patients by risk, tells imputed tables that keep it from those that do not."""
 
+import sys
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +163,12 @@ def test_outcomes_come_from_labels() -> None:
         outcomes_of([{"t": 1, "e": "dead"}], "t", "e")
     with pytest.raises(UsageError, match="e is 2"):
         outcomes_of([{"t": 1, "e": 2}], "t", "e")
+
+
+def test_a_missing_library_is_named_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmtool.evaluation.evaluate import evaluate
+
+    monkeypatch.setitem(sys.modules, "sksurv.util", None)
+    with pytest.raises(UsageError, match="scikit-survival"):
+        evaluate([tmp_path / "no-run"], tmp_path / "no-data", tmp_path / "report", EvaluationConfig(survival=("time", "event")))
+    assert not (tmp_path / "report").exists()

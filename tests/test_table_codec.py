@@ -49,7 +49,13 @@ def test_the_reported_quality_is_that_of_rows_kept_from_the_fit() -> None:
     noise = np.random.default_rng(0).normal(size=(60, 200)).astype(np.float32)
     tokenizer = fit(noise, components=40)
     assert r2(noise, np.stack(tokenizer.decode(tokenizer.encode(list(noise))))) > 0.7
-    assert tokenizer.report["reconstruction_r2"] < 0.3
+    assert tokenizer.report["reconstruction_r2"] < 0.3 and (tokenizer.report["samples"], tokenizer.report["judged_samples"]) == (60, 6)
+
+
+def test_components_that_describe_no_other_rows_are_warned_of() -> None:
+    skewed = np.exp(3 * np.random.default_rng(0).normal(size=(60, 40))).astype(np.float32)
+    assert fit(skewed, components=30).report["reconstruction_r2"] < 0
+    assert "--scale log1p" in (fit(skewed, components=30).advice or "") and fit(wide_rows(), components=3).advice is None
 
 
 def test_more_components_and_more_levels_hold_more() -> None:

@@ -28,7 +28,7 @@ from mmtool.preprocessing.splits import SPLITTING
 
 STREAM = Path("-")
 CELLS = tuple(setting.name for setting in settings_of(TableOptions) if setting.offered)
-OF_RAW_TABLES = OptionsOf(SourceOptions, "key_column", "columns", "layer", "mod", *CELLS)
+OF_RAW_TABLES = OptionsOf(SourceOptions, "key_column", "label_pattern", "columns", "layer", "mod", *CELLS)
 OF_RAW_FILES = OptionsOf(
     SourceOptions,
     *(

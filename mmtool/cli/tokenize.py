@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 else:
     KindName = Literal[tuple(KINDS)]  # a choice of the command line
 
-QUALITY = {"psnr_db": "PSNR {:.1f} dB", "r2": "R² {:.2f}", "codebook_usage": "{:.0%} of the codes used"}  # of decoded values
+QUALITY = {
+    "psnr_db": "PSNR {:.1f} dB",
+    "r2": "R² {:.2f}",
+    "reconstruction_r2": "R² {:.2f}",
+    "codebook_usage": "{:.0%} of the codes used",
+}  # of decoded values
 MANIFEST = "Several modalities from one table"
 OTHER_SETTINGS = "Any other setting: levels=[8,8,8], fit=cover, steps=2000, components=32. Repeatable."
 EXAMPLES = examples(

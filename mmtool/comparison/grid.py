@@ -44,6 +44,7 @@ from mmtool.imputation.chain import check_chained
 from mmtool.methods import METHODS
 from mmtool.methods.protocols import Reconstructing, Retrieving
 from mmtool.metrics.seeds import gap_closed, over_seeds, paired_differences
+from mmtool.metrics.survival import check_installed
 from mmtool.training.config import PretrainConfig, options_of
 from mmtool.training.pretrain import pretrain, shape_of
 from mmtool.training.run import CONFIG, open_run
@@ -133,6 +134,8 @@ def _trainings(
 def _check(variants: Mapping[str, PretrainConfig], seeds: Sequence[int], config: EvaluationConfig) -> None:
     """Raise UsageError for what would only fail after hours of training."""
     check_tasks(config.tasks)
+    if config.survival:
+        check_installed()
     if not variants or not seeds:
         raise UsageError("there is nothing to compare.", where="--methods/--seeds", fix="Name at least one method and one seed.")
     for name, training in variants.items():

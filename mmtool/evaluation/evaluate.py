@@ -42,6 +42,7 @@ from mmtool.evaluation.validation import calibrating_set
 from mmtool.imputation.calibration import write_calibrations
 from mmtool.imputation.chain import ChainedImputer, check_chained
 from mmtool.imputation.imputer import Imputer
+from mmtool.metrics.survival import check_installed
 from mmtool.tokenizers.base import from_bytes
 from mmtool.training.run import same_tokenizers
 
@@ -87,6 +88,8 @@ def evaluate(
     place = OutputPath(output, force, [*runs, data, train or training_set(Path(data)), *ood_data])
     place.check_directory()
     check_tasks(config.tasks)
+    if config.survival:
+        check_installed()
     if not runs:
         raise UsageError("there is no run to evaluate.", where="RUN", fix="Give at least one directory that `mmtool pretrain` wrote.")
     test_set, train_set = open_sides(data, train)
@@ -105,6 +108,8 @@ def evaluate(
     refuse_leaks(test, [*learners, reference_of(train_set, test)], data)
     validation = calibrating_set(Path(data), test_set, test, learners, config)
     reference = _reference(test, validation, test_set, train_set, config, raw)
+    for judged, tables in reference.told_outright.items():
+        log(f"warning: {judged} is a column of {' and '.join(tables)}: what is imputed from there knows it. Tokenize without it.")
     tasks = possible_tasks(config.tasks, reference.label, reference.regression, _offers(config, imputers, reference))
     study = Study(reference, imputers, config, _ood_samples(config, imputers, reference) if "ood" in tasks else None, answered)
     rows = list(_defined(row for name in tasks for row in open_task(name).measure(study)))
@@ -244,6 +249,7 @@ def _meta(study: Study, tasks: Sequence[str], sides: Mapping[str, TokenSet]) -> 
         "classes": reference.classes,
         "upper_bounds": {metric: {name: asdict(bound) for name, bound in bounds.items()} for metric, bounds in upper_bounds.items()},
         "raw_tables": sorted(reference.raw),
+        "told_outright": reference.told_outright,
         "samples": {
             "test": len(reference.test),
             "train": len(reference.train),

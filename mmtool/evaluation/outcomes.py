@@ -68,7 +68,7 @@ def all_outcomes(reference: Reference, imputers: Mapping[str, Imputer], config: 
     chains = {name: ChainedImputer(imputers[name], link_seed=config.seed) for name in config.impute.chain}
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
     tabular = TabularBaselines(reference, answered)
-    trials = [Trial(reference, direction, config) for direction in directions(list(reference.tokenizers))]
+    trials = [Trial(reference, direction, config) for direction in directions(list(reference.tokenizers), reference.graph)]
     for trial in track([trial for trial in trials if len(trial.indices)], "imputing"):
         for name, imputer in imputers.items():
             if imputer.graph.path(trial.direction.given, trial.direction.target):

@@ -107,6 +107,9 @@ def _introduction(meta: Mapping[str, Any]) -> list[str]:
             "the link drawn first and the target from it alone, in directions that need a link. The perplexity of a chain is a Monte Carlo "
             f"estimate from {NUM_LINKS} draws of the link for each sample."
         )
+    for judged, tables in meta.get("told_outright", {}).items():
+        where = f"`{judged}` is a column of {' and '.join(tables)}"
+        parts.append(f"**{where}**: directions that are given it know the answer, and say nothing of what modalities tell of each other.")
     return [*parts, *_upper_bounds(meta), *_raw_tables(meta)]
 
 

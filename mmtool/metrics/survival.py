@@ -122,6 +122,11 @@ def _structured(outcomes: np.ndarray) -> np.ndarray:
     return _library("util").Surv.from_arrays(outcomes[:, EVENT].astype(bool), outcomes[:, TIME])
 
 
+def check_installed() -> None:
+    """Raise UsageError where scikit-survival is not installed."""
+    _library("util")
+
+
 def _library(module: str) -> Any:
     """A module of scikit-survival, imported when first needed. Raises UsageError where it is not installed."""
     from importlib import import_module

@@ -42,6 +42,10 @@ IMPUTATIONS = 6  # rounds of imputing missing values by reconstruction (Josse an
 LLOYD_ROUNDS = 30
 GUIDED_SHARE = 0.5  # of the components, where there are guides; the rest follow the variance that is left
 GUIDED_AMONG = 256  # principal components within which directions that predict a guide are sought
+POOR = (
+    "Components describe rows that they were not fitted to worse than the mean of each column does (R² {:.2f}): try `--scale log1p` for "
+    "counts and abundances, fewer of them (`--set components=N`), or `--scheme bins`."
+)
 TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
 
 
@@ -87,7 +91,7 @@ class TableCodecTokenizer(TableRows):
 
     @property
     def advice(self) -> str | None:
-        """What to do where numbers seem to be on another scale."""
+        """What to do where numbers seem to be on another scale, or components do not describe other rows."""
         return " ".join(self.hints) or None
 
     @classmethod
@@ -97,8 +101,9 @@ class TableCodecTokenizer(TableRows):
         Settings: `features` (names of the columns of `values`, required), `components` (tokens per row, default 32; fewer where the
         rows have fewer dimensions), `n_bins` (levels of each, default 32), `clip` (share of values cut off on either side of a feature,
         default 0.001), `scale`, `min_present` and `max_features` as for bins, `guides` (tables (N, G) of the same rows, NaN where a row
-        has none: half of the components are those that predict these best). Nothing is random. The report's R2 is that of rows kept from a
-        fit, on the scale. Raises UsageError for settings that make no sense, and for columns of categories.
+        has none: half of the components are those that predict these best). Nothing is random. The report's R2 is that of
+        `judged_samples` rows kept from a fit, on the scale; its `explained_variance` is of the rows fitted to. Raises UsageError for
+        settings that make no sense, and for columns of categories.
         """
         check_settings(settings, cls.SETTINGS, "table codec")
         chosen = choose_columns(values, settings)
@@ -114,8 +119,9 @@ class TableCodecTokenizer(TableRows):
         tokenizer = build(**learned, extent=extent_of(chosen.rows))
         tokenizer._check_encodable(chosen.exact)
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
-        tokenizer.hints = chosen.hints
-        tokenizer.report |= {"samples": len(rows), "explained_variance": round(_explained(tokenizer, rows), 5)}
+        judged, r2 = tokenizer.report["samples"], tokenizer.report["reconstruction_r2"]
+        tokenizer.hints = [*chosen.hints, *([POOR.format(r2)] if r2 is not None and r2 < 0 else [])]
+        tokenizer.report |= {"samples": len(rows), "judged_samples": judged, "explained_variance": round(_explained(tokenizer, rows), 5)}
         return tokenizer
 
     def encode(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:

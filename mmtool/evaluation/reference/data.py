@@ -21,7 +21,7 @@ from mmtool.evaluation.reference.features import Embedding
 from mmtool.metrics.intervals import Estimate, share
 from mmtool.tokenizers.base import Tokenizer
 from mmtool.tokenizers.code_values import OneHot
-from mmtool.tokenizers.table_rows import quantiles
+from mmtool.tokenizers.table_rows import TableRows, quantiles
 
 CLIP = 0.001  # share of raw values clipped on either side: one of 17,036 among z-scores would decide every mean
 
@@ -90,9 +90,9 @@ class Reference:
         missing = next((key for key in keys if key not in known), None)
         if missing is not None:
             raise DataError(
-                f"the sample {missing!r} has {name}, but no row in its raw table.",
-                where="--raw",
-                fix="Give the table that it was tokenized from.",
+                f"the sample {missing!r} has {name}, but no row in its raw table, whose keys are {', '.join(map(repr, [*known][:3]))} ...",
+                where=f"--raw {name}",
+                fix="Give the table that it was tokenized from, with the --key-column and --label-pattern that `tokenize` had.",
             )
         return np.stack([known[key] for key in keys])
 
@@ -115,6 +115,14 @@ class Reference:
         if metric in (C_INDEX, STRATIFIED):
             return self.cox_models.upper_bounds[metric] if self.cox_models else {}
         return {name: accuracy for name in self.classifiers if (accuracy := self._accuracy(name))}
+
+    @property
+    def told_outright(self) -> dict[str, list[str]]:
+        """Label, time and event of survival -> the tables that hold a column of its name: given one, nothing is left to predict."""
+        tables = {name: tokenizer.features for name, tokenizer in self.tokenizers.items() if isinstance(tokenizer, TableRows)}
+        judged = dict.fromkeys(name for name in (self.label, *(self._survival or ())) if name)
+        found = {label: [name for name, columns in tables.items() if label in columns] for label in judged}
+        return {label: holding for label, holding in found.items() if holding}
 
     def class_of(self, index: int) -> str | None:
         """The class of a test sample, as text."""

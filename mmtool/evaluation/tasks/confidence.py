@@ -42,7 +42,9 @@ BY_RANK, BY_AGREEMENT, ERROR = "accuracy by consistency rank", "accuracy by agre
 
 def measure(study: Study) -> Iterator[Row]:
     """Rows of every run and direction; curves have the rank, the agreement or the probability as their place `at`."""
-    classified = [direction for direction in directions(study.names) if direction.target in study.reference.classifiers]
+    classified = [
+        direction for direction in directions(study.names, study.reference.graph) if direction.target in study.reference.classifiers
+    ]
     for direction in track(classified, "drawing"):
         test = _labelled(study, study.reference.test, direction)
         for name, imputer in study.imputers.items():

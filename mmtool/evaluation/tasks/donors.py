@@ -38,7 +38,7 @@ def measure(study: Study) -> Iterator[Row]:
     """The metrics of `impute` with `donor ` before them, of every run that can choose and of the nearest neighbour."""
     reference = study.reference
     neighbours = NearestNeighbour(reference.train, reference.test, reference.embeddings, reference.graph)
-    trials = [Trial(reference, direction, study.config) for direction in directions(study.names)]
+    trials = [Trial(reference, direction, study.config) for direction in directions(study.names, reference.graph)]
     for trial in track([trial for trial in trials if len(trial.indices)], "choosing donors"):
         pool = _pool(study, trial.direction.target)
         if len(pool) < 2:

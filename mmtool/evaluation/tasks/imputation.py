@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtool.data.graph import CoOccurrence
-from mmtool.evaluation.directions import directions
+from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures import samples
 from mmtool.evaluation.figures.curves import Line, draw_curves
 from mmtool.evaluation.figures.markdown import by_direction, direction_of, run_names, table
@@ -16,6 +16,8 @@ from mmtool.evaluation.tasks import Task
 from mmtool.evaluation.uncertainty import CORRECTED
 from mmtool.imputation.calibration import FILE, key_of
 from mmtool.metrics.calibration import LEVELS
+
+FEW = 20  # samples
 
 
 def measure(study: Study) -> Iterator[Row]:
@@ -31,15 +33,27 @@ def section(folder: Path, rows: Sequence[Row], meta: Mapping[str, Any]) -> list[
     parts = []
     for metric in draw_plots(folder, rows, meta):
         parts += [f"## {TITLES[metric][0].upper()}{TITLES[metric][1:]}", by_direction(metric, rows, meta), f"![{metric}]({metric}.png)"]
-    return [*parts, *_without_truth(rows, meta), *_calibration(folder, rows, meta)]
+    return [*parts, *_few(rows), *_without_truth(rows, meta), *_calibration(folder, rows, meta)]
+
+
+def _few(rows: Sequence[Row]) -> list[str]:
+    """Which directions hardly any samples judge; nothing where there are none."""
+    counts = dict[str, int]()
+    for row in rows:
+        if row["metric"] in TITLES:
+            name = str(Direction(tuple(row["given"]), row["target"]))
+            counts[name] = max(row["n"], counts.get(name, 0))
+    few = [f"{name} (n {count})" for name, count in counts.items() if count < FEW]
+    return [f"Fewer than {FEW} samples judge {', '.join(few)}: differences and standard deviations of so few say little."] if few else []
 
 
 def _without_truth(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     """Directions that tables lack, or hold by labels alone, as no held-out sample holds their modalities; nothing where there are none."""
     if "presence" not in meta:  # a report of an earlier version
         return []
-    held, judged = CoOccurrence.from_json(meta["presence"]["test"]), {(*row["given"], row["target"]) for row in rows}
-    lacking = [each for each in directions(list(meta["tokenizers"])) if not held.seen_together((*each.given, each.target))]
+    held, trained = (CoOccurrence.from_json(meta["presence"][side]) for side in ("test", "train"))
+    judged, names = {(*row["given"], row["target"]) for row in rows}, list(meta["tokenizers"])
+    lacking = [each for each in directions(names, trained) if not held.seen_together((*each.given, each.target))]
     by_labels, absent = ([str(each) for each in lacking if ((*each.given, each.target) in judged) is known] for known in (True, False))
     parts = []
     if by_labels:
