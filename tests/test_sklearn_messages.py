@@ -4,6 +4,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 
 from mmtool import UsageError
+from mmtool.common.lock import _refusal
 from mmtool.common.log import log
 from mmtool.imputation.conformal import offsets, samples_needed
 from mmtool.sklearn import MultimodalImputer
+from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import quietly
 
 Frames = dict[str, pd.DataFrame]
@@ -61,6 +64,11 @@ def test_errors_of_filling_name_parameters(fitted: MultimodalImputer) -> None:
             call()
         assert str(raised.value).startswith(begins) and "--" not in str(raised.value)
     fitted.set_params(draws=4)
+
+
+def test_a_folder_that_another_process_writes_is_said_to_be_for_one_estimator(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"another process .* A work_dir is for one estimator"), in_words_of_the_estimator({}):
+        raise _refusal({}, tmp_path / "lock", tmp_path / "run")
 
 
 def test_bounds_that_too_few_samples_correct_are_said(fitted: MultimodalImputer) -> None:
