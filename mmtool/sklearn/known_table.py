@@ -42,7 +42,8 @@ class KnownTable:
     def to_json(self, labels: pd.Index | None) -> dict[str, Any]:
         """As a record; labels: of the columns, where these are their names."""
         values = [None if pd.isna(value) else _written(value) for value in self.fallback]
-        record: dict[str, Any] = {"columns": list(self.template.columns), "dtypes": list(map(str, self.template.dtypes)), "fallback": values}
+        columns, dtypes = list(self.template.columns), list(map(str, self.template.dtypes))
+        record: dict[str, Any] = {"columns": columns, "dtypes": dtypes, "fallback": values}
         if self.categories:
             record["categories"] = {name: list(map(_written, held)) for name, held in self.categories.items()}
         if levels := _levels_to_json(self.template):
