@@ -4,8 +4,9 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import TypeVar
 
@@ -13,20 +14,33 @@ from mmtool.common.urls import as_given
 
 T = TypeVar("T")
 PLAIN_EVERY_S = 10.0
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 
 
 def log(message: str) -> None:
     """One line for a person, on standard error; on a terminal it is broken between words where it is too long. Where nothing can be
-    written there, work goes on in silence."""
-    if sys.stderr is not None:  # which it is where it was closed before the start
+    written there, work goes on in silence. Where a listener is set (see `heard_by`), it gets the message instead."""
+    if (listener := _listener.get()) is not None:
+        listener(as_given(message))
+    elif sys.stderr is not None:  # which it is where it was closed before the start
         with suppress(OSError, ValueError):
             message = as_given(message)
             print(_broken(message) if on_terminal() else message, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """What this thread says goes to the listener; unlike a redirected stream, other threads go on as they are."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
 def on_terminal() -> bool:
-    """Whether standard error is a terminal."""
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    """Whether messages go to standard error and that is a terminal."""
+    return _listener.get() is None and sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 def _broken(message: str) -> str:

@@ -1,6 +1,6 @@
 """Calibration in Python, by samples that are not those of the training: bounds of data frames, and the probability that draws are right."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +11,7 @@ from mmtool.common.log import log
 from mmtool.data.sample import Sample
 from mmtool.imputation.calibration import Calibration, Key, key_of
 from mmtool.imputation.config import ImputeOptions
-from mmtool.imputation.conformal import Correction
+from mmtool.imputation.conformal import Correction, samples_needed
 from mmtool.imputation.imputer import Imputer
 from mmtool.imputation.jobs import run_job
 from mmtool.imputation.probability import MIN_SAMPLES, curves_of
@@ -27,8 +27,8 @@ def calibrate(
     """The corrections of bounds for these shares, in each direction (given modalities, imputed table) of which some samples hold all, drawn
     as `options` say.
 
-    Samples that the run was trained on are left out, which is said: its errors on them are smaller than on others. Raises UsageError where
-    no others are left.
+    Samples that the run was trained on are left out, which is said: its errors on them are smaller than on others. Bounds that too few are
+    left for stay as drawn, which is warned of. Raises UsageError where none are left, and where no bound is corrected.
     """
     keys = keys_by_frame(frames)
     samples = _not_trained_on(imputer, encode_frames(frames, imputer.tokenizers, keys), "bounds are corrected")
@@ -42,7 +42,25 @@ def calibrate(
             true = np.stack([rows[want][sample.key] for sample in holding])
             correction = Correction.fit(imputer.tokenizers[want], true, [answer.tokens for answer in drawn], shares)
             corrections[key_of(given, want)] = correction
+    _tell_of_few(imputer, corrections, sorted(directions), shares)
     return Calibration(imputer.weights, options.draws, options.params, corrections)
+
+
+def _tell_of_few(imputer: Imputer, corrections: Mapping[Key, Correction], directions: Sequence[Key], shares: Sequence[float]) -> None:
+    """Warn of bounds that too few samples are left to correct. Raises UsageError where these are all that there are."""
+    few = []
+    for given, want in directions:
+        numbers, correction = ~imputer.tokenizers[want].one_hot.categorical, corrections.get((given, want))  # type: ignore[attr-defined]
+        short = [share for row, share in enumerate(shares) if correction is None or np.isnan(correction.offsets[row, numbers]).any()]
+        if short and numbers.any():
+            bounds = f"{want} from {' and '.join(given)} ({', '.join(f'{share:g}' for share in short)})"
+            held = f"{correction.samples if correction else 0:,} samples that the run was not trained on hold all of them"
+            few.append(f"bounds of {bounds}: {held}, and it takes {max(map(samples_needed, short)):,} with a value in each column")
+    if few and not any((~np.isnan(correction.offsets)).any() for correction in corrections.values()):
+        fix = "Give more samples that were held out, hold out more of them in the training, or ask for bounds nearer to the middle."
+        raise UsageError(f"too few samples for the {few[0]}.", where="calibration", fix=fix)
+    for words in few:
+        log(f"warning: some stay as drawn, as there are too few samples for the {words}")
 
 
 def calibrate_draws(

@@ -16,6 +16,7 @@ Corrected are
 - directions (given modalities -> imputed one) apart, as a model is surer the more it is given.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,11 @@ def offsets(true: np.ndarray, bounds: np.ndarray, shares: Sequence[float]) -> np
         index = rank - 1 if share >= 0.5 else known - rank
         moves[row, enough] = errors[index[enough], enough]
     return moves
+
+
+def samples_needed(share: float) -> int:
+    """How many values of a column it takes to correct its bound for a share."""
+    return max(1, math.ceil(round(1 / min(share, 1 - share), EXACT)) - 1)
 
 
 def shifted(bounds: np.ndarray, moves: np.ndarray, shares: Sequence[float]) -> np.ndarray:

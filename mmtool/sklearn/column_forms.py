@@ -1,13 +1,15 @@
 """Filled columns in the form in which they came: their dtype, their time zone, their way of writing dates."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from mmtool.preprocessing.readers.entries import name_of
+from mmtool.sklearn.categories import values_by_name
 from mmtool.tokenizers.column_types import DAY, EPOCH, NUMBER, ColumnType, Date
 
 ISO_PARTS = re.compile(r"\d{4}-\d{2}-\d{2}(?:([T ])\d{2}:\d{2}(:\d{2})?(?:\.(\d+))?(.*))?")  # separator, seconds, fraction, offset
@@ -15,16 +17,22 @@ SINGLE_PRECISION = 1e-6
 EXACT_FLOATS = 2**53  # double precision holds all integers up to it
 
 
-def filled_column(column: pd.Series, values: pd.Series, column_type: ColumnType, example: Any) -> pd.Series:
-    """A column whose missing entries are those of `values`, in the form of its other ones, or of the example where it has none. Names
-    stand for the values that are written so: True for "True"."""
+def filled_column(column: pd.Series, values: pd.Series, column_type: ColumnType, example: Any, training: Sequence[Any] = ()) -> pd.Series:
+    """A column whose missing entries are those of `values`, in the form of its other ones, or of the example where it has none.
+
+    training: values that categories stood for there; their names become these, or what the column writes for them.
+    """
     chosen = values[column.isna()].dropna()
-    known = list(column.dropna().unique()) or ([] if pd.isna(example) else [example])
+    known = list(column.dropna().unique())
+    examples = known or ([] if pd.isna(example) else [example])
     if isinstance(column_type, Date):
-        return _put(column, _dates(chosen, column, column_type, known))
+        return _put(column, _dates(chosen, column, column_type, examples))
     if pd.api.types.is_integer_dtype(column) and pd.api.types.is_numeric_dtype(chosen):  # too large for floats
         return column.fillna(chosen.round().astype(column.dtype))
-    return _put(column, chosen.map(partial(_spelled, names=_names(known), as_text=bool(known) and all(map(_is_text, known)))))
+    if column_type is NUMBER:
+        return _put(column, chosen.map(NUMBER.write) if examples and all(map(_is_text, examples)) else chosen)
+    spelled = values_by_name(column_type, known, training or examples)
+    return _put(column, chosen.map(lambda value: spelled.get(name_of(value), value)), training)
 
 
 def in_dtype(column: pd.Series, dtype: Any) -> pd.Series:
@@ -68,27 +76,19 @@ def _whole(column: pd.Series) -> pd.Series:
     return column.where((column - rounded).abs() > SINGLE_PRECISION * (1 + rounded.abs()), rounded)
 
 
-def _put(column: pd.Series, values: pd.Series) -> pd.Series:
-    """A column with values of its form in their places."""
+def _put(column: pd.Series, values: pd.Series, order: Sequence[Any] = ()) -> pd.Series:
+    """A column with values of its form in their places. New categories come last, or into the order where that has them all."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        new = [value for value in values.unique() if value not in set(column.cat.categories)]
-        return column.cat.add_categories(new).fillna(values)
+        categories = list(column.cat.categories)
+        extended = [*categories, *(value for value in values.unique() if value not in set(categories))]
+        in_order = [value for value in order if value in set(extended)]
+        keeps = len(in_order) == len(extended) and [value for value in in_order if value in set(categories)] == categories
+        return column.cat.set_categories(in_order if keeps else extended).fillna(values)
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.fillna(values)
     both = column.astype(object)
     both.loc[values.index] = values.astype(object)
     return both
-
-
-def _names(known: list[Any]) -> dict[str, Any]:
-    truth = [] if any(map(_is_text, known)) else [True, False]
-    return {str(value): value for value in [*truth, *known]}
-
-
-def _spelled(value: Any, names: dict[str, Any], as_text: bool) -> Any:
-    if as_text and not isinstance(value, str):
-        return NUMBER.write(value)
-    return names.get(value, value)
 
 
 def _is_text(value: Any) -> bool:

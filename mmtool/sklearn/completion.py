@@ -19,6 +19,7 @@ from mmtool.imputation.imputer import Imputer
 from mmtool.preprocessing.frames import encode_frames, keys_of, labels_of
 from mmtool.sklearn.column_forms import filled_column, in_dtype, large_integers
 from mmtool.sklearn.containers import Frames
+from mmtool.sklearn.known_table import KnownTable
 from mmtool.tokenizers.column_types import NUMBER
 from mmtool.tokenizers.table import TableTokenizer
 
@@ -29,20 +30,18 @@ Layer = Mapping[str, pd.DataFrame]  # modality -> values by the keys of samples
 class Completion:
     """What is missing in the frames of some samples, and what is known of it.
 
-    templates: modality -> a frame without rows that has its columns, as they were in training. examples: modality -> a value of each
-    column, NaN where none is known. options: of the draws. labels: key of each sample -> its name in the index.
+    known: modality -> what the training knew of it. options: of the draws. labels: key of each sample -> its name in the index.
     """
 
-    def __init__(
-        self, imputer: Imputer, frames: Frames, templates: Frames, examples: Mapping[str, pd.Series], options: ImputeOptions
-    ) -> None:
+    def __init__(self, imputer: Imputer, frames: Frames, known: Mapping[str, KnownTable], options: ImputeOptions) -> None:
         self.labels = labels_of(frames)
-        self._imputer, self._options, self._templates, self._examples = imputer, options, templates, examples
+        self._imputer, self._options, self._known = imputer, options, known
         self._fitted = {name: _fitted_columns(frame, imputer.tokenizers[name]) for name, frame in frames.items()}
         self._samples = encode_frames(self._fitted, imputer.tokenizers)
         self._index = index_of(frames, self.labels)
+        templates = {name: table.template for name, table in known.items()}
         self._passed = {name: frames[name][list(template.columns)] if name in frames else template for name, template in templates.items()}
-        self._frames = {name: self._by_key(name) for name in templates}
+        self._frames = {name: self._by_key(name) for name in known}
 
     def filled(self, *layers: Callable[[], Layer]) -> Frames:
         """All tables for all samples, each missing entry by the first layer that knows it; entries that are there stay, and columns are of
@@ -57,7 +56,7 @@ class Completion:
     @cached_property
     def absent(self) -> dict[str, ImputedTable]:
         """Modalities that samples lack, imputed from those that they hold."""
-        linked = [[self._linked(sample, name) for name in self._templates if name not in sample.tokens] for sample in self._samples]
+        linked = [[self._linked(sample, name) for name in self._known if name not in sample.tokens] for sample in self._samples]
         reached = [sample for sample, links in zip(self._samples, linked, strict=True) if any(links)]
         lost = len(self.labels) - sum(map(all, linked))
         if lost:
@@ -68,7 +67,7 @@ class Completion:
     def incomplete(self) -> dict[str, ImputedTable]:
         """Modalities of which samples lack some values alone, imputed from their other modalities."""
         tables: dict[str, ImputedTable] = {}
-        for name in self._templates:
+        for name in self._known:
             members = [sample for sample in self._incomplete_samples(name) if self._linked(sample, name)]
             if members:
                 tables |= impute_tables(self._imputer, members, replace(self._options, want=(name,)))
@@ -96,7 +95,7 @@ class Completion:
     def from_row(self) -> Layer:
         """Single missing values of a row, where the tokenizer or the run predicts them from the rest of the row."""
         layer = {}
-        for name in self._templates:
+        for name in self._known:
             members, tokenizer = self._incomplete_samples(name), self._imputer.tokenizers[name]
             if members and getattr(tokenizer, "fills_missing", False):
                 tokens = [sample.tokens[name] for sample in members]
@@ -107,10 +106,10 @@ class Completion:
             layer[name] = as_frame(tokenizer, np.stack(tokenizer.decode(tokens)), [sample.key for sample in members])
         return layer
 
-    def constant(self, rows: Mapping[str, pd.Series]) -> Layer:
-        """The same row for all samples of a table."""
+    def constant(self) -> Layer:
+        """The same row for all samples of a table: the values to fall back on."""
         keys = list(self.labels)
-        frames = {name: {column: [value] * len(keys) for column, value in row.items()} for name, row in rows.items()}
+        frames = {name: {column: [value] * len(keys) for column, value in table.fallback.items()} for name, table in self._known.items()}
         return {name: pd.DataFrame(columns, index=keys) for name, columns in frames.items()}
 
     def _reconstructed(self, samples: Sequence[Sample], name: str) -> list[np.ndarray]:
@@ -153,9 +152,9 @@ class Completion:
         values = layer[lacking].reindex(frame.index)
         whole = set(large_integers(frame[lacking]))
         numbers = [column for column in lacking if column not in whole and all(map(_is_number, (frame[column], values[column])))]
-        types, examples = self._imputer.tokenizers[name].types, self._examples[name]  # type: ignore[attr-defined]
+        types, known = self._imputer.tokenizers[name].types, self._known[name]  # type: ignore[attr-defined]
         complete = {
-            column: filled_column(frame[column], values[column], types.get(column, NUMBER), examples[column])
+            column: filled_column(frame[column], values[column], types.get(column, NUMBER), known.fallback[column], known.values(column))
             for column in lacking
             if column not in set(numbers)
         }
@@ -216,20 +215,6 @@ def _columns_where(frames: Frames, missing: str) -> dict[str, str]:
         for name, columns in odd.items()
         if len(columns)
     }
-
-
-def fallback_values(frame: pd.DataFrame, types: Mapping[str, Any]) -> pd.Series:
-    """Of each column its mean, or of one that holds no numbers or dates its most frequent value; NaN where it has none."""
-
-    def fallback(name: str) -> Any:
-        column = frame[name].dropna()
-        if pd.api.types.is_datetime64_any_dtype(column):
-            return column.mean()
-        if name not in types:
-            return pd.to_numeric(column, errors="coerce").mean()
-        return column.mode().iloc[0] if len(column) else np.nan
-
-    return pd.Series({name: fallback(name) for name in frame.columns}, dtype=object)
 
 
 def _fitted_columns(frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:

@@ -9,11 +9,13 @@ from mmtool.common.errors import DataError, MmtoolError, UsageError
 from mmtool.sklearn.containers import Frames
 from mmtool.tokenizers.table import TableTokenizer
 
+WRITTEN = "another process is writing this output"
 FIXES = {  # what an advice speaks of -> advice that suits data frames; the first that applies
     "--column-type": "Correct it, leave the column out, or say what it holds, e.g. column_types={example}.",
     "--duplicates": "Rename them.",
     "--text-column": "Give rows that hold values.",
     "--label": "Subtract an offset from the column, or leave it out.",
+    "--max-donors": "Fit on more samples that have it, or ask for fewer with n=...",
 }
 PARAMETERS = {"--column-type": "column_types", "--n-bins": "bins"}  # others have the name of their option
 DECLARED = re.compile(r"--column-type '(.+?)=(.+?)'")
@@ -29,6 +31,8 @@ def in_words_of_the_estimator(frames: Frames, folder: Path | None = None) -> Ite
     except MmtoolError as error:
         where = None if error.where is None else _place(str(error.where), frames, folder)
         fix = error.fix and _renamed(_advice(error.fix, error.what))
+        if error.what.startswith(WRITTEN):
+            fix = f"{fix} A work_dir is for one estimator: give none where several are fitted at once, as in a grid search with n_jobs."
         kind = UsageError if isinstance(error, UsageError) else DataError
         raise kind(error.what, where=where, fix=fix) from error
 

@@ -1,42 +1,53 @@
 """Data frames -> a run, by the stages of the command line: tokenize, shard, pretrain; and where the run of an estimator lies."""
 
-import io
 import shutil
 import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mmtool import verbs
 from mmtool.api import Run, load
-from mmtool.common.errors import UsageError
+from mmtool.common.errors import DataError, UsageError
+from mmtool.common.log import heard_by
 from mmtool.common.storage import write_bytes
 from mmtool.data.sample import Sample
 from mmtool.data.shards import open_token_set
 from mmtool.preprocessing.frames import keys_of
 from mmtool.preprocessing.splits import Split
+from mmtool.sklearn.categories import declared_categories
 from mmtool.sklearn.containers import Frames
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.tokenizers.base import Tokenizer, ValueCodes
 from mmtool.training.checkpoint import best_of, newest_checkpoint
-from mmtool.training.run import CHECKPOINTS
+from mmtool.training.run import CHECKPOINTS, open_run
 
 MARK = ".mmtool-imputer"  # of folders that fitting may replace
 TABLES, TOKENS, SHARDS, RUN, TRAIN = "tables", "tokens", "shards", "run", "train"
 
 
+class TemporaryFolder:
+    """A folder that is deleted when nothing holds this object any longer."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="mmtool-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def stay(self) -> None:
+        """What a finalizer calls that holds the folder until then."""
+
+
 class Home:
     """The folder of a fitted estimator: `tables/NAME.csv`, `tokens/NAME.tar`, `shards/` and `run/`. None: a temporary one, which goes with
-    the estimator. run: where the run lies in it ("": it is the run). Pickled, it is the run and its training samples."""
+    the estimator and its run. run: where the run lies in it ("": it is the run). Pickled, it is the run and its training samples."""
 
     def __init__(self, path: Path | None = None, run: str = RUN) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="mmtool-")) if path is None else path
-        if path is None:
-            weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._temporary = TemporaryFolder() if path is None else None
+        self.path = self._temporary.path if self._temporary is not None else Path(path or "")
         self._run = self.path / run
 
     def claim(self) -> None:
@@ -51,7 +62,23 @@ class Home:
         run = load(self._run)
         if not isinstance(run, Run):
             raise UsageError("this is an adapter, no run.", where=self._run, fix="Give what `mmtool pretrain` wrote.")
+        if self._temporary is not None:  # whoever keeps the run alone reads files of it as well
+            weakref.finalize(run.imputer, self._temporary.stay)
         return run
+
+    def check(self) -> None:
+        """Raise UsageError where the folder no longer holds the run that was opened, and its training samples."""
+        fitted = self.run.imputer
+        try:
+            there = open_run(self._run)
+            same = there.checkpoint().weights == fitted.weights and str(there.record["data"]) == fitted.trained_on
+            samples = self.path / SHARDS / TRAIN
+            same = same and (not samples.is_dir() or open_token_set(self.path / SHARDS, TRAIN).fingerprint == fitted.trained_on)
+        except DataError:
+            same = False
+        if not same:
+            what = "the folder no longer holds what this estimator was fitted to: another fit, or another training, wrote to it since."
+            raise UsageError(what, where=self.path, fix="Fit again, with a work_dir for each estimator, or none.")
 
     def tables(self) -> dict[str, Tokenizer]:
         """The run's tokenizers. Raises UsageError where one is not of tables."""
@@ -67,10 +94,13 @@ class Home:
         """Raises UsageError for a run alone, beside which there are none."""
         if not (self.path / SHARDS / TRAIN).is_dir():
             raise UsageError("the training samples are not known.", where=self.path, fix="Fit the imputer, or load what its save() wrote.")
+        self.check()
         return list(open_token_set(self.path / SHARDS, TRAIN))
 
     def files(self) -> dict[str, bytes]:
-        """Path -> content of all that imputing needs: the run with its newest checkpoint, and the training samples."""
+        """Path -> content of all that imputing needs: the run with its newest checkpoint, and the training samples. Raises UsageError where
+        that is not what was opened."""
+        self.check()
         checkpoints = self._run / CHECKPOINTS
         newest = newest_checkpoint(checkpoints)
         kept = {newest.path, best_of(newest.path)} if newest else set()
@@ -116,7 +146,7 @@ def fit_run(
     token_sets = []
     for name, frame in frames.items():
         table, key = _write_table(frame, name, home.path / TABLES)
-        declared = {column: text for column, text in column_types.items() if column in frame.columns}
+        declared = {**declared_categories(frame), **{column: text for column, text in column_types.items() if column in frame.columns}}
         source = {"key_column": key, "transpose": False, "unseen": "missing", "column_types": declared}
         tokens = home.path / TOKENS / f"{name}.tar"
         settings = dict(tokenizers[name])
@@ -134,12 +164,12 @@ def quietly(verbose: bool) -> Iterator[None]:
     if verbose:
         yield
         return
-    output = io.StringIO()
+    messages: list[str] = []
     try:
-        with redirect_stderr(output):
+        with heard_by(messages.append):
             yield
     finally:
-        for line in output.getvalue().splitlines():
+        for line in "\n".join(messages).splitlines():
             if line.startswith("warning: "):
                 warnings.warn(line.removeprefix("warning: "), UserWarning, stacklevel=4)
 

@@ -14,28 +14,22 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import FLOAT_DTYPES, _check_feature_names_in, check_is_fitted, validate_data
 
 from mmtool.common.errors import DataError, UsageError
+from mmtool.common.options import did_you_mean
 from mmtool.common.output import OutputPath
 from mmtool.common.seal import write_sealed
 from mmtool.imputation.config import ImputeOptions
 from mmtool.imputation.frames import ImputedTable, check_shares
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
-from mmtool.sklearn.completion import Completion, Layer, bounds_of, fallback_values, values_of, warn_of_empty, warn_of_lone, warn_of_missing
+from mmtool.sklearn.completion import Completion, Layer, bounds_of, values_of, warn_of_empty, warn_of_lone, warn_of_missing
 from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_blocks, is_anndata, is_mudata, joined, labelled
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
-from mmtool.sklearn.persistence import (
-    FILE,
-    FORMAT,
-    labels_from_json,
-    params_to_json,
-    read_record,
-    table_from_json,
-    table_of_tokenizer,
-    table_to_json,
-)
+from mmtool.sklearn.known_table import KnownTable, labels_from_json
+from mmtool.sklearn.persistence import FILE, FORMAT, params_to_json, read_record
 
 HIDDEN_SHARE = 0.1  # of the values of a single table, by which it is scored
+SHOWN = 10  # names in an error
 
 
 class MultimodalImputer(TransformerMixin, BaseEstimator):
@@ -48,7 +42,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     Filled are: modalities that a sample lacks, by their expected values given all it holds; single values of a row by the rest of the row,
     where the scheme of its table (`codec`) or the method (`masked`) predicts them, else by the other modalities; and what nothing
-    predicts, by the mean of the training data. Categories are filled by the most probable ones. A column without any value in the
+    predicts, by the mean of the training data. Categories are filled by the most probable ones of the training; columns of the dtype
+    `category` hold such, in their order where they have one, unless `column_types` says otherwise. A column without any value in the
     training stays as it is, which is warned of by name.
 
     Columns keep their labels and dtypes, dates their time zone or their form as text. Means that are no whole numbers make integers
@@ -59,8 +54,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
     settings: further settings of the training, e.g. {"batch_tokens": 4096, "shape": {"depth": 2}}. column_types: column -> type, as of
     `--column-type`, where its cells leave it open. blocks: modality -> slice, numbers or names of columns; None: one table.
     validation_fraction: of the samples, by which training is watched. draws: of each modality that is missing. random_state: of all
-    that is random; None is another in each fit. work_dir: folder for tables, tokens, shards and run, replaced by the next fit (None: a
-    temporary one). verbose: say on standard error what the command line does; else warnings alone are shown.
+    that is random; None is another in each fit. work_dir: folder for tables, tokens, shards and run, replaced by the next fit in it
+    (None: a temporary one). It is for one estimator: give none where clones are fitted, as in a grid search. verbose: say on standard
+    error what the command line does; else warnings alone are shown.
 
     modalities_: names, in the order of `X`. feature_names_: modality -> columns. method_: the one that was trained. run_: it, as
     `mmtool.load` opens it. seed_, n_features_in_ and feature_names_in_ (of one data frame) as usual.
@@ -103,6 +99,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given = self._given(X, reset=True)
         is_seed = isinstance(self.random_state, int | np.integer)
         self.seed_ = int(self.random_state) if is_seed else int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._check_names(given.frames)
         home = Home(None if self.work_dir is None else Path(self.work_dir))
         training = {"method": self.method, "preset": self.preset, "steps": self.steps, "minutes": self.minutes, **(self.settings or {})}
         with quietly(self.verbose):
@@ -118,7 +115,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             )
         self._home, self._labels = home, given.labels
         types = {name: tokenizer.types for name, tokenizer in self.run_.imputer.tokenizers.items()}
-        self._describe({name: (frame.iloc[:0], fallback_values(frame, types[name])) for name, frame in given.frames.items()})
+        self._describe({name: KnownTable.of(frame, types[name]) for name, frame in given.frames.items()})
         return self
 
     def transform(self, X: Any) -> Any:
@@ -128,7 +125,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         After `set_output(transform="pandas")` of a dict or MuData: one data frame, with the columns `get_feature_names_out`.
         """
         given, completion = self._completion(X)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             complete = self._filled(completion, ImputedTable.means, row_first=True)
             warn_of_missing(complete)
         if not self._single and _get_output_config("transform", self)["dense"] != "default":
@@ -143,12 +140,13 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
         calibrate_on: further samples, in the form of X, by which bounds are corrected so that they hold as often as they say
         (split conformal prediction, see `mmtool.imputation.conformal`). Those that `fit` learned from are left out, so it may be what was
-        given there: its `validation_fraction` remains. Raises UsageError where nothing does.
+        given there: its `validation_fraction` remains. A bound of the share 0.05 or 0.95 takes 19 that hold the table that is missing, one
+        of 0.025 or 0.975 takes 39; with fewer it stays as drawn, which is warned of. Raises UsageError where no bound is corrected.
         """
         check_shares(q)
         given, completion = self._completion(X, draws=draws)
         held_out = None if calibrate_on is None else self._completion(calibrate_on, draws=draws)[1]
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             tables = completion.absent, completion.incomplete
             imputed = [table for part in tables for table in part.values()]
             calibration = None if held_out is None or not imputed else held_out.calibration(imputed, q)
@@ -158,8 +156,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
 
     def sample(self, X: Any, n: int = 1) -> list[Any]:
         """n completions of X, each of which could be the truth (multiple imputation), in the form in which it came."""
+        _check_count(n)
         given, completion = self._completion(X, draws=n)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             return [given.restore(self._filled(completion, _draw(number), row_first=False)) for number in range(n)]
 
     def donors(self, X: Any, n: int = 1) -> dict[str, pd.DataFrame]:
@@ -169,8 +168,9 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         decode. Raises UsageError for fewer donors than are asked for.
         """
         check_is_fitted(self)
-        _, completion = self._completion(X, draws=n, donors=self._home.training_samples)
-        with quietly(self.verbose):
+        _check_count(n)
+        given, completion = self._completion(X, draws=n, donors=self._home.training_samples)
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             rows = completion.donors()
         return {name: labelled(frame, self._labels[name]) if name in self._labels else frame for name, frame in rows.items()}
 
@@ -185,7 +185,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         Of a single table, of a tenth of its values that are hidden at random.
         """
         given, completion = self._completion(X)
-        with quietly(self.verbose):
+        with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             if len(self.modalities_) == 1:
                 return self._score_of_hidden(given.frames)
             pairs = {name: completion.held_out(name) for name in self.modalities_}
@@ -219,7 +219,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         where something is there, and for parameters that JSON does not hold."""
         check_is_fitted(self)
         names = self._names if self._single else []
-        tables = {name: table_to_json(self._templates[name], self._fallback[name], self._labels.get(name)) for name in self.modalities_}
+        tables = {name: table.to_json(self._labels.get(name)) for name, table in self._known.items()}
         params = params_to_json(self.get_params(deep=False), names)
         record = {"format": FORMAT, "params": params, "seed": self.seed_, "names": names, "tables": list(tables.items())}
         with OutputPath(Path(path)).directory() as folder:
@@ -236,10 +236,10 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         imputer = cls(**(record or {"params": {}})["params"])
         imputer._home = Home(Path(path), run=RUN if record else "")
         if record is None:
-            tables = {name: table_of_tokenizer(tokenizer) for name, tokenizer in imputer._home.tables().items()}
+            tables = {name: KnownTable.of_tokenizer(tokenizer) for name, tokenizer in imputer._home.tables().items()}
             record = {"seed": 0, "names": [], "named": False, "tables": []}
         else:
-            tables = {name: table_from_json(table) for name, table in record["tables"]}
+            tables = {name: KnownTable.from_json(table) for name, table in record["tables"]}
         imputer._labels = {name: labels_from_json(table["labels"]) for name, table in record["tables"] if "labels" in table}
         imputer.seed_, imputer._names, imputer._single = record["seed"], record["names"], bool(record["names"])
         if record["named"]:
@@ -247,12 +247,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         imputer._describe(tables)
         return imputer
 
-    def _describe(self, tables: Mapping[str, tuple[pd.DataFrame, pd.Series]]) -> None:
-        """Keep what the tables are like: modality -> a frame without rows, and the fallback values of its columns."""
-        self._templates = {name: template for name, (template, _) in tables.items()}
-        self._fallback = {name: fallback for name, (_, fallback) in tables.items()}
+    def _describe(self, tables: Mapping[str, KnownTable]) -> None:
+        """Keep what the tables are like."""
+        self._known = dict(tables)
         self.modalities_ = list(tables)
-        self.feature_names_ = {name: list(template.columns) for name, template in self._templates.items()}
+        self.feature_names_ = {name: list(table.template.columns) for name, table in tables.items()}
         self.method_ = self.run_.imputer.method
         self.n_features_in_ = sum(map(len, self.feature_names_.values()))
 
@@ -296,21 +295,32 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             what = f"{name} has other columns than in training: {', '.join(map(repr, odd[:5]))} {'...' if len(odd) > 5 else ''}".strip()
             raise DataError(f"{what}.", where="X", fix="Give the columns that it was fitted to.")
 
+    def _check_names(self, frames: Frames) -> None:
+        """Raise UsageError where a parameter speaks of a modality or a column that there is not."""
+        columns = [column for frame in frames.values() for column in frame.columns]
+        by_modality = {"scheme": self.scheme, "bins": self.bins, "scale": self.scale}
+        parameters = {name: (value, "modality", list(frames)) for name, value in by_modality.items() if isinstance(value, Mapping)}
+        for where, (named, kind, known) in {**parameters, "column_types": (self.column_types or {}, "column", columns)}.items():
+            for unknown in [name for name in named if name not in known]:
+                listed = f"{', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}"
+                fix = f"{did_you_mean(str(unknown), known)}There are {listed}."
+                raise UsageError(f"there is no {kind} {unknown!r}.", where=where, fix=fix)
+
     def _completion(self, X: Any, **options: Any) -> tuple[Given, Completion]:
         """X, and what is known of what it lacks; options: those of `ImputeOptions` instead of the usual ones."""
         check_is_fitted(self)
         given = self._given(X, reset=False)
         asked = {name: value for name, value in options.items() if value is not None}
-        chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
+            chosen = ImputeOptions(**{"draws": self.draws, "seed": self.seed_, "consistency": "donors" in asked, **asked})
             warn_of_lone(given.frames)
-            return given, Completion(self.run_.imputer, given.frames, self._templates, self._fallback, chosen)
+            return given, Completion(self.run_.imputer, given.frames, self._known, chosen)
 
     def _filled(self, completion: Completion, rows_of: Callable[[ImputedTable], np.ndarray], row_first: bool) -> Frames:
         """Everything filled. row_first: single values by the rest of the row before the other modalities."""
         from_row, from_modalities = completion.from_row, partial(values_of, completion.incomplete, rows_of)
         order: list[Callable[[], Layer]] = [from_row, from_modalities] if row_first else [from_modalities, from_row]
-        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, lambda: completion.constant(self._fallback))
+        return completion.filled(lambda: values_of(completion.absent, rows_of), *order, completion.constant)
 
     def _score_of_hidden(self, frames: Frames) -> dict[str, float]:
         ((name, frame),) = frames.items()
@@ -319,7 +329,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         true = frame[numbers].to_numpy(np.float64, na_value=np.nan)
         shown = frame.assign(**dict(zip(numbers, np.where(hidden, np.nan, true).T, strict=True)))
         options = ImputeOptions(draws=self.draws, seed=self.seed_, consistency=False)
-        completion = Completion(self.run_.imputer, {name: shown}, self._templates, self._fallback, options)
+        completion = Completion(self.run_.imputer, {name: shown}, self._known, options)
         complete = self._filled(completion, ImputedTable.means, row_first=True)[name]
         r2 = _r2(np.where(hidden, true, np.nan), complete[numbers].to_numpy(np.float64))
         return {} if np.isnan(r2) else {name: r2}
@@ -332,6 +342,11 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         by_name = bool(further) and set(further) <= set(frames)
         settings = {**chosen, **(further.get(name, {}) if by_name else further)}
         return {key: value for key, value in settings.items() if value is not None}
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise UsageError(f"n is {n}.", where="n", fix="Give a number from 1 on.")
 
 
 def _ready(layer: Layer) -> Callable[[], Layer]:
