@@ -173,6 +173,7 @@ def test_quantiles_bound_what_is_missing_and_leave_the_rest(fitted: MultimodalIm
     assert bounds[0.1]["mrna"].notna().all().all(), "a value missing in a row follows from the other tables"
     with pytest.raises(UsageError, match="2 is no probability"):
         fitted.predict_quantiles(frames, (2,))
+    assert [*fitted.predict_quantiles(frames, 0.5, draws=2)] == [0.5]
 
 
 def test_bounds_are_corrected_by_samples_of_their_own(fitted: MultimodalImputer) -> None:

@@ -14,11 +14,10 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import FLOAT_DTYPES, _check_feature_names_in, check_is_fitted, validate_data
 
 from mmtool.common.errors import DataError, UsageError
-from mmtool.common.options import did_you_mean
 from mmtool.common.output import OutputPath
 from mmtool.common.seal import write_sealed
 from mmtool.imputation.config import ImputeOptions
-from mmtool.imputation.frames import ImputedTable, check_shares
+from mmtool.imputation.frames import ImputedTable, shares_of
 from mmtool.metrics.regression import r2_of
 from mmtool.preprocessing.frames import column_names
 from mmtool.sklearn.completion import Completion, Layer, bounds_of, values_of, warn_of_empty, warn_of_lone, warn_of_missing
@@ -26,10 +25,10 @@ from mmtool.sklearn.containers import Block, Frames, Given, by_modality, in_bloc
 from mmtool.sklearn.errors import in_words_of_the_estimator
 from mmtool.sklearn.fitting import RUN, Home, fit_run, quietly
 from mmtool.sklearn.known_table import KnownTable, labels_from_json
+from mmtool.sklearn.parameters import check_count, check_names
 from mmtool.sklearn.persistence import FILE, FORMAT, params_to_json, read_record
 
 HIDDEN_SHARE = 0.1  # of the values of a single table, by which it is scored
-SHOWN = 10  # names in an error
 
 
 class MultimodalImputer(TransformerMixin, BaseEstimator):
@@ -99,7 +98,8 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given = self._given(X, reset=True)
         is_seed = isinstance(self.random_state, int | np.integer)
         self.seed_ = int(self.random_state) if is_seed else int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._check_names(given.frames)
+        by_name = {"scheme": self.scheme, "bins": self.bins, "scale": self.scale}
+        check_names(given.frames, by_name, self.column_types or {})
         home = Home(None if self.work_dir is None else Path(self.work_dir))
         training = {"method": self.method, "preset": self.preset, "steps": self.steps, "minutes": self.minutes, **(self.settings or {})}
         with quietly(self.verbose):
@@ -133,7 +133,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         return given.restore(complete)
 
     def predict_quantiles(
-        self, X: Any, q: Sequence[float] = (0.05, 0.5, 0.95), draws: int | None = None, calibrate_on: Any = None
+        self, X: Any, q: float | Sequence[float] = (0.05, 0.5, 0.95), draws: int | None = None, calibrate_on: Any = None
     ) -> dict[float, Any]:
         """What each missing value stays below with the probabilities q: each of them -> X in the form in which it came, with observed
         values as they are. NaN for what nothing predicts, and for categories. draws: instead of the estimator's; 50 are good.
@@ -143,20 +143,20 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         given there: its `validation_fraction` remains. A bound of the share 0.05 or 0.95 takes 19 that hold the table that is missing, one
         of 0.025 or 0.975 takes 39; with fewer it stays as drawn, which is warned of. Raises UsageError where no bound is corrected.
         """
-        check_shares(q)
+        shares = shares_of(q)
         given, completion = self._completion(X, draws=draws)
         held_out = None if calibrate_on is None else self._completion(calibrate_on, draws=draws)[1]
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             tables = completion.absent, completion.incomplete
             imputed = [table for part in tables for table in part.values()]
-            calibration = None if held_out is None or not imputed else held_out.calibration(imputed, q)
-            absent, incomplete = (bounds_of(part, q, calibration) for part in tables)
-            layers = {share: map(_ready, (absent[share], incomplete[share])) for share in q}
+            calibration = None if held_out is None or not imputed else held_out.calibration(imputed, shares)
+            absent, incomplete = (bounds_of(part, shares, calibration) for part in tables)
+            layers = {share: map(_ready, (absent[share], incomplete[share])) for share in shares}
             return {share: given.restore(completion.filled(*known)) for share, known in layers.items()}
 
     def sample(self, X: Any, n: int = 1) -> list[Any]:
         """n completions of X, each of which could be the truth (multiple imputation), in the form in which it came."""
-        _check_count(n)
+        check_count(n)
         given, completion = self._completion(X, draws=n)
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             return [given.restore(self._filled(completion, _draw(number), row_first=False)) for number in range(n)]
@@ -168,7 +168,7 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         decode. Raises UsageError for fewer donors than are asked for.
         """
         check_is_fitted(self)
-        _check_count(n)
+        check_count(n)
         given, completion = self._completion(X, draws=n, donors=self._home.training_samples)
         with quietly(self.verbose), in_words_of_the_estimator(given.frames):
             rows = completion.donors()
@@ -295,17 +295,6 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
             what = f"{name} has other columns than in training: {', '.join(map(repr, odd[:5]))} {'...' if len(odd) > 5 else ''}".strip()
             raise DataError(f"{what}.", where="X", fix="Give the columns that it was fitted to.")
 
-    def _check_names(self, frames: Frames) -> None:
-        """Raise UsageError where a parameter speaks of a modality or a column that there is not."""
-        columns = [column for frame in frames.values() for column in frame.columns]
-        by_modality = {"scheme": self.scheme, "bins": self.bins, "scale": self.scale}
-        parameters = {name: (value, "modality", list(frames)) for name, value in by_modality.items() if isinstance(value, Mapping)}
-        for where, (named, kind, known) in {**parameters, "column_types": (self.column_types or {}, "column", columns)}.items():
-            for unknown in [name for name in named if name not in known]:
-                listed = f"{', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}"
-                fix = f"{did_you_mean(str(unknown), known)}There are {listed}."
-                raise UsageError(f"there is no {kind} {unknown!r}.", where=where, fix=fix)
-
     def _completion(self, X: Any, **options: Any) -> tuple[Given, Completion]:
         """X, and what is known of what it lacks; options: those of `ImputeOptions` instead of the usual ones."""
         check_is_fitted(self)
@@ -342,11 +331,6 @@ class MultimodalImputer(TransformerMixin, BaseEstimator):
         by_name = bool(further) and set(further) <= set(frames)
         settings = {**chosen, **(further.get(name, {}) if by_name else further)}
         return {key: value for key, value in settings.items() if value is not None}
-
-
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise UsageError(f"n is {n}.", where="n", fix="Give a number from 1 on.")
 
 
 def _ready(layer: Layer) -> Callable[[], Layer]:
