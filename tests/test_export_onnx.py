@@ -34,7 +34,7 @@ def world(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.shard([folder / "text.tar", folder / "lab.tar"], folder / "shards")
     package.shard([folder / f"{name}.tar" for name in ("text", "lab", "image")], folder / "patches")
     for method in METHODS:
-        package.pretrain(folder / ("patches" if method == "m3ae" else "shards"), folder / method, method=method, **SMALL)
+        package.pretrain(folder / ("patches" if method == "m3ae" else "shards"), folder / method, method=method, precision="fp32", **SMALL)
     return folder
 
 

@@ -41,7 +41,7 @@ else:
 QUALITY = {
     "psnr_db": "PSNR {:.1f} dB",
     "r2": "R² {:.2f}",
-    "reconstruction_r2": "R² {:.2f}",
+    "reconstruction_r2_median": "R² {:.2f}",
     "codebook_usage": "{:.0%} of the codes used",
 }  # of decoded values
 MANIFEST = "Several modalities from one table"

@@ -1,5 +1,6 @@
 """Imputed rows of tables: the mean of each missing value, and the bounds it lies between."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any
@@ -71,7 +72,9 @@ def _quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """(len(shares), n, F) of (n, D, F) values, by the estimator that is right in the mean; NaN where all are missing. `nanquantile` takes
     twelve times as long, so it is left to values of which some are."""
     quantile = np.nanquantile if np.isnan(values).any() else np.quantile
-    bounds: np.ndarray = quantile(values, shares, axis=1, method="weibull")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        bounds: np.ndarray = quantile(values, shares, axis=1, method="weibull")
     return bounds
 
 

@@ -43,8 +43,8 @@ LLOYD_ROUNDS = 30
 GUIDED_SHARE = 0.5  # of the components, where there are guides; the rest follow the variance that is left
 GUIDED_AMONG = 256  # principal components within which directions that predict a guide are sought
 POOR = (
-    "Components describe rows that they were not fitted to worse than the mean of each column does (R² {:.2f}): try `--scale log1p` for "
-    "counts and abundances, fewer of them (`--set components=N`), or `--scheme bins`."
+    "Most columns of rows that components were not fitted to are told by these less well than by their mean (median R² {:.2f}): try "
+    "`--scale log1p` for counts and abundances, fewer of them (`--set components=N`), or `--scheme bins`."
 )
 TENSORS = ("centre", "scale", "low", "high", "loadings", "variance", "edges", "centres", "noise")
 
@@ -119,7 +119,7 @@ class TableCodecTokenizer(TableRows):
         tokenizer = build(**learned, extent=extent_of(chosen.rows))
         tokenizer._check_encodable(chosen.exact)
         tokenizer.report = tokenizer._measure(rows) if trial is None else trial._measure(rows[held])
-        judged, r2 = tokenizer.report["samples"], tokenizer.report["reconstruction_r2"]
+        judged, r2 = tokenizer.report["samples"], tokenizer.report["reconstruction_r2_median"]
         tokenizer.hints = [*chosen.hints, *([POOR.format(r2)] if r2 is not None and r2 < 0 else [])]
         tokenizer.report |= {"samples": len(rows), "judged_samples": judged, "explained_variance": round(_explained(tokenizer, rows), 5)}
         return tokenizer

@@ -289,8 +289,8 @@ def quantiles(rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def fit_quality(rows: np.ndarray, decoded: np.ndarray, amounts: np.ndarray | None = None) -> dict[str, float | int | None]:
-    """How well `decoded` stands for `rows`, both (N, F): R2 per feature over its present values, its mean and its worst. amounts: (F,)
-    whether a feature is a quantity; others have no R2."""
+    """How well `decoded` stands for `rows`, both (N, F): R2 per feature over its present values, its mean, its median and
+    its worst. amounts: (F,) whether a feature is a quantity; others have no R2."""
     blocks = np.array_split(np.arange(rows.shape[1]), -(-rows.shape[1] // COLUMNS_AT_ONCE))  # in double precision a table is twice as large
     lost, total = (np.concatenate(sums) for sums in zip(*(_squares(rows[:, block], decoded[:, block]) for block in blocks), strict=True))
     measured = np.ones(rows.shape[1], bool) if amounts is None else amounts
@@ -300,6 +300,7 @@ def fit_quality(rows: np.ndarray, decoded: np.ndarray, amounts: np.ndarray | Non
         "samples": len(rows),
         "features": rows.shape[1],
         "reconstruction_r2": round(float(r2.mean()), 5) if varying.any() else None,
+        "reconstruction_r2_median": round(float(np.median(r2)), 5) if varying.any() else None,
         "reconstruction_r2_worst": round(float(r2.min()), 5) if varying.any() else None,
         "constant_features": int((measured & ~varying).sum()),
         "missing_share": round(float(np.isnan(rows).mean()), 5),
