@@ -10,7 +10,7 @@ import torch
 
 from mmtool.common.errors import UsageError
 from mmtool.training import hardware
-from mmtool.training.hardware import pick_device, using
+from mmtool.training.hardware import pick_device, pick_precision, using
 from mmtool.training.loop import Loop
 from mmtool.verbs import impute as impute_in_python
 
@@ -100,3 +100,12 @@ def test_a_limit_that_was_exceeded_is_measured_again(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hardware, "_product_rate", lambda *_: next(rates))
     reached = (0.0, 90.0, 200.0, 90.0, 400.0)
     assert [hardware.matmul_limit(torch.device("cpu"), torch.float32, flops) for flops in reached] == [100, 100, 300, 300, 300]
+
+
+def test_bf16_is_not_chosen_where_onednn_may_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path: "flags : avx2 avx512f avx512_bf16")
+    chosen = {}
+    for isa in ("", "avx2", "AVX512_CORE_BF16"):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+        chosen[isa] = pick_precision("auto", torch.device("cpu"))
+    assert chosen == {"": torch.bfloat16, "avx2": torch.float32, "AVX512_CORE_BF16": torch.bfloat16}

@@ -16,6 +16,7 @@ from mmtool.common.errors import DataError, UsageError
 from mmtool.common.log import log
 from mmtool.common.threads import affinity_cpus, thread_limit
 
+NARROW_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")  # of oneDNN, without bf16
 MOST_WORKERS = 4
 _chosen: ContextVar[str] = ContextVar("device", default="")
 _limits: dict[tuple[torch.device, torch.dtype], float] = {}
@@ -123,6 +124,8 @@ def pick_precision(choice: str, device: torch.device) -> torch.dtype:
 
 
 def _has_bf16_units() -> bool:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in NARROW_ISAS:  # what oneDNN may not use is as good as absent
+        return False
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
