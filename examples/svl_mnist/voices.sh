@@ -1,6 +1,6 @@
 #!/bin/sh
 # What does transitive training add to asking twice? LoReTTa beside the commutative method chained through the link, on SVL-MNIST in voices
-# that no training has heard: several divisions of the data, several seeds of training in each. Both train equally long, so the commutative
+# that no training has heard: several divisions of the data, several seeds of training in each. To train about equally long, the commutative
 # method, whose steps generate nothing, takes more of them. The model is the quickstart's.
 #
 #   sh examples/svl_mnist/voices.sh --data DIR --out DIR [--divisions 3,22,28] [--seeds 0,1,2,3,4] [--steps N] [--commutative-steps N]
