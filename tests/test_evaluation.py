@@ -27,6 +27,7 @@ from mmtool.evaluation.directions import Direction, directions
 from mmtool.evaluation.figures.contact_sheet import name_lines
 from mmtool.evaluation.figures.plots import colours
 from mmtool.evaluation.report import _introduction
+from mmtool.evaluation.tasks.imputation import _listed
 from mmtool.imputation.imputer import Imputation
 from mmtool.kinds import KINDS
 from mmtool.metrics.intervals import perplexity, share
@@ -233,6 +234,7 @@ def test_it_is_said_which_directions_the_held_out_samples_cannot_judge(world: Pa
     assert "no held-out sample" not in enough and "Fewer than 20 samples" not in enough
     few = (evaluate_both(world, contact_samples=0, limit=12, force=True).report / "report.md").read_text()
     assert "Fewer than 20 samples judge" in few and "speech → text (n 12)" in few
+    assert _listed(["a"] * 12) == ", ".join(["a"] * 12) and _listed(["a"] * 13).endswith("a ... (13 in all)")
 
 
 @pytest.mark.figures

@@ -18,6 +18,7 @@ from mmtool.imputation.calibration import FILE, key_of
 from mmtool.metrics.calibration import LEVELS
 
 FEW = 20  # samples
+SHOWN = 12  # directions in a sentence
 
 
 def measure(study: Study) -> Iterator[Row]:
@@ -44,7 +45,12 @@ def _few(rows: Sequence[Row]) -> list[str]:
             name = str(Direction(tuple(row["given"]), row["target"]))
             counts[name] = max(row["n"], counts.get(name, 0))
     few = [f"{name} (n {count})" for name, count in counts.items() if count < FEW]
-    return [f"Fewer than {FEW} samples judge {', '.join(few)}: differences and standard deviations of so few say little."] if few else []
+    return [f"Fewer than {FEW} samples judge {_listed(few)}: differences and standard deviations of so few say little."] if few else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of them, and how many there are."""
+    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} ... ({len(names)} in all)"
 
 
 def _without_truth(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
@@ -57,9 +63,9 @@ def _without_truth(rows: Sequence[Row], meta: Mapping[str, Any]) -> list[str]:
     by_labels, absent = ([str(each) for each in lacking if ((*each.given, each.target) in judged) is known] for known in (True, False))
     parts = []
     if by_labels:
-        parts.append(f"By labels alone, as no held-out sample holds both what is given and what is imputed: {', '.join(by_labels)}.")
+        parts.append(f"By labels alone, as no held-out sample holds both what is given and what is imputed: {_listed(by_labels)}.")
     if absent:
-        parts.append(f"Not evaluated, as no held-out sample holds all of these modalities: {', '.join(absent)}.")
+        parts.append(f"Not evaluated, as no held-out sample holds all of these modalities: {_listed(absent)}.")
     return parts
 
 
